@@ -1,0 +1,47 @@
+# `make demo` and `make test` are all a fresh machine needs: both make the environment first.
+PYTHON ?= python3
+SERVE ?= 1
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+# The folders as the import package that pyproject.toml makes of them, for tools that read files and do not import.
+TREE := .cache/tree
+
+.PHONY: demo test check format browser clean
+
+demo: $(VENV)/.done
+	$(BIN)/glam demo demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
+
+test: $(VENV)/.done browser
+	$(BIN)/pytest
+
+check: $(VENV)/.done $(TREE)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	MYPYPATH=$(TREE) $(BIN)/mypy --cache-dir .cache/mypy -p glam
+	cd $(TREE) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache --no-logo
+
+format: $(VENV)/.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.done: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	touch $@
+
+# The page's tests run in Chromium; where it cannot be installed they are skipped and say so.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	echo 'Chromium is not installed; the tests of the page will be skipped'
+
+.PHONY: $(TREE)
+$(TREE):
+	@rm -rf $@ && mkdir -p $@
+	@cp -rs $(CURDIR)/glam $@/
+	@for folder in kernels datasets index eval training app; do cp -rs $(CURDIR)/$$folder $@/glam/; done
+
+clean:
+	rm -rf $(VENV) .cache build dist runs demo *.egg-info

@@ -1,0 +1,41 @@
+"""Landmark image retrieval with GLAM descriptors.
+
+    model = glam.load("glam-lite0")
+    descriptors = model.describe(["a.jpg", "b.jpg"])          # (2, dim) float32, unit length
+    index = glam.index.open("places.glam")
+    hits = index.search(descriptors, k=10)
+
+Names are imported on first use, so that `import glam` and `glam --help` do not wait for PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from glam.errors import GlamError, ImageError
+
+if TYPE_CHECKING:
+    from glam.attention import GLAM
+    from glam.model import Model, load
+    from glam.network import Architecture, DescriptorNetwork
+    from glam.pooling import GeM
+
+__version__ = "0.1.0"
+__all__ = ["GLAM", "Architecture", "DescriptorNetwork", "GeM", "GlamError", "ImageError", "Model", "load"]
+
+_HOMES = {
+    "GLAM": "attention",
+    "Architecture": "network",
+    "DescriptorNetwork": "network",
+    "GeM": "pooling",
+    "Model": "model",
+    "load": "model",
+}
+_SUBPACKAGES = frozenset({"app", "datasets", "eval", "index", "kernels", "training"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"glam.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"glam.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'glam' has no attribute {name!r}")

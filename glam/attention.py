@@ -1,0 +1,254 @@
+"""GLAM: global-local attention, spatial and channel.
+
+Source: C. H. Song, H. J. Han, Y. Avrithis, "All the Attention You Need: Global-local, spatial-channel attention for
+image retrieval", WACV 2022 (arXiv 2107.08000).
+
+Four attentions are computed side by side from the same feature map F, (b, c, h, w), none from another's output:
+
+                 channel                            spatial
+    local        A_lc  (b, c, 1, 1)                 A_ls  (b, 1, h, w)
+    global       G_c   (b, c, h, w)                 G_s   (b, c, h, w)
+
+Each module below is one of them; `GLAM` puts them together. What is left open in the paper, and what differs here:
+
+- r (``reduction``) and the dilations are options; the paper's text and figure disagree on the latter.
+- The local spatial branch is linear as printed, so it is folded into 28 taps on the fly; with its norm or
+  activation switched on (not in the paper) it runs as drawn.
+- The global channel map has rank 8 (see `glam.kernels.channel_attention`) and is never written.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glam.kernels import channel_attention, dilated_taps, spatial_attention
+
+
+class LocalChannel(nn.Module):
+    """A_lc: how much each channel matters, from its neighbours among the pooled channels (ECA).
+
+    Args:
+        kernel_size: channels that are looked at together, odd.
+    """
+
+    def __init__(self, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, c, 1, 1), in (0, 1)."""
+        return _along_channels(self.conv, features).sigmoid()[:, :, None, None]
+
+
+class LocalSpatial(nn.Module):
+    """A_ls: how much each position matters, from its surroundings at several dilations.
+
+    Args:
+        channels: c of the feature map.
+        reduction: r, the width of the branch.
+        dilations: of the 3x3 convolutions, in positions of the feature map.
+        norm: batch norm after each convolution but the last (not in the paper).
+        activation: ReLU after each convolution but the last (not in the paper).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int,
+        dilations: Sequence[int] = (1, 3, 5),
+        *,
+        norm: bool = False,
+        activation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dilations = tuple(dilations)
+        # No bias before the zero padding: it would make a border, and the branch would no longer fold exactly.
+        self.reduce = nn.Conv2d(channels, reduction, 1, bias=False)
+        self.point = nn.Conv2d(reduction, reduction, 1, bias=False)
+        self.dilated = nn.ModuleList(
+            nn.Conv2d(reduction, reduction, 3, padding=d, dilation=d, bias=False) for d in self.dilations
+        )
+        self.merge = nn.Conv2d((1 + len(self.dilations)) * reduction, 1, 1)
+        self.linear = not (norm or activation)
+        self.between = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm2d(reduction) if norm else nn.Identity(),
+                nn.ReLU() if activation else nn.Identity(),
+            )
+            for _ in range(0 if self.linear else 2 + len(self.dilations))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, 1, h, w), any real number."""
+        if not self.linear:
+            return self.as_drawn(features)
+        point, kernels = self.fold()
+        taps = dilated_taps(features, point.to(features.dtype), kernels.to(features.dtype), self.dilations)
+        return taps + self.merge.bias.to(features.dtype)[:, None, None]  # type: ignore[union-attr]
+
+    def as_drawn(self, features: Tensor) -> Tensor:
+        """The branch convolution by convolution, as in the paper's figure. Same result as `forward`."""
+        identity = nn.Identity()
+        first, *rest = self.between if len(self.between) else [identity] * (2 + len(self.dilations))
+        reduced = first(self.reduce(features))
+        branches = [self.point, *self.dilated]
+        return self.merge(  # type: ignore[no-any-return]
+            torch.cat([after(conv(reduced)) for conv, after in zip(branches, rest, strict=True)], dim=1)
+        )
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """The branch as one 1x1 kernel, (c,), and one 3x3 kernel a dilation, (n, c, 3, 3). Gradients go through."""
+        with torch.autocast(self.merge.weight.device.type, enabled=False):
+            reduce = self.reduce.weight.flatten(1)  # (r, c)
+            merge = self.merge.weight.view(1 + len(self.dilations), -1)  # (1 + n, r)
+            point = merge[0] @ self.point.weight.flatten(1) @ reduce
+            kernels = [
+                torch.einsum("o,oiyx,ic->cyx", weights, conv.weight, reduce)
+                for weights, conv in zip(merge[1:], self.dilated, strict=True)
+            ]
+            return point, torch.stack(kernels)
+
+
+class GlobalChannel(nn.Module):
+    """G_c: every channel as a weighted mean of all channels, the weights from pairs of pooled channels.
+
+    Args:
+        kernel_size: channels that are looked at together, odd.
+    """
+
+    def __init__(self, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.query = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.key = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, c, h, w)."""
+        query = _along_channels(self.query, features).sigmoid()
+        key = _along_channels(self.key, features).sigmoid()
+        return channel_attention(features, query, key)
+
+
+class GlobalSpatial(nn.Module):
+    """G_s: every position as a weighted mean of all positions (a non-local block without the 1/sqrt(r) scale).
+
+    Args:
+        channels: c of the feature map.
+        reduction: r, the width of query, key and value. Up to 256 every fused attention kernel is available.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, reduction, 1)
+        self.key = nn.Conv2d(channels, reduction, 1)
+        self.value = nn.Conv2d(channels, reduction, 1)
+        self.output = nn.Conv2d(reduction, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, c, h, w)."""
+        mixed = spatial_attention(self.query(features), self.key(features), self.value(features))
+        return self.output(mixed)  # type: ignore[no-any-return]
+
+
+class GLAM(nn.Module):
+    """Global-local attention module: (b, c, h, w) to (b, c, h, w), for any height and width.
+
+        F_l = (1 + A_ls) (1 + A_lc) F            local stream
+        F_g = (1 + G_s) G_c F                    global stream (no residual around G_c, on purpose)
+        out = w_l F_l + w_g F_g + w F            (w_l, w_g, w) = softmax(fusion)
+
+    An attention that is switched off leaves its stream as it was before it; a stream with both off takes no part in
+    the fusion. With all four off the module is the identity.
+
+    Args:
+        channels: c.
+        reduction: r, the width of both spatial branches.
+        dilations: of the local spatial branch.
+        kernel_size: of the convolutions along the channels.
+        local_channel: whether A_lc is there; likewise the next three.
+        local_spatial: A_ls.
+        global_channel: G_c.
+        global_spatial: G_s.
+        local_norm: batch norm inside the local spatial branch (not in the paper).
+        local_activation: ReLU inside the local spatial branch (not in the paper).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 256,
+        dilations: Sequence[int] = (1, 3, 5),
+        *,
+        kernel_size: int = 3,
+        local_channel: bool = True,
+        local_spatial: bool = True,
+        global_channel: bool = True,
+        global_spatial: bool = True,
+        local_norm: bool = False,
+        local_activation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.local_channel = LocalChannel(kernel_size) if local_channel else None
+        self.local_spatial = (
+            LocalSpatial(channels, reduction, dilations, norm=local_norm, activation=local_activation)
+            if local_spatial
+            else None
+        )
+        self.global_channel = GlobalChannel(kernel_size) if global_channel else None
+        self.global_spatial = GlobalSpatial(channels, reduction) if global_spatial else None
+        self.fusion = nn.Parameter(torch.zeros(3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, c, h, w). Every term multiplies F, so the streams are summed as gains of F."""
+        weight_local, weight_global, weight_identity = self.fusion_weights().to(features.dtype)
+        gain: Tensor = weight_identity
+        if self.local_channel is not None or self.local_spatial is not None:
+            gain = gain + weight_local * self._local_gain(features)
+        if self.global_channel is not None or self.global_spatial is not None:
+            gain = gain + weight_global * self._global_gain(features)
+        return features * gain
+
+    def fusion_weights(self) -> Tensor:
+        """(3,): the weights of the local stream, the global stream and the input; an absent stream has 0."""
+        has_local = self.local_channel is not None or self.local_spatial is not None
+        has_global = self.global_channel is not None or self.global_spatial is not None
+        present = torch.tensor([has_local, has_global, True], device=self.fusion.device)
+        return self.fusion.masked_fill(~present, float("-inf")).softmax(dim=0)
+
+    @torch.no_grad()
+    def start_near_identity(self, input_weight: float = 0.9) -> None:
+        """Sets the start for fine-tuning a trained backbone, so that its features are not lost in the first steps.
+
+        Both spatial attentions start at zero, and the input has ``input_weight`` of the fusion.
+        """
+        if self.local_spatial is not None:
+            self.local_spatial.merge.weight.zero_()
+            self.local_spatial.merge.bias.zero_()  # type: ignore[union-attr]
+        if self.global_spatial is not None:
+            self.global_spatial.output.weight.zero_()
+            self.global_spatial.output.bias.zero_()  # type: ignore[union-attr]
+        self.fusion.copy_(torch.tensor([(1 - input_weight) / 2, (1 - input_weight) / 2, input_weight]).log())
+
+    def _local_gain(self, features: Tensor) -> Tensor:
+        gain = features.new_ones(1)
+        if self.local_channel is not None:
+            gain = gain * (1 + self.local_channel(features))
+        if self.local_spatial is not None:
+            gain = gain * (1 + self.local_spatial(features))
+        return gain
+
+    def _global_gain(self, features: Tensor) -> Tensor:
+        gain = features.new_ones(1)
+        if self.global_channel is not None:
+            gain = gain * self.global_channel(features)
+        if self.global_spatial is not None:
+            gain = gain * (1 + self.global_spatial(features))
+        return gain
+
+
+def _along_channels(conv: nn.Conv1d, features: Tensor) -> Tensor:
+    """Average-pools (b, c, h, w) and convolves along the channels: (b, c)."""
+    pooled = F.adaptive_avg_pool2d(features, 1).flatten(2).transpose(1, 2)  # (b, 1, c)
+    return conv(pooled).squeeze(1)  # type: ignore[no-any-return]

@@ -1,0 +1,180 @@
+"""Reading images: from any source and in any mode that Pillow reads, to upright 8-bit RGB."""
+
+import io
+import struct
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from glam.errors import ImageError
+
+ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.generic]
+Box: TypeAlias = tuple[float, float, float, float]
+
+MAX_PIXELS = 178_000_000
+"""Images of more pixels are refused before they are decoded: a small file can unfold to any size. (Pillow's own
+limit.)"""
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".jp2",
+        ".ppm",
+        ".pgm",
+    }
+)
+"""Lower-case suffixes that a folder scan takes as images."""
+
+_PILLOW_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+"""What Pillow's readers raise on files that are damaged or are no images."""
+
+
+def read_image(source: ImageSource, *, box: Box | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Reads an image, turns it upright by its EXIF orientation and converts it to RGB.
+
+    Transparency is laid over white, 16-bit images are scaled to 8 bits, of an animation the first frame is taken.
+
+    Args:
+        source: a path, the bytes of a file, a Pillow image, or an array: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4),
+            uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
+        box: x1, y1, x2, y2 in pixels of the upright image; only this part is returned.
+        max_pixels: largest width times height.
+
+    Raises:
+        ImageError: the source cannot be read or is too large, or the box has no part in the image.
+    """
+    name = source_name(source)
+    try:
+        image = _opened(source)
+        if image.width * image.height > max_pixels:
+            millions = image.width * image.height / 1e6
+            raise ImageError(name, f"{millions:.0f} megapixels, more than the limit of {max_pixels / 1e6:.0f}")
+        image = _rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except _PILLOW_ERRORS as error:
+        raise ImageError(name, _reason(source, error)) from error
+    return image if box is None else crop_image(image, box, name)
+
+
+def _opened(source: ImageSource) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(_bytes_per_pixel(source))
+    if isinstance(source, bytes):
+        return Image.open(io.BytesIO(source))
+    return Image.open(source)
+
+
+def _bytes_per_pixel(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """An array of any accepted kind as uint8, (h, w) or (h, w, 3 or 4)."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise ValueError(f"an array of shape {array.shape} is not an image")
+    if array.dtype == np.uint8:
+        return array.astype(np.uint8, copy=False)
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint16, copy=False) >> 8).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating):
+        return (np.clip(np.nan_to_num(array.astype(np.float32)), 0, 1) * 255).round().astype(np.uint8)
+    raise ValueError(f"an array of {array.dtype} is not an image")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode to RGB."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return _stretched(image).convert("RGB")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """32-bit integers or floats have no stated range: 16 bits where they fit in, else from smallest to largest."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 65535 and image.mode == "I":
+        low, high = 0.0, 65535.0
+    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+
+
+def crop_image(image: Image.Image, box: Box, name: str) -> Image.Image:
+    """The part of ``box`` that lies in the image, to whole pixels outwards.
+
+    Args:
+        image: upright.
+        box: x1, y1, x2, y2 in pixels.
+        name: of the image, for the error.
+
+    Raises:
+        ImageError: the box is empty or outside the image.
+    """
+    x1, y1, x2, y2 = box
+    if not all(np.isfinite(box)) or x2 <= x1 or y2 <= y1:
+        raise ImageError(name, f"the box {box} is empty: it wants x1 < x2 and y1 < y2")
+    left, top = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
+    right, bottom = min(int(np.ceil(x2)), image.width), min(int(np.ceil(y2)), image.height)
+    if right <= left or bottom <= top:
+        raise ImageError(name, f"the box {box} lies outside the image of {image.width} x {image.height} pixels")
+    return image.crop((left, top, right, bottom))
+
+
+def source_name(source: ImageSource) -> str:
+    """What to call a source in a message."""
+    if isinstance(source, bytes):
+        return "uploaded bytes"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "Pillow image")
+    return "array" if isinstance(source, np.ndarray) else str(source)
+
+
+def _reason(source: ImageSource, error: BaseException) -> str:
+    """Why Pillow refused it, in words for a person."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not an image"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, UnidentifiedImageError):
+        empty = not source if isinstance(source, bytes) else _is_empty_file(source)
+        return "an empty file" if empty else "not an image that can be read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    return str(error) or type(error).__name__
+
+
+def _is_empty_file(source: ImageSource) -> bool:
+    return isinstance(source, (str, Path)) and Path(source).stat().st_size == 0

@@ -1,0 +1,140 @@
+"""A model ready to describe images: a network with its settings, opened by name or path."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glam import checkpoint
+from glam.checkpoint import Header
+from glam.describe import Described, Settings, describe_stream
+from glam.errors import GlamError, ImageError
+from glam.images import Box, ImageSource
+from glam.network import Architecture, DescriptorNetwork
+
+DEFAULT_SIZE = 512
+
+
+class Model:
+    """Describes images.
+
+    Args:
+        name: what it was loaded by.
+        network: in evaluation mode, on its device.
+        header: its settings.
+
+    Attributes:
+        name, network, header: as given.
+        dim: length of a descriptor.
+        size: longest side in pixels that images are reduced to.
+        scales: that are averaged where none are asked for.
+    """
+
+    def __init__(self, name: str, network: DescriptorNetwork, header: Header) -> None:
+        self.name = name
+        self.network = network
+        self.header = header
+        self.dim = network.dim
+        self.size = header.size
+        self.scales = header.scales
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits, equal just where architecture and weights are."""
+        return checkpoint.fingerprint(self.network)
+
+    def settings(self, *, size: int | None = None, scales: Sequence[float] | None = None) -> Settings:
+        """The model's own settings, with these in place of its size and scales where they are given.
+
+        Raises:
+            GlamError: a size or a scale that is not positive.
+        """
+        chosen = Settings(size=size or self.size, scales=tuple(scales or self.scales))
+        if chosen.size <= 0 or min(chosen.scales) <= 0:
+            raise GlamError(f"size and scales must be positive, not {size} and {scales}")
+        return chosen
+
+    def stream(self, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings) -> Iterator[Described]:
+        """Describes (source, box) pairs as they come; see `glam.describe.describe_stream`."""
+        return describe_stream(self.network, items, settings)
+
+    def describe(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        boxes: Sequence[Box | None] | None = None,
+        scales: Sequence[float] | None = None,
+        size: int | None = None,
+        batch_size: int = 16,
+        errors: list[ImageError] | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> NDArray[np.float32]:
+        """Descriptors of images.
+
+        Args:
+            images: paths, bytes of files, Pillow images or arrays (see `glam.images.read_image`).
+            boxes: for each image x1, y1, x2, y2 in pixels of the upright image, or None for all of it.
+            scales: to average over, in place of the model's own.
+            size: longest side in pixels, in place of the model's own.
+            batch_size: most images in one run of the network; descriptors do not depend on it.
+            errors: receives what could not be read; such a row is NaN. Without it, the first such image raises.
+            progress: called with images done and images in all, as it goes.
+
+        Returns:
+            (n, dim) float32, row i of unit length for image i.
+
+        Raises:
+            ImageError: an image cannot be read and no ``errors`` was given.
+        """
+        settings = replace(self.settings(size=size, scales=scales), batch_size=batch_size)
+        pairs = zip(images, boxes or [None] * len(images), strict=True)
+        rows = np.full((len(images), self.dim), np.nan, dtype=np.float32)
+        for done, described in enumerate(self.stream(pairs, settings), start=1):
+            progress(done, len(images))
+            if described.error is None:
+                rows[described.position] = described.descriptor
+            elif errors is None:
+                raise described.error
+            else:
+                errors.append(described.error)
+        return rows
+
+
+def load(name: str | Path, device: str | torch.device | None = None) -> Model:
+    """Opens a model.
+
+    Args:
+        name: the path of a .safetensors file, the name of a bundled model (`bundled_models`), or ``timm:NAME`` for a
+            plain timm backbone with its ImageNet weights and GeM pooling.
+        device: where it runs; a GPU where there is one by default.
+
+    Raises:
+        GlamError: there is no such model, or its file cannot be used.
+    """
+    network, header = _opened(str(name))
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Model(str(name), network.to_device(chosen).eval(), header)
+
+
+def bundled_models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    folder = resources.files("glam") / "weights"
+    return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if str(file).endswith(".safetensors")}
+
+
+def _opened(name: str) -> tuple[DescriptorNetwork, Header]:
+    if name.startswith("timm:"):
+        architecture = Architecture(name.removeprefix("timm:"), dim=None, glam=None)
+        return DescriptorNetwork(architecture, pretrained=True), Header(architecture, DEFAULT_SIZE)
+    bundled = bundled_models()
+    if name in bundled:
+        return checkpoint.load(bundled[name])
+    if not Path(name).exists() and not name.endswith(".safetensors"):
+        known = ", ".join([*sorted(bundled), "timm:NAME", "or the path of a .safetensors file"])
+        raise GlamError(f"no model named {name!r}; there is: {known}")
+    return checkpoint.load(Path(name))

@@ -1,0 +1,95 @@
+"""The descriptor network: backbone, GLAM, GeM, and a layer to the descriptor."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glam.attention import GLAM
+from glam.backbone import Backbone
+from glam.pooling import GeM
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything needed to build a `DescriptorNetwork` but its weights; stored in every checkpoint.
+
+    Attributes:
+        backbone: a timm model name.
+        dim: length of the descriptor; None for the pooled features as they are.
+        glam: arguments of `GLAM` but the channels, as {"reduction": 256, ...}; None for no attention.
+        gem_p: exponent of GeM at the start.
+        dropout: share of the descriptor's entries dropped in training.
+        whitening: length of the descriptor after a whitening, see `glam.eval.whitening`; None for no whitening.
+    """
+
+    backbone: str
+    dim: int | None = 512
+    glam: dict[str, Any] | None = field(default_factory=dict)
+    gem_p: float = 3.0
+    dropout: float = 0.0
+    whitening: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+
+class DescriptorNetwork(nn.Module):
+    """Images to descriptors: (b, 3, h, w) to (b, dim), float32, unit length.
+
+    Args:
+        architecture: what to build.
+        pretrained: whether the backbone starts from its ImageNet weights.
+
+    Attributes:
+        backbone, glam, pool, head, whitening: the parts in order; ``glam``, ``head`` and ``whitening`` are identities
+            where there are none.
+        dim: length of the descriptor.
+    """
+
+    def __init__(self, architecture: Architecture, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = Backbone(architecture.backbone, pretrained=pretrained)
+        channels = self.backbone.channels
+        self.glam = nn.Identity() if architecture.glam is None else GLAM(channels, **architecture.glam)
+        self.pool = GeM(architecture.gem_p)
+        self.dim = channels if architecture.dim is None else architecture.dim
+        self.head = (
+            nn.Identity() if architecture.dim is None else Head(channels, architecture.dim, architecture.dropout)
+        )
+        self.whitening: nn.Module = nn.Identity()
+        if architecture.whitening is not None:
+            self.whitening = nn.Linear(self.dim, architecture.whitening)
+            self.dim = architecture.whitening
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised images of one size to (b, dim) descriptors."""
+        descriptors = F.normalize(self.head(self.pooled(images)).float(), dim=1)
+        return descriptors if self.architecture.whitening is None else F.normalize(self.whitening(descriptors), dim=1)
+
+    def to_device(self, device: torch.device) -> "DescriptorNetwork":
+        """Moves to a device, in the memory layout that convolutions like there; returns itself.
+
+        On a GPU the layout stays as it is: there cuDNN spends seconds on every new shape of a depthwise convolution in
+        channels-last bfloat16, and images come in many shapes.
+        """
+        layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        return self.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised images to (b, channels), of unit length: what the head works on."""
+        return F.normalize(self.pool(self.glam(self.backbone(images))), dim=1)
+
+
+class Head(nn.Sequential):
+    """Fully connected layer, batch norm, dropout: (b, channels) to (b, dim)."""
+
+    def __init__(self, channels: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, dim)
+        self.norm = nn.BatchNorm1d(dim)
+        self.dropout = nn.Dropout(dropout)
