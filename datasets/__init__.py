@@ -1,0 +1,1 @@
+"""Landmark photographs: where they are, what they show, and how they are drawn for training."""

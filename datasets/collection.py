@@ -1,0 +1,90 @@
+"""A collection of photographs on disk: relative paths and the landmark each one shows."""
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+
+
+class Photo(NamedTuple):
+    """One photograph. (A tuple, not a dataclass: there are millions of them.)
+
+    Attributes:
+        path: relative to the collection's root, with forward slashes.
+        landmark: what it shows; empty where that is not known.
+        shape: (width, height) in pixels of the upright image; None where only the file knows.
+    """
+
+    path: str
+    landmark: str = ""
+    shape: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Photographs under one root.
+
+    Attributes:
+        root: folder that the paths are relative to.
+        photos: in a stable order.
+    """
+
+    root: Path
+    photos: tuple[Photo, ...]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def file(self, i: int) -> Path:
+        """Path of photograph ``i`` on disk."""
+        return self.root / self.photos[i].path
+
+    @cached_property
+    def landmarks(self) -> tuple[str, ...]:
+        """The distinct landmarks, sorted."""
+        return tuple(sorted({photo.landmark for photo in self.photos}))
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,): the landmark of each photograph, as its place in `landmarks`."""
+        number = {landmark: i for i, landmark in enumerate(self.landmarks)}
+        return np.fromiter((number[photo.landmark] for photo in self.photos), np.int64, len(self.photos))
+
+    def only(self, wanted: Callable[[Photo], bool]) -> "Collection":
+        """The photographs that ``wanted`` says yes to, in the same order."""
+        return Collection(self.root, tuple(photo for photo in self.photos if wanted(photo)))
+
+
+def without(collection: Collection, names: Set[str]) -> Collection:
+    """The photographs whose path and landmark are both not among ``names``.
+
+    Raises:
+        GlamError: no photograph is left out, so the names are of another collection; or all are.
+    """
+    kept = collection.only(lambda photo: photo.path not in names and photo.landmark not in names)
+    if len(kept) == len(collection):
+        raise GlamError(f"{collection.root}: none of the {len(names)} names to leave out is a landmark or path in it")
+    if not len(kept):
+        raise GlamError(f"{collection.root}: the names to leave out leave no photograph")
+    return kept
+
+
+def read_names(file: Path) -> frozenset[str]:
+    """Names for `without`, from a UTF-8 text file with one landmark or path a line; empty lines count for nothing.
+
+    Raises:
+        GlamError: there is no such file, or it is not text.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise GlamError(f"{file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise GlamError(f"{file}: not a text file in UTF-8") from error
+    return frozenset(line.strip() for line in lines if line.strip())

@@ -1,0 +1,149 @@
+"""Downloading a data set: fetch, verify, unpack, and note what is there.
+
+What is on disk counts only by what it holds. For each published file, a note below ``.glam`` in the data set's folder
+says which files came of it: their sizes, and the sha256 of one that was not unpacked. Run again, a file is fetched only
+where that is no longer so.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from glam.datasets.archives import check_archive, unpack
+from glam.datasets.catalogue import DataSet, Remote
+from glam.datasets.fetch import Report, fetch
+from glam.datasets.pickles import read_plain_pickle
+from glam.datasets.tables import header_of
+from glam.errors import GlamError
+
+Progress = Callable[[str], AbstractContextManager[Report]]
+"""Opens a progress bar with a title, as `glam.app.terminal.progress` does."""
+
+HIDDEN = ".glam"
+_MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What a download came to.
+
+    Attributes:
+        fetched: published files that were fetched.
+        present: published files that were there, and right.
+    """
+
+    fetched: int
+    present: int
+
+
+def download(data_set: DataSet, folder: Path, progress: Progress) -> Downloaded:
+    """Brings a data set into a folder; run again, it goes on where it stopped, and mends what is missing.
+
+    Raises:
+        GlamError: a file cannot be had or is not what was published, or the disk is too full.
+    """
+    fetched = 0
+    for number, remote in enumerate(data_set.files, start=1):
+        if not _is_here(remote, folder):
+            with progress(f"{remote.path}, {number} of {len(data_set.files)}, MB") as report:
+                try:
+                    _obtain(remote, folder, _in_megabytes(report))
+                except OSError as error:
+                    raise GlamError(f"{error.filename or folder}: {error.strerror or error}") from error
+            fetched += 1
+    return Downloaded(fetched, len(data_set.files) - fetched)
+
+
+def _obtain(remote: Remote, folder: Path, report: Report) -> None:
+    """Fetches one published file, unpacks it if it is an archive, and notes what came of it."""
+    archive = remote.unpack_to is not None
+    target = folder / HIDDEN / remote.path if archive else folder / remote.path
+    checksum = remote.checksum or _published_md5(remote, folder)
+
+    def verify(file: Path) -> None:
+        _verify(file, remote, checksum)
+
+    if not (target.is_file() and (archive or checksum) and _passes(verify, target)):
+        fetch(remote.addresses, target, verify=verify, progress=report, room=2 if archive else 1)
+    if remote.unpack_to is None:
+        _write_note(remote, folder, {remote.path: target.stat().st_size}, sha256=digest(target, "sha256"))
+    else:
+        sizes = unpack(target, folder / remote.unpack_to, flat=remote.flat)
+        _write_note(remote, folder, {f"{remote.unpack_to}/{path}": size for path, size in sizes.items()})
+        target.unlink()
+
+
+def _verify(file: Path, remote: Remote, checksum: str) -> None:
+    """Raises `GlamError` where a file has another checksum than is published, or is not of its kind."""
+    if checksum:
+        kind, _, wanted = checksum.partition(":")
+        if digest(file, kind) != wanted:
+            raise GlamError(f"its {kind} is not the published {wanted}")
+    if remote.unpack_to is not None:
+        check_archive(file)
+    elif remote.path.endswith(".pkl"):
+        read_plain_pickle(file)
+    else:
+        header_of(file)
+
+
+def _passes(verify: Callable[[Path], None], file: Path) -> bool:
+    try:
+        verify(file)
+    except GlamError:
+        return False
+    return True
+
+
+def _published_md5(remote: Remote, folder: Path) -> str:
+    """The md5 that is published in a text of its own, as ``md5:...``; empty where none is."""
+    if not remote.checksum_address:
+        return ""
+    text = folder / HIDDEN / (remote.path + ".md5")
+    fetch([remote.checksum_address], text, verify=_md5_in)
+    found = _md5_in(text)
+    text.unlink()
+    return f"md5:{found}"
+
+
+def _md5_in(text: Path) -> str:
+    found = re.search(rb"\b[0-9a-f]{32}\b", text.read_bytes())
+    if found is None:
+        raise GlamError("no md5 in it")
+    return found[0].decode()
+
+
+def digest(file: Path, kind: str) -> str:
+    """The hexadecimal digest of a file, of the kind that hashlib calls by this name."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, kind).hexdigest()
+
+
+def _note(remote: Remote, folder: Path) -> Path:
+    return folder / HIDDEN / (remote.path + ".json")
+
+
+def _write_note(remote: Remote, folder: Path, sizes: dict[str, int], sha256: str = "") -> None:
+    note = _note(remote, folder)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    partial = note.with_name(note.name + ".partial")
+    partial.write_text(json.dumps({"sha256": sha256, "files": sizes}))
+    partial.replace(note)
+
+
+def _is_here(remote: Remote, folder: Path) -> bool:
+    """Whether all that came of a published file is on disk as it was noted."""
+    try:
+        note = json.loads(_note(remote, folder).read_text())
+        here = all((folder / path).stat().st_size == size for path, size in note["files"].items())
+        return here and (not note["sha256"] or digest(folder / remote.path, "sha256") == note["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _in_megabytes(report: Report) -> Report:
+    return lambda done, total: report(-(-done // _MEGABYTE), -(-total // _MEGABYTE))

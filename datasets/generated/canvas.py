@@ -1,0 +1,148 @@
+"""Surfaces to draw on: a canvas in metres with three planes (colour, relief, glass), and the masonry that fills it.
+
+The renderer wraps a finished :class:`Texture` round a face of a building. Relief is shaded under the sun of each
+photograph and glass mirrors the sky by day and shines at night, so neither is painted into the colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Colour = tuple[float, float, float]
+"""Red, green, blue in 0..255."""
+Point = tuple[float, float]
+"""Metres from the lower left corner of a canvas: right, up."""
+
+FLAT = 128
+"""Relief of the wall's own plane; one unit is about one centimetre, more stands out."""
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What one surface looks like: ``colour`` (h, w, 3), ``relief`` (h, w) and ``glass`` (h, w), all uint8.
+
+    ``glass`` is 0 on walls; on a window pane it is that window's brightness class, from 40 to 255.
+    """
+
+    colour: NDArray[np.uint8]
+    relief: NDArray[np.uint8]
+    glass: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A square of wall to cut textures from: ``shade`` (n, n) float32 about 1, ``joints`` (n, n) uint8 relief."""
+
+    shade: NDArray[np.float32]
+    joints: NDArray[np.uint8]
+    scale: float
+
+
+def tint(colour: Colour, factor: float) -> Colour:
+    """The same colour, lighter (``factor`` above 1) or darker, kept within 0..255."""
+    red, green, blue = (min(255.0, max(0.0, channel * factor)) for channel in colour)
+    return red, green, blue
+
+
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: Sequence[int]) -> NDArray[np.float32]:
+    """Cloudy noise (height, width) float32, about zero mean and unit spread: one octave for each number of cells."""
+    total = np.zeros((height, width), np.float32)
+    for octave, count in enumerate(cells):
+        rows = max(2, round(count * height / max(height, width)))
+        columns = max(2, round(count * width / max(height, width)))
+        grid = rng.standard_normal((rows, columns)).astype(np.float32) / (1 + octave)
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+    return total
+
+
+def masonry(
+    rng: np.random.Generator, *, scale: float, block: tuple[float, float], contrast: float, size: int = 640
+) -> Material:
+    """Courses of blocks, every other one shifted by half, stained by weather.
+
+    Args:
+        rng: source of all chance.
+        scale: pixels a metre.
+        block: width and height of a block, in metres.
+        contrast: spread of the blocks' shades (0 is smooth plaster).
+        size: side of the square, in pixels.
+    """
+    across, up = max(3.0, block[0] * scale), max(2.0, block[1] * scale)
+    rows, columns = int(size / up) + 2, int(size / across) + 3
+    y = np.arange(size, dtype=np.float32) / up
+    row = y.astype(np.int32)
+    x = np.arange(size, dtype=np.float32)[None, :] / across + (row % 2 * 0.5)[:, None]
+    column = x.astype(np.int32)
+    shade = 1 + contrast * rng.standard_normal((rows, columns)).astype(np.float32)[row[:, None], column]
+    joint = ((y - row) * up < 1)[:, None] | ((x - column) * across < 1)
+    shade[joint] *= 1 - min(0.22, 1.5 * contrast)
+    shade *= 1 + 0.045 * smooth_noise(rng, size, size, (5, 17, 120))
+    streaks = smooth_noise(rng, 4, size, (60, 200))
+    shade *= 1 - 0.05 * np.clip(cv2.resize(streaks, (size, size), interpolation=cv2.INTER_LINEAR), 0, 2)
+    joints = np.where(joint, FLAT - (3 if contrast else 0), FLAT).astype(np.uint8)
+    return Material(shade, joints, scale)
+
+
+class Canvas:
+    """A surface of ``width`` x ``height`` metres, filled with ``material`` in ``colour``, to draw on.
+
+    Every ``relief`` is in centimetres out of the wall (negative: into it); ``glass`` is explained at :class:`Texture`.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, width: float, height: float, material: Material, colour: Colour
+    ) -> None:
+        self.width, self.height = width, height
+        longest = material.shade.shape[0]
+        self.scale = min(material.scale, longest / width, longest / height)
+        columns, rows = max(8, int(width * self.scale)), max(8, int(height * self.scale))
+        top, left = (int(rng.integers(0, longest - extent + 1)) for extent in (rows, columns))
+        shade = material.shade[top : top + rows, left : left + columns]
+        self._colour = np.clip(shade[..., None] * np.asarray(colour, np.float32), 0, 255).astype(np.uint8)
+        self._relief = material.joints[top : top + rows, left : left + columns].copy()
+        self._glass = np.zeros((rows, columns), np.uint8)
+
+    def texture(self) -> Texture:
+        """The drawing so far."""
+        return Texture(self._colour, self._relief, self._glass)
+
+    def polygon(self, points: Sequence[Point], colour: Colour, relief: float = 0, glass: int = 0) -> None:
+        """Fill a polygon given by ``points``."""
+        corners = [np.array([self._pixel(point) for point in points], np.int32)]
+        cv2.fillPoly(self._colour, corners, colour)
+        cv2.fillPoly(self._relief, corners, FLAT + relief)
+        cv2.fillPoly(self._glass, corners, glass)
+
+    def rectangle(self, x: float, y: float, width: float, height: float, colour: Colour, relief: float = 0) -> None:
+        """Fill the rectangle whose lower left corner is ``(x, y)``."""
+        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour, relief)
+
+    def band(self, y: float, height: float, colour: Colour, relief: float = 8) -> None:
+        """A string course or cornice: a strip over the whole width, with the dark line of its shadow below."""
+        self.rectangle(0, y - 0.35 * height, self.width, 0.35 * height, tint(colour, 0.55), -4)
+        self.rectangle(0, y, self.width, height, colour, relief)
+
+    def line(self, start: Point, end: Point, thickness: float, colour: Colour, relief: float = 3) -> None:
+        """A straight bar ``thickness`` metres wide (one pixel at least)."""
+        pixels = max(1, round(thickness * self.scale))
+        for plane, value in ((self._colour, colour), (self._relief, FLAT + relief), (self._glass, 0)):
+            cv2.line(plane, self._pixel(start), self._pixel(end), value, pixels)
+
+    def disc(self, centre: Point, radius: float, colour: Colour, relief: float = 0, glass: int = 0) -> None:
+        """Fill a circle."""
+        for plane, value in ((self._colour, colour), (self._relief, FLAT + relief), (self._glass, glass)):
+            cv2.circle(plane, self._pixel(centre), max(1, round(radius * self.scale)), value, -1)
+
+    def ring(self, centre: Point, radius: float, thickness: float, colour: Colour, relief: float = 5) -> None:
+        """Draw a circle's outline."""
+        pixels = max(1, round(thickness * self.scale))
+        for plane, value in ((self._colour, colour), (self._relief, FLAT + relief)):
+            cv2.circle(plane, self._pixel(centre), max(1, round(radius * self.scale)), value, pixels)
+
+    def _pixel(self, point: Point) -> tuple[int, int]:
+        return round(point[0] * self.scale), round((self.height - point[1]) * self.scale)

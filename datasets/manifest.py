@@ -1,0 +1,66 @@
+"""The manifest: a CSV file that lists photographs, so that nothing about them has to be found out from their files."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from glam.datasets.collection import Collection, Photo
+from glam.datasets.tables import inside, open_text
+from glam.errors import GlamError
+
+COLUMNS = ("path", "landmark", "width", "height")
+
+_Shape = tuple[int, int]
+
+
+def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
+    """Reads a CSV file with a column ``path`` and, where they are known, ``landmark``, ``width`` and ``height`` (pixels
+    of the upright image); others are ignored.
+
+    Args:
+        manifest: the CSV file, UTF-8, with a header line.
+        root: folder that the paths are relative to; the manifest's own folder by default.
+
+    Raises:
+        GlamError: there is no such file, it lacks the column ``path``, a line is too short or holds a size that is
+            none, or a path leads out of the root.
+    """
+    with open_text(manifest) as text:
+        rows = csv.reader(text)
+        header = next(rows, [])
+        if "path" not in header:
+            raise GlamError(f"{manifest}: a manifest wants a column named 'path'; it has {header}")
+        places = [header.index(column) if column in header else -1 for column in COLUMNS]
+        shapes: dict[_Shape, _Shape] = {}
+        photos = []
+        for row in rows:
+            if len(row) < len(header):
+                raise GlamError(f"{manifest}: line {rows.line_num} has {len(row)} of {len(header)} columns")
+            path, landmark, width, height = [row[place] if place >= 0 else "" for place in places]
+            shape = _shape(width, height, manifest, rows.line_num)
+            if shape is not None:
+                shape = shapes.setdefault(shape, shape)  # few are distinct, so equal ones share their memory
+            photos.append(Photo(inside(path.replace("\\", "/"), manifest), sys.intern(landmark), shape))
+    return Collection(root or manifest.parent, tuple(photos))
+
+
+def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV file with a header line; it appears whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        text.flush()
+        os.fsync(text.fileno())
+    partial.replace(file)
+
+
+def _shape(width: str, height: str, manifest: Path, line: int) -> _Shape | None:
+    if not width and not height:
+        return None
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise GlamError(f"{manifest}: line {line}: {width!r} x {height!r} is not a size in pixels")
+    return int(width), int(height)

@@ -1,0 +1,90 @@
+"""Photographs as PyTorch datasets, indexed by the draws of `glam.datasets.sampler.SizeBatchSampler`."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from glam.datasets.collection import Collection
+from glam.datasets.sampler import Draw
+from glam.errors import ImageError
+from glam.images import read_image
+from glam.sizes import Size
+
+Transform = Callable[[Image.Image, Size], Tensor]
+Item = tuple[Tensor, int, int]
+"""Normalised (3, h, w) image, label of its landmark, its number in the collection."""
+
+
+class Photographs(Dataset[Item]):
+    """The images of a collection, each drawn at the size and in the epoch that the sampler says.
+
+    Args:
+        collection: the images.
+        transform: brings an RGB image to a tensor of the size; its random numbers are a function of seed, epoch and
+            image.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, collection: Collection, transform: Transform, *, seed: int = 0) -> None:
+        self.collection = collection
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.collection)
+
+    def __getitem__(self, draw: Draw) -> Item:
+        image = read_image(self.collection.file(draw.image))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed_seed(self.seed, draw.epoch, draw.image))
+            return self.transform(image, draw.size), int(self.collection.labels[draw.image]), draw.image
+
+
+def mixed_seed(*parts: int) -> int:
+    """One seed from several numbers, the same in every process."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def resize_to(to_tensor: Callable[[Image.Image], Tensor]) -> Transform:
+    """A transform that only resizes, as describing does."""
+
+    def transform(image: Image.Image, size: Size) -> Tensor:
+        return to_tensor(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+    return transform
+
+
+def read_shapes(collection: Collection) -> list[tuple[int, int] | ImageError]:
+    """(width, height) in pixels of each upright image; or why one cannot be read.
+
+    A shape that the collection knows is taken as it is; only the other files are opened, for their headers.
+    """
+    unknown = [i for i, photo in enumerate(collection.photos) if photo.shape is None]
+    with ThreadPoolExecutor() as pool:
+        read = dict(zip(unknown, pool.map(_read_shape, map(collection.file, unknown)), strict=True))
+    return [read[i] if photo.shape is None else photo.shape for i, photo in enumerate(collection.photos)]
+
+
+def readable(collection: Collection) -> tuple[Collection, list[tuple[int, int]], list[ImageError]]:
+    """The images whose shape is known or can be read, those shapes as (width, height), and the others' errors."""
+    shapes = read_shapes(collection)
+    kept = [i for i, shape in enumerate(shapes) if not isinstance(shape, ImageError)]
+    photos = tuple(collection.photos[i] for i in kept)
+    good = [shape for shape in shapes if not isinstance(shape, ImageError)]
+    bad = [shape for shape in shapes if isinstance(shape, ImageError)]
+    return Collection(collection.root, photos), good, bad
+
+
+def _read_shape(file: Path) -> tuple[int, int] | ImageError:
+    try:
+        with Image.open(file) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        return ImageError(str(file), str(error))

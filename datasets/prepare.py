@@ -1,0 +1,186 @@
+"""Re-encoding photographs once at the size that training reads them at, with a manifest of their shapes.
+
+Each becomes an upright RGB JPEG without metadata. In its comment it carries what it was made from (size and time of the
+source file, and the settings), so that a second run knows by the file itself whether it is done: it is decoded, and its
+comment compared.
+"""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from glam.datasets.collection import Collection
+from glam.datasets.manifest import COLUMNS, write_rows
+from glam.errors import GlamError, ImageError
+from glam.images import read_image
+
+QUALITY = 92
+"""JPEG quality, of 100."""
+MANIFEST = "manifest.csv"
+UNREADABLE = "unreadable.csv"
+
+_JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+_CHUNK = 32
+"""Photographs that a process takes at a time."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run came to.
+
+    Attributes:
+        made: photographs encoded.
+        present: photographs that were there and right.
+        unreadable: the others, with the reason of each.
+    """
+
+    made: int
+    present: int
+    unreadable: tuple[ImageError, ...]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """One photograph: its shape (width, height), and whether it was encoded just now; or why it cannot be."""
+
+    shape: tuple[int, int] = (0, 0)
+    made: bool = False
+    fault: str = ""
+
+
+def prepare(
+    collection: Collection,
+    out: Path,
+    size: int,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prepared:
+    """Re-encodes a collection to at most ``size`` pixels on the longest side; none is enlarged.
+
+    ``out`` gets the photographs under the paths they have in the collection (with ``.jpg`` after another suffix), and
+    last of all ``manifest.csv`` with the columns path, landmark, width and height, and ``unreadable.csv`` with path and
+    reason.
+
+    Args:
+        collection: the photographs.
+        out: folder for the result; run again, it goes on where it stopped.
+        size: longest side in pixels.
+        workers: processes; as many as this one may use cores by default.
+        progress: called with photographs done and photographs in all.
+
+    Raises:
+        GlamError: ``out`` is the collection's own folder, two photographs would get one path, or the disk or the
+            memory does not suffice.
+    """
+    paths = _paths(collection, out)
+    try:
+        (out / MANIFEST).unlink(missing_ok=True)
+        outcomes = []
+        task = partial(_prepare_one, size=size)
+        jobs = [(str(collection.file(i)), str(out / path)) for i, path in enumerate(paths)]
+        for done, outcome in enumerate(_run(task, jobs, workers or _cores()), start=1):
+            outcomes.append(outcome)
+            progress(done, len(paths))
+        return _conclude(collection, out, paths, outcomes)
+    except OSError as error:
+        raise GlamError(f"{error.filename or out}: {error.strerror or error}") from error
+    except BrokenProcessPool as error:
+        raise GlamError("a process that encodes images was killed, perhaps for want of memory; run again") from error
+
+
+def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> Prepared:
+    """Writes the two lists."""
+    done = list(zip(paths, collection.photos, outcomes, strict=True))
+    faults = [ImageError(photo.path, o.fault) for _, photo, o in done if o.fault]
+    write_rows(out / UNREADABLE, ("path", "reason"), ((fault.source, fault.reason) for fault in faults))
+    rows = ((path, photo.landmark, *o.shape) for path, photo, o in done if not o.fault)
+    write_rows(out / MANIFEST, COLUMNS, rows)
+    made = sum(outcome.made for outcome in outcomes)
+    return Prepared(made, len(outcomes) - made - len(faults), tuple(faults))
+
+
+def _paths(collection: Collection, out: Path) -> list[str]:
+    """Where each photograph goes, relative to ``out``."""
+    if out.resolve() == collection.root.resolve():
+        raise GlamError(f"{out}: the photographs would overwrite themselves; name another folder")
+    paths = [
+        photo.path if PurePosixPath(photo.path).suffix.lower() in _JPEG_SUFFIXES else f"{photo.path}.jpg"
+        for photo in collection.photos
+    ]
+    if len(set(paths)) < len(paths):
+        double = Counter(paths).most_common(1)[0][0]
+        raise GlamError(f"{collection.root}: two photographs would both become {double}")
+    return paths
+
+
+def _run(
+    task: Callable[[tuple[str, str]], _Outcome], jobs: Sequence[tuple[str, str]], workers: int
+) -> Iterator[_Outcome]:
+    """The outcomes in the order of the jobs; the first error, or an interrupt, ends all processes."""
+    if workers == 1 or len(jobs) <= _CHUNK:
+        yield from map(task, jobs)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts)
+    try:
+        yield from pool.map(task, jobs, chunksize=_CHUNK)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
+    """Encodes one photograph unless that has been done.
+
+    Args:
+        job: path of the source and of the target.
+        size: longest side in pixels.
+    """
+    source, target = Path(job[0]), Path(job[1])
+    try:
+        stat = source.stat()
+    except OSError as error:
+        return _Outcome(fault=error.strerror or str(error))
+    mark = f"glam {size} {QUALITY} {stat.st_size} {stat.st_mtime_ns}".encode()
+    shape = _shape_if_done(target, mark)
+    if shape is not None:
+        return _Outcome(shape)
+    try:
+        image = read_image(source)
+    except ImageError as error:
+        return _Outcome(fault=error.reason)
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    unfinished = target.with_name(target.name + ".partial")
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    image.save(unfinished, "JPEG", quality=QUALITY, comment=mark)
+    unfinished.replace(target)
+    return _Outcome(image.size, made=True)
+
+
+def _shape_if_done(target: Path, mark: bytes) -> tuple[int, int] | None:
+    """(width, height) of the target if it is whole and carries the mark."""
+    try:
+        with Image.open(target) as image:
+            if image.info.get("comment") != mark:
+                return None
+            image.load()
+            return image.size
+    except (OSError, ValueError, SyntaxError):
+        return None
