@@ -1,0 +1,1 @@
+"""Training descriptors on landmarks with Lightning."""

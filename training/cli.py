@@ -1,0 +1,166 @@
+"""`glam train`: LightningCLI over the landmark module and data, from a YAML configuration with dotted overrides.
+
+files -> LandmarkData -> LandmarkModule -> checkpoints in OUT -> the best of them as OUT/model.safetensors
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from glam.errors import GlamError
+from glam.training.data import LandmarkData
+from glam.training.module import LandmarkModule
+
+MODEL_FILE = "model.safetensors"
+
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the size sampler shares images out itself
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,
+}
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI with the arguments of `glam train`."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what a run is, beside model, data and trainer."""
+        parser.add_argument("--out", type=Path, default=Path("runs/glam"), help="folder of the run")
+        parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with that run")
+        parser.add_argument("--half", type=bool, default=False, help="store the model's weights as float16")
+        parser.add_argument("--save_every", type=int, default=1000, help="steps between checkpoints in an epoch")
+        parser.link_arguments("data.seed", "model.seed")
+
+    def before_instantiate_classes(self) -> None:
+        """Seeds the layers that are drawn at random."""
+        L.seed_everything(self.config.data.seed, workers=False, verbose=False)
+
+
+class PlainProgress(L.Callback):
+    """One line an epoch, for logs."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prints the epoch's loss and validation scores."""
+        if not trainer.is_global_zero:
+            return
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        shown = [f"{key} {values[key]:.4f}" for key in ("epoch_loss", "val_map", "val_recall_at_1") if key in values]
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}", flush=True)
+
+
+def train(arguments: Sequence[str]) -> Path:
+    """Trains as the arguments say and returns the path of the model file.
+
+    Args:
+        arguments: of the command line, as in ``["--config", "lite0", "--data.train", "photos"]``. A configuration is a
+            path, or the name of one that comes with the package (`bundled_configs`).
+
+    Raises:
+        GlamError: ``--out`` holds a run and ``--resume`` was not given, or the other way round; unusable data.
+    """
+    _hush()
+    cli = TrainingCLI(
+        LandmarkModule,
+        LandmarkData,
+        args=_with_bundled_config(arguments),
+        run=False,
+        seed_everything_default=False,
+        save_config_callback=None,
+        trainer_defaults=TRAINER_DEFAULTS | {"precision": _precision(), "enable_progress_bar": sys.stderr.isatty()},
+        parser_kwargs={"prog": "glam train", "description": "Train a descriptor on landmarks."},
+    )
+    out = Path(cli.config.out)
+    last = out / "checkpoints" / "last.ckpt"
+    if last.exists() and not cli.config.resume:
+        raise GlamError(f"{out} holds an earlier run; add --resume to go on with it, or name another --out")
+    if cli.config.resume and not last.exists():
+        raise GlamError(f"{out} holds no run to go on with")
+    for error in cli.datamodule.unreadable:
+        print(f"left out: {error}", file=sys.stderr)
+    best = _checkpoints(cli.trainer, out, cli.config.save_every)
+    cli.trainer.loggers = [
+        CSVLogger(out, name="", version="csv"),
+        TensorBoardLogger(out, name="", version="tensorboard"),
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_none=False)
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
+    return _write_best(cli, best, out / MODEL_FILE)
+
+
+def bundled_configs() -> dict[str, Path]:
+    """The configurations that come with the package, by name."""
+    folder = resources.files("glam.training.configs")
+    return {Path(str(f)).stem: Path(str(f)) for f in folder.iterdir() if str(f).endswith(".yaml")}
+
+
+def _with_bundled_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments, names of bundled configurations replaced by their paths."""
+    bundled = bundled_configs()
+    found = list(arguments)
+    for i, argument in enumerate(found):
+        option, equals, value = argument.partition("=")
+        if argument == "--config" and i + 1 < len(found) and found[i + 1] in bundled:
+            found[i + 1] = str(bundled[found[i + 1]])
+        elif option == "--config" and equals and value in bundled:
+            found[i] = f"--config={bundled[value]}"
+    return found
+
+
+def _hush() -> None:
+    """Keeps Lightning's advertisements and its warnings about things that are meant to be so off the terminal."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "LightningCLI's args parameter",  # `glam train` is a command of a larger program
+        ".*treespec, LeafSpec.*",
+        "The number of training batches",
+        "Found .* module.s. in eval mode",  # batch norms are frozen
+        ".*does not have many workers",
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _precision() -> str:
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _checkpoints(trainer: L.Trainer, out: Path, save_every: int) -> ModelCheckpoint:
+    """Sets up what is saved: the best epoch by validation mAP, and the last state to resume from."""
+    folder = out / "checkpoints"
+    best = ModelCheckpoint(
+        folder, filename="best", monitor="val_map", mode="max", save_top_k=1, enable_version_counter=False
+    )
+    within = ModelCheckpoint(
+        folder, filename="last", every_n_train_steps=save_every, save_top_k=1, enable_version_counter=False
+    )
+    epoch = ModelCheckpoint(
+        folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    kept = [callback for callback in trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    trainer.callbacks = [*kept, PlainProgress(), best, within, epoch]  # type: ignore[attr-defined]
+    return best
+
+
+def _write_best(cli: Any, best: ModelCheckpoint, path: Path) -> Path:
+    """Writes the best epoch's weights as a model file; only the first process does."""
+    module: LandmarkModule = cli.model
+    if cli.trainer.is_global_zero:
+        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+        score = None if best.best_model_score is None else float(best.best_model_score)
+        training = {"data": str(cli.config.data.train), "epoch": checkpoint["epoch"] + 1, "val_map": score}
+        module.write_model(path, {**training, "seed": cli.config.data.seed}, half=cli.config.half)
+    return path

@@ -1,0 +1,1 @@
+"""Configurations of `glam train`, as YAML: `glam train --config NAME`."""

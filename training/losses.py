@@ -1,0 +1,53 @@
+"""ArcFace: classification of landmarks on the unit sphere with an additive angular margin.
+
+Source: J. Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019 (arXiv 1801.07698).
+The loss is pytorch-metric-learning's, with two things seen to: the margin is given in radians, as in the papers (the
+library takes degrees), and cosines and logits stay in float32 whatever the autocast.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pytorch_metric_learning import losses
+from torch import Tensor, nn
+
+
+class ArcFace(nn.Module):
+    """ArcFace loss with one learned centre a landmark.
+
+    Args:
+        landmarks: how many classes.
+        dim: length of a descriptor.
+        margin: in radians.
+        scale: of the logits.
+    """
+
+    def __init__(self, landmarks: int, dim: int, *, margin: float = 0.3, scale: float = 30.0) -> None:
+        super().__init__()
+        self.loss = _SafeArcFace(landmarks, dim, margin=math.degrees(margin), scale=scale)
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """(b, dim) descriptors and (b,) labels to the mean loss of the batch, a float32 scalar."""
+        with torch.autocast(descriptors.device.type, enabled=False):
+            return self.loss(descriptors.float(), labels)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def start_at_means(self, descriptors: Tensor, labels: Tensor) -> None:
+        """Puts the centre of each landmark that has images at the mean of their descriptors.
+
+        Args:
+            descriptors: (n, dim), of unit length.
+            labels: (n,).
+        """
+        sums = torch.zeros_like(self.loss.W.T).index_add_(0, labels, descriptors)
+        seen = torch.bincount(labels, minlength=len(sums)) > 0
+        self.loss.W.T[seen] = F.normalize(sums[seen], dim=1)
+
+
+class _SafeArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
+    """The library's loss, but for the arc cosine at 1: its slope there is infinite, and a centre may start on its
+    image."""
+
+    def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
+        return torch.acos(cosine_of_target_classes.clamp(-1 + 1e-6, 1 - 1e-6))
