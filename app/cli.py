@@ -1,0 +1,124 @@
+"""The command line, `glam`.
+
+Every command imports what it needs when it runs, so that `glam --help` answers at once. An expected failure is one
+sentence on standard error and exit code 1; wrong usage exits with 2.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glam.app import cli_data, cli_eval, cli_index, cli_whiten
+from glam.app.options import AsJson, Device, IndexModel, IndexPath
+from glam.errors import GlamError
+
+app = typer.Typer(
+    help="Find photographs of the same place: train, index, search, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(cli_index.app, name="index")
+app.add_typer(cli_eval.app, name="eval")
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_whiten.app, name="whiten")
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Find photographs of the same place: train, index, search, evaluate."""
+
+
+@app.command()
+def search(
+    index: IndexPath,
+    image: Annotated[Path, typer.Argument(help="The photograph to search with.")],
+    bbox: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="X1 Y1 X2 Y2", help="Search with this part of it, in pixels."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many results.")] = 10,
+    model: IndexModel = None,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Find the nearest images to a photograph."""
+    import glam
+    from glam.app import terminal
+    from glam.index import Index
+
+    with Index.open(index) as opened:
+        loaded = glam.load(model or opened.model_name, device)
+        opened.check_model(loaded)
+        descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)
+        hits = opened.search(descriptor, top)[0]
+    if json:
+        terminal.as_json([{"rank": hit.rank, "score": hit.score, **asdict(hit.entry)} for hit in hits])
+    else:
+        rows = [[str(hit.rank), f"{hit.score:.3f}", hit.entry.label, hit.entry.path] for hit in hits]
+        terminal.table(["rank", "score", "landmark", "path"], rows)
+
+
+@app.command()
+def serve(
+    index: IndexPath,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    model: IndexModel = None,
+    device: Device = None,
+) -> None:
+    """Serve the search page and its API."""
+    import uvicorn
+
+    import glam
+    from glam.app import terminal
+    from glam.app.server import create_app
+    from glam.index import Index
+
+    with Index.open(index) as opened:
+        service = create_app(opened, glam.load(model or opened.model_name, device))
+        terminal.notes.print(f"{len(opened)} images at http://{host}:{port}  (Ctrl-C ends it)")
+        uvicorn.run(service, host=host, port=port, log_level="warning")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("demo"),
+    serve_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Whether the page opens at the end.")] = True,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+) -> None:
+    """Do everything once on generated landmarks: draw, train, index, evaluate before and after, serve. No download."""
+    from glam.app.demo import run
+
+    index = run(folder)
+    if serve_page:
+        serve(index, port=port)
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    short_help="Train a descriptor on landmarks (--config NAME [--data.train DIR] [--out DIR] [--resume]).",
+)
+def train(context: typer.Context) -> None:
+    """Train a descriptor on landmarks; `glam train --help` lists every option."""
+    from glam.app import terminal
+    from glam.training.cli import train as run
+
+    path = run(context.args)
+    terminal.results.print(f"model written to {path}")
+
+
+def main() -> None:
+    """Entry point of the `glam` command."""
+    try:
+        app()
+    except GlamError as error:
+        if "--debug" in sys.argv[1:2]:
+            raise
+        from glam.app import terminal
+
+        terminal.notes.print(f"glam: {error}", markup=False, soft_wrap=True)
+        sys.exit(1)

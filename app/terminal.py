@@ -1,0 +1,73 @@
+"""What commands print: a progress bar on a terminal and plain lines elsewhere, tables, warnings. All of it to stderr
+but results, so that standard output can be piped."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+notes = Console(stderr=True, highlight=False)
+results = Console(highlight=False)
+
+Report = Callable[[int, int], None]
+"""Called with what is done and what there is in all."""
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Report]:
+    """Shows how far a long task has come, with the time left."""
+    if not notes.is_terminal:
+        yield _lines(title)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """Prints a table to standard output; the first column is text, the others are aligned as numbers."""
+    shown = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    results.print(shown)
+
+
+def as_json(value: Any) -> None:
+    """Prints one JSON document to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def unreadable(files: list[tuple[str, str]]) -> None:
+    """Lists files that could not be read, with the reason of each."""
+    if files:
+        notes.print(f"[yellow]{len(files)} could not be read:[/yellow]")
+        for path, reason in files:
+            notes.print(f"  {path}: {reason}", markup=False, soft_wrap=True)
+
+
+def _lines(title: str) -> Report:
+    """Reports on plain lines, not more often than every few seconds, and at the end."""
+    began = time.monotonic()
+    last = began
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = "" if not 0 < done < total else f", {(now - began) / done * (total - done):.0f} s left"
+        notes.print(f"{title}: {done} of {total}{left}")
+
+    return report

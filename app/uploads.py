@@ -1,0 +1,61 @@
+"""An uploaded file becomes an upright image, or a refusal that says why."""
+
+import io
+from functools import cache
+from typing import BinaryIO
+
+from fastapi import HTTPException
+from PIL import Image, UnidentifiedImageError
+
+from glam.app.limits import Limits, too_many_bytes
+from glam.errors import ImageError
+from glam.images import read_image
+
+# By Pillow's names. Pillow reads more, some of it through other programs (EPS starts Ghostscript): not from strangers.
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+
+def read_upload(file: BinaryIO, limits: Limits) -> Image.Image:
+    """Read an uploaded image, upright and RGB.
+
+    Args:
+        file: open for reading, at its start.
+        limits: how large it may be; its size in pixels is read from its header before anything is decoded.
+
+    Raises:
+        HTTPException: 413 for too many bytes or pixels, 415 for anything but an image in ``UPLOAD_FORMATS``,
+            422 for such an image that is damaged.
+    """
+    data = file.read(limits.upload_bytes + 1)
+    if len(data) > limits.upload_bytes:
+        raise too_many_bytes(limits)
+    if not data:
+        raise HTTPException(422, "The file is empty.")
+    _check_header(data, limits)
+    try:
+        return read_image(data, max_pixels=limits.upload_pixels)
+    except ImageError as error:
+        raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
+
+
+def _check_header(data: bytes, limits: Limits) -> None:
+    most = f"{limits.upload_pixels / 1e6:g} megapixels, the most this service takes"
+    try:
+        with Image.open(io.BytesIO(data), formats=_known_to_pillow()) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise HTTPException(413, f"The image has more than {most}.") from error
+    except UnidentifiedImageError as error:
+        sentence = "The file is not an image that can be read here; JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF can."
+        raise HTTPException(415, sentence) from error
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise on a broken header
+        raise HTTPException(422, "The image cannot be read: its header is damaged.") from error
+    if width * height > limits.upload_pixels:
+        raise HTTPException(413, f"The image has {width} by {height} pixels: more than {most}.")
+
+
+@cache
+def _known_to_pillow() -> tuple[str, ...]:
+    """The upload formats that this build of Pillow reads: AVIF is missing from some, and naming it would raise."""
+    Image.init()
+    return tuple(name for name in UPLOAD_FORMATS if name in Image.OPEN)
