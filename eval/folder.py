@@ -1,0 +1,127 @@
+"""Evaluation on a folder of landmarks: every image queries all others.
+
+The images of the same landmark are positive, the query itself is junk, distractors are never positive and never ask.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.datasets.collection import Collection
+from glam.describe import Settings
+from glam.errors import GlamError, ImageError
+from glam.eval.metrics import average_precision, bootstrap_interval, positive_ranks, precision_at
+from glam.model import Model
+
+QUERY_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """Results on a folder, fractions.
+
+    Attributes:
+        mean_ap: mAP, over the queries that have a positive.
+        interval: 95% bootstrap interval of it, over landmarks.
+        recall_at_1: share of queries whose nearest image is positive.
+        precision_at_10: mP@10.
+        ap: AP of each query; NaN where it has no positive.
+    """
+
+    mean_ap: float
+    interval: tuple[float, float]
+    recall_at_1: float
+    precision_at_10: float
+    ap: NDArray[np.float64]
+
+
+def score_folder(
+    descriptors: NDArray[np.float32], labels: NDArray[np.int64], distractors: NDArray[np.float32] | None = None
+) -> FolderScores:
+    """Scores descriptors of a folder.
+
+    Args:
+        descriptors: (n, dim), of unit length.
+        labels: (n,) landmark of each; a negative one is of an unknown landmark, a distractor.
+        distractors: (m, dim), further database images.
+
+    Raises:
+        GlamError: no landmark has two images.
+    """
+    database = descriptors if distractors is None else np.concatenate([descriptors, distractors])
+    database_labels = np.concatenate([labels, np.full(len(database) - len(labels), -1)])
+    ap = np.full(len(descriptors), np.nan)
+    first = np.full(len(descriptors), np.nan)
+    ten = np.full(len(descriptors), np.nan)
+    for start in range(0, len(descriptors), QUERY_BLOCK):
+        block = descriptors[start : start + QUERY_BLOCK] @ database.T
+        for query, scores in enumerate(block, start=start):
+            positive = database_labels == labels[query]
+            positive[query] = False
+            if labels[query] < 0 or not positive.any():
+                continue
+            junk = np.zeros(len(database), dtype=bool)
+            junk[query] = True
+            ranks = positive_ranks(scores, positive, junk)
+            ap[query], first[query], ten[query] = average_precision(ranks), ranks[0] == 0, precision_at(ranks, 10)
+    asked = ~np.isnan(ap)
+    if not asked.any():
+        raise GlamError("no landmark has two images, so no query has anything to find")
+    groups = [ap[asked & (labels == label)] for label in np.unique(labels[asked])]
+    return FolderScores(
+        float(ap[asked].mean()), bootstrap_interval(groups), float(first[asked].mean()), float(ten[asked].mean()), ap
+    )
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """An evaluation of a model on a folder.
+
+    Attributes:
+        scores: the results.
+        paths: of the queries, in the order of ``scores.ap``.
+        distractors: how many were in the database beside the folder.
+        unreadable: images left out, and why.
+    """
+
+    scores: FolderScores
+    paths: tuple[str, ...]
+    distractors: int
+    unreadable: tuple[ImageError, ...]
+
+
+def evaluate_folder(
+    model: Model,
+    collection: Collection,
+    distractors: Collection | None = None,
+    *,
+    settings: Settings | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FolderReport:
+    """Describes a folder of landmarks and scores it.
+
+    Args:
+        model: describes the images.
+        collection: the landmarks; an image without one is a distractor.
+        distractors: further database images.
+        settings: size and scales; the model's own by default.
+        progress: called with images done and images in all, as it goes.
+
+    Raises:
+        GlamError: no landmark has two readable images.
+    """
+    settings = settings or model.settings()
+    parts = [collection] if distractors is None else [collection, distractors]
+    files = [part.file(i) for part in parts for i in range(len(part))]
+    unreadable: list[ImageError] = []
+    rows = model.describe(files, size=settings.size, scales=settings.scales, errors=unreadable, progress=progress)
+    read = ~np.isnan(rows[:, 0])
+    inside = np.flatnonzero(read[: len(collection)])
+    others = np.flatnonzero(read[len(collection) :]) + len(collection)
+    known = np.array([bool(collection.photos[i].landmark) for i in inside])
+    labels = np.where(known, collection.labels[inside], -1)
+    scores = score_folder(rows[inside], labels, rows[others] if len(others) else None)
+    paths = tuple(collection.photos[i].path for i in inside)
+    return FolderReport(scores, paths, len(others), tuple(unreadable))

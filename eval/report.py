@@ -1,0 +1,140 @@
+"""Result files: what was measured, by which protocol, with which model and libraries."""
+
+import json
+import math
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.describe import Settings
+from glam.eval.benchmark import BenchmarkReport
+from glam.eval.folder import FolderReport
+from glam.eval.revisited import ProtocolScores
+from glam.model import Model
+
+LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "numpy", "pillow")
+
+RANKING = {
+    "ties": "the lower number in the database first, distractors after it",
+    "nan": "last",
+    "interval": "95% bootstrap over queries",
+}
+"""How the rankings of the Revisited Oxford and Paris protocol are made, for the result file."""
+
+
+def folder_result(dataset: str, report: FolderReport, model: Model, settings: Settings) -> dict[str, Any]:
+    """The result file of `glam.eval.folder.evaluate_folder`. Fractions, not percent.
+
+    Args:
+        dataset: what to call it.
+        report: the evaluation.
+        model: that was evaluated.
+        settings: it was evaluated with.
+    """
+    scores = report.scores
+    protocol = {"query": "every image", "junk": "the query itself", "distractors": report.distractors}
+    return {
+        **heading(dataset, {**protocol, **_settings(settings)}, _model(model)),
+        "unreadable": {error.source: error.reason for error in report.unreadable},
+        "results": {
+            "map": scores.mean_ap,
+            "interval": list(scores.interval),
+            "recall_at_1": scores.recall_at_1,
+            "mp_at_10": scores.precision_at_10,
+            "ap": _by_name(report.paths, scores.ap),
+        },
+    }
+
+
+def benchmark_result(dataset: str, report: BenchmarkReport, model: Model, settings: Settings) -> dict[str, Any]:
+    """The result file of `glam.eval.benchmark.evaluate_benchmark`. Fractions, not percent.
+
+    Args:
+        dataset: what to call it.
+        report: the evaluation.
+        model: that was evaluated.
+        settings: it was evaluated with.
+    """
+    protocol = {"crop": report.crop, **_settings(settings), "distractors": report.distractors, **RANKING}
+    return {
+        **heading(dataset, protocol, _model(model)),
+        "unreadable": {error.source: error.reason for error in report.unreadable},
+        "results": _protocols(report.scores, report.queries),
+    }
+
+
+def descriptors_result(
+    dataset: str, scores: dict[str, ProtocolScores], queries: Sequence[str], dim: int, files: dict[str, Any]
+) -> dict[str, Any]:
+    """The result file of descriptors that came from elsewhere. What is not known of them is null.
+
+    Args:
+        dataset: what to call it.
+        scores: see `glam.eval.revisited.score_revisited`.
+        queries: names of the queries.
+        dim: of the descriptors.
+        files: that were evaluated, and how many distractors there were.
+    """
+    protocol = {"crop": None, "size": None, "scales": None, **files, **RANKING}
+    return {
+        **heading(dataset, protocol, {"name": None, "fingerprint": None, "dim": dim}),
+        "results": _protocols(scores, queries),
+    }
+
+
+def heading(dataset: str, protocol: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """What every result file begins with."""
+    return {"dataset": dataset, "protocol": protocol, "model": model, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES if _has(name)}}
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Writes a result file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    return {"size": settings.size, "scales": list(settings.scales)}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {"name": model.name, "fingerprint": model.fingerprint, "dim": model.dim}
+
+
+def _protocols(scores: dict[str, ProtocolScores], queries: Sequence[str]) -> dict[str, Any]:
+    return {
+        name: {
+            "map": _number(protocol.mean_ap),
+            "interval": [_number(end) for end in protocol.interval],
+            "mp": {str(k): _number(precision) for k, precision in protocol.precision.items()},
+            "ap": _by_name(queries, protocol.ap),
+        }
+        for name, protocol in scores.items()
+    }
+
+
+def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in zip(names, values.tolist(), strict=True)}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def _has(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
