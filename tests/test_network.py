@@ -1,0 +1,76 @@
+"""GeM, backbones and the descriptor network."""
+
+import pytest
+import torch
+from torch import nn
+
+from glam import GLAM, Architecture, DescriptorNetwork, GeM, GlamError
+from glam.backbone import Backbone
+
+
+def test_gem_is_the_generalised_mean() -> None:
+    x = torch.rand(2, 3, 5, 7) + 0.1
+    torch.testing.assert_close(GeM(p=3.0)(x), x.pow(3).mean(dim=(2, 3)).pow(1 / 3))
+    torch.testing.assert_close(GeM(p=1.0)(x), x.mean(dim=(2, 3)))
+    assert (GeM(p=60.0)(x) / x.amax(dim=(2, 3)) > 0.9).all()
+
+
+def test_gem_does_not_overflow_half_precision() -> None:
+    x = torch.full((1, 2, 4, 4), 100.0, dtype=torch.float16)  # 100^3 is past float16
+    torch.testing.assert_close(GeM()(x), torch.full((1, 2), 100.0))
+
+
+def test_gems_exponent_is_learned() -> None:
+    pool = GeM()
+    pool(torch.rand(1, 2, 3, 3)).sum().backward()
+    assert pool.p.grad is not None
+    assert pool.p.grad != 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", (64, 96)),
+        ("tf_efficientnet_lite0", (48, 80)),
+        ("convnext_atto", (64, 32)),
+        ("vit_tiny_patch16_224", (48, 80)),
+        ("vit_small_patch14_reg4_dinov2", (28, 56)),
+        ("swin_tiny_patch4_window7_224", (64, 96)),
+    ],
+)
+def test_any_timm_backbone_gives_a_map_for_any_size(name: str, size: tuple[int, int]) -> None:
+    backbone = Backbone(name).eval()
+    assert all(side % backbone.multiple == 0 for side in size)
+    with torch.inference_mode():
+        features = backbone(torch.randn(2, 3, *size))
+    assert features.shape[:2] == (2, backbone.channels)
+    assert features.ndim == 4
+
+
+def test_packaged_imagenet_weights_are_loaded() -> None:
+    """The packaged weights know ImageNet statistics: batch norms of a network drawn at random have variance 1."""
+    trained = Backbone("tf_efficientnet_lite0", pretrained=True)
+    assert not torch.equal(trained.net.bn1.running_var, torch.ones(32))
+    assert trained.channels == 1280
+
+
+def test_an_unknown_backbone_is_one_sentence() -> None:
+    with pytest.raises(GlamError, match="no model named 'resnet_9000'"):
+        Backbone("resnet_9000")
+
+
+@pytest.mark.parametrize("glam", [None, {"reduction": 8}])
+@pytest.mark.parametrize("dim", [None, 16])
+def test_descriptors_have_unit_length(glam: dict[str, int] | None, dim: int | None) -> None:
+    network = DescriptorNetwork(Architecture("resnet18", dim=dim, glam=glam)).eval()
+    with torch.inference_mode():
+        descriptors = network(torch.randn(3, 3, 64, 96))
+    assert descriptors.shape == (3, network.dim) == (3, dim or 512)
+    torch.testing.assert_close(descriptors.norm(dim=1), torch.ones(3))
+    assert isinstance(network.glam, GLAM if glam else nn.Identity)
+
+
+def test_the_whole_network_has_gradients() -> None:
+    network = DescriptorNetwork(Architecture("resnet18", dim=16, glam={"reduction": 8}))
+    network(torch.randn(2, 3, 64, 64))[:, 0].sum().backward()
+    assert all(p.grad is not None for name, p in network.named_parameters() if "fc" not in name)

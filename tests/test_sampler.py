@@ -1,0 +1,71 @@
+"""Batches of one size: every image once, the same anywhere, entered at any batch."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from glam.datasets.sampler import ASPECT_RATIOS, SizeBatchSampler, group_sizes
+
+RANDOM = np.random.default_rng(0)
+SHAPES = [(int(w), int(h)) for w, h in RANDOM.integers(100, 2000, size=(500, 2))]
+
+
+def images(sampler: SizeBatchSampler) -> list[int]:
+    return [draw.image for batch in sampler for draw in batch]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_every_image_comes_once_an_epoch_over_all_ranks(ranks: int) -> None:
+    sizes = group_sizes(SHAPES, 256)
+    samplers = [SizeBatchSampler(sizes, 16, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert Counter(image for s in samplers for image in images(s)) == Counter(range(500))
+    assert len({len(s) for s in samplers}) == 1, "every rank must have as many batches, or one waits for ever"
+
+
+def test_a_batch_has_one_size_and_is_never_too_large() -> None:
+    for batch in SizeBatchSampler(group_sizes(SHAPES, 256), 16):
+        assert len({draw.size for draw in batch}) == 1
+        assert len(batch) <= 16
+
+
+def test_sizes_are_few_and_near_the_images_shapes() -> None:
+    sizes = group_sizes(SHAPES, 512)
+    assert len(set(sizes)) <= len(ASPECT_RATIOS)
+    assert all(max(size) == 512 and size[0] % 32 == 0 and size[1] % 32 == 0 for size in sizes)
+    for (width, height), size in zip(SHAPES, sizes, strict=True):
+        if 9 / 16 <= width / height <= 16 / 9:
+            assert abs(np.log(width / height) - np.log(size[1] / size[0])) < 0.25
+
+
+def test_small_groups_join_the_nearest() -> None:
+    shapes = [(400, 300)] * 50 + [(300, 300)] * 3
+    assert len(set(group_sizes(shapes, 256))) == 2
+    assert len(set(group_sizes(shapes, 256, smallest_group=10))) == 1
+
+
+def test_an_epoch_has_its_own_order_which_is_always_the_same() -> None:
+    first, again = (SizeBatchSampler(group_sizes(SHAPES, 256), 16, seed=3) for _ in range(2))
+    assert images(first) == images(again)
+    again.set_epoch(1)
+    assert images(first) != images(again)
+    assert len(first) == len(again)
+
+
+def test_an_epoch_can_be_entered_at_any_batch() -> None:
+    whole, rest = (SizeBatchSampler(group_sizes(SHAPES, 256), 16) for _ in range(2))
+    rest.start = 7
+    assert list(rest) == list(whole)[7:]
+    assert list(rest) == list(whole), "only the first pass is cut short"
+
+
+def test_a_cap_on_images_of_a_landmark() -> None:
+    labels = np.repeat(np.arange(5), [200, 150, 100, 47, 3])
+    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, labels=labels, per_label=40)
+    chosen = images(sampler)
+    assert Counter(labels[chosen].tolist()) == {0: 40, 1: 40, 2: 40, 3: 40, 4: 3}
+    assert len(chosen) == len(set(chosen))
+    count = len(sampler)
+    sampler.set_epoch(1)
+    assert set(images(sampler)) != set(chosen), "another choice every epoch"
+    assert len(sampler) == count, "but as many batches"
