@@ -16,39 +16,42 @@ from glam.training.cli import train
 
 BASELINE = "timm:tf_efficientnet_lite0"
 SIZE = 256
-TRAINING = {"landmarks": 100, "images_per_landmark": 12, "first_landmark": 0}
-UNSEEN = {"landmarks": 40, "images_per_landmark": 10, "first_landmark": 1000}
+DONE = "done"
+TRAINING = {"landmarks": 80, "images_per_landmark": 12, "first_landmark": 0}
+UNSEEN = {"landmarks": 30, "images_per_landmark": 10, "first_landmark": 1000}
 
 
 def run(folder: Path) -> Path:
     """Does everything into a folder and returns the path of the index.
 
     Args:
-        folder: a new one; photographs, the training run, result files and the index go there.
+        folder: a new one; photographs, the training run, result files and the index go there. One that holds a
+            finished demo is left as it is.
 
     Raises:
-        GlamError: the folder holds something already.
+        GlamError: the folder holds something else already.
     """
+    index = folder / "unseen.glam"
+    if (folder / DONE).exists():
+        terminal.notes.print(f"{folder} holds a finished demo; remove it to run everything again")
+        return index
     if folder.exists() and any(folder.iterdir()):
         raise GlamError(f"{folder} is not empty; remove it or name another folder")
     began = time.monotonic()
     _draw(folder / "train", TRAINING)
     _draw(folder / "unseen", UNSEEN)
     trained = glam.load(
-        train(
-            ["--config", "demo", "--out", str(folder / "run")]
-            + ["--data.train", str(folder / "train"), "--data.val", str(folder / "unseen")]
-        )
+        train(["--config", "demo", "--out", str(folder / "run"), "--data.train", str(folder / "train")])
     )
     before = _evaluate(glam.load(BASELINE), folder, trained.size)
     after = _evaluate(trained, folder, trained.size)
-    index = folder / "unseen.glam"
     with terminal.progress("indexing") as report:
         build(index, read_collection(folder / "unseen"), trained, progress=report)
     terminal.table(
         ["landmarks never trained on", "mAP", "95% interval", "recall@1"],
         [_row("ImageNet backbone with GeM", before), _row("the same trained, with GLAM", after)],
     )
+    (folder / DONE).touch()
     terminal.notes.print(f"everything is in {folder}, after {time.monotonic() - began:.0f} s")
     return index
 

@@ -117,6 +117,11 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         """Sets the epoch that the next pass draws."""
         self.epoch = epoch
 
+    @property
+    def sampler(self) -> "SizeBatchSampler":
+        """Itself: Lightning tells the epoch to a batch sampler's ``sampler``."""
+        return self
+
     def __len__(self) -> int:
         return len(self._batches())
 

@@ -89,8 +89,8 @@ class Catalogue:
         """
         if not path.is_file():
             raise GlamError(f"{path.parent}: no index there")
-        connection = _connect(path)
         try:
+            connection = _connect(path)
             (version,) = connection.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
             raise GlamError(f"{path}: not an index's catalogue ({error})") from error

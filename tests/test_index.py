@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import glam.index
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build
+from glam.index.catalogue import Catalogue
 from glam.index.search import DESCRIPTORS
 from glam.model import Model
 
@@ -122,14 +124,15 @@ def test_a_build_that_was_killed_goes_on(
     model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the descriptors of a batch and its rows in the catalogue: what was not named is written over."""
-    monkeypatch.setattr("glam.index.build.COMMIT_EVERY", 2)
-    stopped = iter(range(2))
+    monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 2)
+    add, calls = Catalogue.add, iter(range(100))
 
-    def die(*_: object) -> None:
-        if next(stopped) == 1:
+    def killed_at_the_second_batch(self: Catalogue, *batch: Any) -> None:
+        if next(calls) == 1:
             raise KeyboardInterrupt
+        add(self, *batch)
 
-    monkeypatch.setattr("glam.index.build.Entry", _dying_entry(die))
+    monkeypatch.setattr(Catalogue, "add", killed_at_the_second_batch)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "i.glam", read_folder(folder), model)
     monkeypatch.undo()
@@ -142,18 +145,6 @@ def test_a_build_that_was_killed_goes_on(
         )
         for i in range(len(index)):
             np.testing.assert_allclose(index.descriptor(i), model.describe([index.file(i)])[0], atol=1e-5)
-
-
-def _dying_entry(die: Callable[..., None]) -> Callable[..., glam.index.Entry]:
-    """Entries as ever, but ``die`` is called at the third one: in the second batch, after its descriptors are written."""
-    count = iter(range(100))
-
-    def entry(*arguments: object) -> glam.index.Entry:
-        if next(count) in (0, 2):
-            die()
-        return glam.index.Entry(*arguments)  # type: ignore[arg-type]
-
-    return entry
 
 
 def test_another_model_or_other_settings_are_refused(model: Model, folder: Path, tmp_path: Path) -> None:

@@ -90,11 +90,11 @@ def train(arguments: Sequence[str]) -> Path:
         print(f"left out: {error}", file=sys.stderr)
     best = _checkpoints(cli.trainer, out, cli.config.save_every)
     cli.trainer.loggers = [
-        CSVLogger(out, name="", version="csv"),
-        TensorBoardLogger(out, name="", version="tensorboard"),
+        CSVLogger(out, name="csv"),  # a resumed run logs beside the first part, not over it
+        TensorBoardLogger(out, name="tensorboard"),
     ]
     out.mkdir(parents=True, exist_ok=True)
-    cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_none=False)
+    cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_unset=False)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
     return _write_best(cli, best, out / MODEL_FILE)
 

@@ -88,6 +88,7 @@ class LandmarkModule(L.LightningModule):
         self.freeze_batch_norm = freeze_batch_norm
         self.seed = seed
         self.retrieval = RetrievalScore()
+        self.resumed = False
 
     @property
     def data(self) -> LandmarkData:
@@ -101,10 +102,14 @@ class LandmarkModule(L.LightningModule):
         if not hasattr(self, "loss"):
             self.loss = ArcFace(len(self.data.train.landmarks), self.network.dim, **self.arcface)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remembers that the run goes on with weights of its own."""
+        self.resumed = True
+
     def on_fit_start(self) -> None:
         """Starts the new layers from what the backbone knows, unless a run is resumed."""
         self.network.to_device(self.device)
-        if self.start == "random" or self.global_step > 0:
+        if self.start == "random" or self.resumed:
             return
         settings = Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
         descriptors, labels = start_from_pca(

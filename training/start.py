@@ -56,11 +56,11 @@ def start_from_pca(
     head.linear.weight.copy_(basis)
     head.linear.bias.copy_(-(basis @ components.mean))
     # Batch norm divides by the spread of each dimension; its gain gives it back, and the start is the PCA asked for.
-    left = spread.pow(1 - whitening)
-    head.norm.weight.copy_(left)
+    variance = spread.pow(1 - whitening).square()
+    head.norm.weight.copy_((variance + head.norm.eps).sqrt())
     head.norm.bias.zero_()
     head.norm.running_mean.zero_()  # type: ignore[union-attr]
-    head.norm.running_var.copy_(left.square())  # type: ignore[union-attr]
+    head.norm.running_var.copy_(variance)  # type: ignore[union-attr]
     return torch.nn.functional.normalize((pooled - components.mean) @ basis.T, dim=1), labels
 
 

@@ -1,0 +1,190 @@
+"""Training: the loss, the start, and a run that is killed and resumed."""
+
+import csv
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import glam
+from glam.datasets.readers import read_folder
+from glam.describe import Settings
+from glam.errors import GlamError
+from glam.network import Architecture, DescriptorNetwork
+from glam.training.cli import bundled_configs, train
+from glam.training.losses import ArcFace
+from glam.training.module import Batch, LandmarkModule
+from glam.training.start import Components, evenly, start_from_pca
+
+Draw = Callable[..., Image.Image]
+
+
+def test_arcface_adds_the_margin_in_radians() -> None:
+    loss = ArcFace(5, 4, margin=0.3, scale=20.0)
+    descriptors, labels = F.normalize(torch.randn(6, 4), dim=1), torch.tensor([0, 1, 2, 3, 4, 0])
+    cosines = descriptors @ F.normalize(loss.loss.W.detach(), dim=0)
+    logits = cosines.clone()
+    for row, label in enumerate(labels):
+        angle = math.acos(float(cosines[row, label]))
+        logits[row, label] = math.cos(angle + 0.3) if angle + 0.3 <= math.pi else math.cos(angle) - 0.3 * math.sin(0.3)
+    torch.testing.assert_close(loss(descriptors, labels), F.cross_entropy(20 * logits, labels), rtol=1e-4, atol=1e-4)
+
+
+def test_arcface_stays_in_float32_under_autocast() -> None:
+    loss = ArcFace(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(F.normalize(torch.randn(2, 4), dim=1).bfloat16(), torch.tensor([0, 1]))
+    assert value.dtype == torch.float32
+
+
+def test_a_centre_on_its_only_image_has_a_finite_gradient() -> None:
+    """At a cosine of 1 the arc cosine's slope is infinite."""
+    loss = ArcFace(2, 4)
+    row = F.normalize(torch.randn(1, 4), dim=1).requires_grad_()
+    loss.start_at_means(row.detach(), torch.tensor([0]))
+    loss(row, torch.tensor([0])).backward()
+    assert torch.isfinite(row.grad).all()
+    assert torch.isfinite(loss.loss.W.grad).all()
+
+
+def test_components_are_the_principal_ones() -> None:
+    rows = torch.randn(200, 6, dtype=torch.float64) * torch.tensor([5.0, 3.0, 1.0, 0.5, 0.2, 0.1])
+    components = Components.fit(rows.float(), 3)
+    _, singular, vectors = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    torch.testing.assert_close(components.variance, (singular[:3].square() / 200).float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close((components.basis @ vectors[:3].T.float()).abs(), torch.eye(3), rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def landmarks(tmp_path: Path, draw_image: Draw) -> Path:
+    """Six landmarks of six noisy views each."""
+    root = tmp_path / "landmarks"
+    for landmark in range(6):
+        (root / f"landmark {landmark}").mkdir(parents=True)
+        view = np.asarray(draw_image(72, 56, landmark), dtype=np.int16)
+        for i in range(6):
+            noise = np.random.default_rng([landmark, i]).normal(0, 25, view.shape)
+            Image.fromarray((view + noise).clip(0, 255).astype(np.uint8)).save(
+                root / f"landmark {landmark}" / f"{i}.png"
+            )
+    return root
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> None:
+    """What the start says of the descriptors is what the network then gives, and whitening evens out the spread."""
+    torch.manual_seed(0)
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
+    collection = read_folder(landmarks)
+    settings = Settings(size=64)
+    descriptors, labels = start_from_pca(network, collection, settings, whitening=whitening, most=1000, seed=0)
+    model = glam.Model("started", network, glam.checkpoint.Header(network.architecture, 64))  # type: ignore[attr-defined]
+    again = model.describe([collection.file(i) for i in range(len(collection))])
+    np.testing.assert_allclose(again, descriptors.numpy(), atol=1e-4)  # one size, so in the collection's order
+    assert torch.bincount(labels).tolist() == [6] * 6
+    assert network.head.norm.running_var.std() < 1e-3 * network.head.norm.running_var.mean() or whitening < 1
+
+
+def test_a_few_images_are_drawn_evenly_over_the_landmarks(landmarks: Path) -> None:
+    collection = read_folder(landmarks)
+    assert np.bincount(collection.labels[evenly(collection, 12, seed=0)]).tolist() == [2] * 6
+
+
+def options(landmarks: Path, out: Path, *more: str) -> list[str]:
+    """A run of a few seconds, with everything in it that is drawn at random."""
+    return [
+        *("--data.train", str(landmarks), "--data.val_share", "0.34", "--data.size", "64", "--data.batch_size", "4"),
+        *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "8"),
+        *("--model.glam", "{reduction: 8}", "--model.dropout", "0.2", "--model.freeze_batch_norm", "false"),
+        *("--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--save_every", "2", "--out", str(out), *more),
+    ]
+
+
+def last_metrics(out: Path) -> dict[str, str]:
+    last = sorted((out / "csv").glob("version_*/metrics.csv"))[-1]
+    rows = list(csv.DictReader(last.open()))
+    return {key: row[key] for row in rows for key in ("val_map", "epoch_loss") if row.get(key)}
+
+
+def last_checkpoint(out: Path) -> dict[str, Any]:
+    return torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)  # type: ignore[no-any-return]
+
+
+def last_weights(out: Path) -> dict[str, torch.Tensor]:
+    return last_checkpoint(out)["state_dict"]  # type: ignore[no-any-return]
+
+
+def test_a_killed_run_resumes_as_if_never_stopped(landmarks: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the second epoch; the weights at the end equal an unbroken run's to the last bit."""
+    train(options(landmarks, tmp_path / "unbroken"))
+    program = (
+        "import os, signal, sys\n"
+        "from glam.training import module\n"
+        "step = module.LandmarkModule.training_step\n"
+        "def dying(self, batch, i):\n"
+        "    if self.current_epoch == 1 and i == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(self, batch, i)\n"
+        "module.LandmarkModule.training_step = dying\n"
+        "from glam.training.cli import train\n"
+        "train(sys.argv[1:])\n"
+    )
+    arguments = options(landmarks, tmp_path / "broken")
+    killed = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    reached = last_checkpoint(tmp_path / "broken")["LandmarkData"]
+    assert reached["epoch"] == 1
+    assert reached["batches"] > 0, "the run must have been cut within an epoch"
+    train([*arguments, "--resume"])
+    ours, expected = (last_weights(tmp_path / name) for name in ("broken", "unbroken"))
+    assert all(torch.equal(ours[key], expected[key]) for key in expected)
+    assert last_metrics(tmp_path / "broken") == last_metrics(tmp_path / "unbroken")
+
+
+def test_every_epoch_has_its_own_order_and_views(
+    landmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through Lightning, which must reach the sampler to tell it the epoch."""
+    step, seen = LandmarkModule.training_step, []
+
+    def watched(self: LandmarkModule, batch: Batch, batch_idx: int) -> torch.Tensor:
+        seen.append((self.current_epoch, batch[2].tolist(), batch[0][0].sum().item()))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(LandmarkModule, "training_step", watched)
+    train(options(landmarks, tmp_path / "run"))
+    orders = [[image for epoch, images, _ in seen if epoch == wanted for image in images] for wanted in range(3)]
+    assert all(sorted(order) == list(range(24)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert len({total for _, _, total in seen}) == len(seen), "views must not repeat from epoch to epoch"
+
+
+def test_an_earlier_run_is_not_overwritten(landmarks: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(GlamError, match="add --resume"):
+        train(options(landmarks, tmp_path / "run"))
+    with pytest.raises(GlamError, match="no run to go on with"):
+        train(options(landmarks, tmp_path / "other", "--resume"))
+
+
+def test_bundled_configurations_parse() -> None:
+    """`glam train --config NAME --print_config` ends with exit code 0 for each."""
+    assert {"demo", "lite0", "gldv2_r101"} <= bundled_configs().keys()
+    for name in bundled_configs():
+        with pytest.raises(SystemExit) as ended:
+            train(["--config", name, "--data.train", "nowhere", "--print_config"])
+        assert ended.value.code == 0
+
+
+def test_training_wants_landmarks(tmp_path: Path) -> None:
+    with pytest.raises(GlamError):
+        train(["--config", "demo", "--data.train", str(tmp_path / "nowhere")])
