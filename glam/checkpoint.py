@@ -108,7 +108,10 @@ def read_header(path: Path) -> Header:
 
 def fingerprint(network: DescriptorNetwork) -> str:
     """16 hexadecimal digits that are equal just where architecture and weights are."""
-    digest = hashlib.sha256(json.dumps(network.architecture.to_dict(), sort_keys=True).encode())
+    # What is as by default is left out, so that a new option changes no fingerprint of old models.
+    default = Architecture("").to_dict()
+    chosen = {key: value for key, value in network.architecture.to_dict().items() if value != default[key]}
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
     for key, tensor in sorted(network.state_dict().items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,184 @@
+"""Ground truth of the Revisited Oxford and Paris protocol, as the published pickle or as JSON; `docs/evaluation.md`
+describes the JSON. A pickle is read without running anything that it may name."""
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.datasets.pickles import read_plain_pickle
+from glam.errors import GlamError
+from glam.images import Box
+
+FORMAT = 1
+GRADES = ("easy", "hard", "junk")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query and the database images that were judged for it.
+
+    Attributes:
+        name: of its image.
+        box: x1, y1, x2, y2 in pixels of the image: the part that asks; None for all of it.
+        easy, hard, junk: numbers of database images, none in two of them. What is in none does not show the landmark.
+    """
+
+    name: str
+    box: Box | None
+    easy: tuple[int, ...]
+    hard: tuple[int, ...]
+    junk: tuple[int, ...]
+
+    def images(self, *grades: str) -> NDArray[np.int64]:
+        """Numbers of the images of these grades, in order."""
+        return np.array([image for grade in grades for image in getattr(self, grade)], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Queries over a database.
+
+    Attributes:
+        images: names of the database's images; the position of one is its number.
+        queries: in order.
+    """
+
+    images: tuple[str, ...]
+    queries: tuple[Query, ...]
+
+    def __post_init__(self) -> None:
+        """Raises:
+        GlamError: a name stands twice, or a judgement names an image that is not there or was judged already.
+        """
+        _no_doubles("database images", self.images)
+        _no_doubles("queries", [query.name for query in self.queries])
+        for query in self.queries:
+            judged = query.images(*GRADES)
+            if len(judged) and not 0 <= judged.min() <= judged.max() < len(self.images):
+                raise GlamError(f"the query {query.name!r} names an image outside the {len(self.images)} there are")
+            _no_doubles(f"images judged for the query {query.name!r}", judged.tolist())
+
+
+def read_ground_truth(path: Path) -> GroundTruth:
+    """Reads ``gnd_*.pkl`` as it was published, or ``.json``.
+
+    Raises:
+        GlamError: there is no such file, it is something else, or it contradicts itself (see `GroundTruth`).
+    """
+    table = _read_json(path) if path.suffix.lower() == ".json" else read_plain_pickle(path)
+    try:
+        if path.suffix.lower() != ".json":
+            return _from_pickle(table)
+        if table["format"] != FORMAT:
+            raise GlamError(f"format {table['format']}, where this version of glam reads format {FORMAT}")
+        return _from_json(table)
+    except GlamError as error:
+        raise GlamError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise GlamError(f"{path}: not a ground truth: it lacks {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise GlamError(f"{path}: not a ground truth: {error}") from error
+
+
+def write_ground_truth(path: Path, truth: GroundTruth) -> None:
+    """Writes ``.json``, or ``.pkl`` for the programs of the benchmark.
+
+    Raises:
+        GlamError: the name ends in neither, or a query has no box, which the pickle cannot say.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".json":
+        path.write_text(json.dumps(_to_json(truth), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    elif path.suffix.lower() == ".pkl":
+        path.write_bytes(pickle.dumps(_to_pickle(truth), protocol=2))
+    else:
+        raise GlamError(f"{path}: a ground truth is written as .json or .pkl")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GlamError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise GlamError(f"{path}: not JSON: {error}") from error
+
+
+def _from_pickle(table: Any) -> GroundTruth:
+    judged = zip(table["qimlist"], table["gnd"], strict=True)
+    queries = [
+        Query(_name(name), _box(entry["bbx"]), *(tuple(_numbers(entry[grade])) for grade in GRADES))
+        for name, entry in judged
+    ]
+    return GroundTruth(tuple(map(_name, table["imlist"])), tuple(queries))
+
+
+def _to_pickle(truth: GroundTruth) -> dict[str, Any]:
+    for query in truth.queries:
+        if query.box is None:
+            raise GlamError(f"the query {query.name!r} has no box; the pickle wants one")
+    entries = [
+        {"bbx": list(query.box or ()), **{grade: query.images(grade).tolist() for grade in GRADES}}
+        for query in truth.queries
+    ]
+    return {"gnd": entries, "imlist": list(truth.images), "qimlist": [query.name for query in truth.queries]}
+
+
+def _from_json(table: Any) -> GroundTruth:
+    images = tuple(map(_name, table["images"]))
+    numbers = {name: number for number, name in enumerate(images)}
+    queries = []
+    for entry in table["queries"]:
+        try:
+            grades = (tuple(numbers[name] for name in entry.get(grade, ())) for grade in GRADES)
+            queries.append(Query(_name(entry["name"]), _box(entry.get("box")), *grades))
+        except KeyError as error:
+            raise GlamError(f"the query {entry.get('name')!r}: {error} is not there") from error
+    return GroundTruth(images, tuple(queries))
+
+
+def _to_json(truth: GroundTruth) -> dict[str, Any]:
+    queries = [
+        {
+            "name": query.name,
+            "box": None if query.box is None else list(query.box),
+            **{grade: [truth.images[image] for image in query.images(grade)] for grade in GRADES},
+        }
+        for query in truth.queries
+    ]
+    return {"format": FORMAT, "images": list(truth.images), "queries": queries}
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} where a name should be")
+    return value
+
+
+def _numbers(values: Any) -> Iterator[int]:
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{value!r} where the number of an image should be")
+        yield value
+
+
+def _box(values: Any) -> Box | None:
+    if values is None:
+        return None
+    x1, y1, x2, y2 = values
+    if not all(isinstance(value, int | float) for value in values):
+        raise TypeError(f"{values!r} where a box should be")
+    return x1, y1, x2, y2
+
+
+def _no_doubles(what: str, values: Sequence[Any]) -> None:
+    if len(set(values)) < len(values):
+        double = Counter(values).most_common(1)[0][0]
+        raise GlamError(f"{double!r} stands twice among the {what}")

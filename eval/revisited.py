@@ -1,0 +1,121 @@
+"""The protocol of Revisited Oxford and Paris: Easy, Medium and Hard, from one ranking.
+
+Source: F. Radenovic, A. Iscen, G. Tolias, Y. Avrithis, O. Chum, "Revisiting Oxford and Paris: large-scale image
+retrieval benchmarking", CVPR 2018 (arXiv 1803.11285).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.eval.ground_truth import GRADES, GroundTruth, Query
+from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
+from glam.eval.order import Keys, Rows, order_keys
+from glam.eval.ranking import count_above
+
+PROTOCOLS = {
+    "easy": (("easy",), ("junk", "hard")),
+    "medium": (("easy", "hard"), ("junk",)),
+    "hard": (("hard",), ("junk", "easy")),
+}
+"""Of each protocol the grades that are positive, and those that are taken out of the ranking."""
+
+CUTS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class ProtocolScores:
+    """Results in one protocol, fractions, over the queries that have a positive in it; NaN where none has.
+
+    Attributes:
+        mean_ap: mAP.
+        interval: 95% bootstrap interval of it, over queries.
+        precision: mP@k of each k in `CUTS`.
+        ap: (q,) AP of each query; NaN where it has no positive.
+    """
+
+    mean_ap: float
+    interval: tuple[float, float]
+    precision: dict[int, float]
+    ap: NDArray[np.float64]
+
+
+def score_revisited(
+    truth: GroundTruth,
+    queries: Rows,
+    database: Rows,
+    distractors: Sequence[Rows] = (),
+    *,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, ProtocolScores]:
+    """Scores descriptors, the score of two images being their dot product; its order is that of `glam.eval.order`.
+
+    Args:
+        truth: q queries over n images.
+        queries: (q, dim).
+        database: (n, dim).
+        distractors: further images that are never positive, each (m, dim); they are read in blocks, once.
+        device: that compares the descriptors.
+        progress: called with images compared and images in all, as it goes.
+
+    Returns:
+        The scores by protocol, in the order of `PROTOCOLS`.
+
+    Raises:
+        GlamError: the descriptors do not fit the ground truth or each other, or are infinite.
+    """
+    _check_shapes(truth, queries, database, distractors)
+    keys = [_keys_by_grade(*pair, database) for pair in zip(truth.queries, queries, strict=True)]
+    positives = PROTOCOLS["medium"][0]
+    targets = [np.concatenate([graded[grade] for grade in positives]) for graded in keys]
+    counted = count_above(queries, targets, [database, *distractors], device=device, progress=progress)
+    above = [
+        dict(zip(positives, np.split(counts, [len(graded[positives[0]])]), strict=True))
+        for counts, graded in zip(counted, keys, strict=True)
+    ]
+    return {
+        name: _scores([_ranks(*pair, positive, junk) for pair in zip(keys, above, strict=True)])
+        for name, (positive, junk) in PROTOCOLS.items()
+    }
+
+
+def _keys_by_grade(query: Query, descriptor: NDArray[np.floating], database: Rows) -> dict[str, Keys]:
+    """Keys of a query's judged images."""
+    images = {grade: query.images(grade) for grade in GRADES}
+    return {grade: order_keys(descriptor, database[numbers], numbers) for grade, numbers in images.items()}
+
+
+def _ranks(
+    keys: dict[str, Keys], above: dict[str, NDArray[np.int64]], positive: Sequence[str], junk: Sequence[str]
+) -> Ranks:
+    """Ranks of the positives of one query, ascending: the images above each, less the junk above it."""
+    removed = np.sort(np.concatenate([keys[grade] for grade in junk]))
+    ranks = [above[grade] - (len(removed) - np.searchsorted(removed, keys[grade], side="right")) for grade in positive]
+    return np.sort(np.concatenate(ranks))
+
+
+def _scores(ranks: Sequence[Ranks]) -> ProtocolScores:
+    """Metrics from the ranks of each query's positives."""
+    asked = [query_ranks for query_ranks in ranks if len(query_ranks)]
+    ap = np.array([average_precision(query_ranks) if len(query_ranks) else np.nan for query_ranks in ranks])
+    known = ap[~np.isnan(ap)]
+    precision = {k: _mean([precision_at(query_ranks, k) for query_ranks in asked]) for k in CUTS}
+    return ProtocolScores(_mean(known), bootstrap_interval(list(known[:, None])), precision, ap)
+
+
+def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _check_shapes(truth: GroundTruth, queries: Rows, database: Rows, distractors: Sequence[Rows]) -> None:
+    expected = [("queries", queries, len(truth.queries)), ("database", database, len(truth.images))]
+    for what, rows, count in [*expected, *(("distractors", rows, len(rows)) for rows in distractors)]:
+        if rows.ndim != 2 or len(rows) != count:
+            raise GlamError(f"the {what} want {count} descriptors, one a row, not an array of shape {rows.shape}")
+        if rows.shape[1] != queries.shape[1]:
+            raise GlamError(f"the {what} have {rows.shape[1]} dimensions and the queries {queries.shape[1]}")

@@ -1,0 +1,124 @@
+"""Ranks by counting against ranks by sorting: ties, NaN, any precision, any block size."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.eval import ranking
+from glam.eval.order import Rows, order_keys
+from glam.eval.ranking import count_above
+
+Made = Callable[[np.random.Generator, tuple[int, int]], Rows]
+
+
+def random(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    rows = rng.standard_normal(shape)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def doubled(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    """Each row stands in several places, so that every score is a tie."""
+    return random(rng, (max(1, shape[0] // 5), shape[1]))[rng.integers(max(1, shape[0] // 5), size=shape[0])]
+
+
+def quantised(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    return rng.integers(-1, 2, shape).astype(np.float16)
+
+
+def with_nan(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    rows = doubled(rng, shape)
+    rows[rng.random(len(rows)) < 0.2, 0] = np.nan
+    return rows
+
+
+def nearly_constant(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    """Roundings of equal terms all go one way: single precision is at its worst."""
+    return ((1 + rng.integers(3, size=(shape[0], 1)) * 1e-7) * (1 + 0.01 * rng.random(shape[1]))).astype(np.float64)
+
+
+def of_many_lengths(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    return (random(rng, shape) * 10.0 ** rng.integers(-12, 12, (shape[0], 1))).astype(np.float32)
+
+
+def tiny(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+    return random(rng, shape) * np.float32(1e-25)
+
+
+def sorted_ranks(query: NDArray[np.floating], rows: Rows) -> NDArray[np.int64]:
+    """The slow, obvious form: the place of every row in the sorted list."""
+    scores = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
+    ranks = np.empty(len(rows), dtype=np.int64)
+    ranks[order] = np.arange(len(rows))
+    return ranks
+
+
+MAKERS = [random, doubled, quantised, with_nan, nearly_constant, of_many_lengths, tiny]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("make", MAKERS)
+def test_counting_agrees_with_sorting(make: Made, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    dim = int(rng.integers(1, 80))
+    monkeypatch.setattr(ranking, "BLOCK_BYTES", int(rng.integers(1, 20)) * 400)
+    monkeypatch.setattr(ranking, "QUERY_BLOCK", int(rng.integers(2, 6)))
+    everything = make(rng, (int(rng.integers(30, 400)), dim))
+    queries = make(rng, (5, dim))
+    ends = np.sort(rng.integers(10, len(everything) + 1, 2))
+    parts = np.split(everything, ends)
+    wanted = [rng.permutation(len(parts[0]))[: rng.integers(0, 10)] for _ in queries]
+    keys = [order_keys(query, parts[0][numbers], numbers) for query, numbers in zip(queries, wanted, strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        above = count_above(queries, keys, parts)
+    for query, numbers, counted in zip(queries, wanted, above, strict=True):
+        assert counted.tolist() == sorted_ranks(query, everything)[numbers].tolist()
+
+
+def test_equal_descriptors_tie_wherever_they_stand() -> None:
+    rng = np.random.default_rng(0)
+    row, queries = random(rng, (1, 333)), random(rng, (3, 333))
+    database, distractors = np.repeat(row, 101, axis=0), np.repeat(row, 5000, axis=0)
+    numbers = np.array([0, 57, 100])
+    keys = [order_keys(query, database[numbers], numbers) for query in queries]
+    for counted in count_above(queries, keys, [database, distractors]):
+        assert counted.tolist() == [0, 57, 100]
+
+
+def test_infinite_descriptors_are_refused() -> None:
+    database = np.ones((3, 4), dtype=np.float16)
+    database[1, 2] = np.inf
+    numbers = np.array([0])
+    keys = [order_keys(database[0], database[numbers], numbers)]
+    with pytest.raises(GlamError, match="infinite"):
+        count_above(database[:1], keys, [database])
+
+
+def test_progress_ends_at_all_rows_and_threads_are_given_back() -> None:
+    rows = random(np.random.default_rng(0), (50, 8))
+    numbers = np.arange(3)
+    seen: list[tuple[int, int]] = []
+    threads = torch.get_num_threads()
+    keys = [order_keys(rows[0], rows[numbers], numbers)]
+    count_above(rows[:1], keys, [rows, rows], progress=lambda *done: seen.append(done))
+    assert seen == [(50, 100), (100, 100)]
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_gpu_counts_the_same(make: Made) -> None:
+    rng = np.random.default_rng(0)
+    rows, queries = make(rng, (500, 64)), make(rng, (5, 64))
+    numbers = np.arange(20)
+    keys = [order_keys(query, rows[numbers], numbers) for query in queries]
+    for ours, theirs in zip(
+        count_above(queries, keys, [rows], device="cuda"), count_above(queries, keys, [rows]), strict=True
+    ):
+        assert ours.tolist() == theirs.tolist()

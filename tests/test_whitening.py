@@ -1,0 +1,121 @@
+"""Whitening: what it does to the training descriptors, how it travels with the model, and when it is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+import glam
+from glam import Architecture, DescriptorNetwork, GlamError, checkpoint
+from glam.app.cli import app
+from glam.eval.whitening import Whitening, benchmark_images, fit_whitening, with_whitening
+
+DIM = 12
+
+
+@pytest.fixture
+def training() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Descriptors of 60 landmarks, 8 photographs each, that differ most where landmarks do not."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(60), 8)
+    spread = np.linspace(0.2, 3, DIM)
+    rows = rng.standard_normal((60, DIM))[labels] / spread + rng.standard_normal((len(labels), DIM)) * spread / 2
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def applied(whitening: Whitening, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    projected: NDArray[np.float64] = (rows - whitening.mean) @ whitening.projection.T
+    return projected
+
+
+def test_pca_makes_all_directions_vary_alike(training: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    rows, labels = training
+    white = applied(fit_whitening("pca", rows, labels, DIM), rows)
+    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(DIM), atol=1e-4)
+
+
+def test_learned_makes_pairs_of_a_landmark_differ_alike_and_orders_by_variance(
+    training: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> None:
+    rows, labels = training
+    white = applied(fit_whitening("learned", rows, labels, DIM), rows)
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows)) if labels[i] == labels[j]]
+    differences = np.array([white[i] - white[j] for i, j in pairs])
+    scatter = differences.T @ differences / len(pairs)
+    np.testing.assert_allclose(scatter / scatter[0, 0], np.eye(DIM), atol=1e-4)  # the slow form, pair by pair
+    assert (np.diff(white.var(axis=0)) <= 1e-6).all()
+
+
+def test_learned_brings_a_landmarks_photographs_together(
+    training: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> None:
+    rows, labels = training
+    half = labels < 30
+    white = applied(fit_whitening("learned", rows[half], labels[half], DIM), rows[~half])
+    white /= np.linalg.norm(white, axis=1, keepdims=True)
+
+    def nearest_is_right(descriptors: NDArray[np.floating]) -> float:
+        scores = descriptors @ descriptors.T - 9 * np.eye(len(descriptors))
+        return float((labels[~half][scores.argmax(axis=1)] == labels[~half]).mean())
+
+    assert nearest_is_right(white) > nearest_is_right(rows[~half]) + 0.05
+
+
+def test_too_few_photographs_are_told(training: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    rows, labels = training
+    with pytest.raises(GlamError, match="too few to learn"):
+        fit_whitening("learned", rows[:10], labels[:10], DIM)
+    with pytest.raises(GlamError, match="fewer than 12 dimensions"):
+        fit_whitening("pca", rows[:10], labels[:10], DIM)
+    with pytest.raises(GlamError, match="13 cannot be kept"):
+        fit_whitening("pca", rows, labels, 13)
+
+
+def test_the_model_file_keeps_it(tmp_path: Path) -> None:
+    network = DescriptorNetwork(Architecture("resnet18", dim=DIM, glam=None)).eval()
+    rng = np.random.default_rng(0)
+    whitening = Whitening(rng.standard_normal(DIM), rng.standard_normal((5, DIM)))
+    whitened = with_whitening(network, whitening)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = applied(whitening, network(images).numpy())
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(whitened(images), expected, atol=1e-5)
+    assert checkpoint.fingerprint(whitened) != checkpoint.fingerprint(network)
+    checkpoint.save(tmp_path / "m.safetensors", whitened, checkpoint.Header(whitened.architecture, 64))
+    model = glam.load(tmp_path / "m.safetensors", "cpu")
+    assert model.dim == 5
+    assert model.fingerprint == checkpoint.fingerprint(whitened)
+    with pytest.raises(GlamError, match="has a whitening already"):
+        with_whitening(model.network, whitening)
+
+
+def test_photographs_of_the_test_sets_are_known_by_their_names() -> None:
+    paths = ["a/all_souls_000013.jpg", "paris_eiffel_000001.webp", "all_souls/1.jpg", "paris_000001.jpg", "new_1.jpg"]
+    assert benchmark_images(paths) == paths[:2]
+
+
+def test_the_command_fits_and_refuses_the_test_set(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> None:
+    network = DescriptorNetwork(Architecture("resnet18", dim=4, glam=None)).eval()
+    model = tmp_path / "m.safetensors"
+    checkpoint.save(model, network, checkpoint.Header(network.architecture, 32, licence="mine"))
+    for i in range(16):
+        file = tmp_path / "photos" / f"place{i % 4}" / f"oxford_{i:06d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draw_image(32, 32, seed=i).save(file)
+    out = tmp_path / "w.safetensors"
+    command = ["whiten", "fit", str(tmp_path / "photos"), "--model", str(model), "--out", str(out), "--device", "cpu"]
+    refused = CliRunner().invoke(app, command)
+    assert "16 photographs are called like those of the test sets" in str(refused.exception)
+    assert not out.exists()
+    done = CliRunner().invoke(app, [*command, "--force", "--dim", "3"])
+    assert done.exit_code == 0, done.output
+    header = checkpoint.read_header(out)
+    assert header.architecture.whitening == 3
+    assert header.licence == "mine"
+    assert header.training["whitening"]["photographs"] == header.training["whitening"]["benchmark_images"] == 16
