@@ -13,7 +13,7 @@ demo: $(VENV)/.done
 	$(BIN)/glam demo demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
 
 test: $(VENV)/.done browser
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.done $(TREE)
 	$(BIN)/ruff format --check .
