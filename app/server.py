@@ -40,7 +40,7 @@ def create_app(index: Index, model: Model, limits: Limits = Limits()) -> FastAPI
     )
     app.state.services = api.Services(
         index=index,
-        model_name=model.name,
+        model_name=Path(model.name).name,  # not the path: the page may be open to others
         searcher=Searcher(index, model),
         photographs=Photographs(index, limits.thumbnail_cache_bytes),
         limits=limits,

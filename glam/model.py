@@ -118,7 +118,9 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
     """
     network, header = _opened(str(name))
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Model(str(name), network.to_device(chosen).eval(), header)
+    # An index remembers the name, and must find the file again from any folder.
+    known_as = str(Path(name).resolve()) if Path(name).is_file() else str(name)
+    return Model(known_as, network.to_device(chosen).eval(), header)
 
 
 def bundled_models() -> dict[str, Path]:

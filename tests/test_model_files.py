@@ -22,12 +22,16 @@ def network() -> DescriptorNetwork:
     return DescriptorNetwork(Architecture("resnet10t", dim=8, glam={"reduction": 4, "dilations": [1, 2]})).eval()
 
 
-def test_a_saved_model_describes_as_before(network: DescriptorNetwork, tmp_path: Path) -> None:
+def test_a_saved_model_describes_as_before(
+    network: DescriptorNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     header = Header(network.architecture, size=96, scales=(1.0, 0.5), training={"epochs": 3}, licence="Apache-2.0")
     checkpoint.save(tmp_path / "model.safetensors", network, header)
     model = glam.load(tmp_path / "model.safetensors", device="cpu")
     assert (model.size, model.scales, model.dim) == (96, (1.0, 0.5), 8)
     assert model.header.training == {"epochs": 3}
+    monkeypatch.chdir(tmp_path)
+    assert glam.load("model.safetensors", device="cpu").name == str((tmp_path / "model.safetensors").resolve())
     assert model.fingerprint == checkpoint.fingerprint(network)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():

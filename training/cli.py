@@ -129,6 +129,9 @@ def _hush() -> None:
         "Found .* module.s. in eval mode",  # batch norms are frozen
         ".*does not have many workers",
         "Checkpoint directory .* exists and is not empty",
+        "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler enters it where it was
+        r"\s*``.*was deprecated in v4.49",  # calls of LightningCLI's own
+        r"\s*skip_none parameter was deprecated",
     ):
         warnings.filterwarnings("ignore", message=message)
 
