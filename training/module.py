@@ -135,9 +135,8 @@ class LandmarkModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Keeps batch norms as they came; Lightning has put all of the network into training mode."""
         if self.freeze_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            for norm in _batch_norms(self.network):
+                norm.eval()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Describes a batch of validation images."""
@@ -178,14 +177,17 @@ class LandmarkModule(L.LightningModule):
         """The parameters that are trained, with their learning rates."""
         frozen: set[nn.Parameter] = set()
         if self.freeze_batch_norm:
-            for module in self.network.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    frozen.update(module.parameters())
+            for norm in _batch_norms(self.network.backbone):
+                frozen.update(norm.parameters())
         for parameter in frozen:
             parameter.requires_grad_(False)
         backbone = [p for p in self.network.backbone.parameters() if p not in frozen]
         new = [*self.network.glam.parameters(), *self.network.pool.parameters(), *self.network.head.parameters()]
         return [(backbone, self.lr), ([*new, *self.loss.parameters()], self.new_lr)]
+
+
+def _batch_norms(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
