@@ -170,6 +170,7 @@ def _describe_batch(network: DescriptorNetwork, batch: list[_Decoded], scales: S
         rows += rows[-1:] * (2 ** math.ceil(math.log2(len(rows))) - len(rows))
     pixels = np.stack(rows)
     images = to_tensor(pixels, network.backbone.mean, network.backbone.std, device)
+    images = images.contiguous(memory_format=network.layout(device))
     descriptors = describe_tensor(network, images, scales).cpu().numpy()
     for decoded, descriptor in zip(batch, descriptors, strict=False):  # the filling is left over
         yield Described(decoded.position, descriptor, None, decoded.width, decoded.height)

@@ -72,13 +72,17 @@ class DescriptorNetwork(nn.Module):
         return descriptors if self.architecture.whitening is None else F.normalize(self.whitening(descriptors), dim=1)
 
     def to_device(self, device: torch.device) -> "DescriptorNetwork":
-        """Moves to a device, in the memory layout that convolutions like there; returns itself.
+        """Moves to a device, in the memory layout that its convolutions like there; returns itself."""
+        return self.to(device=device, memory_format=self.layout(device))  # type: ignore[call-overload, no-any-return]
 
-        On a GPU the layout stays as it is: there cuDNN spends seconds on every new shape of a depthwise convolution in
-        channels-last bfloat16, and images come in many shapes.
+    def layout(self, device: torch.device) -> torch.memory_format:
+        """Memory layout of images and weights on a device: channels-last, but for depthwise convolutions on a GPU.
+
+        There cuDNN spends seconds on every new shape of a depthwise convolution in channels-last bfloat16, and images
+        come in many shapes. An image in one layout turns the whole network to it, so both must agree.
         """
-        layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        return self.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+        depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
+        return torch.contiguous_format if depthwise and device.type == "cuda" else torch.channels_last
 
     def pooled(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised images to (b, channels), of unit length: what the head works on."""

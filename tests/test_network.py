@@ -70,6 +70,15 @@ def test_descriptors_have_unit_length(glam: dict[str, int] | None, dim: int | No
     assert isinstance(network.glam, GLAM if glam else nn.Identity)
 
 
+def test_depthwise_convolutions_are_never_channels_last_on_a_gpu() -> None:
+    """cuDNN takes seconds there for each new shape, and one channels-last image turns the whole network to it."""
+    depthwise = DescriptorNetwork(Architecture("tf_efficientnet_lite0"))
+    dense = DescriptorNetwork(Architecture("resnet18"))
+    assert depthwise.layout(torch.device("cuda")) == torch.contiguous_format
+    assert dense.layout(torch.device("cuda")) == torch.channels_last
+    assert depthwise.layout(torch.device("cpu")) == torch.channels_last
+
+
 def test_the_whole_network_has_gradients() -> None:
     network = DescriptorNetwork(Architecture("resnet18", dim=16, glam={"reduction": 8}))
     network(torch.randn(2, 3, 64, 64))[:, 0].sum().backward()
