@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.kernels import channel_attention, dilated_taps, spatial_attention
+from glam.kernels import channel_attention, dilated_taps, forms, spatial_attention
+from glam.kernels.channel_attention import along_channels
 
 
 class LocalChannel(nn.Module):
@@ -39,7 +40,7 @@ class LocalChannel(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, 1, 1), in (0, 1)."""
-        return _along_channels(self.conv, features).sigmoid()[:, :, None, None]
+        return along_channels(_pooled(features), self.conv.weight)[:, :, None, None]
 
 
 class LocalSpatial(nn.Module):
@@ -64,6 +65,7 @@ class LocalSpatial(nn.Module):
     ) -> None:
         super().__init__()
         self.dilations = tuple(dilations)
+        self.taps = 1 + 9 * len(self.dilations)
         # No bias before the zero padding: it would make a border, and the branch would no longer fold exactly.
         self.reduce = nn.Conv2d(channels, reduction, 1, bias=False)
         self.point = nn.Conv2d(reduction, reduction, 1, bias=False)
@@ -82,7 +84,7 @@ class LocalSpatial(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, 1, h, w), any real number."""
-        if not self.linear:
+        if not self.linear or forms.plain():
             return self.as_drawn(features)
         point, kernels = self.fold()
         taps = dilated_taps(features, point.to(features.dtype), kernels.to(features.dtype), self.dilations)
@@ -104,11 +106,12 @@ class LocalSpatial(nn.Module):
             reduce = self.reduce.weight.flatten(1)  # (r, c)
             merge = self.merge.weight.view(1 + len(self.dilations), -1)  # (1 + n, r)
             point = merge[0] @ self.point.weight.flatten(1) @ reduce
-            kernels = [
-                torch.einsum("o,oiyx,ic->cyx", weights, conv.weight, reduce)
+            taps = [
+                (weights @ conv.weight.flatten(1)).view(-1, 9)  # type: ignore[operator]  # (r, 9)
                 for weights, conv in zip(merge[1:], self.dilated, strict=True)
             ]
-            return point, torch.stack(kernels)
+            kernels = reduce.transpose(0, 1) @ torch.stack(taps)  # (n, c, 9)
+            return point, kernels.view(*kernels.shape[:2], 3, 3)
 
 
 class GlobalChannel(nn.Module):
@@ -125,8 +128,8 @@ class GlobalChannel(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
-        query = _along_channels(self.query, features).sigmoid()
-        key = _along_channels(self.key, features).sigmoid()
+        pooled = _pooled(features)
+        query, key = along_channels(pooled, self.query.weight), along_channels(pooled, self.key.weight)
         return channel_attention(features, query, key)
 
 
@@ -140,6 +143,7 @@ class GlobalSpatial(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
+        self.reduction = reduction
         self.query = nn.Conv2d(channels, reduction, 1)
         self.key = nn.Conv2d(channels, reduction, 1)
         self.value = nn.Conv2d(channels, reduction, 1)
@@ -147,7 +151,8 @@ class GlobalSpatial(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
-        mixed = spatial_attention(self.query(features), self.key(features), self.value(features))
+        rows = (conv(features).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value))
+        mixed = spatial_attention(*rows).transpose(1, 2).reshape(-1, self.reduction, *features.shape[-2:])
         return self.output(mixed)  # type: ignore[no-any-return]
 
 
@@ -199,6 +204,7 @@ class GLAM(nn.Module):
         self.global_channel = GlobalChannel(kernel_size) if global_channel else None
         self.global_spatial = GlobalSpatial(channels, reduction) if global_spatial else None
         self.fusion = nn.Parameter(torch.zeros(3))
+        self.prepared: object = None  # `glam.fused` keeps weights here between calls
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w). Every term multiplies F, so the streams are summed as gains of F."""
@@ -214,8 +220,11 @@ class GLAM(nn.Module):
         """(3,): the weights of the local stream, the global stream and the input; an absent stream has 0."""
         has_local = self.local_channel is not None or self.local_spatial is not None
         has_global = self.global_channel is not None or self.global_spatial is not None
-        present = torch.tensor([has_local, has_global, True], device=self.fusion.device)
-        return self.fusion.masked_fill(~present, float("-inf")).softmax(dim=0)
+        absent = [not has_local, not has_global, False]
+        fusion: Tensor = self.fusion
+        if any(absent):
+            fusion = fusion.masked_fill(torch.tensor(absent, device=fusion.device), float("-inf"))
+        return fusion.softmax(dim=0)
 
     @torch.no_grad()
     def start_near_identity(self, input_weight: float = 0.9) -> None:
@@ -248,7 +257,6 @@ class GLAM(nn.Module):
         return gain
 
 
-def _along_channels(conv: nn.Conv1d, features: Tensor) -> Tensor:
-    """Average-pools (b, c, h, w) and convolves along the channels: (b, c)."""
-    pooled = F.adaptive_avg_pool2d(features, 1).flatten(2).transpose(1, 2)  # (b, 1, c)
-    return conv(pooled).squeeze(1)  # type: ignore[no-any-return]
+def _pooled(features: Tensor) -> Tensor:
+    """The mean of each channel: (b, c, h, w) to (b, c)."""
+    return F.adaptive_avg_pool2d(features, 1).flatten(1)

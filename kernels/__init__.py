@@ -1,18 +1,33 @@
-"""The computations that GLAM spends its time on: for each, the plain form and the form that is fast.
+"""The computations that GLAM spends its time on: for each, the plain form and the forms that are fast.
 
-Both forms of a computation stand in one module and compute the same function; the plain one is the oracle of the tests.
+All forms of a computation compute the same function; the plain one is the oracle of the tests. `forms` says which one
+runs. Each public module has the PyTorch forms and picks; modules that begin with an underscore hold Triton kernels.
 Nothing here holds parameters and nothing here imports the rest of the package.
 """
 
-from glam.kernels.channel_attention import channel_attention, channel_attention_dense
-from glam.kernels.dilated_taps import dilated_taps, dilated_taps_dense
+from glam.kernels.channel_attention import (
+    channel_attention,
+    channel_attention_dense,
+    channel_gates,
+)
+from glam.kernels.combination import combine_and_pool, combine_and_pool_dense
+from glam.kernels.dilated_taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
+from glam.kernels.forms import use_form
+from glam.kernels.rows import rows_and_means
 from glam.kernels.spatial_attention import spatial_attention, spatial_attention_dense
 
 __all__ = [
     "channel_attention",
     "channel_attention_dense",
+    "channel_gates",
+    "combine_and_pool",
+    "combine_and_pool_dense",
     "dilated_taps",
     "dilated_taps_dense",
+    "rows_and_means",
+    "shifted_sum",
     "spatial_attention",
     "spatial_attention_dense",
+    "taps_of",
+    "use_form",
 ]

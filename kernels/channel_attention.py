@@ -1,28 +1,35 @@
 """Global channel attention: every output channel is a weighted mean of all input channels.
 
-The weights are ``softmax(key^T query)`` over the key axis, with query and key in (0, 1) (they are sigmoids). Each logit
-is thus a product of two numbers in (0, 1), and on that interval ``exp`` is a polynomial of degree 7 to float32
-precision:
+The weights are ``softmax(key^T query)`` over the key axis, with query and key in (0, 1) (they are sigmoids). They do
+not change when 1/2 is taken off every key, and then each logit lies in (-1/2, 1/2), where ``exp`` is a polynomial of
+degree 7 to float32 precision:
 
-    exp(k q) = sum_n  c_n k^n q^n
+    exp((k - 1/2) q) = sum_n  c_n (k - 1/2)^n q^n
 
-So the (c, c) map has rank 8, and the attention is two skinny products instead of one c x c product an image.
+So the (c, c) map has rank 8, and the attention is two skinny products instead of one c x c product an image. Taking the
+half off also keeps the gradients exact: they are differences, and the terms are small once the constant one is gone.
 """
 
+from functools import lru_cache
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-# Chebyshev interpolation of exp on [0, 1] in the power basis, constant term first; error under 2e-9.
-# `numpy.polynomial.Chebyshev.interpolate(numpy.exp, 7, domain=[0, 1]).convert(kind=numpy.polynomial.Polynomial).coef`
+from glam.kernels import forms
+
+# Chebyshev interpolation of exp on [-1/2, 1/2] in the power basis, constant term first; error under 1e-9.
+# `Chebyshev.interpolate(numpy.exp, 7, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef` in numpy.polynomial.
 EXP_COEFFICIENTS = (
-    0.999999998811473,
-    1.0000001520051818,
-    0.49999682138964807,
-    0.16669188690092795,
-    0.04156894257540955,
-    0.00853712623870706,
-    0.0011574931452287274,
-    0.00032940606433840003,
+    0.9999999992389002,
+    0.9999999999155208,
+    0.5000000974123686,
+    0.16666667747943453,
+    0.04166471933073268,
+    0.008333117159907033,
+    0.0014013371521741647,
+    0.00019979487660748418,
 )
 
 
@@ -37,28 +44,70 @@ def channel_attention(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
     Returns:
         (b, c, h, w) of the dtype of ``features``: channel j is ``sum_i softmax_i(key_i query_j) features_i``.
     """
+    if forms.plain():
+        return channel_attention_dense(features, query, key)
     batch, channels, height, width = features.shape
     key_factors, query_factors = low_rank_factors(query, key)
-    weighted = key_factors.to(features.dtype).transpose(1, 2) @ features.reshape(batch, channels, height * width)
-    mixed = query_factors.to(features.dtype) @ weighted
+    weighted = key_factors.to(features.dtype) @ features.reshape(batch, channels, height * width)
+    mixed = query_factors.to(features.dtype).transpose(1, 2) @ weighted
     return mixed.reshape(batch, channels, height, width)
 
 
+def channel_gates(
+    pooled: Tensor, local: Tensor | None, query: Tensor | None, key: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """What GLAM makes of the pooled channels: the local gain, and the factors of the global attention.
+
+    Args:
+        pooled: (b, c), each channel's mean.
+        local: (1, 1, k), convolution along the channels of the local gain; None for no gain.
+        query: (1, 1, k), that of the global attention's query; None for no factors.
+        key: (1, 1, k), that of its key.
+        dtype: of K; Q and the gain are in single precision at least.
+
+    Returns:
+        (b, c) gain and the factors K and Q of `low_rank_factors`, (b, 8, c) each; None for those not asked for.
+    """
+    if forms.triton_for(pooled):
+        if not torch.is_grad_enabled():
+            from glam.kernels import _channel
+
+            return _channel.forward(pooled, local, query, key, _coefficients(pooled.device), dtype)
+        found: tuple[Tensor | None, Tensor | None, Tensor | None] = _ChannelGates.apply(
+            pooled, local, query, key, dtype
+        )
+        return found
+    gain = None if local is None else along_channels(pooled, local)
+    if query is None or key is None:
+        return gain, None, None
+    key_powers, query_factors = low_rank_factors(along_channels(pooled, query), along_channels(pooled, key))
+    return gain, key_powers.to(dtype), query_factors
+
+
+def along_channels(pooled: Tensor, weight: Tensor) -> Tensor:
+    """Sigmoid of a zero-padded convolution along the channels: (b, c) and (1, 1, k) to (b, c)."""
+    weight = weight.to(pooled.dtype)
+    return F.conv1d(pooled.unsqueeze(1), weight, padding=weight.shape[-1] // 2).squeeze(1).sigmoid()
+
+
 def low_rank_factors(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors K, Q of the attention map, ``softmax(key^T query) = K Q^T``, the normaliser folded into Q.
+    """Factors K, Q of the attention map, ``softmax(key^T query) = K^T Q``: row n holds the n-th powers.
+
+    K has the polynomial's coefficients, divided by the number of channels, so that sums over channels stay within half
+    precision; Q has the normaliser.
 
     Args:
         query: (b, c), in (0, 1).
         key: (b, c), in (0, 1).
 
     Returns:
-        K and Q, (b, c, 8) each, in single precision at least.
+        K and Q, (b, 8, c) each, in single precision at least.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
-    coefficients = torch.tensor(EXP_COEFFICIENTS, device=query.device, dtype=dtype)
-    key_powers = _powers(key.to(dtype), len(EXP_COEFFICIENTS))
-    query_powers = _powers(query.to(dtype), len(EXP_COEFFICIENTS)) * coefficients
-    normaliser = query_powers @ key_powers.sum(dim=1, keepdim=True).transpose(1, 2)
+    coefficients = torch.tensor(EXP_COEFFICIENTS, device=query.device, dtype=dtype)[:, None]
+    key_powers = _powers(key.to(dtype) - 0.5) * (coefficients / key.shape[1])
+    query_powers = _powers(query.to(dtype))
+    normaliser = (query_powers * key_powers.sum(dim=2, keepdim=True)).sum(dim=1, keepdim=True)
     return key_powers, query_powers / normaliser
 
 
@@ -72,9 +121,40 @@ def channel_attention_dense(features: Tensor, query: Tensor, key: Tensor) -> Ten
     return (values @ attention).transpose(1, 2).reshape(batch, channels, height, width)
 
 
-def _powers(x: Tensor, count: int) -> Tensor:
-    """(b, c) to (b, c, count): x^0, x^1, ..., x^(count - 1)."""
+def _powers(x: Tensor) -> Tensor:
+    """(b, c) to (b, 8, c): x^0, x^1, ..., x^7."""
     powers = [torch.ones_like(x)]
-    for _ in range(count - 1):
+    for _ in EXP_COEFFICIENTS[1:]:
         powers.append(powers[-1] * x)
-    return torch.stack(powers, dim=-1)
+    return torch.stack(powers, dim=1)
+
+
+@lru_cache(maxsize=8)
+def _coefficients(device: torch.device) -> Tensor:
+    return torch.tensor(EXP_COEFFICIENTS, device=device)
+
+
+class _ChannelGates(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pooled: Tensor, local: Any, query: Any, key: Any, dtype: torch.dtype) -> Any:
+        from glam.kernels import _channel
+
+        ctx.save_for_backward(pooled, local, query, key)
+        return _channel.forward(pooled, local, query, key, _coefficients(pooled.device), dtype)
+
+    @staticmethod
+    def backward(ctx: Any, d_gain: Any, d_key_powers: Any, d_query_factors: Any) -> Any:
+        from glam.kernels import _channel
+
+        pooled, local, query, key = ctx.saved_tensors
+        coefficients = _coefficients(pooled.device)
+        d_logits = _channel.backward(pooled, local, query, key, coefficients, d_gain, d_key_powers, d_query_factors)
+        weights = local, query, key
+        present = [weight for weight in weights if weight is not None]
+        if not present:
+            return None, None, None, None, None
+        kernel = torch.cat(present).float()  # (m, 1, k)
+        d_pooled = F.conv_transpose1d(d_logits, kernel, padding=kernel.shape[-1] // 2).squeeze(1)
+        around = F.pad(pooled, [kernel.shape[-1] // 2] * 2).unfold(1, kernel.shape[-1], 1)  # (b, c, k)
+        d_weights = iter((d_logits @ around).sum(dim=0)[:, None, None])
+        return d_pooled, *(None if w is None else next(d_weights).to(w.dtype) for w in weights), None

@@ -1,28 +1,62 @@
 """Global spatial attention: every position is a weighted mean of the values at all positions, with no 1/sqrt(r)
 scale."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glam.kernels import forms
+
+BUILT_IN_WIDTH = 256
+"""Widest rows that PyTorch's own fused attention takes on a GPU."""
+
 
 def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention over positions through PyTorch's fused kernels, which never write the (hw, hw) map.
+    """Attention over positions that never writes the (n, n) map.
+
+    PyTorch's fused kernels do it up to `BUILT_IN_WIDTH`, a Triton kernel above that on a GPU.
 
     Args:
-        query: (b, r, h, w).
-        key: (b, r, h, w).
-        value: (b, r, h, w).
+        query: (b, n, r), a row for each position.
+        key: (b, n, r).
+        value: (b, n, r).
 
     Returns:
-        (b, r, h, w): position j is ``sum_i softmax_i(key_i . query_j) value_i``.
+        (b, n, r): row j is ``sum_i softmax_i(key_i . query_j) value_i``.
     """
-    batch, reduced, height, width = query.shape
-    q, k, v = (x.reshape(batch, 1, reduced, height * width).transpose(2, 3) for x in (query, key, value))
-    mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-    return mixed.transpose(2, 3).reshape(batch, reduced, height, width)
+    if forms.plain():
+        return spatial_attention_dense(query, key, value)
+    if forms.triton_for(query) and (query.shape[-1] > BUILT_IN_WIDTH or not query.is_cuda):
+        query, key, value = (rows if rows.stride(-1) == 1 else rows.contiguous() for rows in (query, key, value))
+        if not torch.is_grad_enabled():
+            from glam.kernels import _attention
+
+            return _attention.forward(query, key, value)[0]
+        mixed: Tensor = _WideAttention.apply(query, key, value)
+        return mixed
+    q, k, v = (rows.unsqueeze(1) for rows in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
 
 
 def spatial_attention_dense(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The plain form of `spatial_attention`: writes the (b, hw, hw) map. Same arguments and result."""
-    attention = (key.flatten(2).transpose(1, 2) @ query.flatten(2)).softmax(dim=1)  # (b, key hw, query hw)
-    return (value.flatten(2) @ attention).reshape(value.shape)
+    """The plain form of `spatial_attention`: writes the (b, n, n) map. Same arguments and result."""
+    attention = (key @ query.transpose(1, 2)).softmax(dim=1)  # (b, key n, query n)
+    return attention.transpose(1, 2) @ value
+
+
+class _WideAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        from glam.kernels import _attention
+
+        out, log_sum = _attention.forward(query, key, value)
+        ctx.save_for_backward(query, key, value, out, log_sum)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> Any:
+        from glam.kernels import _attention
+
+        return _attention.backward(d_out, *ctx.saved_tensors)

@@ -1,11 +1,22 @@
 """What tests share: the photographs beside the repository, and small images made on the spot."""
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
+
+from glam.errors import ImageError
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are first imported
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -28,3 +39,68 @@ def draw_image() -> Callable[..., Image.Image]:
         return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
     return draw
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """As `glam.describe.Settings`."""
+
+    size: int = 64
+    scales: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class ContentDescribed:
+    """As `glam.describe.Described`."""
+
+    position: int
+    descriptor: NDArray[np.float32] | None
+    error: ImageError | None
+    width: int = 0
+    height: int = 0
+
+
+class ContentModel:
+    """Stands in for a model where it does not matter what images show: each content has a random descriptor.
+
+    Attributes:
+        described: contents that were described, in order.
+    """
+
+    name, fingerprint, dim = "contents", "c" * 16, 32
+
+    def __init__(self) -> None:
+        self.described: list[bytes] = []
+
+    def settings(self) -> ContentSettings:
+        return ContentSettings()
+
+    def stream(self, items: Iterable[tuple[bytes | Path, None]], settings: object) -> Iterator[ContentDescribed]:
+        """Out of order, as images of various shapes come; what begins with "broken" cannot be read."""
+        waiting: list[ContentDescribed] = []
+        for position, (source, _) in enumerate(items):
+            waiting.insert(0, self._describe(position, source))
+            if len(waiting) == 3:
+                yield from waiting
+                waiting.clear()
+        yield from waiting
+
+    def describe(self, images: Sequence[Path], **settings: object) -> NDArray[np.float32]:
+        return np.stack([self.descriptor(Path(image).read_bytes()) for image in images])
+
+    def descriptor(self, content: bytes) -> NDArray[np.float32]:
+        seed = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+        row = np.random.default_rng(seed).normal(size=self.dim).astype(np.float32)
+        return row / np.linalg.norm(row)
+
+    def _describe(self, position: int, source: bytes | Path) -> ContentDescribed:
+        if not isinstance(source, bytes) or source.startswith(b"broken"):
+            return ContentDescribed(position, None, ImageError(str(source), "broken"))
+        self.described.append(source)
+        return ContentDescribed(position, self.descriptor(source), None, len(source), 1)
+
+
+@pytest.fixture
+def content_model() -> Any:
+    """A `ContentModel`, in the place of a `glam.model.Model`."""
+    return ContentModel()

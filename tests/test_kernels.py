@@ -19,6 +19,10 @@ from glam.kernels.channel_attention import EXP_COEFFICIENTS
 SHAPES = [(1, 4, 1, 1), (2, 16, 7, 33), (3, 9, 5, 4)]
 
 
+def as_rows(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
 def assert_same(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: Tensor, rtol: float) -> None:
     """Outputs and every gradient agree: norm of the difference over the norm of the plain form's, in float64."""
     leaves = [x.clone().requires_grad_() for x in inputs]
@@ -40,16 +44,17 @@ def test_low_rank_channel_attention(shape: tuple[int, ...], seed: int) -> None:
 
 
 def test_the_polynomial_is_exp_to_float32_precision() -> None:
-    x = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+    x = torch.linspace(-0.5, 0.5, 10_001, dtype=torch.float64)
     polynomial = sum(c * x**n for n, c in enumerate(EXP_COEFFICIENTS))
-    assert (polynomial - x.exp()).abs().max() < 2e-9
+    assert (polynomial - x.exp()).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(3))
 def test_fused_spatial_attention(shape: tuple[int, ...], seed: int) -> None:
     torch.manual_seed(seed)
-    assert_same(spatial_attention, spatial_attention_dense, *(torch.randn(shape) for _ in range(3)), rtol=1e-5)
+    rows = (as_rows(torch.randn(shape)) for _ in range(3))
+    assert_same(spatial_attention, spatial_attention_dense, *rows, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

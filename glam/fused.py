@@ -1,0 +1,145 @@
+"""GLAM and GeM in one: from the feature map to pooled features, the attended map never written.
+
+    F (b, c, h, w) -> rows (b, hw, c) and channel means
+    rows  --one product--> query, key, value, responses of the taps
+    means --gates--------> A_lc, factors K and Q of the channel attention
+    all of them --combine_and_pool--> (b, c)
+
+The same function as ``pool(glam(features))``, in the order of `glam.kernels.combination`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glam.attention import GLAM
+from glam.kernels import (
+    channel_gates,
+    combine_and_pool,
+    rows_and_means,
+    shifted_sum,
+    spatial_attention,
+    taps_of,
+)
+from glam.pooling import GeM
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The weights as they are used.
+
+    Attributes:
+        rows, bias: what every row is multiplied by, (3 r + taps, c), and its bias.
+        output, output_bias: the output convolution, (c, r), and its bias.
+        local, query, key: convolutions along the channels.
+        fusion: (3,); and GeM's exponent.
+    """
+
+    rows: Tensor | None
+    bias: Tensor | None
+    output: Tensor | None
+    output_bias: Tensor | None
+    local: Tensor | None
+    query: Tensor | None
+    key: Tensor | None
+    fusion: Tensor
+    exponent: Tensor
+
+
+def attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:
+    """What ``pool(glam(features))`` gives: (b, c, h, w) to (b, c), single precision."""
+    device = features.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+    with torch.autocast(device, enabled=False):
+        return _attend_and_pool(glam, pool, features.to(dtype))
+
+
+def _attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:
+    height, width = features.shape[-2:]
+    rows, means = rows_and_means(features)
+    weights = _weights(glam, pool, rows.dtype)
+    gain, key_powers, query_factors = channel_gates(means, weights.local, weights.query, weights.key, rows.dtype)
+    weighted = None if key_powers is None else rows @ key_powers.transpose(1, 2)
+    spatial = position = None
+    first = 0
+    projected = rows if weights.rows is None else F.linear(rows, weights.rows, weights.bias)
+    if glam.global_spatial is not None:
+        first = 3 * glam.global_spatial.reduction
+        mixed = spatial_attention(*projected[..., :first].chunk(3, dim=-1))
+        spatial = F.linear(mixed, weights.output, weights.output_bias)  # type: ignore[arg-type]
+    if glam.local_spatial is not None and glam.local_spatial.linear:
+        responses = projected[..., first : first + glam.local_spatial.taps]
+        position = shifted_sum(responses, height, width, glam.local_spatial.dilations)
+    elif glam.local_spatial is not None:
+        with torch.autocast(features.device.type, rows.dtype, enabled=rows.dtype.itemsize < 4):
+            position = glam.local_spatial.as_drawn(features).flatten(1)
+    position = None if position is None else position.to(means.dtype)
+    return combine_and_pool(
+        rows, gain, position, weighted, query_factors, spatial, weights.fusion, weights.exponent, pool.eps
+    )
+
+
+def _weights(glam: GLAM, pool: GeM, dtype: torch.dtype) -> _Weights:
+    """The weights in this dtype. Without gradients they are kept until a parameter changes."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return _joined(glam, pool, dtype)
+    kept = glam.prepared
+    if not isinstance(kept, _Kept) or not kept.fits(glam, pool, dtype):
+        glam.prepared = kept = _Kept(glam, pool, dtype)
+    return kept.weights
+
+
+class _Kept:
+    """Weights that were made ready once, and what they were made from.
+
+    Parameters are looked up in the modules that own them, since walking over the modules takes longer than a kernel.
+    """
+
+    def __init__(self, glam: GLAM, pool: GeM, dtype: torch.dtype) -> None:
+        self.modules = (*glam.children(), pool)
+        self.owners = [
+            (module._parameters, name)
+            for part in (glam, pool)
+            for module in part.modules()
+            for name in module._parameters
+        ]
+        self.state = self.state_now(dtype)
+        self.weights = _joined(glam, pool, dtype)
+
+    def fits(self, glam: GLAM, pool: GeM, dtype: torch.dtype) -> bool:
+        """Whether the weights are still those of these modules."""
+        return self.modules == (*glam.children(), pool) and self.state == self.state_now(dtype)
+
+    def state_now(self, dtype: torch.dtype) -> tuple[object, ...]:
+        """What changes whenever a parameter does: by an optimizer's step, by loading, by moving."""
+        parameters = (owner[name] for owner, name in self.owners)
+        return dtype, *((p.data_ptr(), p._version) for p in parameters if p is not None)
+
+
+def _joined(glam: GLAM, pool: GeM, dtype: torch.dtype) -> _Weights:
+    lc, ls, gc, gs = glam.local_channel, glam.local_spatial, glam.global_channel, glam.global_spatial
+    single = torch.promote_types(dtype, torch.float32)
+    rows: list[Tensor] = []
+    bias: list[Tensor] = []
+    if gs is not None:
+        for conv in (gs.query, gs.key, gs.value):
+            rows.append(conv.weight.flatten(1))
+            bias.append(conv.bias)  # type: ignore[arg-type]
+    if ls is not None and ls.linear:
+        taps = taps_of(*ls.fold())
+        spare = -sum(len(part) for part in (*rows, taps)) % 8  # products like multiples of 8
+        rows += [taps, taps.new_zeros(spare, taps.shape[1])]
+        bias += [ls.merge.bias, taps.new_zeros(len(taps) - 1 + spare)]  # type: ignore[list-item]  # the first tap is in place
+    return _Weights(
+        rows=torch.cat(rows).to(dtype) if rows else None,
+        bias=torch.cat(bias).to(dtype) if rows else None,
+        output=None if gs is None else gs.output.weight.flatten(1).to(dtype),
+        output_bias=None if gs is None else gs.output.bias.to(dtype),  # type: ignore[union-attr]
+        local=None if lc is None else lc.conv.weight,
+        query=None if gc is None else gc.query.weight,
+        key=None if gc is None else gc.key.weight,
+        fusion=glam.fusion_weights().to(single),
+        exponent=pool.p.to(single),
+    )

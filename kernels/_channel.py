@@ -1,0 +1,155 @@
+"""Triton kernels of everything that GLAM makes of the channels' means, forward and backward: one program an image."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+RANK = tl.constexpr(8)
+
+
+@triton.jit
+def _convolved(means, weight, image, c, channels, TAPS: tl.constexpr, BLOCK: tl.constexpr):
+    """Sigmoid of the zero-padded convolution of (channels,) with (TAPS,), at each of ``c``."""
+    total = tl.zeros([BLOCK], tl.float32)
+    for tap in tl.static_range(TAPS):
+        at = c + tap - TAPS // 2
+        seen = tl.load(means + image * channels + at, mask=(at >= 0) & (at < channels), other=0.0)
+        total += seen * tl.load(weight + tap).to(tl.float32)
+    return 1.0 / (1.0 + tl.exp(-total))
+
+
+@triton.jit
+def _gates(
+    means, local, query, key, coefficients, gain, key_powers, query_factors,
+    channels,
+    LOCAL: tl.constexpr, GLOBAL: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    image = tl.program_id(0).to(tl.int64)
+    c = tl.arange(0, BLOCK)
+    inside = c < channels
+    at = image * channels + c
+    if LOCAL:
+        tl.store(gain + at, _convolved(means, local, image, c, channels, TAPS, BLOCK), mask=inside)
+    if GLOBAL:
+        q = _convolved(means, query, image, c, channels, TAPS, BLOCK)
+        k = tl.where(inside, _convolved(means, key, image, c, channels, TAPS, BLOCK) - 0.5, 0.0)
+        k_power = tl.where(inside, 1.0, 0.0)
+        q_power = tl.full([BLOCK], 1.0, tl.float32)
+        normaliser = tl.zeros([BLOCK], tl.float32)
+        first = image * channels * RANK + c
+        for n in tl.static_range(RANK):
+            k_factor = tl.load(coefficients + n) * k_power / channels
+            normaliser += q_power * tl.sum(k_factor, 0)
+            tl.store(key_powers + first + n * channels, k_factor.to(key_powers.dtype.element_ty), mask=inside)
+            k_power *= k
+            q_power *= q
+        factor = 1.0 / normaliser
+        for n in tl.static_range(RANK):
+            tl.store(query_factors + first + n * channels, factor, mask=inside)
+            factor *= q
+
+
+@triton.jit
+def _gates_backward(
+    means, local, query, key, coefficients, d_gain, d_key_powers, d_query_factors, d_logits,
+    channels,
+    LOCAL: tl.constexpr, GLOBAL: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients of what goes into the three sigmoids, (b, LOCAL + 2 GLOBAL, channels): local, query, key."""
+    image = tl.program_id(0).to(tl.int64)
+    c = tl.arange(0, BLOCK)
+    inside = c < channels
+    at = image * channels + c
+    out = d_logits + image * channels * (LOCAL + 2 * GLOBAL) + c
+    if LOCAL:
+        g = _convolved(means, local, image, c, channels, TAPS, BLOCK)
+        tl.store(out, tl.load(d_gain + at, mask=inside, other=0.0) * g * (1.0 - g), mask=inside)
+    if GLOBAL:
+        q = _convolved(means, query, image, c, channels, TAPS, BLOCK)
+        k = tl.where(inside, _convolved(means, key, image, c, channels, TAPS, BLOCK) - 0.5, 0.0)
+        k_power = tl.where(inside, 1.0, 0.0)
+        q_power = tl.full([BLOCK], 1.0, tl.float32)
+        normaliser = tl.zeros([BLOCK], tl.float32)
+        d_normaliser = tl.zeros([BLOCK], tl.float32)
+        rise = tl.zeros([BLOCK], tl.float32)  # of the normaliser with q
+        d_query = tl.zeros([BLOCK], tl.float32)
+        q_before = tl.zeros([BLOCK], tl.float32)  # one power less, of q and of k
+        first = image * channels * RANK + c
+        for n in tl.static_range(RANK):
+            total = tl.load(coefficients + n) * tl.sum(k_power, 0) / channels
+            d_factor = tl.load(d_query_factors + first + n * channels, mask=inside, other=0.0)
+            normaliser += q_power * total
+            d_normaliser += d_factor * q_power
+            rise += n * q_before * total
+            d_query += d_factor * n * q_before
+            q_before = q_power
+            k_power *= k
+            q_power *= q
+        d_normaliser = tl.where(inside, -d_normaliser / (normaliser * normaliser), 0.0)
+        d_query = d_query / normaliser + d_normaliser * rise
+        d_key = tl.zeros([BLOCK], tl.float32)
+        k_before = tl.zeros([BLOCK], tl.float32)
+        k_power = tl.full([BLOCK], 1.0, tl.float32)
+        q_power = tl.full([BLOCK], 1.0, tl.float32)
+        for n in tl.static_range(RANK):
+            d_power = tl.load(d_key_powers + first + n * channels, mask=inside, other=0.0).to(tl.float32)
+            d_power = (d_power + tl.sum(d_normaliser * q_power, 0)) * tl.load(coefficients + n) / channels
+            d_key += d_power * n * k_before
+            k_before = k_power
+            k_power *= k
+            q_power *= q
+        tl.store(out + LOCAL * channels, d_query * q * (1.0 - q), mask=inside)
+        tl.store(out + (LOCAL + 1) * channels, d_key * (0.5 + k) * (0.5 - k), mask=inside)
+
+
+Optional = Tensor | None
+
+
+def forward(
+    means: Tensor, local: Optional, query: Optional, key: Optional, coefficients: Tensor, dtype: torch.dtype
+) -> tuple[Optional, Optional, Optional]:
+    """Arguments and result of `glam.kernels.channel_attention.channel_gates`, and the coefficients of ``exp``."""
+    batch, channels = means.shape
+    gain = None if local is None else torch.empty_like(means)
+    shape = batch, len(coefficients), channels
+    key_powers = None if query is None else torch.empty(shape, device=means.device, dtype=dtype)
+    query_factors = None if query is None else torch.empty(shape, device=means.device, dtype=torch.float32)
+    _gates[(batch,)](
+        means,
+        local,
+        query,
+        key,
+        coefficients,
+        gain,
+        key_powers,
+        query_factors,
+        channels,
+        **_options(means, local, query),
+    )
+    return gain, key_powers, query_factors
+
+
+def backward(
+    means: Tensor, local: Optional, query: Optional, key: Optional, coefficients: Tensor,
+    d_gain: Optional, d_key_powers: Optional, d_query_factors: Optional,
+) -> Tensor:  # fmt: skip
+    """(b, m, c): gradients of what goes into the sigmoids of those of local, query and key that are there."""
+    batch, channels = means.shape
+    d_logits = torch.empty((batch, (local is not None) + 2 * (query is not None), channels), device=means.device)
+    incoming = (None if d is None else d.contiguous() for d in (d_gain, d_key_powers, d_query_factors))
+    _gates_backward[(batch,)](
+        means, local, query, key, coefficients, *incoming, d_logits, channels, **_options(means, local, query)
+    )
+    return d_logits
+
+
+def _options(means: Tensor, local: Optional, query: Optional) -> dict[str, int]:
+    weight = query if local is None else local
+    return {
+        "LOCAL": int(local is not None),
+        "GLOBAL": int(query is not None),
+        "TAPS": 0 if weight is None else weight.shape[-1],
+        "BLOCK": triton.next_power_of_2(means.shape[1]),
+        "num_warps": 8,
+    }

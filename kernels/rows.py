@@ -1,0 +1,41 @@
+"""A feature map as rows, one for each position, and each channel's mean."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glam.kernels import forms
+
+
+def rows_and_means(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The feature map as contiguous rows, and its means, read once.
+
+    Args:
+        features: (b, c, h, w).
+
+    Returns:
+        (b, h * w, c) of the same dtype, and (b, c) in single precision at least.
+    """
+    flat = features.flatten(2)
+    if forms.triton_for(features):
+        if not torch.is_grad_enabled():
+            from glam.kernels import _rows
+
+            return _rows.forward(flat)
+        rows, means = _RowsAndMeans.apply(flat)
+        return rows, means
+    rows = flat.transpose(1, 2).contiguous()
+    return rows, rows.mean(dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+
+
+class _RowsAndMeans(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        from glam.kernels import _rows
+
+        return _rows.forward(features)
+
+    @staticmethod
+    def backward(ctx: Any, d_rows: Tensor, d_means: Tensor) -> Tensor:
+        return (d_rows + (d_means / d_rows.shape[1]).to(d_rows.dtype).unsqueeze(1)).transpose(1, 2)
