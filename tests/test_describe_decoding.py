@@ -1,0 +1,131 @@
+"""From files to pixels: every way of decoding gives what the full decode and Pillow's resize give."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glam.decoding import KEPT, Jpeg, decoded_jpegs, prepare
+from glam.errors import ImageError
+from glam.images import Box, read_image
+from glam.loading import Loader
+from glam.sizes import fitted_size
+from glam.timing import Times
+
+Draw = Callable[..., Image.Image]
+CPU = torch.device("cpu")
+
+
+def encoded(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **{"format": "JPEG", "quality": 92, **options})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def plainly(source: bytes, longest: int, box: Box | None = None) -> np.ndarray:
+    """The slow, obvious form: decoded in full, cut, resized by Pillow."""
+    image = read_image(source, box=box)
+    height, width = fitted_size(image.width, image.height, longest, 16)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).astype(int)
+
+
+def pixels_of(source: bytes, longest: int, box: Box | None = None) -> np.ndarray:
+    pixels = prepare(source, box, longest, 16, Times()).pixels
+    assert pixels is not None
+    return pixels.numpy().astype(int)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("box", [None, (10, 20, 90.5, 70)])
+def test_orientation_and_box(draw_image: Draw, orientation: int, box: Box | None) -> None:
+    source = encoded(draw_image(160, 120), exif=turned(orientation))
+    assert np.abs(pixels_of(source, 96, box) - plainly(source, 96, box)).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_far_larger_jpeg_is_decoded_at_a_fraction(draw_image: Draw, orientation: int) -> None:
+    source = encoded(draw_image(2 * KEPT * 96, 2 * KEPT * 64), exif=turned(orientation))
+    reduced, plain = pixels_of(source, 96), plainly(source, 96)
+    assert reduced.shape == plain.shape
+    assert np.abs(reduced - plain).mean() < 1
+    prepared = prepare(source, None, 96, 16, Times())
+    assert (prepared.width, prepared.height) == read_image(source).size
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_every_kind_of_jpeg(draw_image: Draw, mode: str, progressive: bool) -> None:
+    source = encoded(draw_image(160, 120).convert(mode), progressive=progressive)
+    assert np.abs(pixels_of(source, 96) - plainly(source, 96)).max() <= 1
+
+
+def test_other_formats_and_images_in_memory(draw_image: Draw) -> None:
+    image = draw_image(160, 120)
+    expected = plainly(encoded(image, format="PNG"), 96)
+    for source in (
+        encoded(image, format="PNG"),
+        encoded(image, format="WEBP", lossless=True),
+        image,
+        np.asarray(image),
+    ):
+        assert np.abs(pixels_of(source, 96) - expected).max() <= 1  # type: ignore[arg-type]
+
+
+def test_a_truncated_jpeg_is_named_and_explained(draw_image: Draw, tmp_path: Path) -> None:
+    path = tmp_path / "half.jpg"
+    path.write_bytes(encoded(draw_image(400, 300))[:3000])
+    with pytest.raises(ImageError, match=r"half\.jpg: .*truncated"):
+        prepare(path, None, 96, 16, Times())
+
+
+def test_jpegs_are_decoded_on_the_device_and_the_rest_beside_them(draw_image: Draw, tmp_path: Path) -> None:
+    """The way of a GPU, on the CPU: JPEGs come to the loader as bytes, the others as pixels."""
+    loader = Loader(CPU, 96, 16, Times())
+    loader.leave_jpegs = True
+    paths = [tmp_path / f"{i}.{suffix}" for i, suffix in enumerate(("jpg", "png", "jpg"))]
+    for seed, path in enumerate(paths):
+        draw_image(160, 120, seed).save(path)
+    rows = [loader.prepare(position, path, None) for position, path in enumerate(paths)]
+    assert [row.image.jpeg is not None for row in rows] == [True, False, True]
+    loaded = loader.load(rows)
+    assert loaded.images is not None
+    for row, pixels in zip(rows, loaded.images.numpy().astype(int), strict=True):
+        assert np.abs(pixels - plainly(paths[row.position].read_bytes(), 96)).max() <= 1
+
+
+def test_what_the_device_cannot_decode_shifts_nothing(draw_image: Draw, tmp_path: Path) -> None:
+    loader = Loader(CPU, 96, 16, Times())
+    loader.leave_jpegs = True
+    good = [encoded(draw_image(160, 120, seed)) for seed in range(3)]
+    broken = tmp_path / "broken.jpg"  # its header is whole, and so is its end
+    broken.write_bytes(good[1][:700] + b"\xff\xd9")
+    rows = [loader.prepare(i, source, None) for i, source in enumerate((good[0], broken, good[2]))]
+    loaded = loader.load(rows)
+    assert loaded.images is not None
+    read = [row.position for row in loaded.rows]
+    assert {0, 2} <= set(read)
+    assert sorted(read + [row.position for row, _ in loaded.failed]) == [0, 1, 2]
+    for place, position in enumerate(read):
+        if position != 1:
+            assert np.abs(loaded.images[place].numpy().astype(int) - plainly(good[position], 96)).max() <= 1
+
+
+def test_a_batch_of_jpegs_on_a_device(draw_image: Draw) -> None:
+    contents = [encoded(draw_image(160, 120, seed)) for seed in range(3)]
+    jpegs = [Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), 1, None) for content in contents]
+    for content, pixels in zip(contents, decoded_jpegs(jpegs, (80, 96), CPU), strict=True):
+        assert pixels.shape == (80, 96, 3)
+        assert (
+            np.abs(pixels.numpy().astype(int) - np.asarray(read_image(content).resize((96, 80), 2)).astype(int)).max()
+            <= 1
+        )

@@ -1,0 +1,100 @@
+"""Descriptors on disk: one row an image in the order of the list, shards that make the same file, nothing by halves."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+import glam
+from glam.app.cli import app
+from glam.describe import Described
+from glam.errors import GlamError, ImageError
+from glam.eval.vectors import read_vectors
+from glam.saving import Shard, merge, read_rows, write_described
+
+Draw = Callable[..., Image.Image]
+MODEL = "timm:tf_efficientnet_lite0"
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path, draw_image: Draw) -> Path:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for seed in range(5):
+        draw_image(64 + 32 * (seed % 2), 64, seed).save(root / f"{seed}.jpg")
+    (root / "2.jpg").write_text("no image")
+    return root
+
+
+def test_a_folder_is_described_in_shards_and_put_together(folder: Path, tmp_path: Path) -> None:
+    common = (folder, "--model", MODEL, "--size", 64, "--device", "cpu")
+    whole = tmp_path / "deep" / "whole.safetensors"
+    told = json.loads(run("describe", *common, "--out", whole, "--json"))
+    assert told["unreadable"] == {"2.jpg": "not an image that can be read"}
+    assert {"read", "decode", "forward", "write", "total"} <= told["seconds"].keys()
+    shards = [tmp_path / f"part{i}.safetensors" for i in (1, 2)]
+    for i, shard in enumerate(shards, start=1):
+        run("describe", *common, "--out", shard, "--shard", f"{i}/2")
+    merged = tmp_path / "merged.safetensors"
+    run("describe-merge", merged, *reversed(shards))
+    rows = read_vectors(str(whole), "database")
+    np.testing.assert_array_equal(rows, read_vectors(str(merged), "database"))
+    np.testing.assert_array_equal(rows, load_file(whole)["descriptors"])
+    assert np.isnan(rows[2]).all()
+    alone = glam.load(MODEL, "cpu").describe([folder / "3.jpg"], size=64)[0]
+    np.testing.assert_allclose(rows[3], alone, atol=1e-5)
+    about, again = (json.loads(path.with_suffix(".json").read_text()) for path in (whole, merged))
+    assert about["paths"] == [f"{i}.jpg" for i in range(5)]
+    assert about == again
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def results(count: int) -> Iterator[Described]:
+    for position in reversed(range(count)):
+        yield Described(position, np.full(4, position, dtype=np.float32), None)
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    def broken() -> Iterator[Described]:
+        yield from results(2)
+        raise ImageError("a.jpg", "stop")
+
+    with pytest.raises(ImageError):
+        write_described(tmp_path / "a.safetensors", broken(), ["a", "b", "c"], 4, {"shard": None})
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_other_runs_are_refused(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.safetensors" for name in ("one", "two", "other", "whole")]
+    for file, shard, size in zip(files, ("1/2", "2/2", "2/2", None), (64, 64, 96, 64), strict=True):
+        write_described(file, results(2), [f"{file.stem}{i}" for i in range(2)], 4, {"shard": shard, "size": size})
+    out = tmp_path / "out.safetensors"
+    for wrong, why in ((files[:1], "not all"), ([files[0], files[2]], "size"), ([files[3]], "no shard")):
+        with pytest.raises(GlamError, match=why):
+            merge(out, wrong)
+    assert not out.exists()
+    assert merge(out, files[:2]) == 4
+    np.testing.assert_array_equal(read_rows(out)[:, 0], [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("count", [1, 3, 64])
+def test_every_image_is_in_one_shard(count: int) -> None:
+    parts = [i for number in range(1, count + 1) for i in Shard(number, count).of(100)]
+    assert parts == list(range(100))
+
+
+@pytest.mark.parametrize("text", ["", "0/3", "4/3", "a/b", "3", "-1/2"])
+def test_a_senseless_shard_is_refused(text: str) -> None:
+    with pytest.raises(GlamError, match="3/64"):
+        Shard.parse(text)

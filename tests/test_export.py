@@ -1,0 +1,62 @@
+"""ONNX: the same descriptors from any runtime, for any number and size of images."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import glam
+from glam import checkpoint
+from glam.checkpoint import Header
+from glam.model import Model
+from glam.network import Architecture, DescriptorNetwork
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+BACKBONE = "tf_mobilenetv3_small_minimal_100"
+"""Padded as TensorFlow pads, otherwise for odd than for even sides: the hard case. An export takes a while."""
+
+SHAPES = ((1, 16, 16), (3, 48, 32), (2, 112, 80), (5, 32, 208))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    from glam.export import export_onnx
+
+    torch.manual_seed(0)
+    network = DescriptorNetwork(Architecture(BACKBONE, dim=16, glam={"reduction": 8}, whitening=12))
+    folder = tmp_path_factory.mktemp("export")
+    checkpoint.save(folder / "model.safetensors", network, Header(network.architecture, size=96, scales=(1.0, 0.5)))
+    model = glam.load(folder / "model.safetensors", device="cpu")
+    path = folder / "deep" / "model.onnx"
+    export_onnx(model, path)
+    return model, path
+
+
+def test_it_gives_the_same_descriptors_at_every_size_and_batch(exported: tuple[Model, Path]) -> None:
+    model, path = exported
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("images", ["batch", 3, "height", "width"])]
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [("descriptors", ["batch", 12])]
+    for batch, height, width in SHAPES:
+        images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(height))
+        with torch.inference_mode():
+            expected = model.network(images).numpy()
+        found = session.run(None, {"images": images.numpy()})[0]
+        assert np.abs(found - expected).max() < 1e-4
+
+
+def test_the_file_says_what_images_go_through_before(exported: tuple[Model, Path]) -> None:
+    model, path = exported
+    written = onnx.load(path)
+    onnx.checker.check_model(written)
+    facts = json.loads({entry.key: entry.value for entry in written.metadata_props}["glam"])
+    assert (facts["size"], facts["multiple"], facts["scales"], facts["dim"]) == (96, 16, [1.0, 0.5], 12)
+    assert facts["fingerprint"] == model.fingerprint
+    assert facts["mean"] == list(model.network.backbone.mean)
+    assert facts["std"] == list(model.network.backbone.std)
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.onnx"]
