@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from glam.app import cli_data, cli_eval, cli_index, cli_whiten
+from glam.app import cli_bench, cli_data, cli_describe, cli_eval, cli_index, cli_whiten
 from glam.app.options import AsJson, Device, IndexModel, IndexPath
 from glam.errors import GlamError
 
@@ -25,6 +25,10 @@ app.add_typer(cli_index.app, name="index")
 app.add_typer(cli_eval.app, name="eval")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_whiten.app, name="whiten")
+app.add_typer(cli_bench.app, name="bench")
+app.command("describe")(cli_describe.describe)
+app.command("describe-merge")(cli_describe.describe_merge)
+app.command("export")(cli_describe.export)
 
 
 @app.callback()
@@ -40,7 +44,13 @@ def search(
         tuple[float, float, float, float] | None,
         typer.Option(metavar="X1 Y1 X2 Y2", help="Search with this part of it, in pixels."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many results.")] = 10,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many results; 10, or all there are with --threshold.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Condition on the images, as in \"city = 'Paris' and year > 2010\".")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine of a result.")] = None,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
@@ -54,9 +64,12 @@ def search(
         loaded = glam.load(model or opened.model_name, device)
         opened.check_model(loaded)
         descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)
-        hits = opened.search(descriptor, top)[0]
+        most = top or (10 if threshold is None else None)
+        hits = opened.search(descriptor, most, where=where, threshold=threshold)[0]
     if json:
-        terminal.as_json([{"rank": hit.rank, "score": hit.score, **asdict(hit.entry)} for hit in hits])
+        terminal.as_json(
+            [{"rank": hit.rank, "score": hit.score, "confidence": hit.confidence, **asdict(hit.entry)} for hit in hits]
+        )
     else:
         rows = [[str(hit.rank), f"{hit.score:.3f}", hit.entry.label, hit.entry.path] for hit in hits]
         terminal.table(["rank", "score", "landmark", "path"], rows)

@@ -1,14 +1,21 @@
-"""`glam index ...`: building and inspecting indexes."""
+"""`glam index ...`: building, changing, checking and inspecting indexes."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glam.app.options import DEFAULT_MODEL, AsJson, Device, IndexPath, ModelName, Scales, Size, settings_of
+from glam.app.options import DEFAULT_MODEL, AsJson, Device, IndexModel, IndexPath, ModelName, Scales, Size, settings_of
 
-app = typer.Typer(help="Build and inspect indexes.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from glam.index import SyncReport
+    from glam.model import Model
+
+app = typer.Typer(help="Build, change, check and inspect indexes.", no_args_is_help=True)
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGES...")]
 
 
 @app.command("build")
@@ -19,6 +26,9 @@ def index_build(
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
+    structure: Annotated[
+        str | None, typer.Option(help="Kind of search structure, from now on; '' has it chosen by size.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Describe the images of a folder and index them; run again, it goes on where it stopped."""
@@ -29,36 +39,166 @@ def index_build(
 
     collection = read_collection(folder)
     opened = glam.load(model, device)
+    settings = settings_of(opened, size, scales)
     with terminal.progress("indexing") as report:
-        done = build(index, collection, opened, settings=settings_of(opened, size, scales), progress=report)
+        done = build(index, collection, opened, settings=settings, structure=structure, progress=report)
     terminal.unreadable(list(done.unreadable))
     if json:
         terminal.as_json({**asdict(done), "index": str(index)})
     else:
-        terminal.results.print(f"{index}: {done.added} images added, {done.present} were there before")
+        terminal.results.print(f"{index}: {done.added} images added, {done.present} were there before", soft_wrap=True)
+
+
+@app.command("sync")
+def index_sync(
+    index: IndexPath,
+    folder: Annotated[Path, typer.Argument(help="The folder or manifest that the index was built from.")],
+    model: IndexModel = None,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Bring an index up to date with its folder: what is new, changed, moved or gone."""
+    from glam.app import terminal
+    from glam.datasets.readers import read_collection
+    from glam.index import sync
+
+    collection = read_collection(folder)
+    with terminal.progress("indexing") as report:
+        done = sync(index, collection, _loader(index, model, device), progress=report)
+    _print_sync(index, done, json)
+
+
+@app.command("add")
+def index_add(
+    index: IndexPath, images: Images, model: IndexModel = None, device: Device = None, json: AsJson = False
+) -> None:
+    """Add images that lie in the index's folder, or describe them anew where they changed."""
+    from glam.app import terminal
+    from glam.index import add
+
+    with terminal.progress("indexing") as report:
+        done = add(index, images, _loader(index, model, device), progress=report)
+    _print_sync(index, done, json)
+
+
+@app.command("remove")
+def index_remove(index: IndexPath, images: Images, json: AsJson = False) -> None:
+    """Remove images from an index: paths as it has them, files, or folders for all below. No file is deleted."""
+    from glam.app import terminal
+    from glam.index import remove
+
+    count = remove(index, images)
+    if json:
+        terminal.as_json({"index": str(index), "removed": count})
+    else:
+        terminal.results.print(
+            f"{index}: {count} images removed; `glam index compact` gives their room back", soft_wrap=True
+        )
+
+
+@app.command("compact")
+def index_compact(index: IndexPath, json: AsJson = False) -> None:
+    """Give back the room of removed images, and forget them."""
+    from glam.app import terminal
+    from glam.index import compact
+
+    done = compact(index)
+    if json:
+        terminal.as_json({"index": str(index), **asdict(done)})
+    else:
+        saved = (done.bytes_before - done.bytes_after) / 1e6
+        terminal.results.print(
+            f"{index}: {done.removed} removed images forgotten, {saved:.1f} MB given back", soft_wrap=True
+        )
+
+
+@app.command("verify")
+def index_verify(
+    index: IndexPath,
+    sample: Annotated[int, typer.Option(min=0, help="How many images to describe again and compare.")] = 16,
+    model: IndexModel = None,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Check every byte of an index, its counts, and a sample of its descriptors; exit code 1 if anything is wrong."""
+    from glam.app import terminal
+    from glam.index import verify
+
+    found = verify(index, _loader(index, model, device) if sample else None, sample=sample)
+    if json:
+        terminal.as_json({"index": str(index), **asdict(found)})
+    else:
+        for problem in found.problems:
+            terminal.results.print(f"{index / problem.file}: {problem.what}", markup=False, soft_wrap=True)
+        for note in found.notes:
+            terminal.notes.print(f"{index}: {note}", markup=False, soft_wrap=True)
+        if not found.problems:
+            checked = f"{found.images} images, {found.sampled} described again"
+            terminal.results.print(f"{index}: nothing wrong ({checked})", soft_wrap=True)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command("duplicates")
+def index_duplicates(
+    index: IndexPath,
+    threshold: Annotated[float, typer.Option(min=-1, max=1, help="Least cosine of near-duplicates.")] = 0.95,
+    json: AsJson = False,
+) -> None:
+    """List groups of images that are all but the same."""
+    from glam.app import terminal
+    from glam.index import Index, near_duplicates
+
+    with Index.open(index) as opened, terminal.progress("comparing") as report:
+        groups = near_duplicates(opened, threshold, progress=report)
+    if json:
+        terminal.as_json([asdict(group) for group in groups])
+        return
+    for number, group in enumerate(groups, start=1):
+        terminal.results.print(f"group {number}: {len(group.images)} images, cosine {group.similarity:.3f} and more")
+        for entry in group.images:
+            terminal.results.print(f"  {entry.path}", markup=False, soft_wrap=True)
+    images = sum(len(group.images) for group in groups)
+    terminal.results.print(f"{index}: {images} images in {len(groups)} groups of near-duplicates", soft_wrap=True)
 
 
 @app.command("info")
 def index_info(index: IndexPath, json: AsJson = False) -> None:
     """Say what is in an index."""
     from glam.app import terminal
-    from glam.index import Index
+    from glam.index.summary import summary
 
-    with Index.open(index) as opened:
-        facts = {
-            "images": len(opened),
-            "landmarks": opened.landmark_count(),
-            "model": opened.model_name,
-            "fingerprint": opened.fingerprint,
-            "dim": opened.dim,
-            "size": opened.size,
-            "scales": list(opened.scales),
-            "root": str(opened.root),
-            "unreadable": dict(opened.unreadable()),
-        }
+    found = summary(index)
     if json:
-        terminal.as_json({"index": str(index), **facts})
+        terminal.as_json({"index": str(index), **asdict(found)})
+        return
+    facts = {**asdict(found), "writer": found.writer or "none"}
+    bad = facts.pop("unreadable")
+    terminal.table([str(index), ""], [[name, str(value)] for name, value in facts.items()])
+    terminal.unreadable(list(bad.items()))
+
+
+def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":
+    """What opens the model of an index, or the one asked for in its place, when it is needed."""
+
+    def load() -> "Model":
+        import glam
+        from glam.index.summary import summary
+
+        return glam.load(model or summary(index).model, device)
+
+    return load
+
+
+def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
+    from glam.app import terminal
+
+    terminal.unreadable(list(done.unreadable))
+    if json:
+        terminal.as_json({"index": str(index), **asdict(done)})
     else:
-        bad = facts.pop("unreadable")
-        terminal.table([str(index), ""], [[name, str(value)] for name, value in facts.items()])
-        terminal.unreadable(list(bad.items()))  # type: ignore[attr-defined]
+        terminal.results.print(
+            f"{index}: {done.added} added, {done.changed} changed, {done.moved} moved, {done.removed} removed, "
+            f"{done.unchanged} unchanged",
+            soft_wrap=True,
+        )

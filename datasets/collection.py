@@ -1,6 +1,6 @@
 """A collection of photographs on disk: relative paths and the landmark each one shows."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 
+Value = str | int | float
+
+NOTHING: Mapping[str, Value] = {}
+"""The metadata of most photographs, so that they share one."""
+
 
 class Photo(NamedTuple):
     """One photograph. (A tuple, not a dataclass: there are millions of them.)
@@ -19,11 +24,13 @@ class Photo(NamedTuple):
         path: relative to the collection's root, with forward slashes.
         landmark: what it shows; empty where that is not known.
         shape: (width, height) in pixels of the upright image; None where only the file knows.
+        metadata: what else is known of it, by name.
     """
 
     path: str
     landmark: str = ""
     shape: tuple[int, int] | None = None
+    metadata: Mapping[str, Value] = NOTHING
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 import csv
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import NOTHING, Collection, Photo, Value
 from glam.datasets.tables import inside, open_text
 from glam.errors import GlamError
 
@@ -14,10 +15,13 @@ COLUMNS = ("path", "landmark", "width", "height")
 
 _Shape = tuple[int, int]
 
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
+
 
 def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
     """Reads a CSV file with a column ``path`` and, where they are known, ``landmark``, ``width`` and ``height`` (pixels
-    of the upright image); others are ignored.
+    of the upright image). Every other column is metadata, by its name: an empty field is left out, and what is written
+    as a number is one.
 
     Args:
         manifest: the CSV file, UTF-8, with a header line.
@@ -33,6 +37,7 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
         if "path" not in header:
             raise GlamError(f"{manifest}: a manifest wants a column named 'path'; it has {header}")
         places = [header.index(column) if column in header else -1 for column in COLUMNS]
+        others = [(place, name) for place, name in enumerate(header) if name and name not in COLUMNS]
         shapes: dict[_Shape, _Shape] = {}
         photos = []
         for row in rows:
@@ -42,7 +47,8 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
             shape = _shape(width, height, manifest, rows.line_num)
             if shape is not None:
                 shape = shapes.setdefault(shape, shape)  # few are distinct, so equal ones share their memory
-            photos.append(Photo(inside(path.replace("\\", "/"), manifest), sys.intern(landmark), shape))
+            metadata = {name: _value(row[place]) for place, name in others if row[place]} or NOTHING
+            photos.append(Photo(inside(path.replace("\\", "/"), manifest), sys.intern(landmark), shape, metadata))
     return Collection(root or manifest.parent, tuple(photos))
 
 
@@ -56,6 +62,13 @@ def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         text.flush()
         os.fsync(text.fileno())
     partial.replace(file)
+
+
+def _value(field: str) -> Value:
+    """A field as a number where it is written as one; 007 and 1e5 are text."""
+    if not _NUMBER.fullmatch(field):
+        return field
+    return float(field) if "." in field else int(field)
 
 
 def _shape(width: str, height: str, manifest: Path, line: int) -> _Shape | None:

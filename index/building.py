@@ -1,27 +1,40 @@
-"""Building an index from a collection of images.
+"""Building an index from a collection of images, and describing whatever is to be added to one.
 
-    collection --describe--> batches of descriptors --> descriptors.f32, then one transaction of the catalogue
+    build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
 
 A batch is in the index once the catalogue has it: a build that is killed and run again goes on after the last whole
 batch.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from glam.datasets.collection import Collection, Photo
-from glam.describe import Described, Settings
 from glam.errors import GlamError
-from glam.index import descriptors as descriptor_file
-from glam.index.catalogue import About, Catalogue, Entry
-from glam.index.search import CATALOGUE, DESCRIPTORS
-from glam.model import Model
+from glam.images import ImageSource
+from glam.index.catalogue import About, Facts
+from glam.index.files import read_ahead
+from glam.index.structures import KINDS
+from glam.index.writing import DescribedFile, Writer, open_writer
+
+if TYPE_CHECKING:
+    from glam.describe import Settings
+    from glam.images import Box
+    from glam.model import Model
 
 COMMIT_EVERY = 256
 """Images a transaction: what a kill can cost."""
+
+COMMIT_SECONDS = 30.0
+"""With a slow model, what a kill can cost in time."""
+
+Progress = Callable[[int, int], None]
+"""Called with images done and images in all."""
+
+Unreadable = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -36,85 +49,124 @@ class BuildReport:
 
     added: int
     present: int
-    unreadable: tuple[tuple[str, str], ...]
+    unreadable: Unreadable
 
 
 def build(
     path: str | Path,
     collection: Collection,
-    model: Model,
+    model: "Model",
     *,
-    settings: Settings | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    settings: "Settings | None" = None,
+    structure: str | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> BuildReport:
     """Builds an index, or goes on with one that was begun with the same model and settings.
+
+    What is in the index already is not looked at; `glam.index.sync` does that.
 
     Args:
         path: folder of the index, made if it is not there.
         collection: the images.
         model: describes them.
         settings: size and scales; the model's own by default.
+        structure: kind of the search structure, one of `glam.index.structures.KINDS`; "" has it chosen by size from
+            now on; None leaves what was asked for before.
         progress: called with images done and images in all, as it goes.
 
     Raises:
-        GlamError: the index at ``path`` was built with another model, other settings or from another folder.
+        GlamError: the index at ``path`` was built with another model, other settings or from another folder; another
+            writer is at work; the disk is full.
     """
+    if structure and structure not in KINDS:
+        raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
     settings = settings or model.settings()
-    catalogue = _open_or_create(Path(path), _about(collection, model, settings))
-    try:
-        known = catalogue.paths()
-        todo = [photo for photo in collection.photos if photo.path not in known]
-        present = len(collection) - len(todo)
-        files = ((collection.root / photo.path, None) for photo in todo)
-        unreadable: list[tuple[str, str]] = []
-        batch: list[tuple[Photo, Described]] = []
-        progress(present, len(collection))
-        for done, described in enumerate(model.stream(files, settings), start=1):
-            batch.append((todo[described.position], described))
-            if len(batch) == COMMIT_EVERY or done == len(todo):
-                unreadable += _commit(Path(path), catalogue, batch)
-                batch = []
-            progress(present + done, len(collection))
-        return BuildReport(len(todo) - len(unreadable), present, tuple(unreadable))
-    finally:
-        catalogue.close()
-
-
-def _about(collection: Collection, model: Model, settings: Settings) -> About:
     root = str(collection.root.resolve())
-    return About(model.name, model.fingerprint, model.dim, settings.size, settings.scales, root)
+    about = About(model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or "")
+    with open_writer(Path(path), begin=about) as writer:
+        _check_same(writer, about)
+        if structure is not None:
+            writer.choose_structure(structure)
+        known, photos = writer.catalogue.paths(), distinct(collection.photos)
+        todo = [photo for photo in photos if photo.path not in known]
+        present = len(photos) - len(todo)
+        unreadable = describe_into(
+            writer, collection.root, todo, model, settings, lambda done: progress(present + done, len(photos))
+        )
+    return BuildReport(len(todo) - len(unreadable), present, unreadable)
 
 
-def _open_or_create(path: Path, about: About) -> Catalogue:
-    """The catalogue at ``path`` if it was begun in the same way, or a new one."""
-    if not (path / CATALOGUE).exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise GlamError(f"{path}: something else is there; an index wants a new or empty folder")
-        path.mkdir(parents=True, exist_ok=True)
-        return Catalogue.create(path / CATALOGUE, about)
-    catalogue = Catalogue.open(path / CATALOGUE)
-    was = catalogue.about
+def describe_into(
+    writer: Writer,
+    root: Path,
+    photos: Sequence[Photo],
+    model: "Model",
+    settings: "Settings",
+    progress: Callable[[int], None],
+) -> Unreadable:
+    """Describes photographs and adds them in batches; each takes the place of what was present at its path.
+
+    Args:
+        writer: of the index.
+        root: folder that the paths are relative to.
+        photos: whose files are read once, so that hash and descriptor are of the same bytes.
+        model: describes them.
+        settings: size and scales.
+        progress: called with images done.
+
+    Returns:
+        (path, reason) of each file that could not be read.
+    """
+    unreadable = [(_readable_name(photo.path), "its name is not UTF-8") for photo in photos if not _has_name(photo)]
+    photos = [photo for photo in photos if _has_name(photo)]
+    writer.add([], unreadable)
+    facts: dict[int, Facts] = {}
+
+    def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
+        for position, file in enumerate(read_ahead(root, photos)):
+            facts[position] = file.facts
+            yield file.source, None
+
+    described: list[DescribedFile] = []
+    noted = len(unreadable)
+    last = time.monotonic()
+    progress(0)
+    for done, image in enumerate(model.stream(sources(), settings), start=1):
+        file = facts.pop(image.position)
+        if image.descriptor is None:
+            assert image.error is not None
+            unreadable.append((file.path, image.error.reason))
+        else:
+            described.append(DescribedFile(file, image.width, image.height, image.descriptor))
+        waiting = len(described) + len(unreadable) - noted
+        if waiting == COMMIT_EVERY or done == len(photos) or time.monotonic() - last > COMMIT_SECONDS:
+            writer.add(described, unreadable[noted:])
+            described, noted, last = [], len(unreadable), time.monotonic()
+        progress(done)
+    return tuple(unreadable)
+
+
+def distinct(photos: Iterable[Photo]) -> list[Photo]:
+    """The photographs by path; of two at one path the later."""
+    return list({photo.path: photo for photo in photos}.values())
+
+
+def _has_name(photo: Photo) -> bool:
+    """Whether its name is text: a file system takes any bytes, the catalogue and JSON do not."""
+    return photo.path.isascii() or _readable_name(photo.path) == photo.path
+
+
+def _readable_name(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check_same(writer: Writer, about: About) -> None:
+    """Makes sure that the index was begun in the same way."""
+    was = writer.about
     for name in ("fingerprint", "size", "scales", "root"):
         if getattr(was, name) != getattr(about, name):
-            catalogue.close()
             raise GlamError(
-                f"{path} was begun with the {name} {getattr(was, name)!r}"
+                f"{writer.path} was begun with the {name} {getattr(was, name)!r}"
                 f"{f' (model {was.model!r})' if name == 'fingerprint' else ''}, not {getattr(about, name)!r}; "
                 "build another index, or use the same"
             )
-    return catalogue
-
-
-def _commit(path: Path, catalogue: Catalogue, batch: list[tuple[Photo, Described]]) -> list[tuple[str, str]]:
-    """Adds one batch: descriptors first, then the catalogue, which makes them count. Returns the unreadable ones."""
-    first = len(catalogue)
-    rows = [described.descriptor for _, described in batch if described.descriptor is not None]
-    if rows:
-        descriptor_file.append(path / DESCRIPTORS, first, np.stack(rows))
-    read = [(photo, described) for photo, described in batch if described.error is None]
-    unreadable = [(photo.path, described.error.reason) for photo, described in batch if described.error is not None]
-    catalogue.add(
-        [Entry(first + i, photo.path, photo.landmark, d.width, d.height) for i, (photo, d) in enumerate(read)],
-        unreadable,
-    )
-    return unreadable

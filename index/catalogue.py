@@ -1,29 +1,26 @@
-"""The catalogue: what is in an index, in SQLite. Row i of the descriptors belongs to the image with id i."""
+"""The catalogue: what is in an index, in SQLite. It says which descriptors count, and to which image each belongs.
+
+    Writer (all that changes it)   Index, verify, info, sync's plan (all that reads it)   --> Catalogue --> SQLite
+
+The tables are in `glam.index.schema`; those of older versions become these in `glam.index.migration`.
+"""
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from glam.errors import GlamError
+from glam.index.schema import CATALOGUE, SCHEMA_VERSION, connect, create_tables, open_any_version
+from glam.index.segments import Numbers
 
-SCHEMA_VERSION = 1
-
-SCHEMA = """
-CREATE TABLE about (description TEXT NOT NULL);
-CREATE TABLE images (
-    id INTEGER PRIMARY KEY,            -- row of the descriptors, from 0 without gaps
-    path TEXT NOT NULL UNIQUE,         -- relative to the root, forward slashes
-    label TEXT NOT NULL,               -- landmark, '' where it is not known
-    width INTEGER NOT NULL,            -- pixels, upright
-    height INTEGER NOT NULL
-);
-CREATE TABLE unreadable (
-    path TEXT PRIMARY KEY,
-    reason TEXT NOT NULL
-);
-"""
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
+    from glam.model import Model
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,7 @@ class About:
         size: longest side in pixels at which images were described.
         scales: that were averaged.
         root: folder that the images' paths are relative to.
+        structure: the search structure that was asked for; '' where it is chosen by size.
     """
 
     model: str
@@ -45,6 +43,19 @@ class About:
     size: int
     scales: tuple[float, ...]
     root: str
+    structure: str = ""
+
+    def check_model(self, index: Path, model: "Model") -> None:
+        """Makes sure that descriptors of ``model`` can be compared with those in the index at ``index``.
+
+        Raises:
+            GlamError: it is another model than the index was built with.
+        """
+        if model.fingerprint != self.fingerprint:
+            raise GlamError(
+                f"{index} was built with the model {self.model!r} (fingerprint {self.fingerprint}); "
+                f"{model.name!r} (fingerprint {model.fingerprint}) cannot be compared with it"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,11 @@ class Entry:
     """One image of an index.
 
     Attributes:
-        id: row of its descriptor.
+        id: its number, never given to another image.
         path: relative to the index's root, with forward slashes.
         label: the landmark it shows, empty where that is not known.
         width, height: in pixels, upright.
+        metadata: what else is known of it, by name.
     """
 
     id: int
@@ -63,97 +75,263 @@ class Entry:
     label: str
     width: int
     height: int
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+class Facts(NamedTuple):
+    """What is recorded of an image's file.
+
+    Attributes:
+        path, label: as in `Entry`.
+        metadata: JSON object.
+        hash: BLAKE2b-128 of its bytes.
+        bytes: size of the file.
+        modified: its time, in nanoseconds.
+    """
+
+    path: str
+    label: str
+    metadata: str
+    hash: str
+    bytes: int
+    modified: int
+
+
+class Stored(NamedTuple):
+    """An image as the catalogue has it: its id, the facts of its file, and whether it is present."""
+
+    id: int
+    facts: Facts
+    present: bool
+
+
+class Batch(NamedTuple):
+    """Rows that were written together.
+
+    Attributes:
+        segment: number of the segment.
+        first: row of the segment at which they begin.
+        images: (n,) id of the image that each row belongs to.
+        digest: of the rows.
+    """
+
+    segment: int
+    first: int
+    images: Numbers
+    digest: str
+
+
+class NewImage(NamedTuple):
+    """An image that has just been described: facts of its file, pixels of the upright image."""
+
+    facts: Facts
+    width: int
+    height: int
 
 
 class Catalogue:
-    """The catalogue of one index. One thread at a time may use it; `glam.index.search.Index` sees to that."""
+    """The catalogue of one index. One thread at a time may use it; `glam.index.search.Index` sees to that.
+
+    Attributes:
+        connection: to the database; `glam.index.filters` asks it.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     @classmethod
-    def create(cls, path: Path, about: About) -> "Catalogue":
-        """Makes an empty catalogue; the file must not exist."""
-        connection = _connect(path)
-        with connection:
-            connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
-            connection.execute("INSERT INTO about VALUES (?)", [json.dumps(asdict(about))])
-        return cls(connection)
+    def create(cls, index: Path, about: About) -> "Catalogue":
+        """Makes an empty catalogue in the folder ``index``; one must not be there."""
+        catalogue = cls(connect(index / CATALOGUE, "rwc"))
+        with catalogue.transaction():
+            create_tables(catalogue.connection)
+            catalogue.connection.execute("INSERT INTO about VALUES (?)", [json.dumps(asdict(about))])
+        return catalogue
 
     @classmethod
-    def open(cls, path: Path) -> "Catalogue":
-        """Opens a catalogue.
+    def open(cls, index: Path) -> "Catalogue":
+        """Opens the catalogue of the index in the folder ``index``.
 
         Raises:
-            GlamError: it is not there, is no catalogue, or was written by a newer version.
+            GlamError: it is not there, is no catalogue, or was written by another version.
         """
-        if not path.is_file():
-            raise GlamError(f"{path.parent}: no index there")
-        try:
-            connection = _connect(path)
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise GlamError(f"{path}: not an index's catalogue ({error})") from error
+        connection, version = open_any_version(index)
         if version != SCHEMA_VERSION:
-            raise GlamError(f"{path}: schema version {version}; this version of glam reads {SCHEMA_VERSION}")
+            connection.close()
+            raise GlamError(f"{index}: schema version {version}; this version of glam reads {SCHEMA_VERSION}")
         return cls(connection)
 
     def close(self) -> None:
         """Closes the connection."""
-        self._connection.close()
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What happens inside happens wholly or not at all."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read inside is of one moment."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
 
     @property
     def about(self) -> About:
         """What the index was built with."""
-        (text,) = self._connection.execute("SELECT description FROM about").fetchone()
+        (text,) = self.connection.execute("SELECT description FROM about").fetchone()
         values = json.loads(text)
         return About(**{**values, "scales": tuple(values["scales"])})
 
     def __len__(self) -> int:
-        (count,) = self._connection.execute("SELECT count(*) FROM images").fetchone()
-        return int(count)
+        return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
 
-    def add(self, entries: Sequence[Entry], unreadable: Iterable[tuple[str, str]]) -> None:
-        """Adds a batch in one transaction: images, and (path, reason) of files that could not be read."""
-        with self._connection:
-            self._connection.executemany("DELETE FROM unreadable WHERE path = ?", ([e.path] for e in entries))
-            self._connection.executemany(
-                "INSERT INTO images VALUES (?, ?, ?, ?, ?)",
-                ((e.id, e.path, e.label, e.width, e.height) for e in entries),
-            )
-            self._connection.executemany("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", unreadable)
-
-    def entry(self, image: int) -> Entry:
-        """The image with this id.
-
-        Raises:
-            KeyError: there is none.
-        """
-        row = self._connection.execute("SELECT * FROM images WHERE id = ?", [image]).fetchone()
-        if row is None:
-            raise KeyError(image)
-        return Entry(*row)
-
-    def entries(self) -> Iterator[Entry]:
-        """All images by id."""
-        return (Entry(*row) for row in self._connection.execute("SELECT * FROM images ORDER BY id"))
-
-    def paths(self) -> set[str]:
-        """Paths of all images."""
-        return {path for (path,) in self._connection.execute("SELECT path FROM images")}
+    def removed_count(self) -> int:
+        """How many images were removed and still take up room."""
+        return self._number("SELECT count(*) FROM images WHERE state = 'removed'")
 
     def landmark_count(self) -> int:
         """How many landmarks are named."""
-        (count,) = self._connection.execute("SELECT count(DISTINCT label) FROM images WHERE label != ''").fetchone()
-        return int(count)
+        return self._number("SELECT count(DISTINCT label) FROM images WHERE label != '' AND state = 'present'")
+
+    def entries(self, images: Sequence[int]) -> dict[int, Entry]:
+        """The entries of these images by id; those that are gone are left out."""
+        found = self.connection.execute(
+            "SELECT id, path, label, width, height, metadata FROM images WHERE id IN (SELECT value FROM json_each(?))",
+            [json.dumps(list(images))],
+        )
+        return {
+            id: Entry(id, path, label, width, height, json.loads(metadata))
+            for id, path, label, width, height, metadata in found
+        }
+
+    def live(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Ids of all present images, rising, and for each the segment and row of its descriptor."""
+        batches = self.batches()
+        if not batches:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+        ids = np.concatenate([batch.images for batch in batches])
+        segments = np.concatenate([np.full(len(batch.images), batch.segment) for batch in batches])
+        rows = np.concatenate([batch.first + np.arange(len(batch.images)) for batch in batches])
+        order = np.argsort(ids, kind="stable")
+        removed = [image for (image,) in self.connection.execute("SELECT id FROM images WHERE state = 'removed'")]
+        order = order[~np.isin(ids[order], np.array(removed, dtype=np.int64), kind="sort")]
+        return ids[order], segments[order], rows[order]
+
+    def segments(self) -> dict[int, int]:
+        """Rows of each segment by its number."""
+        return dict(self.connection.execute("SELECT number, rows FROM segments ORDER BY number"))
+
+    def batches(self) -> list[Batch]:
+        """All batches, in the order of segments and rows."""
+        found = self.connection.execute("SELECT segment, first, images, digest FROM batches ORDER BY segment, first")
+        return [
+            Batch(segment, first, np.frombuffer(images, dtype="<i8"), digest)
+            for segment, first, images, digest in found
+        ]
+
+    def stored(self) -> Iterator[Stored]:
+        """All images, also the removed ones, by id."""
+        rows = self.connection.execute(
+            "SELECT id, path, label, metadata, hash, bytes, modified, state FROM images ORDER BY id"
+        )
+        return (Stored(row[0], Facts(*row[1:7]), row[7] == "present") for row in rows)
+
+    def paths(self) -> dict[str, int]:
+        """Id of each present image by its path."""
+        return dict(self.connection.execute("SELECT path, id FROM images WHERE state = 'present'"))
+
+    def at_or_below(self, path: str) -> list[int]:
+        """Ids of the present image at a path, or of those in the folder of that name."""
+        after = chr(ord("/") + 1)
+        found = self.connection.execute(
+            "SELECT id FROM images WHERE state = 'present' AND path = ?1 "
+            "UNION SELECT id FROM images WHERE state = 'present' AND path > ?1 || '/' AND path < ?1 || ?2",
+            [path, after],
+        )
+        return [image for (image,) in found]
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read, by path."""
-        return list(self._connection.execute("SELECT path, reason FROM unreadable ORDER BY path"))
+        return list(self.connection.execute("SELECT path, reason FROM unreadable ORDER BY path"))
 
+    # What follows changes it, and wants a transaction around.
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
+    def next_segment(self) -> int:
+        """A number that no segment has had."""
+        return 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0)")
+
+    def add_batch(self, batch: Batch) -> None:
+        """Makes rows count."""
+        rows = len(batch.images)
+        self.connection.execute(
+            "INSERT INTO segments VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET rows = rows + ?2",
+            [batch.segment, rows],
+        )
+        images = np.ascontiguousarray(batch.images, dtype="<i8").tobytes()
+        self.connection.execute(
+            "INSERT INTO batches VALUES (?, ?, ?, ?, ?)", [batch.segment, batch.first, rows, images, batch.digest]
+        )
+
+    def add_images(self, images: Sequence[NewImage]) -> Numbers:
+        """Adds images and returns their ids; one that is present at the path of one of them is removed."""
+        self._leave(image.facts.path for image in images)
+        first = 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), -1)")
+        self.connection.executemany(
+            "INSERT INTO images (id, path, label, metadata, hash, bytes, modified, width, height, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'present')",
+            ((id, *image.facts, image.width, image.height) for id, image in enumerate(images, first)),
+        )
+        return np.arange(first, first + len(images))
+
+    def add_unreadable(self, files: Sequence[tuple[str, str]]) -> None:
+        """Notes (path, reason) of files that could not be read; what was known under such a path is removed."""
+        self._leave(path for path, _ in files)
+        self.connection.executemany("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", files)
+
+    def remove(self, images: Iterable[int]) -> None:
+        """Marks images as removed; they keep their room until the index is compacted."""
+        self.connection.executemany("UPDATE images SET state = 'removed' WHERE id = ?", ([image] for image in images))
+
+    def put(self, images: Sequence[tuple[int, Facts]]) -> None:
+        """Gives images new facts and makes them present; others at their paths are removed. Paths may swap."""
+        self.remove(image for image, _ in images)
+        self._leave(facts.path for _, facts in images)
+        self.connection.executemany(
+            "UPDATE images SET path = ?, label = ?, metadata = ?, hash = ?, bytes = ?, modified = ?, "
+            "state = 'present' WHERE id = ?",
+            ((*facts, image) for image, facts in images),
+        )
+
+    def forget_unreadable(self, paths: Iterable[str]) -> None:
+        """Takes files off the list of those that could not be read."""
+        self.connection.executemany("DELETE FROM unreadable WHERE path = ?", ((path,) for path in paths))
+
+    def forget_removed(self, segments: Iterable[int]) -> None:
+        """Forgets the images that were removed, and these segments."""
+        self.connection.execute("DELETE FROM images WHERE state = 'removed'")
+        for table, column in (("batches", "segment"), ("segments", "number")):
+            self.connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ([number] for number in segments))
+
+    def set_about(self, about: About) -> None:
+        """Puts ``about`` in place of what was there."""
+        self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(about))])
+
+    def _leave(self, paths: Iterable[str]) -> None:
+        gone = [(path,) for path in paths]
+        self.connection.executemany("UPDATE images SET state = 'removed' WHERE path = ? AND state = 'present'", gone)
+        self.connection.executemany("DELETE FROM unreadable WHERE path = ?", gone)
+
+    def _number(self, query: str) -> int:
+        (number,) = self.connection.execute(query).fetchone()
+        return int(number)

@@ -1,21 +1,43 @@
-"""Searching an index."""
+"""Searching an index.
 
+    Index.open --> take_snapshot: the images of one moment --> saved.load or build_structure: finds the nearest of them
+    Index.search --> filters.matching: which may be found --> Structure.search --> Catalogue.entries --> hits
+
+An `Index` shows the index as it was when it was opened, whatever a writer does meanwhile; open another to see the new.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index import descriptors as descriptor_file
+from glam.index import saved
+from glam.index.calibration import Calibration
 from glam.index.catalogue import Catalogue, Entry
-from glam.model import Model
+from glam.index.filters import matching
+from glam.index.migration import open_catalogue
+from glam.index.segments import Numbers, Rows
+from glam.index.snapshot import take_snapshot
+from glam.index.structures import Mask, Scores, build_structure
 
-CATALOGUE = "catalogue.sqlite"
-DESCRIPTORS = "descriptors.f32"
+if TYPE_CHECKING:
+    from glam.model import Model
+
+NEAR_GUESS = 32
+"""How many results `Index.within` asks for before it asks for all."""
+
+FILTERS_KEPT = 16
+"""Conditions whose images an `Index` remembers: a byte an image each."""
+
+Found = tuple[Scores, Numbers]
+"""Scores and ids of the images found by one query, best first."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +48,14 @@ class Hit:
         rank: from 1.
         score: cosine of query and image, in [-1, 1].
         entry: the image.
+        confidence: how likely it is that the best of as many unrelated images scores lower, in [0, 1]; None where the
+            index has too few images to tell.
     """
 
     rank: int
     score: float
     entry: Entry
+    confidence: float | None = None
 
 
 class Index:
@@ -43,6 +68,7 @@ class Index:
         dim: length of a descriptor.
         size, scales: its images were described at.
         root: folder that its images' paths are relative to.
+        ids: (n,) of its images, rising.
     """
 
     def __init__(self, path: Path, catalogue: Catalogue) -> None:
@@ -54,11 +80,19 @@ class Index:
         self.size = about.size
         self.scales = about.scales
         self.root = Path(about.root)
+        self._about = about
         self._catalogue = catalogue
         self._lock = Lock()
-        self._rows = descriptor_file.read(path / DESCRIPTORS, len(catalogue), about.dim)
-        self._faiss = faiss.IndexFlatIP(about.dim)
-        self._faiss.add(self._rows)
+        self._snapshot = take_snapshot(path, catalogue)
+        self.ids = self._snapshot.ids
+        found = saved.load(path, self._snapshot)
+        if found is None:
+            kind = saved.wanted_kind(about, len(self.ids))
+            found = build_structure(self._snapshot.stored(self.ids), kind), self.ids
+        self._structure, self._ids_at = found
+        present = self._snapshot.find(self._ids_at) >= 0
+        self._present: Mask | None = None if present.all() else present
+        self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
@@ -67,10 +101,10 @@ class Index:
         Raises:
             GlamError: there is none, or it is damaged or of a newer version.
         """
-        return cls(Path(path), Catalogue.open(Path(path) / CATALOGUE))
+        return cls(Path(path), open_catalogue(Path(path)))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.ids)
 
     def __enter__(self) -> "Index":
         return self
@@ -84,43 +118,56 @@ class Index:
         """Lets go of the catalogue."""
         self._catalogue.close()
 
-    def check_model(self, model: Model) -> None:
+    def check_model(self, model: "Model") -> None:
         """Makes sure that descriptors of ``model`` can be compared with those in the index.
 
         Raises:
             GlamError: it is another model than the index was built with.
         """
-        if model.fingerprint != self.fingerprint:
-            raise GlamError(
-                f"{self.path} was built with the model {self.model_name!r} (fingerprint {self.fingerprint}); "
-                f"{model.name!r} (fingerprint {model.fingerprint}) cannot be compared with it"
-            )
+        self._about.check_model(self.path, model)
 
-    def search(self, descriptors: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
+    def search(
+        self,
+        descriptors: NDArray[np.float32],
+        k: int | None = 10,
+        *,
+        where: str | None = None,
+        threshold: float | None = None,
+    ) -> list[list[Hit]]:
         """The nearest images, by cosine, for each query.
 
         Args:
             descriptors: (q, dim), or (dim,) for one query, float32 of unit length.
-            k: how many; fewer come back when the index is smaller.
+            k: how many; fewer come back when fewer can be found. None, with a threshold: all.
+            where: a condition on the images (`glam.index.filters`), as ``city = 'Paris' and year > 2010``; only those
+                that meet it can be found.
+            threshold: least cosine of a result.
 
         Returns:
             For each query its hits, best first.
 
         Raises:
-            GlamError: the descriptors are of another length than the index's.
+            GlamError: the descriptors are of another length than the index's, or the condition cannot be understood.
         """
-        queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
-        if queries.shape[1] != self.dim:
-            raise GlamError(f"descriptors of length {queries.shape[1]} cannot search an index of length {self.dim}")
-        if not len(self):
-            return [[] for _ in queries]
-        scores, images = self._faiss.search(queries, min(k, len(self)))
+        if k is None and threshold is None:
+            raise ValueError("k or threshold has to be given")
+        allowed = None if where is None else self._matching(where)
+        queries = self._queries(descriptors)
+        if k is not None:
+            found = self._nearest(queries, k, threshold, allowed)
+        else:
+            assert threshold is not None
+            found = [self._all_within(query, threshold, allowed) for query in queries]
+        searched = len(self) if allowed is None else int(allowed.sum())
+        return [self._hits(scores, ids, searched) for scores, ids in found]
+
+    def within(self, descriptors: NDArray[np.float32], threshold: float) -> list[Found]:
+        """All images with a cosine of at least ``threshold``, for each query: (q, dim) or (dim,)."""
+        queries = self._queries(descriptors)
+        few = self._nearest(queries, NEAR_GUESS, threshold, None)
         return [
-            [
-                Hit(rank, float(score), self.entry(int(image)))
-                for rank, (score, image) in enumerate(zip(*row, strict=True), 1)
-            ]
-            for row in zip(scores, images, strict=True)
+            found if len(found[0]) < NEAR_GUESS else self._all_within(query, threshold, None)
+            for query, found in zip(queries, few, strict=True)
         ]
 
     def entry(self, image: int) -> Entry:
@@ -129,8 +176,17 @@ class Index:
         Raises:
             KeyError: there is none.
         """
-        with self._lock:
-            return self._catalogue.entry(image)
+        return self.entries([image])[0]
+
+    def entries(self, images: Sequence[int]) -> tuple[Entry, ...]:
+        """The images with these ids, in this order.
+
+        Raises:
+            KeyError: one of them is not there.
+        """
+        self._places(images)
+        found = self._read_entries(images)
+        return tuple(found[image] for image in images)
 
     def file(self, image: int) -> Path:
         """Where the image with this id lies on disk.
@@ -146,7 +202,16 @@ class Index:
         Raises:
             KeyError: there is none.
         """
-        return np.array(self._rows[self.entry(image).id])
+        row: NDArray[np.float32] = self.descriptors([image])[0]
+        return row
+
+    def descriptors(self, images: Sequence[int]) -> Rows:
+        """(n, dim): the descriptors of the images with these ids.
+
+        Raises:
+            KeyError: one of them is not there.
+        """
+        return np.array(self._snapshot.stored(self.ids)[self._places(images)])
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read when the index was built."""
@@ -157,3 +222,66 @@ class Index:
         """How many landmarks are named among its images."""
         with self._lock:
             return self._catalogue.landmark_count()
+
+    def _places(self, images: Sequence[int]) -> Numbers:
+        """The place of each image in ``ids``; a `KeyError` for one that is not there."""
+        ids = np.array(images, dtype=np.int64)
+        places = self._snapshot.find(ids)
+        if (places < 0).any():
+            raise KeyError(int(ids[places < 0][0]))
+        return places
+
+    def _read_entries(self, images: Sequence[int]) -> dict[int, Entry]:
+        with self._lock:
+            return self._catalogue.entries(images)
+
+    def _queries(self, descriptors: NDArray[np.float32]) -> Rows:
+        queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
+        if queries.shape[1] != self.dim:
+            raise GlamError(f"descriptors of length {queries.shape[1]} cannot search an index of length {self.dim}")
+        return queries
+
+    def _ask_filter(self, where: str) -> Mask:
+        """Which positions of the structure meet a condition."""
+        with self._lock:
+            ids = matching(self._catalogue.connection, where)
+        allowed = np.isin(self._ids_at, ids)
+        return allowed if self._present is None else allowed & self._present
+
+    def _nearest(self, queries: Rows, k: int, threshold: float | None, allowed: Mask | None) -> list[Found]:
+        """The ``k`` nearest for each query; an image that the snapshot does not have is not found."""
+        if not len(self):
+            return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
+        found = self._structure.search(queries, min(k, len(self)), self._present if allowed is None else allowed)
+        least = -np.inf if threshold is None else threshold
+        results = []
+        for scores, positions in zip(*found, strict=True):
+            kept = (positions >= 0) & (scores >= least)
+            results.append((scores[kept], self._ids_at[positions[kept]]))
+        return results
+
+    def _all_within(self, query: Rows, threshold: float, allowed: Mask | None) -> Found:
+        scores, positions = self._structure.range_search(
+            query, threshold, self._present if allowed is None else allowed
+        )
+        return scores, self._ids_at[positions]
+
+    @cached_property
+    def _calibration(self) -> Calibration | None:
+        return Calibration.fit(self._snapshot.stored(self.ids))
+
+    def _hits(self, scores: Scores, ids: Numbers, searched: int) -> list[Hit]:
+        """Results with their entries, of a search among so many images."""
+        entries = self._read_entries(ids.tolist())
+        confidence = (
+            [None] * len(ids)
+            if self._calibration is None or not searched
+            else (self._calibration.confidence(scores, searched).tolist())
+        )
+        # One that was removed since, and compacted away, has no entry any more.
+        kept = [
+            (score, entries[image], sure)
+            for score, image, sure in zip(scores.tolist(), ids.tolist(), confidence, strict=True)
+            if image in entries
+        ]
+        return [Hit(rank, *hit) for rank, hit in enumerate(kept, start=1)]

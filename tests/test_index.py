@@ -15,7 +15,7 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build
 from glam.index.catalogue import Catalogue
-from glam.index.search import DESCRIPTORS
+from glam.index.segments import segment_file
 from glam.model import Model
 
 Draw = Callable[..., Image.Image]
@@ -125,18 +125,18 @@ def test_a_build_that_was_killed_goes_on(
 ) -> None:
     """Killed between the descriptors of a batch and its rows in the catalogue: what was not named is written over."""
     monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 2)
-    add, calls = Catalogue.add, iter(range(100))
+    add, calls = Catalogue.add_batch, iter(range(100))
 
     def killed_at_the_second_batch(self: Catalogue, *batch: Any) -> None:
         if next(calls) == 1:
             raise KeyboardInterrupt
         add(self, *batch)
 
-    monkeypatch.setattr(Catalogue, "add", killed_at_the_second_batch)
+    monkeypatch.setattr(Catalogue, "add_batch", killed_at_the_second_batch)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "i.glam", read_folder(folder), model)
     monkeypatch.undo()
-    with (tmp_path / "i.glam" / DESCRIPTORS).open("ab") as file:
+    with segment_file(tmp_path / "i.glam", 1).open("ab") as file:
         file.write(b"half a row")
     build(tmp_path / "i.glam", read_folder(folder), model)
     with Index.open(tmp_path / "i.glam") as index:
@@ -168,7 +168,7 @@ def test_what_is_no_index_is_one_sentence(model: Model, folder: Path, tmp_path: 
     with pytest.raises(GlamError, match="something else is there"):
         build(folder, read_folder(folder), model)
     build(tmp_path / "i.glam", read_folder(folder), model)
-    os.truncate(tmp_path / "i.glam" / DESCRIPTORS, 10)
+    os.truncate(segment_file(tmp_path / "i.glam", 1), 10)
     with pytest.raises(GlamError, match="damaged"):
         Index.open(tmp_path / "i.glam")
     (tmp_path / "i.glam" / "catalogue.sqlite").write_text("no database" * 100)

@@ -36,7 +36,8 @@ def test_a_manifest_may_tell_landmarks_and_shapes(tmp_path: Path) -> None:
     manifest.write_text("width,path,other,landmark,height\n640,a\\1.jpg,x,tower,480\n,b/2.jpg,x,,\n", "utf-8-sig")
     collection = read_collection(manifest)
     assert collection.root == tmp_path
-    assert collection.photos == (Photo("a/1.jpg", "tower", (640, 480)), Photo("b/2.jpg"))
+    other = {"other": "x"}
+    assert collection.photos == (Photo("a/1.jpg", "tower", (640, 480), other), Photo("b/2.jpg", metadata=other))
     assert read_manifest(manifest, tmp_path / "x").root == tmp_path / "x"
 
 

@@ -1,0 +1,92 @@
+"""How often 'nothing like it here' is right, on real photographs.
+
+    OMP_NUM_THREADS=1 python benchmarks/confidence.py ../shared/landmarks [--out benchmarks/results/confidence.json]
+
+Indexed are the photographs of val/, and the calibration is fitted to them without their labels. Each photograph of
+distractors/ is a query that has no match, each of val/, without itself, one that has. The distractors came without
+labels, and nobody has looked through them for landmarks of val/.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+import glam
+from glam.datasets.readers import read_folder
+from glam.eval.report import versions
+from glam.index.calibration import Calibration
+from glam.index.structures import Rows
+from glam.model import Model
+
+RATES = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+
+class Described:
+    """Descriptors in memory, as the rows of an index."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.dim = rows.shape[1]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, positions: slice | np.ndarray) -> Rows:
+        return self._rows[positions]
+
+
+def describe(model: Model, folder: Path) -> tuple[Rows, np.ndarray]:
+    """Descriptors of a folder's photographs, and the landmark of each."""
+    collection = read_folder(folder)
+    rows = model.describe([collection.root / photo.path for photo in collection.photos])
+    return rows, np.array([photo.landmark for photo in collection.photos])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/confidence.json"))
+    parser.add_argument("--model", default="glam-lite0")
+    options = parser.parse_args()
+    model = glam.load(options.model)
+    rows, landmarks = describe(model, options.photographs / "val")
+    strangers, _ = describe(model, options.photographs / "distractors")
+    calibration = Calibration.fit(Described(rows))
+    if calibration is None:
+        parser.error("too few photographs")
+    among = rows @ rows.T
+    np.fill_diagonal(among, -1)
+    best = among.max(axis=1)
+    right = landmarks[among.argmax(axis=1)] == landmarks
+    stranger = (strangers @ rows.T).max(axis=1)
+    table = []
+    for rate in RATES:
+        sure = calibration.confidence(best, len(rows) - 1) >= 1 - rate
+        alarms = calibration.confidence(stranger, len(rows)) >= 1 - rate
+        table.append(
+            {
+                "false_alarms_asked_for": rate,
+                "threshold": round(calibration.threshold(rate, len(rows)), 4),
+                "false_alarms": round(float(alarms.mean()), 4),
+                "detected": round(float(sure.mean()), 4),
+                "detected_and_right": round(float((sure & right).mean()), 4),
+            }
+        )
+    result = {
+        "command": f"OMP_NUM_THREADS=1 python benchmarks/confidence.py {options.photographs}",
+        "model": Path(options.model).stem,
+        "fingerprint": model.fingerprint,
+        "indexed": len(rows),
+        "queries": {"with_match": len(rows), "without_match": len(strangers)},
+        "calibration": calibration.to_dict(),
+        "results": table,
+        "versions": versions(),
+    }
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

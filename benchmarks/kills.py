@@ -1,0 +1,356 @@
+"""Kills a writer of an index at random moments, lets it go on, and checks that nothing was lost and nothing done twice.
+
+    .venv/bin/python benchmarks/kills.py --photographs ../shared/landmarks/train --out benchmarks/results/kills.json
+
+For each of build, sync, remove and compact: a process is started, killed with SIGKILL after a random time, and started
+again, until it has been killed as often as asked. After every kill the index has to open, `verify` has to find nothing,
+every image found has to be the one it says, and what the next run describes must not be in the index already. Each time
+the work is done, the index has to hold every file of the folder exactly once, with the descriptor of its content.
+
+The model is made up (a random descriptor for each content, and a small decode for each image), because what is tried
+here is the index; the tests run the same with few images.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import glam.index
+import glam.index.building
+import glam.index.saved
+from glam.datasets.readers import read_folder
+from glam.errors import GlamError
+from glam.index.schema import CATALOGUE, NoIndexError, connect
+from glam.index.writing import open_writer
+
+DIM = 64
+COMMIT_EVERY = 16
+
+
+def content_hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def descriptor_of(content: str) -> NDArray[np.float32]:
+    """(DIM,): a random descriptor that belongs to a content."""
+    row = np.random.default_rng(int(content, 16)).normal(size=DIM).astype(np.float32)
+    return row / np.linalg.norm(row)
+
+
+@dataclass(frozen=True)
+class MadeUpSettings:
+    size: int = 64
+    scales: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class MadeUpDescribed:
+    position: int
+    descriptor: NDArray[np.float32]
+    width: int
+    height: int
+    error: None = None
+
+
+class MadeUpModel:
+    """Stands in for a model; writes the hash of everything that it describes to a log."""
+
+    name, fingerprint, dim = "made up", "0" * 16, DIM
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def settings(self) -> MadeUpSettings:
+        return MadeUpSettings()
+
+    def stream(self, items: Iterable[tuple[Any, None]], settings: object) -> Iterator[MadeUpDescribed]:
+        with self.log.open("a", buffering=1) as log:
+            for position, (data, _) in enumerate(items):
+                content = content_hash(data)
+                log.write(content + "\n")
+                with Image.open(BytesIO(data)) as image:
+                    width, height = image.size
+                    image.draft("RGB", (64, 64))
+                    image.load()
+                yield MadeUpDescribed(position, descriptor_of(content), width, height)
+
+
+def commit_often_and_save_structures() -> None:
+    """So that there is more to kill than so small an index would need."""
+    glam.index.building.COMMIT_EVERY = COMMIT_EVERY
+    glam.index.saved.NOT_SAVED = ""
+
+
+def run(operation: str, index: Path, folder: Path, log: Path, started: Connection) -> None:
+    """What the process that is killed does."""
+    commit_often_and_save_structures()
+    model: Any = MadeUpModel(log)
+    started.send(None)
+    if operation == "build":
+        glam.index.build(index, read_folder(folder), model)
+    elif operation == "sync":
+        glam.index.sync(index, read_folder(folder), lambda: model)
+    elif operation == "remove":
+        with suppress(GlamError):  # all of them are gone already: killed after the transaction and before the end
+            glam.index.remove(index, ["gone"])
+    else:
+        glam.index.compact(index)
+
+
+@dataclass
+class Outcome:
+    """What happened to one operation."""
+
+    operation: str
+    images: int = 0
+    kills: int = 0
+    finished: int = 0
+    seconds_undisturbed: float = 0.0
+    described: int = 0
+    described_again: int = 0
+    most_again_after_a_kill: int = 0
+    opened_after_kills: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Trial:
+    """One operation, from a state of index and folder that is set up again whenever the work is done."""
+
+    def __init__(self, operation: str, work: Path, set_up: Callable[[Path], None]) -> None:
+        self.outcome = Outcome(operation)
+        self.index, self.folder, self.log = work / "i.glam", work / "photographs", work / "log"
+        self._work, self._set_up = work, set_up
+
+    def restore(self) -> None:
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True)
+        self._set_up(self._work)
+
+    def start(self) -> tuple[Any, Connection]:
+        here, there = multiprocessing.Pipe(duplex=False)
+        arguments = (self.outcome.operation, self.index, self.folder, self.log, there)
+        process = multiprocessing.get_context("forkserver").Process(target=run, args=arguments)
+        process.start()
+        there.close()
+        here.recv()
+        return process, here
+
+    def go_on(self, delay: float | None) -> bool:
+        """Runs the operation and kills it after ``delay`` seconds; returns whether it was still at work."""
+        committed, before = self.committed(), self.described()
+        process, pipe = self.start()
+        process.join(delay)
+        killed = process.is_alive()
+        if killed:
+            process.kill()
+        process.join()
+        pipe.close()
+        if not killed and process.exitcode:
+            self.outcome.problems.append(f"exit code {process.exitcode}")
+        now = self.described()[len(before) :]
+        again = committed & set(now)
+        if again:
+            self.outcome.problems.append(f"{len(again)} images described that were in the index")
+        earlier = len(set(now) & set(before))
+        self.outcome.described += len(now)
+        self.outcome.described_again += earlier
+        self.outcome.most_again_after_a_kill = max(self.outcome.most_again_after_a_kill, earlier)
+        return killed
+
+    def described(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+    def committed(self) -> set[str]:
+        """Contents of all images in the index; none where it was not yet begun."""
+        if not (self.index / CATALOGUE).exists():
+            return set()
+        with closing(connect(self.index / CATALOGUE, "rw")) as connection:
+            try:
+                return {content for (content,) in connection.execute("SELECT hash FROM images")}
+            except sqlite3.OperationalError:
+                return set()
+
+    def check(self, expected: dict[str, str] | None) -> None:
+        """Opens the index, verifies it and looks for each image; ``expected`` is the hash of each path, once done."""
+        try:
+            with glam.index.open(self.index) as index:
+                entries = index.entries(index.ids.tolist())
+                rows = index.descriptors(index.ids.tolist())
+                hits = [found[0] for found in index.search(rows, k=1)] if len(index) else []
+        except NoIndexError:
+            return
+        self.outcome.opened_after_kills += expected is None
+        with closing(connect(self.index / CATALOGUE, "rw")) as connection:
+            hashes = dict(connection.execute("SELECT id, hash FROM images"))
+        for entry, row, hit in zip(entries, rows, hits, strict=True):
+            if not np.array_equal(row, descriptor_of(hashes[entry.id])):
+                self.outcome.problems.append(f"{entry.path}: the descriptor of another content")
+            if hit.entry != entry:
+                self.outcome.problems.append(f"{entry.path}: found as {hit.entry.path}")
+        found = glam.index.verify(self.index)
+        self.outcome.problems += [f"{problem.file}: {problem.what}" for problem in found.problems]
+        if expected is not None:
+            if not found.clean:
+                self.outcome.problems.append("finished, and without checksums")
+            if {entry.path: hashes[entry.id] for entry in entries} != expected or len(entries) != len(expected):
+                self.outcome.problems.append("finished, and not every file once with its content")
+
+    def contents(self) -> dict[str, str]:
+        """Hash of each file that the index has to hold when the work is done."""
+        files = {photo.path: self.folder / photo.path for photo in read_folder(self.folder).photos}
+        wanted = (
+            files
+            if self.outcome.operation in ("build", "sync")
+            else {path: file for path, file in files.items() if not path.startswith("gone/")}
+        )
+        return {path: content_hash(file.read_bytes()) for path, file in wanted.items()}
+
+    def kill(self, kills: int, moments: random.Random) -> Outcome:
+        """The whole trial."""
+        self.restore()
+        expected = self.contents()
+        self.outcome.images = len(expected)
+        process, pipe = self.start()
+        began = time.perf_counter()
+        process.join()
+        self.outcome.seconds_undisturbed = time.perf_counter() - began
+        pipe.close()
+        self.check(expected)
+        self.restore()
+        # Long work is killed many times on its way, short work is done several times.
+        undisturbed = self.outcome.seconds_undisturbed
+        longest = max(undisturbed / 8, min(1.2 * undisturbed, 1.0))
+        while self.outcome.kills < kills:
+            if self.go_on(moments.uniform(0, longest)):
+                self.outcome.kills += 1
+                self.check(None)
+            else:
+                self.finish(expected)
+                self.restore()
+        self.go_on(None)
+        self.finish(expected)
+        return self.outcome
+
+    def finish(self, expected: dict[str, str]) -> None:
+        self.outcome.finished += 1
+        self.check(expected)
+
+
+def prepare(work: Path, photographs: list[Path]) -> dict[str, Callable[[Path], None]]:
+    """The states that the four operations start from, made by running them undisturbed once."""
+    full, changed = work / "full", work / "changed"
+    for number, file in enumerate(photographs):
+        target = (
+            full / "photographs" / ("gone" if number % 4 == 0 else f"place {number % 7}") / f"{number:05d}{file.suffix}"
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    commit_often_and_save_structures()
+    model: Any = MadeUpModel(work / "log")
+    glam.index.build(full / "i.glam", read_folder(full / "photographs"), model)
+    shutil.copytree(full, changed)
+    change(changed / "photographs")
+    less = work / "less"
+    shutil.copytree(full, less)
+    point_to(less)
+    glam.index.remove(less / "i.glam", ["gone"])
+
+    def state(source: Path, *, index: bool = True) -> Callable[[Path], None]:
+        def set_up(target: Path) -> None:
+            shutil.copytree(source / "photographs", target / "photographs", copy_function=copy)
+            if index:
+                shutil.copytree(source / "i.glam", target / "i.glam")
+                point_to(target)
+
+        return set_up
+
+    return {
+        "build": state(full, index=False),
+        "sync": state(changed),
+        "remove": state(full),
+        "compact": state(less),
+    }
+
+
+def copy(source: str, target: str) -> None:
+    """A second name for the file: nothing in a trial writes to a photograph."""
+    os.link(source, target)
+
+
+def point_to(place: Path) -> None:
+    """Gives a copied index the root beside it, and the checksums that go with that."""
+    with open_writer(place / "i.glam") as writer:
+        about = replace(writer.about, root=str((place / "photographs").resolve()))
+        writer.changes()
+        with writer.catalogue.transaction():
+            writer.catalogue.set_about(about)
+
+
+def change(folder: Path) -> None:
+    """What happens to a folder between two syncs: of 20 files 3 move, 2 change, 2 go, and 4 more come."""
+    for number, file in enumerate(sorted(folder.rglob("*.*"))):
+        kind = number % 20
+        if kind < 3:
+            target = folder / "moved" / file.name
+            target.parent.mkdir(exist_ok=True)
+            file.rename(target)
+        elif kind < 5:
+            file.write_bytes(file.read_bytes() + b"changed")
+        elif kind < 7:
+            file.unlink()
+        elif kind < 11:
+            file.with_stem(file.stem + "-new").write_bytes(file.read_bytes() + b"new")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of images, sub-folders included")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--operations", nargs="+", default=["build", "sync", "remove", "compact"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file of the outcomes")
+    options = parser.parse_args()
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["glam.index", "glam.datasets.readers", "faiss"])
+    collection = read_folder(options.photographs)
+    photographs = [collection.file(i) for i in range(len(collection))][: options.images]
+    outcomes = []
+    with tempfile.TemporaryDirectory() as temporary:
+        states = prepare(Path(temporary) / "states", photographs)
+        for number, operation in enumerate(options.operations):
+            trial = Trial(operation, Path(temporary) / operation, states[operation])
+            outcome = trial.kill(options.kills, random.Random(options.seed + number))
+            outcomes.append(outcome)
+            print(
+                f"{operation}: {outcome.images} images, {outcome.kills} kills, {outcome.finished} times to the end, "
+                f"{outcome.most_again_after_a_kill} images described again after a kill at most, "
+                f"{len(outcome.problems)} problems {outcome.problems[:3] or ''}",
+                flush=True,
+            )
+    if options.out:
+        text = json.dumps({"arguments": sys.argv[1:], "outcomes": [asdict(o) for o in outcomes]}, indent=2)
+        options.out.write_text(text + "\n")
+    return int(any(outcome.problems for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""Search among a million made-up descriptors: the structure of a large index beside exact search and other libraries.
+
+    python benchmarks/search.py [--count 1000000] [--ways ivf_pq flat ...] [--out benchmarks/results/search.json]
+
+The descriptors are views of landmarks as glam-lite0 sees them, as far as that can be drawn; `World` says how. Queries
+are further views, one at a time on one thread. Each way runs in its own process; one whose library is not installed
+is left out and named. The others: pip install '.[bench]'.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.index.structures import KINDS, Mask, Rows, build_structure, read_structure
+
+DIM = 512
+QUERIES = 500
+ADDED = 1_000
+BLOCK = 65_536
+SHARE = 0.01
+"""Of the rows that the filter leaves."""
+
+Find = Callable[[Rows], NDArray[np.int64]]
+"""Positions of the ten nearest of one query, (1, dim)."""
+
+
+class World:
+    """A space of places that is seen through 512 random waves.
+
+    A point is a place and how it was looked at, in 16 dimensions; near points look alike and others do not. The widths
+    were set so that cosines, the number of dimensions that rows take, and the number they seem to have near by come out
+    as for photographs described with glam-lite0; `docs/search.md` has the comparison.
+    """
+
+    LATENT, SPREAD, VIEW = 16, 0.45, 0.25
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self._waves = rng.standard_normal((self.LATENT, DIM), dtype=np.float32)
+        self._phases = rng.uniform(0, 2 * np.pi, DIM).astype(np.float32)
+
+    def show(self, points: Rows) -> Rows:
+        """Points (n, 16) as descriptors (n, 512)."""
+        rows = np.cos(points @ self._waves + self._phases)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def make(self, folder: Path, count: int) -> None:
+        """Writes rows.npy, of which the last `ADDED` are to be added, and queries.npy.
+
+        Sizes of landmarks follow a power law (2 to 3,000 views). Eight landmarks share a site and look a little alike.
+        A quarter of the rows are distractors: points of no landmark. Landmarks with more views get more queries.
+        """
+        rng = np.random.default_rng(1)
+        total = count + ADDED
+        sizes = np.minimum(np.ceil(2 * (rng.pareto(1.1, total) + 1)).astype(int), 3_000)
+        labels = np.repeat(np.arange(total), sizes)[: total - total // 4]
+        labels = rng.permutation(np.concatenate([labels, np.full(total // 4, -1)]))
+        landmarks = int(labels.max()) + 1
+        sites = self._points(rng, landmarks // 8 + 1, self.SPREAD)
+        means = np.sqrt(0.7, dtype=np.float32) * sites[rng.integers(len(sites), size=landmarks)]
+        means += self._points(rng, landmarks, self.SPREAD * 0.3**0.5)
+        variety = rng.uniform(0.5, 1.3, size=(landmarks, 1)).astype(np.float32)
+
+        def views(some: NDArray[np.int64]) -> Rows:
+            points = self._points(rng, len(some), self.SPREAD)
+            known = some >= 0
+            points[known] = means[some[known]] + variety[some[known]] * self._points(rng, known.sum(), self.VIEW)
+            return self.show(points)
+
+        rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.dtype(np.float32), (total, DIM))
+        for start in range(0, total, BLOCK):
+            rows[start : start + BLOCK] = views(labels[start : start + BLOCK])
+        np.save(folder / "queries.npy", views(rng.choice(labels[labels >= 0], size=QUERIES)))
+
+    def _points(self, rng: np.random.Generator, n: int, width: float) -> Rows:
+        return rng.standard_normal((n, self.LATENT), dtype=np.float32) * np.float32(width)
+
+
+class Stored:
+    """Rows of a file as an index has them: memory-mapped, and so many of them."""
+
+    dim = DIM
+
+    def __init__(self, rows: Rows, count: int) -> None:
+        self._rows, self._count = rows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+        return self._rows[: self._count][positions]
+
+
+def measure_ours(
+    kind: str, rows: Rows, queries: Rows, truth: dict[str, NDArray[np.int64]], allowed: Mask
+) -> dict[str, Any]:
+    """A structure of the package: everything an index asks of it."""
+    count = len(rows) - ADDED
+    before, began = own_memory(), time.perf_counter()
+    structure = build_structure(Stored(rows, count), kind)
+    result = {"build_seconds": since(began)}
+    file = Path(tempfile.gettempdir()) / f"structure-{os.getpid()}"
+    structure.write(file)
+    result["file_bytes_per_vector"] = round(file.stat().st_size / count, 1)
+    del structure
+    began = time.perf_counter()
+    structure = read_structure(file, Stored(rows, len(rows)))
+    result["open_seconds"] = since(began)
+    file.unlink()
+    plain = timed(lambda query: structure.search(query, 10)[1], queries, truth["plain"])
+    filtered = timed(lambda query: structure.search(query, 10, allowed)[1], queries, truth["filtered"])
+    began = time.perf_counter()
+    structure.add(rows[count:])
+    result["add_1000_seconds"] = since(began)
+    result |= {"bytes_per_vector": round(structure.memory_bytes / count, 1)}
+    result |= {"process_bytes_per_vector": round((own_memory() - before) / count, 1)}
+    tuning = getattr(structure, "tuning", None)
+    slower = round(filtered["p50_ms"] / plain["p50_ms"], 2)
+    return {**result, **plain, "filtered": filtered | {"times_unfiltered": slower}} | (
+        {"tuning": tuning.to_dict()} if tuning else {}
+    )
+
+
+def hnswlib_index(rows: Rows) -> Find:
+    import hnswlib
+
+    index = hnswlib.Index("ip", DIM)
+    index.init_index(len(rows), M=16, ef_construction=100)
+    index.add_items(rows)
+    index.set_ef(128)
+    return lambda query: index.knn_query(query, 10, num_threads=1)[0].astype(np.int64)
+
+
+def usearch_index(rows: Rows) -> Find:
+    from usearch.index import Index
+
+    index = Index(ndim=DIM, metric="ip", dtype="i8", connectivity=16, expansion_add=100, expansion_search=128)
+    index.add(np.arange(len(rows)), rows)
+    return lambda query: index.search(query[0], 10, threads=1).keys.astype(np.int64)[None]
+
+
+def milvus_index(rows: Rows) -> Find:
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(str(Path(tempfile.mkdtemp()) / "milvus.db"))
+    client.create_collection("rows", dimension=DIM, metric_type="IP")
+    for start in range(0, len(rows), 1_000):
+        block = rows[start : start + 1_000]
+        client.insert("rows", [{"id": start + i, "vector": row} for i, row in enumerate(block.tolist())])
+
+    def find(query: Rows) -> NDArray[np.int64]:
+        hits = client.search("rows", data=query.tolist(), limit=10)[0]
+        return np.array([[hit["id"] for hit in hits]])
+
+    return find
+
+
+OTHERS = {"hnswlib": hnswlib_index, "usearch": usearch_index, "milvus-lite": milvus_index}
+
+
+def measure_other(way: str, rows: Rows, queries: Rows, truth: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    """Another library with usual settings: M = 16, 100 neighbours looked at in building, 128 in searching."""
+    before, began = own_memory(), time.perf_counter()
+    find = OTHERS[way](rows[: len(rows) - ADDED])
+    built = since(began)
+    memory = round((own_memory() - before) / (len(rows) - ADDED), 1)
+    return {"build_seconds": built, "process_bytes_per_vector": memory, **timed(find, queries, truth["plain"])}
+
+
+def timed(find: Find, queries: Rows, truth: NDArray[np.int64]) -> dict[str, float]:
+    """Times of single queries on one thread, in milliseconds, and recall@10."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    times, found = [], []
+    for i in range(len(queries)):
+        began = time.perf_counter()
+        positions = find(queries[i : i + 1])
+        times.append(1000 * (time.perf_counter() - began))
+        found.append(np.isin(truth[i], positions).mean())
+    faiss.omp_set_num_threads(threads)
+    p10, p50, p95 = np.quantile(times, [0.1, 0.5, 0.95]).round(3).tolist()
+    return {"p50_ms": p50, "p10_ms": p10, "p95_ms": p95, "recall_at_10": round(float(np.mean(found)), 4)}
+
+
+def exact(rows: Rows, queries: Rows, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ten nearest among the rows at these positions."""
+    heap = faiss.ResultHeap(len(queries), 10, keep_max=True)
+    for start in range(0, len(at), BLOCK):
+        some = at[start : start + BLOCK]
+        scores, places = faiss.knn(queries, np.ascontiguousarray(rows[some]), 10, metric=faiss.METRIC_INNER_PRODUCT)
+        heap.add_result(scores, some[places])
+    heap.finalize()
+    positions: NDArray[np.int64] = heap.I
+    return positions
+
+
+def own_memory() -> int:
+    """Bytes that the process holds beyond mapped files."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+def since(began: float) -> float:
+    return round(time.perf_counter() - began, 3)
+
+
+def measure(way: str, folder: Path) -> None:
+    """Measures one way in this process and prints the result as JSON."""
+    rows, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
+    truth = dict(np.load(folder / "truth.npz"))
+    for start in range(0, len(rows), BLOCK):  # into the page cache
+        rows[start : start + BLOCK].sum()
+    result = (
+        measure_ours("exact" if way == "flat" else way, rows, queries, truth, truth["allowed"])
+        if way in (*KINDS, "flat")
+        else measure_other(way, rows, queries, truth)
+    )
+    print(json.dumps(result))
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def main() -> None:
+    """Makes the rows, measures each way, writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--ways", nargs="+", choices=("ivf_pq", "flat", *OTHERS), default=["ivf_pq", "flat", *OTHERS])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search.json"))
+    parser.add_argument("--measure", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.measure[0], Path(options.measure[1]))
+        return
+    ways: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        World().make(folder, options.count)
+        rows, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
+        allowed = np.random.default_rng(3).random(options.count) < SHARE
+        plain = exact(rows, queries, np.arange(options.count))
+        np.savez(
+            folder / "truth.npz", plain=plain, filtered=exact(rows, queries, np.flatnonzero(allowed)), allowed=allowed
+        )
+        for way in options.ways:
+            if way in OTHERS and installed(way) is None:
+                ways[way] = "not installed"
+            else:
+                done = subprocess.run(
+                    [sys.executable, __file__, "--measure", way, name], stdout=subprocess.PIPE, text=True, check=False
+                )
+                ways[way] = json.loads(done.stdout) if done.returncode == 0 else f"ended with {done.returncode}"
+            print(way, ways[way], flush=True)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "count": options.count,
+        "dim": DIM,
+        "queries": QUERIES,
+        "filter_share": SHARE,
+        "ways": ways,
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+            "load": os.getloadavg()[0],
+        },
+        "versions": {name: installed(name) for name in ("faiss-cpu", "numpy", *OTHERS)},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

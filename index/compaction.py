@@ -1,0 +1,89 @@
+"""Giving back the room of removed images: segments that hold some are written anew without them.
+
+    glam index compact --> compact --> Writer: new segments, one transaction that says where the rows lie now
+
+Killed before that transaction, the index is as it was; after it, as it should be; the files that are then too many are
+deleted by the next writer. Ids stay, and readers keep the files that they have open.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from glam.errors import GlamError
+from glam.index import segments
+from glam.index.catalogue import Batch, Catalogue
+from glam.index.segments import Numbers, digest_rows, segment_file
+from glam.index.snapshot import Snapshot, take_snapshot
+from glam.index.verification import damaged_segments
+from glam.index.writing import Writer, open_writer
+
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What compacting did.
+
+    Attributes:
+        removed: images that were forgotten.
+        bytes_before, bytes_after: of the descriptors on disk.
+    """
+
+    removed: int
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(path: str | Path) -> CompactReport:
+    """Rewrites the segments that hold removed images, and forgets these.
+
+    Raises:
+        GlamError: there is no index, its descriptors are damaged, another writer is at work, or the disk is full.
+    """
+    with open_writer(Path(path)) as writer:
+        catalogue = writer.catalogue
+        removed, before = catalogue.removed_count(), _bytes(catalogue)
+        if removed:
+            writer.changes()
+            _rewrite(writer, take_snapshot(writer.path, catalogue))
+            writer.tidy()
+            catalogue.connection.execute("VACUUM")
+        after = _bytes(catalogue)
+    return CompactReport(removed, before, after)
+
+
+def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
+    catalogue = writer.catalogue
+    live = dict(zip(*np.unique(snapshot.segments, return_counts=True), strict=True))
+    old = [number for number, rows in catalogue.segments().items() if live.get(number, 0) < rows]
+    for file, problem in damaged_segments(writer.path, catalogue, old):
+        raise GlamError(f"{file}: {problem}; nothing was compacted")
+    moving = np.flatnonzero(np.isin(snapshot.segments, old))
+    batches = list(_write(writer, snapshot, moving))
+    with catalogue.transaction():
+        catalogue.forget_removed(old)
+        for batch in batches:
+            catalogue.add_batch(batch)
+
+
+def _write(writer: Writer, snapshot: Snapshot, places: Numbers) -> Iterator[Batch]:
+    """Writes the rows at these places of the snapshot to new segments in blocks; they count when their batches do."""
+    number, first = writer.catalogue.next_segment(), 0
+    rows = snapshot.stored(snapshot.ids)
+    start = 0
+    while start < len(places):
+        if first == segments.SEGMENT_ROWS:
+            number, first = number + 1, 0
+        block = places[start : start + min(BLOCK_ROWS, segments.SEGMENT_ROWS - first)]
+        descriptors = rows[block]
+        segments.append(segment_file(writer.path, number), first, descriptors)
+        yield Batch(number, first, snapshot.ids[block], digest_rows(descriptors))
+        first += len(block)
+        start += len(block)
+
+
+def _bytes(catalogue: Catalogue) -> int:
+    return sum(catalogue.segments().values()) * catalogue.about.dim * 4

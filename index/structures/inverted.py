@@ -1,0 +1,108 @@
+"""Inverted lists of compressed rows, and exact scores for what they find.
+
+    query --> lists whose centroids are near --> 4-bit codes, compared in registers --> best candidates --> exact scores
+
+Lists come from k-means (Sivic and Zisserman, ICCV 2003), codes from product quantisation (Jégou, Douze and Schmid, PAMI
+2011) in the layout of André, Kermarrec and Le Scouarnec (PAMI 2021), all by FAISS. Candidates are scored again by their
+own descriptors: codes decide what is looked at, never a score.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import faiss
+import numpy as np
+
+from glam.errors import GlamError
+from glam.index.structures.file import read_file, write_file
+from glam.index.structures.interface import Mask, Positions, Rows, RowSource, Scores
+from glam.index.structures.lists import Lists
+from glam.index.structures.scanning import best_of, scan
+from glam.index.structures.selecting import best_first, bitmap
+from glam.index.structures.tuning import Tuning, tune
+
+BLOCK = 65_536
+"""Rows read at a time."""
+
+SCANNED = 2_000
+"""So few allowed rows are scored one by one."""
+
+FIRST = 50
+"""Results that a range search begins with."""
+
+
+class Inverted:
+    """Inverted lists with product-quantised codes; exact scores come from the index's own rows."""
+
+    kind = "ivf_pq"
+
+    def __init__(self, lists: Lists, rows: RowSource, tuning: Tuning) -> None:
+        self._lists = lists
+        self._rows = rows
+        self._tuning = tuning
+
+    @classmethod
+    def build(cls, rows: RowSource) -> Self:
+        """A structure of all of ``rows``, that looks as far as its own data needs."""
+        lists = Lists.train(rows)
+        for start in range(0, len(rows), BLOCK):
+            lists.index.add(np.ascontiguousarray(rows[start : start + BLOCK]))
+        return cls(lists, rows, tune(lists, rows))
+
+    @classmethod
+    def read(cls, path: Path, rows: RowSource) -> Self:
+        """The structure that `write` wrote."""
+        file = read_file(path)
+        if not isinstance(file.index, faiss.IndexIVFPQFastScan):
+            raise GlamError(f"{path}: not inverted lists")
+        return cls(Lists(file.index), rows, Tuning.from_dict(file.facts["tuning"]))
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    @property
+    def tuning(self) -> Tuning:
+        """How far it looks, and the recall that gave when it was built."""
+        return self._tuning
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the lists."""
+        return self._lists.memory_bytes
+
+    def add(self, rows: Rows) -> None:
+        """Adds (n, dim) rows, which the index's rows have to hold too.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if len(self) + len(rows) > len(self._rows):
+            raise ValueError(f"{len(self) + len(rows)} rows in the structure, but {len(self._rows)} in its source")
+        self._lists.index.add(np.ascontiguousarray(rows, dtype=np.float32))
+
+    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """See `glam.index.structures.Structure.search`."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        count = len(self) if allowed is None else int(np.count_nonzero(allowed))
+        if count <= max(SCANNED, k):
+            return scan(self._rows, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
+        selector = None if allowed is None or count == len(self) else bitmap(allowed)
+        reach, wanted = self._tuning.reach(count / len(self)), min(self._tuning.candidates(k), count)
+        candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
+        return best_of(self._rows, candidates, queries, k)
+
+    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """See `glam.index.structures.Structure.range_search`; here some may be missed, as in a search."""
+        query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
+        most = len(self) if allowed is None else int(np.count_nonzero(allowed))
+        k = min(FIRST, max(most, 1))
+        scores, positions = self.search(query, k, allowed)
+        while k < most and scores[0, -1] >= threshold:
+            k = min(4 * k, most)
+            scores, positions = self.search(query, k, allowed)
+        kept = (scores[0] >= threshold) & (positions[0] >= 0)
+        return best_first(scores[0, kept], positions[0, kept])
+
+    def write(self, path: Path) -> None:
+        """Writes lists, codes and tuning to one file."""
+        write_file(path, self._lists.index, {"kind": self.kind, "tuning": self._tuning.to_dict()})

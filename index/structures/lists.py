@@ -1,0 +1,99 @@
+"""Lists of compressed rows around centroids, and which of them a query looks into."""
+
+import math
+from typing import Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.index.structures.interface import Positions, Rows, RowSource
+
+SEED = 1
+SAMPLE_PER_LIST = 60
+ITERATIONS = 8
+"""Of k-means."""
+
+NEAREST_WEIGHT = 0.5
+"""How much of the nearest centroid's angle counts: a query far from all centroids has to look into more lists."""
+
+
+class Lists:
+    """A FAISS inverted file whose lists are chosen by angle, so that easy queries look into few.
+
+    Args:
+        index: the inverted file; its quantiser is flat.
+    """
+
+    def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
+        self.index = index
+        self._centroids: Rows = index.quantizer.reconstruct_n(0, index.nlist)
+
+    @classmethod
+    def train(cls, rows: RowSource) -> Self:
+        """Empty lists around centroids of a sample of the rows, as many as the root of their number."""
+        count, dim = len(rows), rows.dim
+        lists = max(math.isqrt(count), 1)
+        width = next(width for width in (4, 2, 1) if dim % width == 0)
+        index = faiss.IndexIVFPQFastScan(
+            faiss.IndexFlatIP(dim), dim, lists, dim // width, 4, faiss.METRIC_INNER_PRODUCT
+        )
+        index.by_residual = False  # one table of products for all lists; what is lost by it exact scores make good
+        index.cp.niter = ITERATIONS
+        index.cp.max_points_per_centroid = SAMPLE_PER_LIST
+        index.cp.spherical = True
+        index.cp.seed = SEED
+        drawn = np.random.default_rng(SEED).choice(count, min(SAMPLE_PER_LIST * lists, count), replace=False)
+        index.train(np.ascontiguousarray(rows[np.sort(drawn)]))
+        return cls(index)
+
+    def __len__(self) -> int:
+        return int(self.index.ntotal)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of codes, padded to whole blocks of 32, positions, two copies of the centroids and the quantiser's table."""
+        lists = self.index.invlists
+        assert lists is not None
+        sizes = np.array([lists.list_size(i) for i in range(self.index.nlist)])
+        codes = int(((sizes + 31) // 32 * 32).sum()) * int(self.index.code_size)
+        return codes + len(self) * 8 + 2 * self._centroids.nbytes + int(self.index.pq.ksub) * self.index.d * 4
+
+    def excess(self, query: Rows, rows: Rows) -> NDArray[np.float32]:
+        """The reach, in radians, from which on each of the rows is in a list that the query looks into."""
+        angles = self._angles(query)
+        _, lists = self.index.quantizer.search(np.ascontiguousarray(rows), 1)
+        excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
+        return excess
+
+    def candidates(self, query: Rows, n: int, reach: float, selector: faiss.IDSelector | None) -> Positions:
+        """Positions of the ``n`` best codes for a query, fewer where the lists hold fewer.
+
+        Args:
+            query: (dim,).
+            n: how many.
+            reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
+            selector: which positions may be found.
+        """
+        angles = self._angles(query)
+        probes = int(np.count_nonzero(angles <= NEAREST_WEIGHT * angles.min() + reach))
+        order = np.argsort(angles)
+        while True:
+            found = self._probe(query, n, order[:probes], selector)
+            if len(found) == n or probes >= len(order):
+                return found
+            probes = max(4 * probes, 1)  # a filter that leaves another city, say
+
+    def _angles(self, query: Rows) -> NDArray[np.float32]:
+        angles: NDArray[np.float32] = np.arccos(np.clip(self._centroids @ query, -1, 1))
+        return angles
+
+    def _probe(self, query: Rows, n: int, lists: Positions, selector: faiss.IDSelector | None) -> Positions:
+        """FAISS's search in lists that are known; its Python form takes no selector."""
+        scores, positions = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
+        lists = np.ascontiguousarray(lists, dtype=np.int64)
+        coarse = np.zeros(len(lists), dtype=np.float32)
+        parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
+        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, positions)]
+        self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
+        return positions[positions >= 0]

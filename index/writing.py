@@ -1,0 +1,215 @@
+"""The one writer of an index: it holds the lock, and makes batches count.
+
+    build, sync, add, remove, compact --open_writer--> Writer --> segments, then one transaction of Catalogue
+                                                       at the end --> saved (search structure), checksums
+
+A batch is in the index once its transaction is. A writer that is killed leaves the index as of its last batch, without
+checksums; the next one tidies up.
+"""
+
+import errno
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index import saved, segments
+from glam.index.catalogue import About, Batch, Catalogue, Facts, NewImage
+from glam.index.checksums import delete_checksums, digest_file, read_checksums, write_checksums
+from glam.index.lock import LOCK, writing
+from glam.index.migration import upgrade
+from glam.index.schema import CATALOGUE, NoIndexError
+from glam.index.segments import Rows, delete_unknown, digest_rows, segment_file
+
+OWN_NAMES = frozenset({LOCK, CATALOGUE, f"{CATALOGUE}-journal", segments.FOLDER, saved.FOLDER})
+"""What a build that was killed before its first batch may have left."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DescribedFile(NamedTuple):
+    """A file that was described: its facts, pixels of the upright image, (dim,) descriptor."""
+
+    facts: Facts
+    width: int
+    height: int
+    descriptor: NDArray[np.float32]
+
+
+class Writer:
+    """Changes an index. Made by `open_writer`.
+
+    Attributes:
+        path: folder of the index.
+        catalogue: of the index; who changes it by itself says `changes` first.
+    """
+
+    def __init__(self, path: Path, catalogue: Catalogue, *, clean: bool) -> None:
+        self.path = path
+        self.catalogue = catalogue
+        self._changed = not clean
+
+    @property
+    def about(self) -> About:
+        """What the index was built with."""
+        return self.catalogue.about
+
+    def changes(self) -> None:
+        """Says that the index is about to change."""
+        if not self._changed:
+            delete_checksums(self.path)
+            self._changed = True
+
+    def add(self, files: Sequence[DescribedFile], unreadable: Sequence[tuple[str, str]] = ()) -> None:
+        """Adds one batch, wholly or not at all: descriptors first, then the catalogue, which makes them count.
+
+        Args:
+            files: each takes the place of what was present at its path.
+            unreadable: (path, reason) of files that could not be read.
+        """
+        if not files and not unreadable:
+            return
+        self.changes()
+        images = [NewImage(file.facts, file.width, file.height) for file in files]
+        rows = np.stack([file.descriptor for file in files]) if files else None
+        number, first = (0, 0) if rows is None else self._append(rows)
+        with self.catalogue.transaction():
+            self.catalogue.add_unreadable(unreadable)
+            if rows is not None:
+                self.catalogue.add_batch(Batch(number, first, self.catalogue.add_images(images), digest_rows(rows)))
+
+    def _append(self, rows: Rows) -> tuple[int, int]:
+        """Puts (n, dim) descriptors on the disk; returns their segment and first row."""
+        number, count = max(self.catalogue.segments().items(), default=(0, 0))
+        if number == 0 or count + len(rows) > segments.SEGMENT_ROWS:
+            number, count = self.catalogue.next_segment(), 0
+        segments.append(segment_file(self.path, number), count, rows)
+        return number, count
+
+    def choose_structure(self, kind: str) -> None:
+        """Asks for a kind of search structure; '' has it chosen by size."""
+        if kind != self.about.structure:
+            self.changes()
+            with self.catalogue.transaction():
+                self.catalogue.set_about(replace(self.about, structure=kind))
+
+    def tidy(self) -> None:
+        """Deletes what a killed writer left: files that nothing names, and rows past those that count."""
+        known = self.catalogue.segments()
+        delete_unknown(self.path, known)
+        saved.delete_unknown(self.path)
+        for number, rows in known.items():
+            file, size = segment_file(self.path, number), rows * self.about.dim * 4
+            if file.exists() and file.stat().st_size > size:
+                with file.open("r+b") as out:
+                    out.truncate(size)
+
+    def renew_structure(self) -> None:
+        """Saves the search structure where it has fallen behind.
+
+        Raises:
+            GlamError: it cannot be saved; the images are in all the same.
+        """
+        if not self._changed:
+            return
+        try:
+            saved.renew(self.path, self.catalogue)
+        except (OSError, RuntimeError) as error:
+            raise GlamError(
+                f"{self.path}: all images are in, but their search structure cannot be saved ({error}); "
+                "until a later run saves it, it is built anew each time the index is opened"
+            ) from error
+
+    def seal(self) -> None:
+        """Closes the catalogue and writes the checksums."""
+        if self._changed:
+            self.tidy()
+        self.catalogue.close()
+        if self._changed:
+            listed = self.path / saved.FOLDER / saved.LIST
+            write_checksums(self.path, [self.path / CATALOGUE, *([listed] if listed.exists() else [])])
+
+
+@contextmanager
+def open_writer(path: Path, begin: About | None = None) -> Iterator[Writer]:
+    """Opens an index for writing; closed, it is searchable and its checksums are written.
+
+    Args:
+        path: folder of the index.
+        begin: what a new index is built with, where there is none; None if there has to be one.
+
+    Raises:
+        GlamError: there is no index or something else, it is damaged, another writer is at work, or the disk is full.
+    """
+    with _in_one_sentence(path):
+        _check_folder(path, begin)
+        with writing(path):
+            writer = _opened(path, begin)
+            try:
+                yield writer
+                writer.renew_structure()
+            except BaseException:
+                # What was committed stays; without room for the checksums the index is as after a kill.
+                with suppress(OSError, sqlite3.Error):
+                    writer.seal()
+                raise
+            else:
+                writer.seal()
+            finally:
+                writer.catalogue.close()
+
+
+def _check_folder(path: Path, begin: About | None) -> None:
+    """Makes the folder of a new index; one that holds something else is left alone."""
+    if (path / CATALOGUE).is_file():
+        return
+    if begin is None:
+        raise NoIndexError(f"{path}: no index there; `glam index build` makes one")
+    if path.exists() and (not path.is_dir() or any(file.name not in OWN_NAMES for file in path.iterdir())):
+        raise GlamError(f"{path}: something else is there; an index wants a new or empty folder")
+    (path / segments.FOLDER).mkdir(parents=True, exist_ok=True)
+
+
+def _opened(path: Path, begin: About | None) -> Writer:
+    checksums = read_checksums(path)
+    if checksums is not None and checksums.get(CATALOGUE) != digest_file(path / CATALOGUE):
+        raise GlamError(
+            f"{path / CATALOGUE}: not as its last writer left it, so nothing is changed; `glam index verify` says more"
+        )
+    try:
+        upgrade(path)
+    except NoIndexError:
+        if begin is None:
+            raise
+        return Writer(path, Catalogue.create(path, begin), clean=False)
+    writer = Writer(path, Catalogue.open(path), clean=checksums is not None)
+    if checksums is None:
+        (found,) = writer.catalogue.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise GlamError(f"{path / CATALOGUE}: damaged ({found})")
+        writer.tidy()
+    return writer
+
+
+@contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    """Tells what the disk and the database refuse as people can use it."""
+    kept = "the index keeps all that was in it, and the same command goes on from there"
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise GlamError(f"{path}: the disk is full; {kept} once there is room") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise GlamError(f"{path}: it cannot be written ({error.strerror})") from error
+        raise
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise GlamError(f"{path}: the disk is full; {kept} once there is room") from error
+        raise GlamError(f"{path / CATALOGUE}: it cannot be written ({error}); {kept}") from error

@@ -1,0 +1,176 @@
+"""Filters: what they find, what they say of a mistake, and what they may not do."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from glam.errors import GlamError
+from glam.index import filters
+from glam.index.filters import columns, matching
+from glam.index.schema import SCHEMA
+
+REMOVED = 3
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    """Twenty images; number 3 was removed."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(SCHEMA)
+    connection.execute("INSERT INTO about VALUES ('secret')")
+    for i in range(20):
+        metadata = {
+            "city": "Paris" if i % 3 == 0 else "Rome",
+            "year": 2000 + i,
+            "night": i % 2 == 0,
+            "it's": i,
+            "Größe": 1,
+        }
+        facts = {
+            "id": i,
+            "path": f"a/{i}.jpg",
+            "label": "abbey" if i % 2 else "",
+            "width": 100 + i,
+            "height": 50,
+            "hash": "h",
+            "bytes": 1000,
+            "modified": 0,
+            "metadata": json.dumps(metadata | ({"only here": 1, "tags": ["x"]} if i == 7 else {}), ensure_ascii=False),
+            "state": "removed" if i == REMOVED else "present",
+        }
+        marks = ", ".join("?" * len(facts))
+        connection.execute(f"INSERT INTO images ({', '.join(facts)}) VALUES ({marks})", list(facts.values()))
+    connection.commit()
+    yield connection
+    connection.close()
+
+
+def everything(connection: sqlite3.Connection) -> list[str]:
+    return list(connection.iterdump())
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("city = 'Paris' and year > 2010", [12, 15, 18]),
+        ("year between 2001 and 2004", [1, 2, 4]),
+        ('"year" > 2017 or [only here] = 1', [7, 18, 19]),
+        ("night and id < 5", [0, 2, 4]),
+        ("not night and id < 5", [1]),
+        ("label like 'abb%' and path glob 'a/1*'", [1, 11, 13, 15, 17, 19]),
+        ('"it\'s" = 4', [4]),
+        ("Größe = 1 and width = 105", [5]),
+        ("lower(city) = 'rome' and id <= 2", [1, 2]),
+        ("id in (1, 2, 3)", [1, 2]),
+        ("tags = '[\"x\"]'", [7]),
+        ("json_extract(tags, '$[0]') = 'x'", [7]),
+        ("tags is null and id > 17", [18, 19]),
+        ("city = 'select (' or id = 1 -- )", [1]),
+        ("/* ) */ id = 1", [1]),
+        ("year = '2005'", []),
+        ("''", []),
+    ],
+)
+def test_what_an_expression_finds(connection: sqlite3.Connection, where: str, found: list[int]) -> None:
+    ids = matching(connection, where)
+    assert ids.dtype == np.int64
+    assert ids.tolist() == found
+
+
+def test_removed_images_are_never_found(connection: sqlite3.Connection) -> None:
+    assert REMOVED not in matching(connection, "1")
+    assert len(matching(connection, "1")) == 19
+
+
+def test_an_unknown_column_is_answered_with_those_there_are(connection: sqlite3.Connection) -> None:
+    for where in ("yaer > 2010", '"yaer" > 2010', "[yaer] > 2010", "`yaer` > 2010"):
+        with pytest.raises(
+            GlamError, match=r"no column 'yaer'; the columns are id, path, .*modified, .*city, .*year"
+        ) as no:
+            matching(connection, where)
+        assert "\n" not in str(no.value)
+    with pytest.raises(GlamError, match="single quotes"):
+        matching(connection, 'city = "Paris"')
+
+
+@pytest.mark.parametrize(
+    "where", ["", "year >", "1)", "(1", "1) or (1", "year = 1;", "year year", "'open", "/* open", "?", ":a = 1"]
+)
+def test_what_is_no_expression_is_one_sentence(connection: sqlite3.Connection, where: str) -> None:
+    with pytest.raises(GlamError, match=r"^the filter .* cannot be used: [^\n]+$"):
+        matching(connection, where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "1; DROP TABLE images",
+        "1) UNION SELECT description FROM about --",
+        "EXISTS (SELECT 1 FROM about)",
+        "id = (SELECT max(id) FROM image)",
+        "id IN about",
+        "id IN images",
+        "id IN image",
+        "id IN sqlite_master",
+        "id IN pragma_user_version",
+        "id IN (WITH RECURSIVE t(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM t) SELECT x FROM t)",
+        "hash = 'h'",
+        "state = 'removed'",
+        "images.state = 'removed'",
+        "segment = 0",
+        "rowid = 1",
+        "load_extension('x')",
+        "readfile('/etc/passwd')",
+        "writefile('x', 'y')",
+        "randomblob(1000000000) is null",
+        "zeroblob(1000000000) is null",
+        "length(hex(path)) > 0",
+        "printf('%1000000000d', 1) is null",
+        "count(*) > 0",
+        "row_number() over () = 1",
+        "fts3_tokenizer('a') is null",
+        "ATTACH DATABASE 'x' AS y",
+        "PRAGMA user_version = 9",
+        "1 \0",
+        "replace(" * 12 + "'aaaaaaaaaa'" + ", 'a', 'aaaaaaaaaa')" * 12 + " = ''",
+        "path like '" + "%a" * 1000 + "'",
+        "1 or " * 5000 + "1",
+    ],
+)
+def test_what_a_filter_may_not_do(connection: sqlite3.Connection, where: str) -> None:
+    before = everything(connection)
+    with pytest.raises(GlamError) as refused:
+        matching(connection, where)
+    assert "secret" not in str(refused.value)
+    assert everything(connection) == before
+    connection.execute("CREATE TABLE still_writable (x)")
+
+
+def test_a_filter_that_takes_too_long_is_stopped(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "SECONDS", -1.0)
+    monkeypatch.setattr(filters, "STEPS", 1)
+    with pytest.raises(GlamError, match="took more than"):
+        matching(connection, "year > 1")
+
+
+def test_keys_that_differ_in_case_only_are_told_apart_by_refusing(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE images SET metadata = json_set(metadata, '$.City', 'x') WHERE id = 1")
+    assert matching(connection, "City = 'x'").tolist() == [1]
+    with pytest.raises(GlamError, match="differ in case only"):
+        matching(connection, "City = 'x' or city = 'Rome'")
+
+
+def test_a_key_called_like_a_column_is_hidden_by_it(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE images SET metadata = json_set(metadata, '$.width', 9999)")
+    assert len(matching(connection, "width = 9999")) == 0
+    assert columns(connection).count("width") == 1
+
+
+def test_a_connection_that_may_only_read_is_enough(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA query_only = 1")
+    assert matching(connection, "year = 2005").tolist() == [5]

@@ -1,0 +1,302 @@
+"""Following a folder that changes: sync, add, remove, compact, near-duplicates, metadata."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glam.datasets.collection import Collection, Photo
+from glam.datasets.readers import read_collection, read_folder
+from glam.errors import GlamError
+from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
+from glam.index.segments import segment_file
+
+COUNT = 12
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for i in range(COUNT):
+        write(root / f"place {i % 3}" / f"{i}.jpg", f"content {i}")
+    return root
+
+
+@pytest.fixture
+def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
+    build(tmp_path / "i.glam", read_folder(folder), content_model)
+    content_model.described.clear()
+    return tmp_path / "i.glam"
+
+
+def write(file: Path, content: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content.encode())
+
+
+def synced(index: Path, folder: Path, model: Any) -> SyncReport:
+    """Syncs, and checks that the index is the folder: every file once, with the descriptor of its content."""
+    report = sync(index, read_folder(folder), lambda: model)
+    check(index, folder, model)
+    return report
+
+
+def check(index: Path, folder: Path, model: Any) -> None:
+    files = {photo.path: photo.landmark for photo in read_folder(folder).photos}
+    with Index.open(index) as opened:
+        entries = opened.entries(opened.ids.tolist())
+        readable = {path: label for path, label in files.items() if path not in dict(opened.unreadable())}
+        assert {entry.path: entry.label for entry in entries} == readable
+        assert len(entries) == len(readable)
+        for entry in entries:
+            expected = model.descriptor((folder / entry.path).read_bytes())
+            np.testing.assert_array_equal(opened.descriptor(entry.id), expected)
+            assert opened.search(expected, k=1)[0][0].entry == entry
+    found = verify(index, lambda: model)
+    assert (found.problems, found.clean) == ((), True)
+
+
+def contents(model: Any) -> set[str]:
+    described = [content.decode() for content in model.described]
+    assert len(described) == len(set(described))
+    return set(described)
+
+
+def test_what_is_new_changed_moved_and_gone(index: Path, folder: Path, content_model: Any) -> None:
+    write(folder / "new.jpg", "brand new")
+    write(folder / "place 0" / "0.jpg", "changed")
+    (folder / "place 1" / "1.jpg").rename(folder / "elsewhere.jpg")
+    (folder / "place 2" / "2.jpg").unlink()
+    report = synced(index, folder, content_model)
+    assert report == SyncReport(added=1, changed=1, moved=1, removed=1, unchanged=COUNT - 3, unreadable=())
+    assert contents(content_model) == {"brand new", "changed"}
+
+
+def test_a_folder_that_did_not_change_needs_no_model_and_opens_no_file(
+    index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
+    monkeypatch.setattr("glam.index.syncing.read_facts", lambda *_: pytest.fail("a file was read"))
+    report = sync(index, read_folder(folder), lambda: pytest.fail("the model was loaded"))
+    assert report.unchanged == COUNT
+    assert before == {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
+
+
+def test_a_file_that_was_only_touched_is_read_once_and_not_described(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(folder / "place 0" / "0.jpg", ns=(1, 1))
+    assert synced(index, folder, content_model).unchanged == COUNT
+    monkeypatch.setattr("glam.index.syncing.read_facts", lambda *_: pytest.fail("a file was read"))
+    assert sync(index, read_folder(folder), lambda: content_model).unchanged == COUNT
+    assert contents(content_model) == set()
+
+
+def test_files_that_swap_names_keep_their_descriptors(index: Path, folder: Path, content_model: Any) -> None:
+    a, b, spare = folder / "place 0" / "0.jpg", folder / "place 1" / "1.jpg", folder / "spare"
+    for source, target in ((a, spare), (b, a), (spare, b)):
+        source.rename(target)
+    assert synced(index, folder, content_model).moved == 2
+    (folder / "place 2" / "2.jpg").rename(a)  # over another, whose content is then nowhere
+    report = synced(index, folder, content_model)
+    assert (report.moved, report.removed, report.changed) == (1, 1, 0)
+    assert contents(content_model) == set()
+
+
+def test_a_moved_image_keeps_its_id(index: Path, folder: Path, content_model: Any) -> None:
+    with Index.open(index) as before:
+        old = {before.entry(i).path: i for i in before.ids.tolist()}
+    (folder / "place 1").rename(folder / "renamed")
+    synced(index, folder, content_model)
+    with Index.open(index) as after:
+        for i in after.ids.tolist():
+            assert old[after.entry(i).path.replace("renamed", "place 1")] == i
+
+
+def test_a_disk_that_was_away_comes_back_without_describing(
+    index: Path, folder: Path, content_model: Any, tmp_path: Path
+) -> None:
+    (folder / "place 1").rename(tmp_path / "away")
+    assert synced(index, folder, content_model).removed == COUNT // 3
+    (tmp_path / "away").rename(folder / "place 1")
+    assert synced(index, folder, content_model).moved == COUNT // 3
+    assert contents(content_model) == set()
+
+
+def test_an_empty_folder_is_not_taken_for_everything_gone(index: Path, folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(GlamError, match="no images in it"):
+        read_collection(folder)
+
+
+def test_a_file_spoilt_since_is_no_longer_found(index: Path, folder: Path, content_model: Any) -> None:
+    write(folder / "place 0" / "0.jpg", "broken")
+    report = synced(index, folder, content_model)
+    assert (report.unreadable, report.added, report.changed) == ((("place 0/0.jpg", "broken"),), 0, 0)
+    (folder / "place 0" / "0.jpg").unlink()
+    synced(index, folder, content_model)
+    with Index.open(index) as opened:
+        assert opened.unreadable() == []
+
+
+def test_a_name_that_is_no_text_is_told_and_does_no_harm(index: Path, folder: Path, content_model: Any) -> None:
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"coffee")
+    report = sync(index, read_folder(folder), lambda: content_model)
+    assert report.unreadable == (("caf\\udce9.jpg", "its name is not UTF-8"),)
+    assert report.unchanged == COUNT
+
+
+def test_two_lines_for_one_file_are_one_image(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    path = "place 0/0.jpg"
+    collection = Collection(folder, (Photo(path, "first"), Photo(path, "second")))
+    assert build(tmp_path / "two.glam", collection, content_model).added == 1
+    assert sync(tmp_path / "two.glam", collection, lambda: content_model).unchanged == 1
+
+
+def test_another_folder_is_refused(index: Path, tmp_path: Path, content_model: Any) -> None:
+    write(tmp_path / "other" / "a.jpg", "a")
+    with pytest.raises(GlamError, match="is an index of"):
+        sync(index, read_folder(tmp_path / "other"), lambda: content_model)
+
+
+def test_another_model_is_refused(index: Path, folder: Path, content_model: Any) -> None:
+    write(folder / "new.jpg", "new")
+    content_model.fingerprint = "another"
+    with pytest.raises(GlamError, match="cannot be compared"):
+        sync(index, read_folder(folder), lambda: content_model)
+
+
+def test_adding_single_images(index: Path, folder: Path, content_model: Any, tmp_path: Path) -> None:
+    write(folder / "place 9" / "new.jpg", "new")
+    write(folder / "place 0" / "0.jpg", "changed")
+    report = add(
+        index, [folder / "place 9" / "new.jpg", folder / "place 0" / "0.jpg", folder / "place 1" / "1.jpg"],
+        lambda: content_model,
+    )  # fmt: skip
+    assert (report.added, report.changed, report.unchanged, report.removed) == (1, 1, 1, 0)
+    check(index, folder, content_model)
+    write(tmp_path / "outside.jpg", "outside")
+    with pytest.raises(GlamError, match="lies outside"):
+        add(index, [tmp_path / "outside.jpg"], lambda: content_model)
+    with pytest.raises(GlamError, match="no such file"):
+        add(index, [folder / "nowhere.jpg"], lambda: content_model)
+
+
+def test_removing_by_name_file_and_folder(index: Path, folder: Path) -> None:
+    with Index.open(index) as opened:
+        (first,) = (i for i in opened.ids.tolist() if opened.entry(i).path == "place 0/0.jpg")
+    assert remove(index, ["place 0/0.jpg", folder / "place 0" / "3.jpg"]) == 2
+    assert remove(index, ["place 1/"]) == COUNT // 3
+    with Index.open(index) as opened:
+        left = {opened.entry(i).path for i in opened.ids.tolist()}
+        everything = [hit.entry.path for hit in opened.search(opened.descriptor(int(opened.ids[0])), k=COUNT)[0]]
+        with pytest.raises(KeyError):
+            opened.entry(first)
+    assert left == {
+        "place 0/6.jpg",
+        "place 0/9.jpg",
+        "place 2/2.jpg",
+        "place 2/5.jpg",
+        "place 2/8.jpg",
+        "place 2/11.jpg",
+    }
+    assert set(everything) == left
+
+
+def test_a_remove_with_one_unknown_name_removes_nothing(index: Path) -> None:
+    with pytest.raises(GlamError, match="nothing was removed"):
+        remove(index, ["place 0/0.jpg", "place 0/none.jpg"])
+    with Index.open(index) as opened:
+        assert len(opened) == COUNT
+
+
+def test_compacting_gives_the_room_back_and_keeps_ids(index: Path, folder: Path, content_model: Any) -> None:
+    shutil.rmtree(folder / "place 1")
+    synced(index, folder, content_model)
+    with Index.open(index) as opened:
+        before = {i: opened.entry(i) for i in opened.ids.tolist()}
+    report = compact(index)
+    assert (report.removed, report.bytes_before - report.bytes_after) == (4, 4 * 32 * 4)
+    check(index, folder, content_model)
+    with Index.open(index) as opened:
+        assert {i: opened.entry(i) for i in opened.ids.tolist()} == before
+    assert compact(index).removed == 0
+    write(folder / "late.jpg", "late")
+    synced(index, folder, content_model)
+    with Index.open(index) as opened:
+        assert int(opened.ids[-1]) == COUNT  # no id is given twice
+
+
+def test_everything_removed_and_compacted_is_an_empty_index(index: Path, folder: Path, content_model: Any) -> None:
+    remove(index, [f"place {i}" for i in range(3)])
+    compact(index)
+    with Index.open(index) as opened:
+        assert opened.search(np.ones(32, dtype=np.float32)) == [[]]
+    assert verify(index, lambda: content_model).problems == ()
+    synced(index, folder, content_model)
+
+
+def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searched, synced and compacted over segments of five rows; those without removed images are left alone."""
+    monkeypatch.setattr("glam.index.segments.SEGMENT_ROWS", 5)
+    monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 2)
+    index = tmp_path / "small.glam"
+    build(index, read_folder(folder), content_model)
+    check(index, folder, content_model)
+    first = segment_file(index, 1).stat().st_ino
+    with Index.open(index) as opened:
+        last = opened.file(int(opened.ids[-1]))
+    last.unlink()
+    synced(index, folder, content_model)
+    compact(index)
+    check(index, folder, content_model)
+    assert segment_file(index, 1).stat().st_ino == first
+
+
+def test_metadata_of_a_manifest(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    manifest = folder / "list.csv"
+    manifest.write_text("path,landmark,city,year,code\nplace 0/0.jpg,a,Paris,2011,007\nplace 1/1.jpg,b,,1999.5,x\n")
+    index = tmp_path / "m.glam"
+    build(index, read_collection(manifest), content_model)
+    with Index.open(index) as opened:
+        found = {e.path: e.metadata for e in opened.entries(opened.ids.tolist())}
+    assert found == {
+        "place 0/0.jpg": {"city": "Paris", "year": 2011, "code": "007"},
+        "place 1/1.jpg": {"year": 1999.5, "code": "x"},
+    }
+    manifest.write_text("path,landmark,city\nplace 0/0.jpg,a,Lyon\nplace 1/1.jpg,c,\n")
+    content_model.described.clear()
+    assert sync(index, read_collection(manifest), lambda: content_model).unchanged == 2
+    with Index.open(index) as opened:
+        found = {e.label: e.metadata for e in opened.entries(opened.ids.tolist())}
+    assert found == {"a": {"city": "Lyon"}, "c": {}}
+    assert contents(content_model) == set()
+
+
+def test_near_duplicates_are_groups(tmp_path: Path, content_model: Any) -> None:
+    root = tmp_path / "photos"
+    for name, content in {"a": "x", "copy of a": "x", "third": "x", "b": "y", "b again": "y", "alone": "z"}.items():
+        write(root / f"{name}.jpg", content)
+    build(tmp_path / "i.glam", read_folder(root), content_model)
+    with Index.open(tmp_path / "i.glam") as opened:
+        groups = near_duplicates(opened, 0.99)
+        assert [{e.path for e in group.images} for group in groups] == [
+            {"a.jpg", "copy of a.jpg", "third.jpg"},
+            {"b.jpg", "b again.jpg"},
+        ]
+        assert all(group.similarity == pytest.approx(1) for group in groups)
+        assert len(near_duplicates(opened, -1.0)) == 1
+
+
+def test_search_above_a_threshold(index: Path) -> None:
+    with Index.open(index) as opened:
+        query = opened.descriptor(3)
+        scores = [hit.score for hit in opened.search(query, k=COUNT)[0]]
+        cut = scores[4] - 1e-4
+        assert [hit.score for hit in opened.search(query, None, threshold=cut)[0]] == pytest.approx(scores[:5])
+        assert len(opened.search(query, 2, threshold=cut)[0]) == 2
+        assert len(opened.search(query, COUNT, threshold=cut)[0]) == 5

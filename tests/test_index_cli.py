@@ -1,0 +1,113 @@
+"""`glam index ...` as people and scripts use it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from glam.app.cli import app
+from glam.datasets.readers import read_folder
+from glam.index import build
+from glam.index.lock import writing
+
+GLAM = str(Path(sys.executable).with_name("glam"))
+
+
+def glam(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([GLAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for i in range(6):
+        (root / f"place {i % 2}").mkdir(parents=True, exist_ok=True)
+        (root / f"place {i % 2}" / f"{i}.jpg").write_text("twin" if i in (0, 2) else f"content {i}")
+    return root
+
+
+@pytest.fixture
+def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
+    build(tmp_path / "i.glam", read_folder(folder), content_model)
+    return tmp_path / "i.glam"
+
+
+def test_a_day_with_an_index_that_needs_no_model(index: Path, folder: Path) -> None:
+    assert "0 added, 0 changed, 0 moved, 0 removed, 6 unchanged" in glam("index", "sync", index, folder).stdout
+    (folder / "place 1" / "1.jpg").rename(folder / "place 0" / "moved.jpg")
+    synced = json.loads(glam("index", "sync", index, folder, "--json").stdout)
+    assert (synced["moved"], synced["unchanged"], synced["unreadable"]) == (1, 5, [])
+    (twins,) = json.loads(glam("index", "duplicates", index, "--json").stdout)
+    assert {image["path"] for image in twins["images"]} == {"place 0/0.jpg", "place 0/2.jpg"}
+    assert "2 images in 1 groups" in glam("index", "duplicates", index, "--threshold", 0.99).stdout
+    assert "2 images removed" in glam("index", "remove", index, "place 1").stdout
+    assert json.loads(glam("index", "compact", index, "--json").stdout)["removed"] == 2
+    assert "nothing wrong (4 images" in glam("index", "verify", index, "--sample", 0).stdout
+    facts = json.loads(glam("index", "info", index, "--json").stdout)
+    assert (facts["images"], facts["removed"], facts["clean"], facts["writer"]) == (4, 0, True, None)
+
+
+def test_damage_is_named_and_exit_code_1(index: Path) -> None:
+    file = index / "descriptors" / "000001.f32"
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    done = glam("index", "verify", index, "--sample", 0, code=1)
+    assert f"{file}: damaged between rows 0 and 5" in done.stdout
+    found = json.loads(glam("index", "verify", index, "--json", "--sample", 0, code=1).stdout)
+    assert [problem["file"] for problem in found["problems"]] == ["descriptors/000001.f32"]
+
+
+def test_what_is_expected_to_fail_is_one_sentence(index: Path, folder: Path, tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (("remove", index, "none.jpg"), "none.jpg is not in"),
+        (("add", index, tmp_path / "none.jpg"), "no such file"),
+        (("sync", tmp_path / "none.glam", folder), "no index there; `glam index build` makes one"),
+        (("compact", tmp_path), "no index there"),
+        (("verify", folder), "no index there"),
+    ):
+        done = glam("index", *arguments, code=1)
+        assert sentence in done.stderr.replace("\n", " ")
+        assert done.stdout == ""
+    with writing(index):
+        assert "is in use by process" in glam("index", "sync", index, folder, code=1).stderr
+    glam("index", "remove", index, code=2)
+    glam("index", "verify", index, "--sample", -1, code=2)
+
+
+def test_info_does_not_wait_for_pytorch(index: Path) -> None:
+    program = (
+        "import sys\nfrom glam.app.cli import app\n"
+        f"app(['index', 'info', {str(index)!r}, '--json'], standalone_mode=False)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+
+
+def test_add_verify_and_search_with_a_model(tmp_path: Path) -> None:
+    """In this process, where PyTorch is loaded once."""
+
+    def run(*arguments: object) -> str:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    root, index = tmp_path / "photos", tmp_path / "p.glam"
+    for place in ("red", "blue"):
+        (root / place).mkdir(parents=True)
+        Image.new("RGB", (64, 64), place).save(root / place / "1.png")
+    (root / "manifest.csv").write_text("path,landmark,city\nred/1.png,red,Rome\nblue/1.png,blue,Bonn\n")
+    run("index", "build", index, root, "--model", "timm:tf_efficientnet_lite0", "--size", 64)
+    Image.new("RGB", (64, 64), "green").save(root / "red" / "2.png")
+    assert "1 added" in run("index", "add", index, root / "red" / "2.png")
+    assert "3 images, 3 described again" in run("index", "verify", index)
+    found = json.loads(run("search", index, root / "red" / "1.png", "--where", "city = 'Bonn'", "--json"))
+    assert [(hit["path"], hit["metadata"]) for hit in found] == [("blue/1.png", {"city": "Bonn"})]
+    found = json.loads(run("search", index, root / "red" / "1.png", "--threshold", 0.999, "--json"))
+    assert [hit["path"] for hit in found] == ["red/1.png"]

@@ -1,0 +1,132 @@
+"""The search structure that a writer saves: used while it fits, renewed when it does not, never needed."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glam.datasets.readers import read_folder
+from glam.errors import GlamError
+from glam.index import Index, build, compact, remove, sync
+from glam.index import saved as saved_module
+from glam.index.saved import read_list
+from glam.index.structures import RowSource, Structure, build_structure
+
+COUNT = 20
+
+
+@pytest.fixture(autouse=True)
+def small_indexes_save_a_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glam.index.saved.NOT_SAVED", "")
+    monkeypatch.setattr("glam.index.saved.ADDED_IN_MEMORY", 3)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each structure that is built from nothing."""
+    sizes: list[int] = []
+
+    def note(rows: RowSource, kind: str | None = None) -> Structure:
+        sizes.append(len(rows))
+        return build_structure(rows, kind)
+
+    monkeypatch.setattr(saved_module, "build_structure", note)
+    monkeypatch.setattr("glam.index.search.build_structure", note)
+    return sizes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    root.mkdir()
+    add_files(root, COUNT)
+    return root
+
+
+@pytest.fixture
+def index(folder: Path, tmp_path: Path, content_model: Any, built: list[int]) -> Path:
+    build(tmp_path / "i.glam", read_folder(folder), content_model)
+    assert built == [COUNT]
+    built.clear()
+    return tmp_path / "i.glam"
+
+
+def add_files(folder: Path, count: int) -> None:
+    there = len(list(folder.iterdir()))
+    for i in range(there, there + count):
+        (folder / f"{i:02d}.jpg").write_text(f"content {i}")
+
+
+def check(index: Path, folder: Path) -> None:
+    """Searches give what the plain product gives."""
+    with Index.open(index) as opened:
+        assert {opened.entry(i).path for i in opened.ids.tolist()} == {p.path for p in read_folder(folder).photos}
+        rows = opened.descriptors(opened.ids.tolist())
+        for row, hits in zip(rows, opened.search(rows, k=100), strict=True):
+            assert [hit.entry.id for hit in hits] == opened.ids[np.argsort(-(rows @ row))].tolist()
+
+
+def names(index: Path) -> set[str]:
+    return {file.name for file in (index / "search").iterdir()}
+
+
+def test_a_few_new_images_are_added_and_removed_ones_masked_in_memory(
+    index: Path, folder: Path, content_model: Any, built: list[int]
+) -> None:
+    before = names(index)
+    add_files(folder, 3)
+    (folder / "04.jpg").unlink()
+    sync(index, read_folder(folder), lambda: content_model)
+    check(index, folder)
+    compact(index)
+    check(index, folder)
+    assert (names(index), built) == (before, [])
+
+
+def test_many_new_images_go_into_a_new_file(index: Path, folder: Path, content_model: Any, built: list[int]) -> None:
+    before = names(index)
+    add_files(folder, 4)
+    sync(index, read_folder(folder), lambda: content_model)
+    assert names(index) == {"list.json", "structure-000002.faiss", "ids-000002.npy"} != before
+    check(index, folder)
+    assert built == []
+
+
+def test_many_removed_images_have_it_built_anew(index: Path, folder: Path, built: list[int]) -> None:
+    gone = [folder / f"{i:02d}.jpg" for i in range(8)]
+    remove(index, gone)
+    for file in gone:
+        file.unlink()
+    check(index, folder)
+    assert built == [COUNT - 8]
+    found = read_list(index)
+    assert found is not None
+    assert len(np.load(found.ids)) == COUNT - 8
+
+
+def test_it_may_be_deleted_or_damaged(index: Path, folder: Path, built: list[int]) -> None:
+    found = read_list(index)
+    assert found is not None
+    for file in (found.structure, found.ids, index / "search" / "list.json"):
+        whole = file.read_bytes()
+        file.write_bytes(b"\0" * 50)
+        check(index, folder)
+        file.write_bytes(whole)
+    shutil.rmtree(index / "search")
+    check(index, folder)
+    assert built == [COUNT] * 4
+
+
+def test_an_unknown_kind_is_refused_before_anything_is_done(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    with pytest.raises(GlamError, match="no search structure 'fast'; there is: exact"):
+        build(tmp_path / "new.glam", read_folder(folder), content_model, structure="fast")
+    assert not (tmp_path / "new.glam").exists()
+
+
+def test_what_was_asked_for_stays_until_something_else_is(index: Path, folder: Path, content_model: Any) -> None:
+    for asked, kept in (("exact", "exact"), (None, "exact"), ("", "")):
+        build(index, read_folder(folder), content_model, structure=asked)
+        with Index.open(index) as opened:
+            assert opened._about.structure == kept

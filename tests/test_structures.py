@@ -1,0 +1,278 @@
+"""Search structures against the plain product with every row."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index.structures import (
+    KINDS,
+    Positions,
+    Rows,
+    Scores,
+    Structure,
+    build_structure,
+    choose_kind,
+    read_structure,
+)
+from glam.index.structures import inverted as inverted_module
+from glam.index.structures.exact import Exact
+from glam.index.structures.inverted import Inverted
+
+COUNT, DIM = 12_000, 32
+
+
+class ArrayRows:
+    """Rows in memory."""
+
+    def __init__(self, array: Rows) -> None:
+        self.array = array
+        self.dim = array.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+        return self.array[positions]
+
+
+def views(landmarks: int, count: int, seed: int) -> Rows:
+    """Views of landmarks: the same landmarks for every seed."""
+    means = np.random.default_rng(0).normal(size=(landmarks, DIM))
+    rng = np.random.default_rng(seed)
+    rows = means[rng.integers(landmarks, size=count)] + 0.6 * rng.normal(size=(count, DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def plain(rows: Rows, query: Rows, k: int, allowed: NDArray[np.bool_] | None = None) -> tuple[Scores, Positions]:
+    """The oracle: every product, sorted."""
+    scores = rows @ query
+    order = np.argsort(-scores, kind="stable")
+    order = order if allowed is None else order[allowed[order]]
+    return scores[order[:k]], order[:k]
+
+
+def recall(found: Positions, rows: Rows, queries: Rows, allowed: NDArray[np.bool_] | None = None) -> float:
+    k = found.shape[1]
+    wanted = [plain(rows, query, k, allowed)[1] for query in queries]
+    return float(np.mean([np.isin(want, have).mean() for want, have in zip(wanted, found, strict=True)]))
+
+
+ROWS = views(600, COUNT, seed=1)
+QUERIES = views(600, 100, seed=2)
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, Structure]:
+    return {kind: build_structure(ArrayRows(ROWS), kind) for kind in KINDS}
+
+
+@pytest.fixture(params=list(KINDS))
+def structure(request: pytest.FixtureRequest, built: dict[str, Structure]) -> Structure:
+    return built[request.param]
+
+
+def test_results_are_the_nearest_with_their_exact_scores(structure: Structure) -> None:
+    scores, positions = structure.search(QUERIES, 10)
+    assert recall(positions, ROWS, QUERIES) >= (1.0 if structure.kind == "exact" else 0.98)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    exact = np.einsum("qd,qkd->qk", QUERIES, ROWS[positions])
+    np.testing.assert_allclose(scores, exact, atol=1e-5)
+
+
+def test_a_single_best_result(structure: Structure) -> None:
+    _, positions = structure.search(ROWS[:50], 1)
+    assert (positions[:, 0] == np.arange(50)).mean() >= 0.98
+
+
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.05, 0.0005])
+def test_a_mask_is_applied_inside_the_search(structure: Structure, share: float) -> None:
+    allowed = np.random.default_rng(3).random(COUNT) < share
+    _, positions = structure.search(QUERIES, 10, allowed)
+    assert allowed[positions[positions >= 0]].all()
+    assert (np.count_nonzero(positions >= 0, axis=1) == min(10, allowed.sum())).all()
+    assert recall(positions, ROWS, QUERIES, allowed) >= (1.0 if structure.kind == "exact" else 0.98)
+
+
+def test_a_mask_that_leaves_only_other_landmarks(built: dict[str, Structure]) -> None:
+    """As ``city = 'Rome'`` asked about Paris: the nearest lists may hold none of what is allowed."""
+    structure = built["ivf_pq"]
+    for query in QUERIES[:20]:
+        allowed = ROWS @ query < 0.3
+        _, positions = structure.search(query[None], 10, allowed)
+        assert allowed[positions].all()
+        far = np.zeros(COUNT, dtype=bool)
+        far[np.argsort(ROWS @ query)[:3000]] = True
+        _, positions = structure.search(query[None], 10, far)
+        assert far[positions].all()
+
+
+def test_more_results_asked_for_than_there_are(structure: Structure) -> None:
+    allowed = np.zeros(COUNT, dtype=bool)
+    allowed[[5, 77, 4000]] = True
+    scores, positions = structure.search(QUERIES[:2], 5, allowed)
+    assert (positions[:, 3:] == -1).all()
+    assert (scores[:, 3:] == -np.inf).all()
+    assert (np.sort(positions[:, :3], axis=1) == [5, 77, 4000]).all()
+    nothing, nowhere = structure.search(QUERIES[:1], 2, np.zeros(COUNT, dtype=bool))
+    assert nowhere.tolist() == [[-1, -1]]
+    assert nothing.tolist() == [[-np.inf, -np.inf]]
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.7])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_range_search_returns_what_reaches_the_threshold(
+    structure: Structure, threshold: float, masked: bool
+) -> None:
+    allowed = np.random.default_rng(4).random(COUNT) < 0.5 if masked else None
+    found = wanted = 0
+    for query in QUERIES[:20]:
+        scores, positions = structure.range_search(query, threshold, allowed)
+        want_scores, want = plain(ROWS, query, COUNT, allowed)
+        want = want[want_scores >= threshold]
+        assert (scores >= threshold).all()
+        assert (np.diff(scores) <= 0).all()
+        assert np.isin(positions, want).all()
+        np.testing.assert_allclose(scores, ROWS[positions] @ query, atol=1e-5)
+        found, wanted = found + len(positions), wanted + len(want)
+    assert found >= (wanted if structure.kind == "exact" else 0.98 * wanted)
+
+
+def test_a_range_search_takes_in_the_threshold_itself() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    structure = build_structure(ArrayRows(rows), "exact")
+    assert structure.range_search(rows[2], 1.0)[1].tolist() == [2]
+    assert structure.range_search(rows[2], 0.0)[1].tolist() == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_added_later_are_found(kind: str) -> None:
+    structure = build_structure(ArrayRows(ROWS[:10_000]), kind) if kind == "exact" else _grown()
+    if kind == "exact":
+        structure.add(ROWS[10_000:])
+    assert len(structure) == COUNT
+    _, positions = structure.search(ROWS[10_000:10_200], 1)
+    assert (positions[:, 0] == np.arange(10_000, 10_200)).mean() >= 0.98
+
+
+def _grown() -> Structure:
+    class Growing(ArrayRows):
+        length = 10_000
+
+        def __len__(self) -> int:
+            return self.length
+
+        def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+            return self.array[: self.length][positions]
+
+    rows = Growing(ROWS)
+    structure = build_structure(rows, "ivf_pq")
+    with pytest.raises(ValueError, match="10001 rows"):
+        structure.add(ROWS[:1])
+    rows.length = COUNT
+    structure.add(ROWS[10_000:])
+    return structure
+
+
+def test_a_written_structure_reads_back_the_same(structure: Structure, tmp_path: Path) -> None:
+    structure.write(tmp_path / "structure")
+    assert [file.name for file in tmp_path.iterdir()] == ["structure"]
+    again = read_structure(tmp_path / "structure", ArrayRows(ROWS))
+    assert (again.kind, len(again), again.memory_bytes) == (structure.kind, COUNT, structure.memory_bytes)
+    for one, other in zip(structure.search(QUERIES, 10), again.search(QUERIES, 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_structure_of_fewer_rows_than_the_index_has_by_now(structure: Structure, tmp_path: Path) -> None:
+    structure.write(tmp_path / "structure")
+    more = ArrayRows(np.concatenate([ROWS, QUERIES]))
+    again = read_structure(tmp_path / "structure", more)
+    assert len(again) == COUNT
+    again.add(QUERIES)
+    assert (again.search(QUERIES, 1)[1][:, 0] >= COUNT).mean() >= 0.98
+
+
+def test_the_same_rows_make_the_same_structure(built: dict[str, Structure]) -> None:
+    again = build_structure(ArrayRows(ROWS), "ivf_pq")
+    first = built["ivf_pq"]
+    assert isinstance(first, Inverted)
+    assert isinstance(again, Inverted)
+    assert first.tuning == again.tuning
+    np.testing.assert_array_equal(first.search(QUERIES, 10)[1], again.search(QUERIES, 10)[1])
+
+
+def test_tuning_reaches_its_goal_on_the_rows_themselves(built: dict[str, Structure]) -> None:
+    structure = built["ivf_pq"]
+    assert isinstance(structure, Inverted)
+    assert [effort.share for effort in structure.tuning.efforts] == [1.0, 0.1, 0.01]
+    assert all(effort.recall >= 0.99 for effort in structure.tuning.efforts)
+    assert structure.tuning.reach(1.0) == structure.tuning.efforts[0].reach
+    assert structure.tuning.reach(0.0001) == structure.tuning.efforts[-1].reach
+    assert structure.tuning.reach(0.99) == pytest.approx(structure.tuning.efforts[0].reach, rel=0.01)
+
+
+def test_compressed_rows_take_a_fraction_of_the_memory(built: dict[str, Structure]) -> None:
+    assert built["exact"].memory_bytes == COUNT * DIM * 4
+    assert built["ivf_pq"].memory_bytes < 0.75 * built["exact"].memory_bytes
+
+
+@pytest.mark.parametrize(("count", "dim", "kind"), [(0, 512, "exact"), (51_200, 512, "exact"), (51_201, 512, "ivf_pq")])
+def test_the_kind_goes_by_the_size_of_the_rows(count: int, dim: int, kind: str) -> None:
+    assert choose_kind(count, dim) == kind
+
+
+@pytest.mark.parametrize("content", [b"", b"not an index", b'{"kind": "exact"}', b"\n[1]", b'\n{"kind": "else"}'])
+def test_a_file_that_is_no_structure(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "structure").write_bytes(content)
+    with pytest.raises(GlamError, match="structure"):
+        read_structure(tmp_path / "structure", ArrayRows(ROWS))
+
+
+def test_duplicates_without_end_do_not_spoil_the_tuning() -> None:
+    rows = views(600, 3_000, seed=1)
+    rows[500:1500] = rows[0]
+    structure = build_structure(ArrayRows(rows), "ivf_pq")
+    assert isinstance(structure, Inverted)
+    assert structure.tuning.efforts[0].recall >= 0.95
+
+
+def test_few_rows_make_inverted_lists_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverted_module, "SCANNED", 0)
+    rows = views(5, 40, seed=1)
+    _, positions = build_structure(ArrayRows(rows), "ivf_pq").search(rows, 1)
+    assert (positions[:, 0] == np.arange(40)).all()
+
+
+def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU here: a stand-in shows that rows reach both copies, and which of the two is asked."""
+    copies = []
+
+    class Copy:
+        def __init__(self, index: faiss.IndexFlatIP) -> None:
+            self.index, self.asked = faiss.clone_index(index), 0
+            copies.append(self)
+
+        def add(self, rows: Rows) -> None:
+            self.index.add(rows)
+
+        def search(self, queries: Rows, k: int) -> tuple[Scores, Positions]:
+            self.asked += 1
+            found: tuple[Scores, Positions] = self.index.search(queries, k)
+            return found
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", Copy)
+    structure = Exact.build(ArrayRows(ROWS[:100]))
+    checks: list[Callable[[], object]] = [
+        lambda: structure.search(QUERIES[:3], 5),
+        lambda: structure.search(QUERIES[:3], 5, np.ones(100, dtype=bool)),
+        lambda: structure.range_search(QUERIES[0], 0.1),
+    ]
+    for check in checks:
+        check()
+    assert (copies[0].index.ntotal, copies[0].asked) == (100, 1)
+    assert recall(structure.search(QUERIES, 5)[1], ROWS[:100], QUERIES) == 1.0
