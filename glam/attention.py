@@ -152,7 +152,7 @@ class GlobalSpatial(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
         rows = (conv(features).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value))
-        mixed = spatial_attention(*rows).transpose(1, 2).reshape(-1, self.reduction, *features.shape[-2:])
+        mixed = spatial_attention(*rows).transpose(1, 2).unflatten(2, features.shape[-2:])  # type: ignore[no-untyped-call]
         return self.output(mixed)  # type: ignore[no-any-return]
 
 

@@ -13,8 +13,10 @@ from glam.kernels.channel_attention import (
 from glam.kernels.combination import combine_and_pool, combine_and_pool_dense
 from glam.kernels.dilated_taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
 from glam.kernels.forms import use_form
+from glam.kernels.rank_counts import rank_counts, rank_counts_dense
 from glam.kernels.rows import rows_and_means
 from glam.kernels.spatial_attention import spatial_attention, spatial_attention_dense
+from glam.kernels.top_k import top_k, top_k_dense
 
 __all__ = [
     "channel_attention",
@@ -24,10 +26,14 @@ __all__ = [
     "combine_and_pool_dense",
     "dilated_taps",
     "dilated_taps_dense",
+    "rank_counts",
+    "rank_counts_dense",
     "rows_and_means",
     "shifted_sum",
     "spatial_attention",
     "spatial_attention_dense",
     "taps_of",
+    "top_k",
+    "top_k_dense",
     "use_form",
 ]
