@@ -67,8 +67,10 @@ class Model:
         return inference_form(self.network)
 
     def compile(self) -> None:
-        """Compiles the form that describes: for the first shape of a batch, and when another comes for any shape. That takes
-        a minute or two each, all images after it less time; worth it on a GPU, for many images."""
+        """Compiles the form that describes: for the first shape of a batch, and for any shape when another comes.
+
+        That takes a minute or two each, all images after it less time: worth it on a GPU, for many images.
+        """
         self.fast.compile()
 
     def stream(

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import glam
 from glam.datasets.readers import read_folder
 from glam.describe import Settings, describe_stream
 from glam.errors import GlamError

@@ -1,0 +1,151 @@
+"""Exact top-k of inner products on a GPU, beside a product with torch.topk and the time that copying the rows takes.
+
+python benchmarks/top_k.py --device cuda --csv benchmarks/results/top_k.csv
+python benchmarks/top_k.py --device cuda --sweep
+"""
+
+import argparse
+import csv
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from triton.testing import do_bench
+
+from glam.kernels import top_k, use_form
+
+CHUNK = 1 << 16
+"""Rows that the chunked product takes at a time."""
+
+TILES: dict[str, dict[str, Any]] = {
+    "wide": {},
+    "wide, free registers": {"registers": None},
+    "wide, 4 stages": {"stages": 4},
+    "128 x 256": {"rows": 256, "registers": None},
+    "64 x 128, 3 stages": {"queries": 64, "warps": 4, "registers": 168},
+    "64 x 128, 128 registers": {"queries": 64, "warps": 4, "registers": 128},
+    "64 x 256": {"queries": 64, "rows": 256, "warps": 8},
+    "64 x 64, 4 stages": {"queries": 64, "rows": 64, "warps": 4, "stages": 4, "registers": 128},
+}
+"""What ``--sweep`` times, as changes of `glam.kernels._top_k.WIDE`."""
+
+SAMPLED = (8, 16, 32)
+
+
+def make(count: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(count, width) descriptors of unit length, times 127 sqrt(width) / 4 for int8."""
+    rows = torch.empty((count, width), device=device, dtype=dtype)
+    for part in rows.split(CHUNK):
+        unit = torch.nn.functional.normalize(torch.randn(part.shape, device=device), dim=1)
+        part.copy_((unit * (127 * width**0.5 / 4)).round().clamp(-127, 127) if dtype == torch.int8 else unit)
+    return rows
+
+
+def product(queries: Tensor, rows: Tensor) -> Tensor:
+    """Scores as PyTorch makes them: of int8 by its integer product, which wants more than 16 queries."""
+    if rows.dtype != torch.int8:
+        return queries @ rows.T
+    padded = torch.nn.functional.pad(queries, (0, 0, 0, max(0, 32 - len(queries))))
+    return torch._int_mm(padded, rows.T)[: len(queries)]
+
+
+def product_top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """All scores, then torch.topk."""
+    scores, best = product(queries, rows).topk(k, dim=1)
+    return scores, best
+
+
+def chunked_top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """torch.topk of each `CHUNK` rows, then of the bests."""
+    found = [product(queries, chunk).topk(k, dim=1) for chunk in rows.split(CHUNK) if len(chunk) >= k]
+    scores, places = torch.cat([scores for scores, _ in found], dim=1).topk(k, dim=1)
+    numbers = torch.cat([best + i * CHUNK for i, (_, best) in enumerate(found)], dim=1)
+    return scores, numbers.gather(1, places)
+
+
+def disagreement(queries: Tensor, rows: Tensor, k: int) -> float:
+    """What our scores differ by at most from those of our rows in double precision, and from the plain form's."""
+    queries = queries[:64]
+    scores, best = top_k(queries, rows, k)
+    exact = torch.einsum("qkd,qd->qk", rows[best].double(), queries.double())
+    with use_form("plain"):
+        plain, _ = top_k(queries, rows, k)
+    return max(float((scores - exact).abs().max()), float((scores - plain).abs().max()))
+
+
+def forms(queries: Tensor, rows: Tensor, k: int) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    copied = torch.empty_like(rows)
+    return {
+        "ours": partial(top_k, queries, rows, k),
+        "product + topk": partial(product_top_k, queries, rows, k),
+        "chunked product + topk": partial(chunked_top_k, queries, rows, k),
+        "copy of the rows, halved": partial(copied.copy_, rows),  # which reads and writes
+    }
+
+
+def median(run: Callable[[], object], name: str) -> float:
+    """Milliseconds."""
+    time: float = do_bench(run, warmup=100, rep=500, return_mode="median")
+    return time / 2 if "halved" in name else time
+
+
+def compare(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, object]]:
+    """A row of the table for each form, number of queries and type."""
+    for dtype in (torch.float16, torch.int8):
+        rows = make(arguments.rows, arguments.width, dtype, device)
+        for q in arguments.queries:
+            queries = make(q, arguments.width, dtype, device)
+            error = disagreement(queries, rows, arguments.k)
+            print(f"{q} queries, {arguments.rows} x {arguments.width} {dtype}: scores agree to {error:.1e}")
+            assert error < 1e-5 * max(1.0, float(queries.float().norm(dim=1).max()) ** 2), "the answers differ"
+            for name, run in forms(queries, rows, arguments.k).items():
+                time = median(run, name)
+                print(f"  {name:26} {time:8.3f} ms", flush=True)
+                yield {"dtype": str(dtype)[6:], "queries": q, "form": name, "ms": round(time, 4), "error": error}
+
+
+def sweep(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, object]]:
+    """A row of the table for each tile and share of the sample."""
+    from glam.kernels import _top_k
+
+    for dtype in (torch.float16, torch.int8):
+        rows = make(arguments.rows, arguments.width, dtype, device)
+        for q in arguments.queries:
+            if q <= _top_k.FEW:
+                continue
+            queries = make(q, arguments.width, dtype, device)
+            for name, changes in TILES.items():
+                for sampled in SAMPLED if name == "wide" else (_top_k.SAMPLED,):
+                    tile = _top_k.Tile(**changes)
+                    run = partial(_top_k.many, queries, rows, arguments.k, tile=tile, sampled=sampled)
+                    lost, time = int(run()[2]), median(run, name)
+                    print(f"{dtype} {q:5} queries  {name:26} 1/{sampled:<3} {time:8.3f} ms  {lost} lost", flush=True)
+                    yield {"dtype": str(dtype)[6:], "queries": q, "form": f"{name}, 1/{sampled}", "ms": time}
+
+
+def main() -> None:
+    """Times every case and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--queries", type=int, nargs="*", default=[1024, 64, 1])
+    parser.add_argument("--sweep", action="store_true", help="time block sizes instead")
+    parser.add_argument("--csv", type=Path, help="where to write the table")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    table = list((sweep if arguments.sweep else compare)(arguments, torch.device(arguments.device)))
+    if arguments.csv:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, table[0])
+            writer.writeheader()
+            writer.writerows(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""How many rows score above given thresholds: ranks of a few rows among very many, without sorting any."""
+
+import torch
+from torch import Tensor
+
+from glam.kernels import forms
+from glam.kernels.top_k import CHUNK_SCORES, check_pair
+
+
+def rank_counts(queries: Tensor, rows: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows that score strictly above each threshold, and rows that score just that.
+
+    Scores are those of `glam.kernels.top_k.top_k` for as many queries, but for the very few that it answers one by one:
+    each form counts exactly among the scores that it makes, which another form may round otherwise. Who needs the
+    counts of exact scores adds a margin to the thresholds on either side and looks at the rows between.
+
+    Args:
+        queries: (q, d) float16, bfloat16 or int8, finite.
+        rows: (n, d) of the same dtype and device, finite; n below 2^31.
+        thresholds: (q, t) single precision; nothing is above or equal to NaN.
+
+    Returns:
+        Two of (q, t) int64, rows above and rows equal.
+
+    Raises:
+        ValueError: the shapes or types do not go together.
+    """
+    check_pair(queries, rows)
+    if thresholds.ndim != 2 or len(thresholds) != len(queries) or thresholds.dtype != torch.float32:
+        shape = f"{tuple(thresholds.shape)} {thresholds.dtype}"
+        raise ValueError(f"thresholds are {shape}; they must be ({len(queries)}, t) torch.float32")
+    if not forms.triton_for(rows) or 0 in (*thresholds.shape, len(rows)):
+        return rank_counts_dense(queries, rows, thresholds)
+    from glam.kernels import _rank_counts
+
+    queries, rows = (x if x.stride(1) == 1 else x.contiguous() for x in (queries, rows))
+    return _rank_counts.forward(queries, rows, thresholds.contiguous())
+
+
+def rank_counts_dense(queries: Tensor, rows: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """The plain form of `rank_counts`: compares all scores with all thresholds. Same arguments and result."""
+    wide = torch.float64 if rows.dtype == torch.int8 else torch.float32
+    above, equal = torch.zeros((2, *thresholds.shape), device=rows.device, dtype=torch.int64)
+    size = max(1, CHUNK_SCORES // max(1, thresholds.numel()))
+    for start in range(0, len(rows), size):
+        scores = (queries.to(wide) @ rows[start : start + size].to(wide).T).float().unsqueeze(1)
+        above += (scores > thresholds.unsqueeze(2)).sum(dim=2)
+        equal += (scores == thresholds.unsqueeze(2)).sum(dim=2)
+    return above, equal
