@@ -110,18 +110,18 @@ def compare(arguments: argparse.Namespace, device: torch.device) -> Iterator[dic
 
 def sweep(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, object]]:
     """A row of the table for each tile and share of the sample."""
-    from glam.kernels import _top_k
+    from glam.kernels import _top_k, _top_k_few
 
     for dtype in (torch.float16, torch.int8):
         rows = make(arguments.rows, arguments.width, dtype, device)
         for q in arguments.queries:
-            if q <= _top_k.FEW:
+            if q <= _top_k_few.FEW:
                 continue
             queries = make(q, arguments.width, dtype, device)
             for name, changes in TILES.items():
                 for sampled in SAMPLED if name == "wide" else (_top_k.SAMPLED,):
                     tile = _top_k.Tile(**changes)
-                    run = partial(_top_k.many, queries, rows, arguments.k, tile=tile, sampled=sampled)
+                    run = partial(_top_k.forward, queries, rows, arguments.k, tile=tile, sampled=sampled)
                     lost, time = int(run()[2]), median(run, name)
                     print(f"{dtype} {q:5} queries  {name:26} 1/{sampled:<3} {time:8.3f} ms  {lost} lost", flush=True)
                     yield {"dtype": str(dtype)[6:], "queries": q, "form": f"{name}, 1/{sampled}", "ms": time}

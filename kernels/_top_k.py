@@ -1,4 +1,4 @@
-"""Triton kernels of exact top-k: scores stay in registers, and only what can be among the best is written.
+"""Triton kernels of exact top-k for many queries: scores stay in registers, what can be among the best is written.
 
 Candidates travel as 64-bit keys, the score in a form that compares as an integer above the row counted from the end:
 a greater key is a better place, no two rows share one, and the order in which they were appended does not matter.
@@ -47,19 +47,13 @@ SAMPLED = 16
 """One tile of rows in so many gives the many queries' bound."""
 
 MOST_BLOCKS = 8192
-"""Tiles in the sample, and blocks of rows of the few queries: one program holds a query's maxima of all."""
+"""Tiles in the sample: one program holds a query's maxima of all."""
 
 ROOM = 4
 """Places for a query's candidates, as a multiple of how many rows in random order would give."""
 
 MOST_PLACES = 1 << 26
 """Candidates of all queries that share a pass, 8 bytes each."""
-
-FEW = 4
-"""Queries that go through the rows each on their own; for more a product of matrices takes less time."""
-
-FEW_ROWS = 32
-"""Rows that a program of the few queries multiplies at a time, and the smallest of their blocks."""
 
 
 @triton.jit
@@ -97,7 +91,7 @@ def _flipped(bits):
 
 
 @triton.jit
-def _keys(score, row):
+def keys_of(score, row):
     order = _flipped(score.to(tl.int32, bitcast=True)).to(tl.int64)
     return (order << 32) | (row ^ LAST_ROW).to(tl.int64)  # rows counted from the end
 
@@ -160,7 +154,7 @@ def _write_hits(score, bound, row, n, at, first, places):
     hit = (score >= bound[:, None]) & (row < n)[None, :]
     hits = hit.to(tl.int32)
     place = first[:, None] + tl.cumsum(hits, 1) - 1
-    tl.store(at[:, None] + place, _keys(score, row[None, :]), mask=hit & (place < places))
+    tl.store(at[:, None] + place, keys_of(score, row[None, :]), mask=hit & (place < places))
     return first + tl.sum(hits, 1)
 
 
@@ -196,47 +190,6 @@ def _append(
 
 
 @triton.jit
-def _score_few(
-    queries, rows, scores, maxima,
-    query_stride, row_stride, q, n, width, blocks,
-    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """All scores of each query (q, n), and the best of each BLOCK rows (q, blocks)."""
-    query = tl.program_id(0) % q
-    block = tl.program_id(0) // q
-    column = tl.arange(0, BLOCK_D)
-    WHOLE: tl.constexpr = rows.dtype.element_ty == tl.int8
-    KIND: tl.constexpr = tl.int32 if WHOLE else tl.float32
-    best = float("-inf")
-    for start in range(0, BLOCK, BLOCK_N):
-        row = block * BLOCK + start + tl.arange(0, BLOCK_N)
-        at = rows + tl.minimum(row, n - 1).to(tl.int64)[:, None] * row_stride + column[None, :]
-        total = tl.zeros([BLOCK_N, BLOCK_D], KIND)
-        for done in range(0, width, BLOCK_D):
-            inside = done + column < width
-            a = tl.load(queries + query.to(tl.int64) * query_stride + done + column, mask=inside, other=0)
-            b = tl.load(at + done, mask=inside[None, :], other=0, eviction_policy="evict_first")
-            total += b.to(KIND) * a.to(KIND)[None, :]
-        score = tl.sum(total, 1).to(tl.float32) + 0.0
-        tl.store(scores + query.to(tl.int64) * n + row, score, mask=row < n)
-        best = tl.maximum(best, tl.max(score, 0))
-    tl.store(maxima + query.to(tl.int64) * blocks + block, best)
-
-
-@triton.jit
-def _append_few(scores, bounds, chosen, counts, keys, n, k, BLOCK: tl.constexpr):
-    """Writes the keys of the rows of a chosen block that score the query's bound or more."""
-    query = tl.program_id(1).to(tl.int64)
-    row = tl.load(chosen + query * k + tl.program_id(0)) * BLOCK + tl.arange(0, BLOCK)
-    score = tl.load(scores + query * n + row, mask=row < n, other=float("-inf"))
-    hit = (row < n) & (score >= tl.load(bounds + query))
-    hits = hit.to(tl.int32)
-    first = tl.atomic_add(counts + query, tl.sum(hits, 0), sem="relaxed")
-    at = keys + query * k * BLOCK + first + tl.cumsum(hits, 0) - 1
-    tl.store(at, _keys(score, row), mask=hit)
-
-
-@triton.jit
 def _best(
     keys, counts, lost, scores, best_rows,
     k, places,
@@ -262,8 +215,8 @@ def _best(
 
 
 def suits(q: int, n: int, k: int) -> bool:
-    """Whether there are rows enough for the kernels, to bound the k-th best score by the maxima of blocks."""
-    return n >= k * FEW_ROWS if q <= FEW else n >= 2 * k * tile_for(q).rows
+    """Whether there are tiles enough to bound the k-th best of ``n`` scores by the maxima of a sample."""
+    return n >= 2 * k * tile_for(q).rows
 
 
 def tile_for(q: int) -> Tile:
@@ -271,34 +224,7 @@ def tile_for(q: int) -> Tile:
     return NARROW if q <= NARROW.queries else WIDE
 
 
-def few(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Arguments and result of `glam.kernels.top_k.top_k`, each row contiguous, for as many as `suits` takes.
-
-    The k best rows lie in the k blocks with the best maxima: there is a place for every candidate, and nothing has to
-    be asked back from the device.
-    """
-    (q, width), n = queries.shape, len(rows)
-    block = max(FEW_ROWS, triton.next_power_of_2(triton.cdiv(n, MOST_BLOCKS)))
-    blocks = triton.cdiv(n, block)
-    scores = rows.new_empty((q, n), dtype=torch.float32)
-    maxima = rows.new_empty((q, blocks), dtype=torch.float32)
-    bounds = rows.new_empty(q, dtype=torch.float32)
-    chosen = rows.new_empty((q, k), dtype=torch.int32)
-    counts = rows.new_zeros(q + 1, dtype=torch.int32)
-    keys = rows.new_empty((q, k * block), dtype=torch.int64)
-    best = rows.new_empty((q, k), dtype=torch.float32), rows.new_empty((q, k), dtype=torch.int64)
-    _score_few[(blocks * q,)](
-        queries, rows, scores, maxima, queries.stride(0), rows.stride(0), q, n, width, blocks,
-        BLOCK=block, BLOCK_N=FEW_ROWS, BLOCK_D=min(256, triton.next_power_of_2(width)),
-        num_warps=4,
-    )  # fmt: skip
-    _find_bounds(maxima, bounds, chosen, k)
-    _append_few[(k, q)](scores, bounds, chosen, counts, keys, n, k, BLOCK=block, num_warps=4)
-    _find_best(keys, counts, counts[q:], *best, k)
-    return best
-
-
-def many(
+def forward(
     queries: Tensor, rows: Tensor, k: int, *, tile: Tile | None = None, sampled: int = SAMPLED, room: float = ROOM
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The k best rows of each query, but for those that are lost.
@@ -335,9 +261,9 @@ def many(
         shape = queries.stride(0), rows.stride(0), count, n, width
         groups = triton.cdiv(count, tile.queries)
         _sample[(groups * sample,)](part, rows, maxima, *shape, tiles, sample, **options)
-        _find_bounds(maxima[:count], bounds, None, k)
+        find_bounds(maxima[:count], bounds, None, k)
         _append[(groups * tiles,)](part, rows, bounds, counts[start:], keys, *shape, places, **options)
-        _find_best(keys[:count], counts[start:], counts[q:], scores[start:], best[start:], k)
+        find_best(keys[:count], counts[start:], counts[q:], scores[start:], best[start:], k)
     return scores, best, counts[q:]
 
 
@@ -356,7 +282,7 @@ def tile_options(tile: Tile, rows: Tensor) -> dict[str, Any]:
     }
 
 
-def _find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) -> None:
+def find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) -> None:
     q, blocks = maxima.shape
     block = triton.next_power_of_2(blocks)
     _bound[(q,)](
@@ -365,7 +291,7 @@ def _find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) 
     )  # fmt: skip
 
 
-def _find_best(keys: Tensor, counts: Tensor, lost: Tensor, scores: Tensor, best: Tensor, k: int) -> None:
+def find_best(keys: Tensor, counts: Tensor, lost: Tensor, scores: Tensor, best: Tensor, k: int) -> None:
     q, places = keys.shape
     block = max(16, triton.next_power_of_2(k))
     _best[(q,)](keys, counts, lost, scores, best, k, places, BLOCK_K=block, BLOCK=max(512, block), num_warps=4)

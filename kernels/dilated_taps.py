@@ -67,7 +67,7 @@ def shifted_sum(responses: Tensor, height: int, width: int, dilations: Sequence[
         summed: Tensor = _ShiftedSum.apply(responses, height, width, tuple(dilations))
         return summed
     maps = responses.transpose(1, 2).unflatten(2, (height, width))  # type: ignore[no-untyped-call]
-    total = maps[:, 0]
+    total: Tensor = maps[:, 0]
     for i, dilation in enumerate(dilations):
         padded = F.pad(maps[:, 1 + 9 * i : 10 + 9 * i], [dilation] * 4)
         for tap in range(9):

@@ -38,15 +38,16 @@ def top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"k is {k}; with {len(rows)} rows it must be from 1 to {min(len(rows), MOST)}")
     if len(queries) == 0 or not forms.triton_for(rows):
         return top_k_dense(queries, rows, k)
-    from glam.kernels import _top_k
+    from glam.kernels import _top_k, _top_k_few
 
-    q = len(queries)
-    if not _top_k.suits(q, len(rows), k):
+    q, n = len(queries), len(rows)
+    few = q <= _top_k_few.FEW
+    if not (_top_k_few.suits(n, k) if few else _top_k.suits(q, n, k)):
         return top_k_dense(queries, rows, k)
     queries, rows = (x if x.stride(1) == 1 else x.contiguous() for x in (queries, rows))
-    if q <= _top_k.FEW:
-        return _top_k.few(queries, rows, k)
-    scores, best, lost = _top_k.many(queries, rows, k)
+    if few:
+        return _top_k_few.forward(queries, rows, k)
+    scores, best, lost = _top_k.forward(queries, rows, k)
     return answer_lost(queries, rows, scores, best) if lost.item() else (scores, best)
 
 

@@ -15,6 +15,7 @@ from glam.kernels.rank_counts import rank_counts_dense
 from glam.kernels.top_k import answer_lost
 
 _top_k = pytest.importorskip("glam.kernels._top_k", reason="Triton is not installed", exc_type=ImportError)
+_top_k_few = pytest.importorskip("glam.kernels._top_k_few", reason="Triton is not installed", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TYPES = [torch.float16, torch.bfloat16, torch.int8]
 SMALL = _top_k.Tile(queries=16, rows=16, width=64, warps=4)
@@ -50,7 +51,7 @@ def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
 )
 def test_ties_go_to_the_lower_row(dtype: torch.dtype, q: int, n: int, d: int, k: int) -> None:
     queries, rows = whole_numbers(q, n, d, dtype)
-    assert _top_k.suits(q, n, k)
+    assert _top_k_few.suits(n, k) if q <= _top_k_few.FEW else _top_k.suits(q, n, k)
     with use_form("triton"):
         found = top_k(queries, rows, k)
     assert_same(found, best_in_double(queries, rows, k))
@@ -71,7 +72,7 @@ def test_scores_of_real_numbers(q: int, n: int) -> None:
 def test_many_queries_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_top_k, "MOST_PLACES", 1)
     queries, rows = whole_numbers(18, 150, 40, torch.float16)
-    scores, best, lost = _top_k.many(queries, rows, 1, tile=SMALL, sampled=1, room=50)
+    scores, best, lost = _top_k.forward(queries, rows, 1, tile=SMALL, sampled=1, room=50)
     assert int(lost) == 0
     assert_same((scores, best), best_in_double(queries, rows, 1))
 
@@ -80,7 +81,7 @@ def test_rows_in_the_worst_order_are_answered_by_the_plain_form() -> None:
     queries = torch.tensor([[1.0, 0], [0, 1], [-1, 0]], device=DEVICE).half()
     rising = torch.arange(400, device=DEVICE)
     rows = torch.stack([rising, rising * 37 % 400], dim=1).half()
-    scores, best, lost = _top_k.many(queries, rows, 2, tile=SMALL, sampled=16, room=1)
+    scores, best, lost = _top_k.forward(queries, rows, 2, tile=SMALL, sampled=16, room=1)
     assert 0 < int(lost) == int((best[:, 0] < 0).sum()) < 3
     assert_same(answer_lost(queries, rows, scores, best), best_in_double(queries, rows, 2))
 
