@@ -107,7 +107,7 @@ def merge(out: Path, shards: Sequence[Path]) -> int:
     numbers = [_shard(path, about).number for path, about in parts]
     if len(counts) != 1 or numbers != list(range(1, counts.pop() + 1)):
         raise GlamError(f"not all shards of one run: {', '.join(about['shard'] for _, about in parts)}")
-    for path, other in zip(shards, facts, strict=True):
+    for (path, _), other in zip(parts, facts, strict=True):
         for name, value in facts[0].items():
             if name != "shard" and other.get(name) != value:
                 raise GlamError(f"{path}: its {name} is {other.get(name)!r}, of the others {value!r}")
