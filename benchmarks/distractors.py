@@ -36,7 +36,8 @@ def sort_everything(
     truth: GroundTruth, queries: NDArray[np.float32], database: NDArray[np.float32], distractors: NDArray[np.float32]
 ) -> dict[str, float]:
     """mAP by protocol as the benchmark's own program computes it: all scores sorted, then searched once a protocol."""
-    scores = np.concatenate([database, distractors]) @ queries.T
+    rows = np.concatenate([database, distractors]).astype(np.float32, copy=False)  # NumPy has no product of float16
+    scores = rows @ queries.T.astype(np.float32, copy=False)
     ranks = np.argsort(-scores, axis=0)
     return {name: _mean_ap(ranks, truth, *grades) for name, grades in PROTOCOLS.items()}
 
