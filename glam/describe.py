@@ -110,7 +110,7 @@ def describe_stream(
 
 @torch.inference_mode()
 def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence[float]) -> Tensor:
-    """Descriptors of normalised images, averaged over scales and brought back to unit length.
+    """Descriptors of normalised images, averaged over scales, brought back to unit length and then whitened.
 
     A backbone in half precision is followed by the rest in the same; one in single precision runs in bfloat16 on a GPU.
 
@@ -126,15 +126,16 @@ def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence
     device, dtype = images.device, next(network.backbone.parameters()).dtype
     layout = network.layout(device)
     low = torch.bfloat16 if dtype == torch.float32 else dtype
+    run = network if network.architecture.whitening is None else network.unwhitened
     total: Tensor | None = None
     for scale in scales:
         size = scaled_size((height, width), scale, network.backbone.multiple)
         scaled = images if scale == 1 else F.interpolate(images, size=size, mode="bilinear", antialias=True)
         with torch.autocast(device.type, low, enabled=dtype == low or device.type == "cuda"):
-            descriptors = network(scaled.to(dtype).contiguous(memory_format=layout))
+            descriptors = run(scaled.to(dtype).contiguous(memory_format=layout))
         total = descriptors if total is None else total + descriptors
     assert total is not None, "at least one scale"
-    return F.normalize(total, dim=1)
+    return network.whitened(F.normalize(total, dim=1))
 
 
 def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -70,7 +70,14 @@ class DescriptorNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised images of one size to (b, dim) descriptors."""
-        descriptors = F.normalize(self.head(self.pooled(images)).float(), dim=1)
+        return self.whitened(self.unwhitened(images))
+
+    def unwhitened(self, images: Tensor) -> Tensor:
+        """Descriptors before the whitening, of unit length: what is averaged over scales."""
+        return F.normalize(self.head(self.pooled(images)).float(), dim=1)
+
+    def whitened(self, descriptors: Tensor) -> Tensor:
+        """What the whitening makes of descriptors, (b, n) to (b, dim), of unit length; they themselves without one."""
         return descriptors if self.architecture.whitening is None else F.normalize(self.whitening(descriptors), dim=1)
 
     def to_device(self, device: torch.device) -> "DescriptorNetwork":

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import glam
 from glam import Architecture, DescriptorNetwork, GlamError, checkpoint
 from glam.app.cli import app
+from glam.describe import describe_tensor
 from glam.eval.whitening import Whitening, benchmark_images, fit_whitening, with_whitening
 
 DIM = 12
@@ -93,6 +94,17 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
     assert model.fingerprint == checkpoint.fingerprint(whitened)
     with pytest.raises(GlamError, match="has a whitening already"):
         with_whitening(model.network, whitening)
+
+
+def test_several_scales_are_averaged_before_it() -> None:
+    """As it was fitted: on descriptors averaged over scales."""
+    torch.manual_seed(0)
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None, whitening=4)).eval()
+    images, scales = torch.rand(2, 3, 64, 96), (0.5, 1.0)
+    with torch.no_grad():
+        small = torch.nn.functional.interpolate(images, size=(32, 48), mode="bilinear", antialias=True)
+        average = torch.nn.functional.normalize(network.unwhitened(images) + network.unwhitened(small), dim=1)
+        torch.testing.assert_close(describe_tensor(network, images, scales), network.whitened(average))
 
 
 def test_photographs_of_the_test_sets_are_known_by_their_names() -> None:
