@@ -87,7 +87,8 @@ class Inverted:
         if count <= max(SCANNED, k):
             return scan(self._rows, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
         selector = None if allowed is None or count == len(self) else bitmap(allowed)
-        reach, wanted = self._tuning.reach(count / len(self)), min(self._tuning.candidates(k), count)
+        share = count / len(self)
+        reach, wanted = self._tuning.reach(share), min(self._tuning.candidates(k, share), count)
         candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
         return best_of(self._rows, candidates, queries, k)
 

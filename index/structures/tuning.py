@@ -15,6 +15,9 @@ from glam.index.structures.selecting import bitmap
 TARGET = 0.99
 """Recall@10 against exact search."""
 
+FILTERED_TARGET = 0.997
+"""The same under a filter: what it leaves lies far off, and queries that are no rows of the index miss more of it."""
+
 NEIGHBOURS = 10
 SEED = 2
 QUERIES = 400
@@ -64,9 +67,10 @@ class Tuning:
         shares, reaches = [math.log(effort.share) for effort in rising], [effort.reach for effort in rising]
         return float(np.interp(math.log(share), shares, reaches))
 
-    def candidates(self, k: int) -> int:
-        """Codes whose rows are scored exactly, for ``k`` results."""
-        return max(effort.candidates for effort in self.efforts) * max(1, math.ceil(k / NEIGHBOURS))
+    def candidates(self, k: int, share: float) -> int:
+        """Codes whose rows are scored exactly, for ``k`` results among ``share`` of the rows: as for no larger share."""
+        effort = next((effort for effort in self.efforts if effort.share <= share), self.efforts[-1])
+        return effort.candidates * max(1, math.ceil(k / NEIGHBOURS))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -79,7 +83,7 @@ class Tuning:
 
 
 def tune(lists: Lists, rows: RowSource) -> Tuning:
-    """Finds the effort that reaches `TARGET`, or the most there is where none does.
+    """Finds the effort that reaches `TARGET` (`FILTERED_TARGET`), or the most there is where none does.
 
     Args:
         lists: that hold all of ``rows``.
@@ -123,6 +127,7 @@ def _effort(lists: Lists, rows: RowSource, own: Positions, share: float, mask: M
     excess = np.concatenate(
         [lists.excess(*pair) for pair in zip(queries, (rows[some] for some in wanted), strict=True)]
     )
+    target = TARGET if share == 1 else FILTERED_TARGET
     effort = Effort(share, math.pi, CANDIDATES[-1], 1.0)
     if not len(excess):
         return effort
@@ -133,7 +138,7 @@ def _effort(lists: Lists, rows: RowSource, own: Positions, share: float, mask: M
             hits += _hits(rows, query, lists.candidates(query, CANDIDATES[-1], reach, selector), want, row)
         for candidates, found in zip(CANDIDATES, hits, strict=True):
             effort = Effort(share, reach, candidates, float(found / len(excess)))
-            if effort.recall >= TARGET:
+            if effort.recall >= target:
                 return effort
     return effort
 
