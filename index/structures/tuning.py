@@ -68,7 +68,7 @@ class Tuning:
         return float(np.interp(math.log(share), shares, reaches))
 
     def candidates(self, k: int, share: float) -> int:
-        """Codes whose rows are scored exactly, for ``k`` results among ``share`` of the rows: as for no larger share."""
+        """Codes whose rows are scored exactly, for ``k`` results among a share of the rows: as for no larger one."""
         effort = next((effort for effort in self.efforts if effort.share <= share), self.efforts[-1])
         return effort.candidates * max(1, math.ceil(k / NEIGHBOURS))
 
