@@ -29,6 +29,14 @@ class Case:
         return f"{self.batch}x{self.channels}x{self.height}x{self.width}, r {self.reduction}"
 
 
+def cases_for(device: torch.device) -> list[Case]:
+    """The last feature maps of a ResNet on a GPU; elsewhere one of a small network."""
+    if device.type != "cuda":
+        return [Case(2, 320, 64, 10, 8)]
+    maps = ((16, 24, 32), (64, 16, 16))
+    return [Case(batch, 2048, r, height, width) for batch, height, width in maps for r in (512, 256)]
+
+
 @dataclass(frozen=True)
 class Timing:
     """One form at one size.

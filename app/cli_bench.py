@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glam.app.cli_describe import bench_describe
-from glam.app.options import AsJson, IndexPath
+from glam.app.options import AsJson, Device, IndexPath
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,30 @@ app.command("describe")(bench_describe)
 @app.callback()
 def group() -> None:
     """Measure on this machine."""
+
+
+@app.command("module")
+def bench_module(device: Device = None, json: AsJson = False) -> None:
+    """Time GLAM with GeM in each of its forms, beside the floor."""
+    from dataclasses import asdict
+
+    import torch
+
+    from glam.app import terminal
+    from glam.app.bench_module import FORMS, cases_for, floor, time_forms
+
+    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
+    forms = FORMS if on.type == "cuda" else ("plain", "fast PyTorch")
+    for case in cases_for(on):
+        arithmetic, moved = floor(case, on, dtype)
+        timings = time_forms(case, on, dtype, forms)
+        if json:
+            terminal.as_json({"floor": max(arithmetic, moved), "forms": [asdict(timing) for timing in timings]})
+            continue
+        rows = [[t.form, f"{t.forward:.2f}", f"{t.both:.2f}", f"{t.peak:.0f}"] for t in timings]
+        rows.append(["floor", f"{max(arithmetic, moved):.2f}", "", ""])
+        terminal.table([str(case), "forward, ms", "forward and backward", "peak, MiB"], rows)
 
 
 @app.command("search")

@@ -10,15 +10,7 @@ from pathlib import Path
 
 import torch
 
-from glam.app.bench_module import FORMS, Case, floor, time_forms
-
-LARGE = [
-    Case(16, 2048, 512, 24, 32),
-    Case(16, 2048, 256, 24, 32),
-    Case(64, 2048, 512, 16, 16),
-    Case(64, 2048, 256, 16, 16),
-]
-SMALL = [Case(2, 320, 64, 10, 8)]
+from glam.app.bench_module import FORMS, cases_for, floor, time_forms
 
 
 def main() -> None:
@@ -31,7 +23,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="where to write the table")
     arguments = parser.parse_args()
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    cases = LARGE if device.type == "cuda" else SMALL
+    cases = cases_for(device)
     rows = []
     for number in arguments.cases or range(len(cases)):
         arithmetic, moved = floor(cases[number], device, dtype)

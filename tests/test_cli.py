@@ -44,6 +44,13 @@ def index(folder: Path) -> Path:
     return path
 
 
+def test_bench_measures_what_is_there(index: Path) -> None:
+    forms = json.loads(glam("bench", "module", "--device", "cpu", "--json").stdout)["forms"]
+    assert [form["form"] for form in forms] == ["plain", "fast PyTorch"]
+    assert all(0 < form["forward"] < form["both"] for form in forms)
+    assert json.loads(glam("bench", "search", index, "--queries", 5, "--json").stdout)["recall_at_10"] == 1
+
+
 def test_help_answers_without_pytorch() -> None:
     assert "search" in glam("--help").stdout
     program = "import sys, glam.app.cli; sys.exit('torch' in sys.modules)"
