@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glam.ahead import done_ahead
 from glam.errors import ImageError
 from glam.images import Box, ImageSource
 from glam.loading import Loaded, Loader, Row
@@ -149,29 +150,16 @@ def _prepared(
     loader: Loader, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings
 ) -> Iterator[Row | Described]:
     """Prepares images in threads, a few batches ahead; results in the order of the input."""
-    ahead = 2 * settings.batch_size + settings.workers
-    queue: deque[Future[Row]] = deque()
-    with ThreadPoolExecutor(settings.workers, thread_name_prefix="decode") as pool:
+
+    def prepare(item: tuple[int, tuple[ImageSource, Box | None]]) -> Row | Described:
+        position, (source, box) = item
         try:
-            first = 0
-            for position, (source, box) in enumerate(items):
-                queue.append(pool.submit(loader.prepare, position, source, box))
-                if len(queue) >= ahead:
-                    yield _result(first, queue.popleft())
-                    first += 1
-            while queue:
-                yield _result(first, queue.popleft())
-                first += 1
-        finally:
-            for future in queue:
-                future.cancel()
+            return loader.prepare(position, source, box)
+        except ImageError as error:
+            return Described(position, None, error)
 
-
-def _result(position: int, future: Future[Row]) -> Row | Described:
-    try:
-        return future.result()
-    except ImageError as error:
-        return Described(position, None, error)
+    ahead = 2 * settings.batch_size + settings.workers
+    return done_ahead(prepare, enumerate(items), threads=settings.workers, ahead=ahead, name="decode")
 
 
 def _batches(

@@ -50,12 +50,14 @@ class DescriptorNetwork(nn.Module):
         backbone, glam, pool, head, whitening: the parts in order; ``glam``, ``head`` and ``whitening`` are identities
             where there are none.
         dim: length of the descriptor.
+        depthwise: whether the backbone has grouped convolutions.
     """
 
     def __init__(self, architecture: Architecture, *, pretrained: bool = False) -> None:
         super().__init__()
         self.architecture = architecture
         self.backbone = Backbone(architecture.backbone, pretrained=pretrained)
+        self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
         channels = self.backbone.channels
         self.glam = nn.Identity() if architecture.glam is None else GLAM(channels, **architecture.glam)
         self.pool = GeM(architecture.gem_p)
@@ -90,8 +92,7 @@ class DescriptorNetwork(nn.Module):
         There cuDNN spends seconds on every new shape of a depthwise convolution in channels-last bfloat16, and images
         come in many shapes. An image in one layout turns the whole network to it, so both must agree.
         """
-        depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
-        return torch.contiguous_format if depthwise and device.type == "cuda" else torch.channels_last
+        return torch.contiguous_format if self.depthwise and device.type == "cuda" else torch.channels_last
 
     def pooled(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised images to (b, channels), of unit length: what the head works on."""

@@ -7,21 +7,15 @@ of the search structure. So a large file is never read again because a small one
 first change: where there is none, the last writer did not come to its end.
 """
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
 from glam.errors import GlamError
+from glam.index.digests import digest, digest_file
 from glam.index.segments import flush_folder
 
 CHECKSUMS = "checksums.json"
-
-
-def digest_file(file: Path) -> str:
-    """32 hexadecimal digits, BLAKE2b of a file's bytes."""
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_checksums(index: Path, files: list[Path]) -> None:
@@ -67,5 +61,5 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def _text(digests: dict[str, str]) -> str:
-    own = hashlib.blake2b(json.dumps(digests, sort_keys=True).encode(), digest_size=16).hexdigest()
+    own = digest(json.dumps(digests, sort_keys=True).encode())
     return json.dumps({"files": digests, "own": own}, indent=2, sort_keys=True) + "\n"

@@ -3,17 +3,17 @@
 build, add --read_ahead--> bytes for the model, facts for the catalogue          sync --read_facts--> the same facts
 """
 
-import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from glam.ahead import done_ahead
 from glam.datasets.collection import Photo
 from glam.index.catalogue import Facts
+from glam.index.digests import digest, digest_stream
 
 THREADS = 4
 AHEAD = 16
@@ -34,18 +34,7 @@ class FileRead(NamedTuple):
 
 def read_ahead(root: Path, photos: Iterable[Photo]) -> Iterator[FileRead]:
     """Reads files in threads, a few ahead, in the order given."""
-    queue: deque[Future[FileRead]] = deque()
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="read") as pool:
-        try:
-            for photo in photos:
-                queue.append(pool.submit(_read, root, photo))
-                if len(queue) > AHEAD:
-                    yield queue.popleft().result()
-            while queue:
-                yield queue.popleft().result()
-        finally:
-            for future in queue:
-                future.cancel()
+    return done_ahead(partial(_read, root), photos, threads=THREADS, ahead=AHEAD + 1, name="read")
 
 
 def read_facts(root: Path, photo: Photo) -> Facts | None:
@@ -53,10 +42,10 @@ def read_facts(root: Path, photo: Photo) -> Facts | None:
     try:
         with (root / photo.path).open("rb") as file:
             stat = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            content = digest_stream(file)
     except OSError:
         return None
-    return _facts(photo, digest, stat.st_size, stat.st_mtime_ns)
+    return _facts(photo, content, stat.st_size, stat.st_mtime_ns)
 
 
 def size_and_time(file: Path) -> tuple[int, int] | None:
@@ -80,9 +69,8 @@ def _read(root: Path, photo: Photo) -> FileRead:
             data = file.read()
     except OSError:
         return FileRead(root / photo.path, _facts(photo, "", 0, 0))
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return FileRead(data, _facts(photo, digest, len(data), stat.st_mtime_ns))
+    return FileRead(data, _facts(photo, digest(data), len(data), stat.st_mtime_ns))
 
 
-def _facts(photo: Photo, digest: str, size: int, modified: int) -> Facts:
-    return Facts(photo.path, photo.landmark, metadata_json(photo), digest, size, modified)
+def _facts(photo: Photo, content: str, size: int, modified: int) -> Facts:
+    return Facts(photo.path, photo.landmark, metadata_json(photo), content, size, modified)

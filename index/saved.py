@@ -17,7 +17,8 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.catalogue import About, Catalogue
-from glam.index.checksums import digest_file, write_whole
+from glam.index.checksums import write_whole
+from glam.index.digests import digest_file
 from glam.index.segments import Numbers, flush_folder
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.structures import Structure, build_structure, choose_kind, read_structure

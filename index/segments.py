@@ -6,7 +6,6 @@ A row counts once the catalogue names it. What lies past the rows it names is th
 finished, and is written over.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.digests import digest
 
 FOLDER = "descriptors"
 
@@ -32,7 +32,7 @@ def segment_file(index: Path, number: int) -> Path:
 
 def digest_rows(rows: Rows) -> str:
     """32 hexadecimal digits, BLAKE2b of the rows as they lie in the file."""
-    return hashlib.blake2b(np.ascontiguousarray(rows, dtype="<f4").data, digest_size=16).hexdigest()
+    return digest(np.ascontiguousarray(rows, dtype="<f4").data)
 
 
 def append(file: Path, row: int, rows: Rows) -> None:

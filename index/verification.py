@@ -19,7 +19,8 @@ from glam.datasets.collection import Photo
 from glam.errors import GlamError
 from glam.index import saved, segments
 from glam.index.catalogue import Batch, Catalogue, Stored
-from glam.index.checksums import CHECKSUMS, digest_file, read_checksums
+from glam.index.checksums import CHECKSUMS, read_checksums
+from glam.index.digests import digest_file
 from glam.index.files import read_facts
 from glam.index.lock import LOCK, no_writer, written_owner
 from glam.index.migration import open_catalogue

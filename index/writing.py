@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.index import saved, segments
 from glam.index.catalogue import About, Batch, Catalogue, Facts, NewImage
-from glam.index.checksums import delete_checksums, digest_file, read_checksums, write_checksums
+from glam.index.checksums import delete_checksums, read_checksums, write_checksums
+from glam.index.digests import digest_file
 from glam.index.lock import LOCK, writing
 from glam.index.migration import upgrade
 from glam.index.schema import CATALOGUE, NoIndexError
