@@ -1,6 +1,6 @@
 """From JPEG files on disk to descriptors on disk: `glam describe` against a plain loop, in the same run.
 
-    python benchmarks/describe.py --device cuda --compile
+    python benchmarks/describe.py --device cuda
     python benchmarks/describe.py --device cpu --model glam-lite0 --images 24 --size 512
 
 The photographs are those of --folder, enlarged and cut to --sizes and written as JPEG (quality 90), again and again
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="longest side that images are described at")
     parser.add_argument("--scales", choices=("one", "three", "both"), default="both")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=Settings(1).workers)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gpu-decoding", action="store_true", help="let the GPU decode, not the workers")
     parser.add_argument("--compile", action="store_true")

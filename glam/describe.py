@@ -8,9 +8,10 @@ Images come out in the order in which their batches fill; each carries its posit
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,12 +24,16 @@ from glam.errors import ImageError
 from glam.images import Box, ImageSource
 from glam.loading import Loaded, Loader, Row
 from glam.network import DescriptorNetwork
+from glam.replay import Replayed
 from glam.sizes import Size, scaled_size
 from glam.timing import Times
 
+MOST_WORKERS = 8
+"""Decoding threads; more of them hold one another, and the thread that runs the network, up at Python's lock."""
+
 
 def _default_workers() -> int:
-    return max(2, min(os.cpu_count() or 2, 32))
+    return max(2, min(os.cpu_count() or 2, MOST_WORKERS))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Settings:
         scales: each image is described at these multiples of its size; the descriptors are averaged.
         batch_size: most images in one run of the network on a GPU; on the CPU each image runs alone, which is as fast
             there.
-        workers: threads that decode; one for each core by default.
+        workers: threads that decode; one for each core by default, up to `MOST_WORKERS`.
         gpu_decoding: whether a GPU decodes JPEGs where the network is on one: spares cores, costs a little accuracy.
     """
 
@@ -86,6 +91,7 @@ def describe_stream(
     times = times or Times()
     device = next(network.parameters()).device
     loader = Loader(device, settings.size, network.backbone.multiple, times, gpu_decoding=settings.gpu_decoding)
+    described = Replayed(partial(_described, network, settings.scales))
     loading: deque[Future[Loaded]] = deque()
     running: deque[_Run] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
@@ -96,12 +102,12 @@ def describe_stream(
                     continue
                 loading.append(thread.submit(loader.load, batch))
                 if len(loading) > 2:
-                    running.append(_start(network, loading.popleft(), settings.scales, times))
+                    running.append(_start(described, loading.popleft(), times))
                 if len(running) > 1:
                     yield from running.popleft().results(times)
             while loading or running:
                 if loading:
-                    running.append(_start(network, loading.popleft(), settings.scales, times))
+                    running.append(_start(described, loading.popleft(), times))
                 if len(running) > 1 or not loading:
                     yield from running.popleft().results(times)
         finally:
@@ -212,25 +218,26 @@ class _Run:
             yield Described(row.position, descriptor.copy(), None, row.image.width, row.image.height)
 
 
-def _start(network: DescriptorNetwork, future: Future[Loaded], scales: Sequence[float], times: Times) -> _Run:
+def _start(described: Callable[[Tensor], Tensor], future: Future[Loaded], times: Times) -> _Run:
     """Waits for a batch to be loaded and sends it through the network."""
     with times.stage("wait"):
         loaded = future.result()
     if loaded.images is None:
-        return _Run(loaded, torch.empty(0, network.dim), None)
+        return _Run(loaded, torch.empty(0), None)
     device = loaded.images.device
     if device.type != "cuda":
         with times.stage("forward"):
-            return _Run(loaded, _described(network, loaded.images, scales), None)
+            return _Run(loaded, described(loaded.images), None)
     loaded.arrive()
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     began.record()
-    descriptors = _described(network, loaded.images, scales)
+    descriptors = described(loaded.images)
     host = torch.empty(descriptors.shape, dtype=descriptors.dtype, pin_memory=True)
     host.copy_(descriptors, non_blocking=True)
     ended.record()
     return _Run(loaded, host, (began, ended))
 
 
-def _described(network: DescriptorNetwork, pixels: Tensor, scales: Sequence[float]) -> Tensor:
+@torch.inference_mode()
+def _described(network: DescriptorNetwork, scales: Sequence[float], pixels: Tensor) -> Tensor:
     return describe_tensor(network, to_tensor(pixels, network.backbone.mean, network.backbone.std), scales)

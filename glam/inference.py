@@ -1,4 +1,5 @@
-"""A copy of a network that only describes: batch norms folded into convolutions, the backbone in half precision.
+"""A copy of a network that only describes: batch norms folded into convolutions, the backbone in half precision, and
+on a GPU the convolutions of residual networks fused with what follows them.
 
 The weights that are stored, and the fingerprint, are those of the network itself.
 """
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from glam.fused_resnet import fused_resnet
 from glam.network import DescriptorNetwork
 
 
@@ -24,6 +26,8 @@ def inference_form(network: DescriptorNetwork) -> DescriptorNetwork:
     dtype = low_precision(device)
     if dtype is not None:
         form.backbone.to(dtype)
+    if device.type == "cuda":
+        form.backbone.net = fused_resnet(form.backbone.net)
     return form.to_device(device)
 
 
@@ -49,6 +53,12 @@ def fold_batch_norms(net: nn.Module) -> None:
     Args:
         net: from (b, 3, h, w) images, in evaluation mode.
     """
+    # TF32, which a GPU multiplies single precision in, would blur the comparison for deep networks.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        _fold_batch_norms(net)
+
+
+def _fold_batch_norms(net: nn.Module) -> None:
     parameter = next(net.parameters())
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(parameter)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}

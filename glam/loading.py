@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,8 +130,12 @@ class Loader:
 
     def _sent(self, images: list[Tensor]) -> Tensor:
         """(h, w, 3) each to (b, h, w, 3) on the device."""
-        stacked = images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
-        return stacked if self.stream is None else stacked.pin_memory().to(self.device, non_blocking=True)
+        if self.stream is None:
+            return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
+        pinned = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=True)
+        # NumPy copies in this thread; PyTorch would call up as many as there are cores, all of which decode just now.
+        np.stack([image.numpy() for image in images], out=pinned.numpy())
+        return pinned.to(self.device, non_blocking=True)
 
     def _stacked(self, images: list[Tensor]) -> Tensor | None:
         if not images:

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glam.kernels._top_k import tile_for, tile_options, tile_scores
+from glam.kernels._tiles import scores_of, tile_for, tile_options, tile_products
 
 
 @triton.jit
@@ -18,11 +18,11 @@ def _count(
     query = tl.program_id(0) % groups * BLOCK_Q + tl.arange(0, BLOCK_Q)
     row = tl.program_id(0) // groups * BLOCK_N + tl.arange(0, BLOCK_N)
     there = query < q
-    score = tile_scores(
+    product = tile_products(
         queries, rows, tl.minimum(query, q - 1), tl.minimum(row, n - 1), query_stride, row_stride, width,
         BLOCK_Q, BLOCK_N, BLOCK_D, EVEN, PRECISION,
     )  # fmt: skip
-    score = tl.where((row < n)[None, :], score, float("nan"))  # neither above nor equal
+    score = tl.where((row < n)[None, :], scores_of(product), float("nan"))  # neither above nor equal
     for number in range(t):
         at = query.to(tl.int64) * t + number
         threshold = tl.load(thresholds + at, mask=there, other=float("nan"))[:, None]

@@ -1,87 +1,39 @@
-"""Triton kernels of exact top-k for many queries: scores stay in registers, what can be among the best is written.
+"""Triton kernels of exact top-k for many queries: a tile's scores stay in registers, but for those near the best.
+
+    a sample of tiles --> bound: k rows reach it, so every row below is out
+    all tiles --> groups of rows of which one reaches it --> their maxima --> a higher bound --> candidates --> k best
+
+A tile's rows fall into four groups, those that the threads of a tensor core's quad hold: the greatest score of a group
+and the decision to keep it cost one comparison a score, and a group is written by one thread.
 
 Candidates travel as 64-bit keys, the score in a form that compares as an integer above the row counted from the end:
 a greater key is a better place, no two rows share one, and the order in which they were appended does not matter.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from glam.kernels._dot import add_product, precision
+from glam.kernels._tiles import Tile, scores_of, tile_for, tile_options, tile_products
 
 LEAST_INT = tl.constexpr(-(2**31))
 LEAST_KEY = tl.constexpr(-(2**63))
 LAST_ROW = tl.constexpr(2**31 - 1)
 
-
-@dataclass(frozen=True)
-class Tile:
-    """What a program multiplies at a time.
-
-    Attributes:
-        queries, rows: of a tile.
-        width: bytes of each that are multiplied in one step.
-        warps, stages: of a program.
-        registers: most that a thread may have; 128 let two programs of 8 warps run on a multiprocessor at a time.
-    """
-
-    queries: int = 128
-    rows: int = 128
-    width: int = 128
-    warps: int = 8
-    stages: int = 3
-    registers: int | None = 128
-
-
-WIDE = Tile()
-NARROW = Tile(queries=64, warps=4, registers=168)
-"""For 64 queries and fewer, where reading the rows takes longest."""
-
 SAMPLED = 16
 """One tile of rows in so many gives the many queries' bound."""
 
 MOST_BLOCKS = 8192
-"""Tiles in the sample: one program holds a query's maxima of all."""
+"""Numbers of which one program finds the k-th largest: maxima of a query's sampled tiles, and of its groups."""
 
-ROOM = 4
-"""Places for a query's candidates, as a multiple of how many rows in random order would give."""
+ROOM = 2
+"""Places for a query's groups, as a multiple of how many rows in random order would give."""
 
-MOST_PLACES = 1 << 26
-"""Candidates of all queries that share a pass, 8 bytes each."""
-
-
-@triton.jit
-def tile_scores(
-    queries, rows, query, row, query_stride, row_stride, width,
-    BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """(BLOCK_Q, BLOCK_N) single-precision scores, never -0, of the queries and rows of these numbers."""
-    column = tl.arange(0, BLOCK_D)
-    left = queries + query.to(tl.int64)[:, None] * query_stride + column[None, :]
-    right = rows + row.to(tl.int64)[:, None] * row_stride + column[None, :]
-    WHOLE: tl.constexpr = rows.dtype.element_ty == tl.int8
-    total = tl.zeros([BLOCK_Q, BLOCK_N], tl.int32 if WHOLE else tl.float32)
-    for start in range(0, width, BLOCK_D):
-        if EVEN:
-            a = tl.load(left)
-            b = tl.load(right)
-        else:
-            inside = (start + column < width)[None, :]
-            a = tl.load(left, mask=inside, other=0)
-            b = tl.load(right, mask=inside, other=0)
-        if WHOLE:
-            total = tl.dot(a, tl.trans(b), total, out_dtype=tl.int32)
-        else:
-            total = add_product(total, a, tl.trans(b), PRECISION)
-        left += BLOCK_D
-        right += BLOCK_D
-    return total.to(tl.float32) + 0.0
+MOST_BYTES = 1 << 30
+"""Written at a time for the groups of all queries that share a pass."""
 
 
 @triton.jit
@@ -103,17 +55,17 @@ def _sample(
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """(q, sampled) best scores of tiles of rows spread evenly."""
-    groups = tl.cdiv(q, BLOCK_Q)
-    place = tl.program_id(0) // groups
+    blocks = tl.cdiv(q, BLOCK_Q)
+    place = tl.program_id(0) // blocks
     tile = (place.to(tl.int64) * tiles // sampled).to(tl.int32)
-    query = tl.program_id(0) % groups * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    query = tl.program_id(0) % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)
     row = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     # What is beyond the end repeats the last row, which changes no maximum.
-    score = tile_scores(
+    product = tile_products(
         queries, rows, tl.minimum(query, q - 1), tl.minimum(row, n - 1), query_stride, row_stride, width,
         BLOCK_Q, BLOCK_N, BLOCK_D, EVEN, PRECISION,
     )  # fmt: skip
-    tl.store(maxima + query.to(tl.int64) * sampled + place, tl.max(score, 1), mask=query < q)
+    tl.store(maxima + query.to(tl.int64) * sampled + place, scores_of(tl.max(product, 1)), mask=query < q)
 
 
 @triton.jit
@@ -140,53 +92,65 @@ def _bound(maxima, bounds, chosen, blocks, k, BLOCK: tl.constexpr, CHOOSE: tl.co
 
 
 @triton.jit
-def _halves(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    return tl.split(tl.permute(tl.reshape(x, [ROWS, 2, COLUMNS // 2]), [0, 2, 1]))
-
-
-@triton.jit
-def _write_hits(score, bound, row, n, at, first, places):
-    """Writes the keys of scores (queries, rows) that reach the bound to ``at`` (queries,) and on, from place ``first``.
-
-    Returns:
-        (queries,) the next free places.
-    """
-    hit = (score >= bound[:, None]) & (row < n)[None, :]
-    hits = hit.to(tl.int32)
-    place = first[:, None] + tl.cumsum(hits, 1) - 1
-    tl.store(at[:, None] + place, keys_of(score, row[None, :]), mask=hit & (place < places))
-    return first + tl.sum(hits, 1)
-
-
-@triton.jit
 def _append(
-    queries, rows, bounds, counts, keys,
+    queries, rows, bounds, counts, maxima, firsts, products,
     query_stride, row_stride, q, n, width, places,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Counts each query's rows that score its bound or more, and writes the keys of those that find a place."""
-    groups = tl.cdiv(q, BLOCK_Q)
-    query = tl.program_id(0) % groups * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    start = tl.program_id(0) // groups * BLOCK_N
+    """Counts each query's groups whose best row reaches its bound, and writes those that find a place.
+
+    Group g of a tile holds its rows 8 i + 2 g and 8 i + 2 g + 1. Written are its greatest score, the number of its
+    first row, and its products.
+    """
+    blocks = tl.cdiv(q, BLOCK_Q)
+    query = tl.program_id(0) % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    start = tl.program_id(0) // blocks * BLOCK_N
     row = start + tl.arange(0, BLOCK_N)
-    score = tile_scores(
+    product = tile_products(
         queries, rows, tl.minimum(query, q - 1), tl.minimum(row, n - 1), query_stride, row_stride, width,
         BLOCK_Q, BLOCK_N, BLOCK_D, EVEN, PRECISION,
     )  # fmt: skip
+    GROUP: tl.constexpr = BLOCK_N // 4
+    product = tl.permute(tl.reshape(product, [BLOCK_Q, BLOCK_N // 8, 4, 2]), [0, 2, 1, 3])
+    product = tl.reshape(product, [BLOCK_Q, 4, GROUP])
+    best = scores_of(tl.max(product, 2))
     bound = tl.load(bounds + query, mask=query < q, other=float("nan"))  # which no score reaches
-    count = tl.sum(((score >= bound[:, None]) & (row < n)[None, :]).to(tl.int32), 1)
-    first = tl.atomic_add(counts + query, count, mask=count > 0, sem="relaxed")
-    at = keys + query.to(tl.int64) * places
-    # A quarter at a time: the 64-bit keys and addresses of all would not fit in the registers.
-    QUARTER: tl.constexpr = BLOCK_N // 4
-    row = start + tl.arange(0, QUARTER)
-    left, right = _halves(score, BLOCK_Q, BLOCK_N)
-    one, two = _halves(left, BLOCK_Q, BLOCK_N // 2)
-    three, four = _halves(right, BLOCK_Q, BLOCK_N // 2)
-    first = _write_hits(one, bound, row, n, at, first, places)
-    first = _write_hits(two, bound, row + QUARTER, n, at, first, places)
-    first = _write_hits(three, bound, row + 2 * QUARTER, n, at, first, places)
-    _write_hits(four, bound, row + 3 * QUARTER, n, at, first, places)
+    hit = best >= bound[:, None]
+    place = tl.atomic_add((counts + query)[:, None] + tl.zeros([1, 4], tl.int32), 1, mask=hit, sem="relaxed")
+    kept = hit & (place < places)
+    at = query.to(tl.int64)[:, None] * places + place
+    tl.store(maxima + at, best, mask=kept)
+    tl.store(firsts + at, start + 2 * tl.arange(0, 4)[None, :] + tl.zeros_like(place), mask=kept)
+    tl.store(products + at[:, :, None] * GROUP + tl.arange(0, GROUP)[None, None, :], product, mask=kept[:, :, None])
+
+
+@triton.jit
+def _gather(
+    bounds, counts, maxima, firsts, products, found, keys,
+    n, places, room,
+    GROUP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The keys of a query's rows that reach its bound, and how many; ``room + 1`` if not all its groups had a place."""
+    query = tl.program_id(0).to(tl.int64)
+    bound = tl.load(bounds + query)
+    count = tl.load(counts + query)
+    within = tl.arange(0, GROUP)
+    offset = within // 2 * 8 + within % 2
+    first = tl.where(count > places, room + 1, 0)
+    for start in range(0, tl.where(count > places, 0, count), BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        best = tl.load(maxima + query * places + place, mask=place < count, other=float("-inf"))
+        kept = (place < count) & (best >= bound)
+        if tl.max(kept.to(tl.int32), 0) > 0:
+            row = tl.load(firsts + query * places + place, mask=kept, other=0)[:, None] + offset[None, :]
+            at = (query * places + place)[:, None] * GROUP + within[None, :]
+            score = scores_of(tl.load(products + at, mask=kept[:, None], other=0))
+            hit = kept[:, None] & (row < n) & (score >= bound)
+            hits = tl.reshape(hit.to(tl.int32), [BLOCK * GROUP])
+            to = first + tl.reshape(tl.cumsum(hits, 0), [BLOCK, GROUP]) - 1
+            tl.store(keys + query * room + to, keys_of(score, row), mask=hit & (to < room))
+            first += tl.sum(hits, 0)
+    tl.store(found + query, first)
 
 
 @triton.jit
@@ -219,17 +183,12 @@ def suits(q: int, n: int, k: int) -> bool:
     return n >= 2 * k * tile_for(q).rows
 
 
-def tile_for(q: int) -> Tile:
-    """The tile for so many queries."""
-    return NARROW if q <= NARROW.queries else WIDE
-
-
 def forward(
     queries: Tensor, rows: Tensor, k: int, *, tile: Tile | None = None, sampled: int = SAMPLED, room: float = ROOM
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The k best rows of each query, but for those that are lost.
 
-    A query is lost if it has more candidates than places, or fewer than k, which is so when its scores are NaN.
+    A query is lost if it has more groups or candidates than places, or fewer than k, as when its scores are NaN.
 
     Args:
         queries: (q, d), each contiguous.
@@ -237,49 +196,53 @@ def forward(
         k: how many.
         tile: by default that of `tile_for`.
         sampled: one tile of rows in so many gives the bound.
-        room: places for candidates, as a multiple of how many rows in random order would give.
+        room: places for groups, as a multiple of how many rows in random order would give.
 
     Returns:
         (q, k) scores and (q, k) rows, NaN and -1 for a query that is lost, and (1,) how many are.
     """
-    (q, width), n = queries.shape, len(rows)
+    q, n = len(queries), len(rows)
     tile = tile or tile_for(q)
     tiles = triton.cdiv(n, tile.rows)
     sample = min(tiles, max(triton.cdiv(tiles, sampled), 2 * k), MOST_BLOCKS)
     expected = tiles * -math.log1p(-k / (sample + 1))
-    places = triton.next_power_of_2(max(k, int(room * expected)))
-    group = min(q, max(tile.queries, MOST_PLACES // places))
-    maxima = rows.new_empty((group, sample), dtype=torch.float32)
-    bounds = rows.new_empty(group, dtype=torch.float32)
-    counts = rows.new_zeros(q + 1, dtype=torch.int32)
-    keys = rows.new_empty((group, places), dtype=torch.int64)
+    places = min(triton.next_power_of_2(max(k, int(room * expected))), MOST_BLOCKS)
+    together = min(q, max(tile.queries, MOST_BYTES // (places * tile.rows)))  # a group is a quarter of a tile's rows
     scores, best = rows.new_empty((q, k), dtype=torch.float32), rows.new_empty((q, k), dtype=torch.int64)
+    lost = rows.new_zeros(1, dtype=torch.int32)
+    for start in range(0, q, together):
+        part = slice(start, start + together)
+        _forward_part(queries[part], rows, k, tile, sample, places, (scores[part], best[part], lost))
+    return scores, best, lost
+
+
+def _forward_part(
+    queries: Tensor, rows: Tensor, k: int, tile: Tile, sample: int, places: int, results: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Fills scores, rows and the number of the lost for as many queries as memory holds the groups of."""
+    (q, width), n, group = queries.shape, len(rows), tile.rows // 4
+    tiles, blocks = triton.cdiv(n, tile.rows), triton.cdiv(q, tile.queries)
+    shape = queries.stride(0), rows.stride(0), q, n, width
     options = tile_options(tile, rows)
-    for start in range(0, q, group):
-        part = queries[start : start + group]
-        count = len(part)
-        shape = queries.stride(0), rows.stride(0), count, n, width
-        groups = triton.cdiv(count, tile.queries)
-        _sample[(groups * sample,)](part, rows, maxima, *shape, tiles, sample, **options)
-        find_bounds(maxima[:count], bounds, None, k)
-        _append[(groups * tiles,)](part, rows, bounds, counts[start:], keys, *shape, places, **options)
-        find_best(keys[:count], counts[start:], counts[q:], scores[start:], best[start:], k)
-    return scores, best, counts[q:]
+    bounds = rows.new_empty(q, dtype=torch.float32)
+    samples = rows.new_empty((q, sample), dtype=torch.float32)
+    _sample[(blocks * sample,)](queries, rows, samples, *shape, tiles, sample, **options)
+    find_bounds(samples, bounds, None, k)
 
+    counts = rows.new_zeros(q, dtype=torch.int32)
+    maxima = torch.full((q, places), -torch.inf, device=rows.device)
+    firsts = rows.new_empty((q, places), dtype=torch.int32)
+    sums = torch.int32 if rows.dtype == torch.int8 else torch.float32
+    products = rows.new_empty((q, places, group), dtype=sums)
+    groups = counts, maxima, firsts, products
+    _append[(blocks * tiles,)](queries, rows, bounds, *groups, *shape, places, **options)
+    find_bounds(maxima, bounds, None, k)
 
-def tile_options(tile: Tile, rows: Tensor) -> dict[str, Any]:
-    """What a kernel needs to know of its tiles when it is compiled."""
-    columns = min(tile.width // rows.element_size(), max(32, triton.next_power_of_2(rows.shape[1])))
-    return {
-        "BLOCK_Q": tile.queries,
-        "BLOCK_N": tile.rows,
-        "BLOCK_D": columns,
-        "EVEN": rows.shape[1] % columns == 0,
-        "PRECISION": precision(rows.dtype),
-        "num_warps": tile.warps,
-        "num_stages": tile.stages,
-        "maxnreg": tile.registers,
-    }
+    room = 2 * k * group
+    found = rows.new_empty(q, dtype=torch.int32)
+    keys = rows.new_empty((q, room), dtype=torch.int64)
+    _gather[(q,)](bounds, *groups, found, keys, n, places, room, GROUP=group, BLOCK=64, num_warps=4)
+    find_best(keys, found, *results, k)
 
 
 def find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) -> None:
@@ -291,7 +254,7 @@ def find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) -
     )  # fmt: skip
 
 
-def find_best(keys: Tensor, counts: Tensor, lost: Tensor, scores: Tensor, best: Tensor, k: int) -> None:
+def find_best(keys: Tensor, counts: Tensor, scores: Tensor, best: Tensor, lost: Tensor, k: int) -> None:
     q, places = keys.shape
     block = max(16, triton.next_power_of_2(k))
     _best[(q,)](keys, counts, lost, scores, best, k, places, BLOCK_K=block, BLOCK=max(512, block), num_warps=4)

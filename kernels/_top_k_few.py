@@ -83,5 +83,5 @@ def forward(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     )  # fmt: skip
     find_bounds(maxima, bounds, chosen, k)
     _append_few[(k, q)](scores, bounds, chosen, counts, keys, n, k, BLOCK=block, num_warps=4)
-    find_best(keys, counts, counts[q:], *best, k)
+    find_best(keys, counts, *best, counts[q:], k)
     return best

@@ -70,7 +70,7 @@ def test_scores_of_real_numbers(q: int, n: int) -> None:
 
 
 def test_many_queries_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_top_k, "MOST_PLACES", 1)
+    monkeypatch.setattr(_top_k, "MOST_BYTES", 1)
     queries, rows = whole_numbers(18, 150, 40, torch.float16)
     scores, best, lost = _top_k.forward(queries, rows, 1, tile=SMALL, sampled=1, room=50)
     assert int(lost) == 0
