@@ -40,6 +40,7 @@ def describe(
     import glam
     from glam.app import terminal
     from glam.datasets.readers import read_collection
+    from glam.index.described import NotedFiles
     from glam.saving import Shard, write_described
     from glam.timing import Times
 
@@ -68,9 +69,11 @@ def describe(
                 yield described
                 report(done, len(chosen))
 
-        stream = opened.stream(((collection.file(i), None) for i in chosen), settings, times)
-        paths = [collection.photos[i].path for i in chosen]
-        unreadable = write_described(out, reported(stream), paths, opened.dim, facts, times)
+        photos = [collection.photos[i] for i in chosen]
+        noted = NotedFiles(collection.root, photos)
+        stream = noted.described(opened.stream(noted.sources(settings.workers, times), settings, times))
+        paths = [photo.path for photo in photos]
+        unreadable = write_described(out, reported(stream), paths, opened.dim, facts, times, noted.files)
     terminal.unreadable(list(unreadable.items()))
     rate = len(chosen) / max(times.elapsed(), 1e-9)
     if json:

@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from glam.app.options import DEFAULT_MODEL, AsJson, Device, IndexModel, IndexPath, ModelName, Scales, Size, settings_of
 
 if TYPE_CHECKING:
-    from glam.index import SyncReport
+    from glam.index import Milvus, SyncReport
     from glam.model import Model
 
 app = typer.Typer(help="Build, change, check and inspect indexes.", no_args_is_help=True)
 
+Backend = Literal["faiss", "milvus"]
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGES...")]
 
 
@@ -29,6 +30,19 @@ def index_build(
     structure: Annotated[
         str | None, typer.Option(help="Kind of search structure, from now on; '' has it chosen by size.")
     ] = None,
+    backend: Annotated[
+        Backend | None, typer.Option(help="What searches the index, from now on: faiss (at first), or milvus at --uri.")
+    ] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="Of the Milvus server, http://HOST:19530; or NAME.db, for Milvus Lite.")
+    ] = None,
+    collection_name: Annotated[
+        str | None, typer.Option("--collection", help="In Milvus; named after the index by default.")
+    ] = None,
+    descriptors: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Take these from a file of `glam describe`; again for each further file."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Describe the images of a folder and index them; run again, it goes on where it stopped."""
@@ -37,16 +51,29 @@ def index_build(
     from glam.datasets.readers import read_collection
     from glam.index import build
 
+    searched_by = _backend(backend, uri, collection_name)
     collection = read_collection(folder)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     with terminal.progress("indexing") as report:
-        done = build(index, collection, opened, settings=settings, structure=structure, progress=report)
+        done = build(
+            index,
+            collection,
+            opened,
+            settings=settings,
+            structure=structure,
+            backend=searched_by,
+            descriptors=descriptors or (),
+            progress=report,
+        )
     terminal.unreadable(list(done.unreadable))
     if json:
         terminal.as_json({**asdict(done), "index": str(index)})
     else:
-        terminal.results.print(f"{index}: {done.added} images added, {done.present} were there before", soft_wrap=True)
+        taken = f" ({done.taken} as described before)" if descriptors else ""
+        terminal.results.print(
+            f"{index}: {done.added} images added{taken}, {done.present} were there before", soft_wrap=True
+        )
 
 
 @app.command("sync")
@@ -176,6 +203,19 @@ def index_info(index: IndexPath, json: AsJson = False) -> None:
     bad = facts.pop("unreadable")
     terminal.table([str(index), ""], [[name, str(value)] for name, value in facts.items()])
     terminal.unreadable(list(bad.items()))
+
+
+def _backend(backend: Backend | None, uri: str | None, collection: str | None) -> "Milvus | Literal['faiss'] | None":
+    """What was asked for; None for what there was."""
+    from glam.index import Milvus
+
+    if backend == "milvus":
+        if uri is None:
+            raise typer.BadParameter("--backend milvus wants the address of the server, --uri")
+        return Milvus(uri, collection or "")
+    if uri is not None or collection is not None:
+        raise typer.BadParameter("--uri and --collection go with --backend milvus")
+    return backend
 
 
 def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":

@@ -155,14 +155,16 @@ def usearch_index(rows: Rows) -> Find:
 def milvus_index(rows: Rows) -> Find:
     from pymilvus import MilvusClient
 
-    client = MilvusClient(str(Path(tempfile.mkdtemp()) / "milvus.db"))
+    file = str(Path(tempfile.mkdtemp()) / "milvus.db")
+    client = MilvusClient(file, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})  # it hangs up on who pings it
     client.create_collection("rows", dimension=DIM, metric_type="IP")
     for start in range(0, len(rows), 1_000):
         block = rows[start : start + 1_000]
-        client.insert("rows", [{"id": start + i, "vector": row} for i, row in enumerate(block.tolist())])
+        client.insert("rows", [{"id": start + i, "vector": row} for i, row in enumerate(block)])
+    client.flush("rows")
 
     def find(query: Rows) -> NDArray[np.int64]:
-        hits = client.search("rows", data=query.tolist(), limit=10)[0]
+        hits = client.search("rows", data=list(query), limit=10, output_fields=["id"])[0]
         return np.array([[hit["id"] for hit in hits]])
 
     return find

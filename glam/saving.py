@@ -1,7 +1,8 @@
 """Descriptors on disk: one safetensors file of float32 rows, and beside it a JSON file that says what each row is.
 
     places.safetensors   the array ``descriptors``, (n, dim); NaN where an image could not be read; facts in its header
-    places.json          the same facts, ``paths`` in the order of the rows, and ``unreadable``, {path: reason}
+    places.json          the same facts, ``paths`` in the order of the rows, ``unreadable``, {path: reason}, and where
+                         the writer knows them ``files``, [hash, bytes, time in ns, width, height] of each
 
 A file that was described in shards is put together again by `merge`, row for row what one run would have written.
 """
@@ -10,14 +11,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.describe import Described
 from glam.errors import GlamError
 from glam.timing import Times
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such files without it
+    from glam.describe import Described
 
 SUFFIX = ".safetensors"
 BLOCK = 65536
@@ -50,11 +53,12 @@ class Shard:
 
 def write_described(
     out: Path,
-    stream: Iterable[Described],
+    stream: "Iterable[Described]",
     paths: Sequence[str],
     dim: int,
     facts: Mapping[str, Any],
     times: Times | None = None,
+    files: Sequence[Sequence[str | int]] | None = None,
 ) -> dict[str, str]:
     """Writes what a stream describes, as it comes; both files are there wholly or not at all.
 
@@ -65,6 +69,7 @@ def write_described(
         dim: length of a descriptor.
         facts: JSON values; they go into both files.
         times: receives ``write``.
+        files: what to note of each image, by position in the stream, once that has ended.
 
     Returns:
         What could not be read: {path: reason}.
@@ -84,7 +89,7 @@ def write_described(
                     writer.rows[described.position] = described.descriptor
         named = {paths[position]: unreadable[position] for position in sorted(unreadable)}
         with times.stage("write"):
-            writer.finish(paths, named)
+            writer.finish(paths, named, files)
     return named
 
 
@@ -101,7 +106,7 @@ def merge(out: Path, shards: Sequence[Path]) -> int:
     Raises:
         GlamError: a file is missing or not such a shard, or they are not all the shards of one run.
     """
-    parts = sorted(((path, _companion(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
+    parts = sorted(((path, read_about(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
     facts = [_facts(about) for _, about in parts]
     counts = {_shard(path, about).count for path, about in parts}
     numbers = [_shard(path, about).number for path, about in parts]
@@ -113,6 +118,8 @@ def merge(out: Path, shards: Sequence[Path]) -> int:
                 raise GlamError(f"{path}: its {name} is {other.get(name)!r}, of the others {value!r}")
     paths = [path for _, about in parts for path in about["paths"]]
     unreadable = {path: why for _, about in parts for path, why in about["unreadable"].items()}
+    noted = all("files" in about for _, about in parts)
+    files = [file for _, about in parts for file in about["files"]] if noted else None
     with _Writer(out, len(paths), facts[0]["dim"], {**facts[0], "shard": None}) as writer:
         first = 0
         for path, about in parts:
@@ -123,7 +130,7 @@ def merge(out: Path, shards: Sequence[Path]) -> int:
                 block = rows[start : start + BLOCK]
                 writer.rows[first + start : first + start + len(block)] = block
             first += len(rows)
-        writer.finish(paths, unreadable)
+        writer.finish(paths, unreadable, files)
     return len(paths)
 
 
@@ -172,21 +179,30 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         self.partial.unlink(missing_ok=True)
 
-    def finish(self, paths: Sequence[str], unreadable: Mapping[str, str]) -> None:
+    def finish(
+        self, paths: Sequence[str], unreadable: Mapping[str, str], files: Sequence[Sequence[str | int]] | None
+    ) -> None:
         """Gives both files their names."""
         if isinstance(self.rows, np.memmap):
             self.rows.flush()
         companion = self.out.with_suffix(".json")
         partial = companion.with_name(companion.name + ".partial")
         partial.write_text(
-            json.dumps({**self.facts, "unreadable": dict(unreadable), "paths": list(paths)}, indent=1) + "\n",
+            _text(
+                {**self.facts, "unreadable": dict(unreadable)}, {"paths": paths} | ({"files": files} if files else {})
+            ),
             encoding="utf-8",
         )
         partial.replace(companion)
         self.partial.replace(self.out)
 
 
-def _companion(path: Path) -> dict[str, Any]:
+def read_about(path: Path) -> dict[str, Any]:
+    """What the JSON file beside a file of descriptors says.
+
+    Raises:
+        GlamError: it is not there, or no such file.
+    """
     try:
         about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -196,8 +212,17 @@ def _companion(path: Path) -> dict[str, Any]:
     return about
 
 
+def _text(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object]]) -> str:
+    """A JSON object with a line for each fact and each entry of a column."""
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
+    for name, column in columns.items():
+        entries = ",\n".join(f"  {json.dumps(entry)}" for entry in column)
+        lines.append(f" {json.dumps(name)}: [\n{entries}\n ]")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def _facts(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in about.items() if name not in ("paths", "unreadable", "count")}
+    return {name: value for name, value in about.items() if name not in ("paths", "unreadable", "count", "files")}
 
 
 def _shard(path: Path, about: Mapping[str, Any]) -> Shard:

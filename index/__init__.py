@@ -9,6 +9,7 @@ from glam.index.building import BuildReport, build
 from glam.index.catalogue import Entry
 from glam.index.compaction import CompactReport, compact
 from glam.index.duplicates import Group, near_duplicates
+from glam.index.milvus import Milvus
 from glam.index.removal import remove
 from glam.index.search import Hit, Index
 from glam.index.syncing import SyncReport, add, sync
@@ -23,6 +24,7 @@ __all__ = [
     "Group",
     "Hit",
     "Index",
+    "Milvus",
     "Problem",
     "SyncReport",
     "Verification",

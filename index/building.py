@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from glam.datasets.collection import Collection, Photo
 from glam.errors import GlamError
 from glam.images import ImageSource
 from glam.index.catalogue import About, Facts
+from glam.index.described import check_described, take_described
 from glam.index.files import read_ahead
+from glam.index.milvus import Milvus, Place
+from glam.index.milvus.mirror import check_free
+from glam.index.schema import CATALOGUE
 from glam.index.structures import KINDS
-from glam.index.writing import DescribedFile, Writer, open_writer
+from glam.index.writing import FAISS, DescribedFile, Writer, open_writer
 
 if TYPE_CHECKING:
     from glam.describe import Settings
@@ -42,14 +46,16 @@ class BuildReport:
     """What a build did.
 
     Attributes:
-        added: images that were described and added.
+        added: images that were added.
         present: images that were in the index before.
         unreadable: (path, reason) of each file that could not be read this time.
+        taken: images among those added whose descriptors came from files.
     """
 
     added: int
     present: int
     unreadable: Unreadable
+    taken: int = 0
 
 
 def build(
@@ -59,6 +65,8 @@ def build(
     *,
     settings: "Settings | None" = None,
     structure: str | None = None,
+    backend: "Milvus | Literal['faiss'] | None" = None,
+    descriptors: Sequence[Path] = (),
     progress: Progress = lambda done, total: None,
 ) -> BuildReport:
     """Builds an index, or goes on with one that was begun with the same model and settings.
@@ -72,28 +80,40 @@ def build(
         settings: size and scales; the model's own by default.
         structure: kind of the search structure, one of `glam.index.structures.KINDS`; "" has it chosen by size from
             now on; None leaves what was asked for before.
+        backend: what searches it from now on, FAISS or a collection in Milvus; None leaves what did before, FAISS if
+            there was nothing.
+        descriptors: files of `glam describe` that have the descriptors of some images; these are not described again.
         progress: called with images done and images in all, as it goes.
 
     Raises:
         GlamError: the index at ``path`` was built with another model, other settings or from another folder; another
-            writer is at work; the disk is full.
+            writer is at work; the disk is full; Milvus cannot be used.
     """
     if structure and structure not in KINDS:
         raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
     settings = settings or model.settings()
     root = str(collection.root.resolve())
     about = About(model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or "")
+    check_described(descriptors, about)
+    if isinstance(backend, Milvus) and not (Path(path) / CATALOGUE).is_file():
+        check_free(Place.of(backend, Path(path)), about)  # before there is an index that would be without it
     with open_writer(Path(path), begin=about) as writer:
         _check_same(writer, about)
+        if backend is not None:
+            writer.choose_backend(None if backend == FAISS else backend)
         if structure is not None:
             writer.choose_structure(structure)
         known, photos = writer.catalogue.paths(), distinct(collection.photos)
         todo = [photo for photo in photos if photo.path not in known]
         present = len(photos) - len(todo)
-        unreadable = describe_into(
-            writer, collection.root, todo, model, settings, lambda done: progress(present + done, len(photos))
+        left = take_described(
+            writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(photos))
         )
-    return BuildReport(len(todo) - len(unreadable), present, unreadable)
+        before = len(photos) - len(left)
+        unreadable = describe_into(
+            writer, collection.root, left, model, settings, lambda done: progress(before + done, len(photos))
+        )
+    return BuildReport(len(todo) - len(unreadable), present, unreadable, len(todo) - len(left))
 
 
 def describe_into(

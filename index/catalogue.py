@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.milvus.place import Place
 from glam.index.schema import CATALOGUE, SCHEMA_VERSION, connect, create_tables, open_any_version
 from glam.index.segments import Numbers
 
@@ -35,6 +36,7 @@ class About:
         scales: that were averaged.
         root: folder that the images' paths are relative to.
         structure: the search structure that was asked for; '' where it is chosen by size.
+        milvus: the collection that is searched; None where FAISS searches.
     """
 
     model: str
@@ -44,6 +46,7 @@ class About:
     scales: tuple[float, ...]
     root: str
     structure: str = ""
+    milvus: Place | None = None
 
     def check_model(self, index: Path, model: "Model") -> None:
         """Makes sure that descriptors of ``model`` can be compared with those in the index at ``index``.
@@ -191,7 +194,8 @@ class Catalogue:
         """What the index was built with."""
         (text,) = self.connection.execute("SELECT description FROM about").fetchone()
         values = json.loads(text)
-        return About(**{**values, "scales": tuple(values["scales"])})
+        place = values.get("milvus")
+        return About(**{**values, "scales": tuple(values["scales"]), "milvus": Place(**place) if place else None})
 
     def __len__(self) -> int:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()

@@ -14,6 +14,7 @@ from glam.ahead import done_ahead
 from glam.datasets.collection import Photo
 from glam.index.catalogue import Facts
 from glam.index.digests import digest, digest_stream
+from glam.timing import Times
 
 THREADS = 4
 AHEAD = 16
@@ -32,9 +33,12 @@ class FileRead(NamedTuple):
     facts: Facts
 
 
-def read_ahead(root: Path, photos: Iterable[Photo]) -> Iterator[FileRead]:
-    """Reads files in threads, a few ahead, in the order given."""
-    return done_ahead(partial(_read, root), photos, threads=THREADS, ahead=AHEAD + 1, name="read")
+def read_ahead(
+    root: Path, photos: Iterable[Photo], *, threads: int = THREADS, times: Times | None = None
+) -> Iterator[FileRead]:
+    """Reads files in threads, a few ahead, in the order given; ``times`` receives ``read``."""
+    function = partial(_read, root, times or Times())
+    return done_ahead(function, photos, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
 
 
 def read_facts(root: Path, photo: Photo) -> Facts | None:
@@ -45,7 +49,7 @@ def read_facts(root: Path, photo: Photo) -> Facts | None:
             content = digest_stream(file)
     except OSError:
         return None
-    return _facts(photo, content, stat.st_size, stat.st_mtime_ns)
+    return facts_of(photo, content, stat.st_size, stat.st_mtime_ns)
 
 
 def size_and_time(file: Path) -> tuple[int, int] | None:
@@ -62,15 +66,16 @@ def metadata_json(photo: Photo) -> str:
     return json.dumps(dict(photo.metadata), sort_keys=True, ensure_ascii=False)
 
 
-def _read(root: Path, photo: Photo) -> FileRead:
+def _read(root: Path, times: Times, photo: Photo) -> FileRead:
     try:
-        with (root / photo.path).open("rb") as file:
+        with times.stage("read"), (root / photo.path).open("rb") as file:
             stat = os.fstat(file.fileno())
             data = file.read()
     except OSError:
-        return FileRead(root / photo.path, _facts(photo, "", 0, 0))
-    return FileRead(data, _facts(photo, digest(data), len(data), stat.st_mtime_ns))
+        return FileRead(root / photo.path, facts_of(photo, "", 0, 0))
+    return FileRead(data, facts_of(photo, digest(data), len(data), stat.st_mtime_ns))
 
 
-def _facts(photo: Photo, content: str, size: int, modified: int) -> Facts:
+def facts_of(photo: Photo, content: str, size: int, modified: int) -> Facts:
+    """What the catalogue keeps of a photograph whose file has this hash, size and time."""
     return Facts(photo.path, photo.landmark, metadata_json(photo), content, size, modified)

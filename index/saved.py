@@ -119,7 +119,7 @@ def renew(index: Path, catalogue: Catalogue) -> None:
     """
     wanted = wanted_kind(catalogue.about, len(catalogue))
     folder = index / FOLDER
-    if wanted == NOT_SAVED:
+    if wanted == NOT_SAVED or catalogue.about.milvus is not None:
         _clear(folder, keep=())
         return
     snapshot = take_snapshot(index, catalogue)

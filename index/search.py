@@ -25,9 +25,10 @@ from glam.index.filters import matching
 from glam.index.migration import open_catalogue
 from glam.index.segments import Numbers, Rows
 from glam.index.snapshot import take_snapshot
-from glam.index.structures import Mask, Scores, build_structure
+from glam.index.structures import Mask, RowSource, Scores, Structure, build_structure
 
 if TYPE_CHECKING:
+    from glam.index.milvus.collection import Collection
     from glam.model import Model
 
 NEAR_GUESS = 32
@@ -85,11 +86,9 @@ class Index:
         self._lock = Lock()
         self._snapshot = take_snapshot(path, catalogue)
         self.ids = self._snapshot.ids
-        found = saved.load(path, self._snapshot)
-        if found is None:
-            kind = saved.wanted_kind(about, len(self.ids))
-            found = build_structure(self._snapshot.stored(self.ids), kind), self.ids
-        self._structure, self._ids_at = found
+        self._collection: Collection | None = None
+        self._structure, self._ids_at = self._open_structure()
+        self._rows: RowSource = self._open_rows()
         present = self._snapshot.find(self._ids_at) >= 0
         self._present: Mask | None = None if present.all() else present
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
@@ -99,9 +98,14 @@ class Index:
         """Opens an index.
 
         Raises:
-            GlamError: there is none, or it is damaged or of a newer version.
+            GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
         """
-        return cls(Path(path), open_catalogue(Path(path)))
+        catalogue = open_catalogue(Path(path))
+        try:
+            return cls(Path(path), catalogue)
+        except BaseException:
+            catalogue.close()
+            raise
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,8 +119,11 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the catalogue."""
+        """Lets go of the catalogue, and of Milvus."""
         self._catalogue.close()
+        if self._collection is not None:
+            self._collection.close()
+            self._collection = None
 
     def check_model(self, model: "Model") -> None:
         """Makes sure that descriptors of ``model`` can be compared with those in the index.
@@ -211,7 +218,11 @@ class Index:
         Raises:
             KeyError: one of them is not there.
         """
-        return np.array(self._snapshot.stored(self.ids)[self._places(images)])
+        rows = np.array(self._rows[self._places(images)])
+        gone = ~rows.any(axis=1)  # removed since, and compacted away
+        if gone.any():
+            raise KeyError(images[int(np.flatnonzero(gone)[0])])
+        return rows
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read when the index was built."""
@@ -222,6 +233,28 @@ class Index:
         """How many landmarks are named among its images."""
         with self._lock:
             return self._catalogue.landmark_count()
+
+    def _open_structure(self) -> tuple[Structure, Numbers]:
+        """What finds the nearest images, and the id at each of its positions."""
+        place = self._about.milvus
+        if place is not None:
+            from glam.index.milvus.mirror import load
+
+            searched, self._collection = load(self._about, place, self._snapshot)
+            return searched, self.ids
+        kind = saved.wanted_kind(self._about, len(self.ids))
+        return saved.load(self.path, self._snapshot) or (
+            build_structure(self._snapshot.stored(self.ids), kind),
+            self.ids,
+        )
+
+    def _open_rows(self) -> RowSource:
+        """The descriptors of its images: from the folder, or from Milvus where the folder has none."""
+        if self._collection is not None and self._snapshot.is_bare:
+            from glam.index.milvus.searched import FetchedRows
+
+            return FetchedRows(self._collection, self.ids, self.dim)
+        return self._snapshot.stored(self.ids)
 
     def _places(self, images: Sequence[int]) -> Numbers:
         """The place of each image in ``ids``; a `KeyError` for one that is not there."""
@@ -268,7 +301,7 @@ class Index:
 
     @cached_property
     def _calibration(self) -> Calibration | None:
-        return Calibration.fit(self._snapshot.stored(self.ids))
+        return Calibration.fit(self._rows)
 
     def _hits(self, scores: Scores, ids: Numbers, searched: int) -> list[Hit]:
         """Results with their entries, of a search among so many images."""

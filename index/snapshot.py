@@ -12,7 +12,7 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.catalogue import Catalogue
-from glam.index.segments import Numbers, Rows, StoredRows, open_segment, segment_file
+from glam.index.segments import FOLDER, Numbers, Rows, StoredRows, open_segment, segment_file
 
 NOWHERE = -1
 ATTEMPTS = 5
@@ -25,7 +25,7 @@ class Snapshot:
     Attributes:
         ids: (n,) of the images, rising.
         segments, rows: (n,) where the descriptor of each lies.
-        maps: the rows of each segment.
+        maps: the rows of each segment; none in a copy of an index that has no descriptors, where Milvus has them.
         dim: length of a descriptor.
     """
 
@@ -34,6 +34,11 @@ class Snapshot:
     rows: Numbers
     maps: dict[int, Rows]
     dim: int
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has images and not their descriptors."""
+        return len(self.ids) > 0 and not self.maps
 
     def find(self, ids: Numbers) -> Numbers:
         """The place of each of these ids in ``ids``; -1 of one that is not present."""
@@ -61,7 +66,10 @@ def take_snapshot(index: Path, catalogue: Catalogue) -> Snapshot:
     """
     for _ in range(ATTEMPTS):
         with catalogue.snapshot():
-            dim, counts, live = catalogue.about.dim, catalogue.segments(), catalogue.live()
+            about, counts, live = catalogue.about, catalogue.segments(), catalogue.live()
+        dim = about.dim
+        if about.milvus is not None and not (index / FOLDER).is_dir():
+            return Snapshot(*live, {}, dim)
         try:
             maps = {number: open_segment(segment_file(index, number), rows, dim) for number, rows in counts.items()}
         except FileNotFoundError as error:

@@ -23,6 +23,7 @@ class Summary:
         landmarks: that are named.
         model, fingerprint, dim, size, scales, root: as in `glam.index.Index`.
         structure: the saved search structure; "" where none is saved, as for a small index.
+        backend: "faiss", or the collection in Milvus that is searched.
         segments: files of descriptors.
         bytes: of all files of the index.
         clean: whether its last writer came to its end.
@@ -40,6 +41,7 @@ class Summary:
     scales: tuple[float, ...]
     root: str
     structure: str
+    backend: str
     segments: int
     bytes: int
     clean: bool
@@ -69,6 +71,7 @@ def summary(path: str | Path) -> Summary:
                 scales=about.scales,
                 root=about.root,
                 structure=_saved_kind(index),
+                backend=str(about.milvus or "faiss"),
                 segments=len(catalogue.segments()),
                 bytes=sum(file.stat().st_size for file in index.rglob("*") if file.is_file()),
                 clean=(index / CHECKSUMS).exists(),

@@ -181,6 +181,7 @@ class _Check:
         if self._checksums is not None:
             self._strays(segments.FOLDER, {segment_file(self._index, number).name for number in counts})
         self._counts(catalogue, counts)
+        self._milvus(catalogue)
 
     def _counts(self, catalogue: Catalogue, counts: dict[int, int]) -> None:
         """Every row lies in one batch and belongs to one image, and every image has one."""
@@ -196,6 +197,23 @@ class _Check:
             covered[batch.segment] = batch.first + len(batch.images)
         if covered != counts:
             self._problem(self._index / CATALOGUE, "segments and batches do not count the same rows")
+
+    def _milvus(self, catalogue: Catalogue) -> None:
+        """The collection holds what the folder does, where Milvus searches the index."""
+        about = catalogue.about
+        if about.milvus is None or self._problems:
+            return
+        from glam.index.milvus.mirror import check
+
+        try:
+            wrong = check(about, about.milvus, take_snapshot(self._index, catalogue))
+        except GlamError as error:
+            wrong = [str(error)]
+        for what in wrong:
+            if self._checksums is None:
+                self._notes.append(f"{what}; the next writer sees to it")
+            else:
+                self._problem(self._index / saved.FOLDER, what)
 
     def _sample(self, catalogue: Catalogue, model: "Model", sample: int, seed: int | None) -> int:
         """Describes a few images again; returns how many."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,17 @@ from glam.index.checksums import delete_checksums, read_checksums, write_checksu
 from glam.index.digests import digest_file
 from glam.index.lock import LOCK, writing
 from glam.index.migration import upgrade
+from glam.index.milvus import Milvus, Place
+from glam.index.milvus.mirror import Mirror, check_free, keeping
 from glam.index.schema import CATALOGUE, NoIndexError
-from glam.index.segments import Rows, delete_unknown, digest_rows, segment_file
+from glam.index.segments import Numbers, Rows, delete_unknown, digest_rows, segment_file
+from glam.index.snapshot import take_snapshot
 
 OWN_NAMES = frozenset({LOCK, CATALOGUE, f"{CATALOGUE}-journal", segments.FOLDER, saved.FOLDER})
 """What a build that was killed before its first batch may have left."""
+
+FAISS: Literal["faiss"] = "faiss"
+"""In the place of a `Milvus`: searched on this machine."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -55,6 +61,7 @@ class Writer:
         self.path = path
         self.catalogue = catalogue
         self._changed = not clean
+        self._mirror: Mirror | None = None
 
     @property
     def about(self) -> About:
@@ -62,7 +69,15 @@ class Writer:
         return self.catalogue.about
 
     def changes(self) -> None:
-        """Says that the index is about to change."""
+        """Says that the index is about to change.
+
+        Raises:
+            GlamError: Milvus searches it and cannot be used now.
+        """
+        self._opened_mirror()
+        self._begin()
+
+    def _begin(self) -> None:
         if not self._changed:
             delete_checksums(self.path)
             self._changed = True
@@ -83,7 +98,17 @@ class Writer:
         with self.catalogue.transaction():
             self.catalogue.add_unreadable(unreadable)
             if rows is not None:
-                self.catalogue.add_batch(Batch(number, first, self.catalogue.add_images(images), digest_rows(rows)))
+                ids = self.catalogue.add_images(images)
+                self.catalogue.add_batch(Batch(number, first, ids, digest_rows(rows)))
+        if rows is not None:
+            self._put(ids, rows)
+
+    def _put(self, ids: Numbers, rows: Rows) -> None:
+        """Puts a batch that is committed where Milvus finds it."""
+        mirror = self._opened_mirror()
+        if mirror is not None:
+            with keeping(self.path):
+                mirror.put(ids, rows)
 
     def _append(self, rows: Rows) -> tuple[int, int]:
         """Puts (n, dim) descriptors on the disk; returns their segment and first row."""
@@ -100,6 +125,34 @@ class Writer:
             with self.catalogue.transaction():
                 self.catalogue.set_about(replace(self.about, structure=kind))
 
+    def choose_backend(self, wanted: Milvus | None) -> None:
+        """Has the index searched by Milvus, or by FAISS where none is given.
+
+        Raises:
+            GlamError: the server cannot be used, or the collection is another's.
+        """
+        about, now = self.about, None if wanted is None else Place.of(wanted, self.path)
+        if about.milvus == now or (about.milvus and now and about.milvus.is_at(now)):
+            return
+        if now is not None:
+            check_free(now, about)
+        self._close_mirror()
+        self._begin()
+        with self.catalogue.transaction():
+            self.catalogue.set_about(replace(about, milvus=now))
+
+    def _opened_mirror(self) -> Mirror | None:
+        """The collection, opened when it is first asked for; None where FAISS searches."""
+        about = self.about
+        if self._mirror is None and about.milvus is not None:
+            self._mirror = Mirror(about.milvus, about)
+        return self._mirror
+
+    def _close_mirror(self) -> None:
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
+
     def tidy(self) -> None:
         """Deletes what a killed writer left: files that nothing names, and rows past those that count."""
         known = self.catalogue.segments()
@@ -112,11 +165,14 @@ class Writer:
                     out.truncate(size)
 
     def renew_structure(self) -> None:
-        """Saves the search structure where it has fallen behind.
+        """Saves the search structure where it has fallen behind, or brings the collection in Milvus up to date.
 
         Raises:
-            GlamError: it cannot be saved; the images are in all the same.
+            GlamError: it cannot be done; the images are in all the same.
         """
+        mirror = self._opened_mirror()
+        if mirror is not None:
+            self._renew_mirror(mirror)
         if not self._changed:
             return
         try:
@@ -127,8 +183,17 @@ class Writer:
                 "until a later run saves it, it is built anew each time the index is opened"
             ) from error
 
+    def _renew_mirror(self, mirror: Mirror) -> None:
+        with keeping(self.path):
+            digest = mirror.renew(take_snapshot(self.path, self.catalogue), self.about)
+        if digest != mirror.place.images:
+            self._begin()
+            with self.catalogue.transaction():
+                self.catalogue.set_about(replace(self.about, milvus=replace(mirror.place, images=digest)))
+
     def seal(self) -> None:
         """Closes the catalogue and writes the checksums."""
+        self._close_mirror()
         if self._changed:
             self.tidy()
         self.catalogue.close()
@@ -169,6 +234,8 @@ def open_writer(path: Path, begin: About | None = None) -> Iterator[Writer]:
 def _check_folder(path: Path, begin: About | None) -> None:
     """Makes the folder of a new index; one that holds something else is left alone."""
     if (path / CATALOGUE).is_file():
+        if not (path / segments.FOLDER).is_dir():
+            raise GlamError(f"{path} has no descriptors: only the index it was copied from can be changed")
         return
     if begin is None:
         raise NoIndexError(f"{path}: no index there; `glam index build` makes one")

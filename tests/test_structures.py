@@ -210,9 +210,10 @@ def test_tuning_reaches_its_goal_on_the_rows_themselves(built: dict[str, Structu
     assert isinstance(structure, Inverted)
     assert [effort.share for effort in structure.tuning.efforts] == [1.0, 0.1, 0.01]
     assert all(effort.recall >= 0.99 for effort in structure.tuning.efforts)
-    assert structure.tuning.reach(1.0) == structure.tuning.efforts[0].reach
-    assert structure.tuning.reach(0.0001) == structure.tuning.efforts[-1].reach
-    assert structure.tuning.reach(0.99) == pytest.approx(structure.tuning.efforts[0].reach, rel=0.01)
+    assert structure.tuning.reach(10, 1.0) == structure.tuning.efforts[0].reach
+    assert structure.tuning.reach(10, 0.0001) == structure.tuning.efforts[-1].reach
+    assert structure.tuning.reach(1000, 1.0) == structure.tuning.efforts[-1].reach
+    assert structure.tuning.reach(10, 0.99) == pytest.approx(structure.tuning.efforts[0].reach, rel=0.01)
 
 
 def test_compressed_rows_take_a_fraction_of_the_memory(built: dict[str, Structure]) -> None:

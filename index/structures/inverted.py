@@ -7,6 +7,8 @@ Lists come from k-means (Sivic and Zisserman, ICCV 2003), codes from product qua
 own descriptors: codes decide what is looked at, never a score.
 """
 
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -24,8 +26,15 @@ from glam.index.structures.tuning import Tuning, tune
 BLOCK = 65_536
 """Rows read at a time."""
 
-SCANNED = 2_000
+SCANNED = 500
 """So few allowed rows are scored one by one."""
+
+SET_APART = 50_000
+"""Of so few allowed rows the codes are set apart, for all queries with the same filter: the lists near a query hold
+hardly any of them."""
+
+PARTS_KEPT = 8
+"""Filters whose codes are kept, half a byte for each number that shares a code."""
 
 FIRST = 50
 """Results that a range search begins with."""
@@ -40,6 +49,7 @@ class Inverted:
         self._lists = lists
         self._rows = rows
         self._tuning = tuning
+        self._part = lru_cache(PARTS_KEPT)(self._set_apart)
 
     @classmethod
     def build(cls, rows: RowSource) -> Self:
@@ -86,10 +96,14 @@ class Inverted:
         count = len(self) if allowed is None else int(np.count_nonzero(allowed))
         if count <= max(SCANNED, k):
             return scan(self._rows, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
-        selector = None if allowed is None or count == len(self) else bitmap(allowed)
         share = count / len(self)
-        reach, wanted = self._tuning.reach(share), min(self._tuning.candidates(k, share), count)
-        candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
+        reach, wanted = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
+        if allowed is not None and count <= SET_APART:
+            part, positions = self._part(np.packbits(allowed).tobytes())
+            candidates: Iterator[Positions] = iter(positions[part.search(queries, wanted)[1]])
+        else:
+            selector = None if allowed is None or count == len(self) else bitmap(allowed)
+            candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
         return best_of(self._rows, candidates, queries, k)
 
     def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
@@ -103,6 +117,11 @@ class Inverted:
             scores, positions = self.search(query, k, allowed)
         kept = (scores[0] >= threshold) & (positions[0] >= 0)
         return best_first(scores[0, kept], positions[0, kept])
+
+    def _set_apart(self, packed: bytes) -> tuple[faiss.IndexPQFastScan, Positions]:
+        """The codes of the allowed rows, eight of which a byte of the mask has, and their positions."""
+        positions = np.flatnonzero(np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(self)))
+        return self._lists.part(positions, self._rows), positions
 
     def write(self, path: Path) -> None:
         """Writes lists, codes and tuning to one file."""

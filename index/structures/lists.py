@@ -10,9 +10,20 @@ from numpy.typing import NDArray
 from glam.index.structures.interface import Positions, Rows, RowSource
 
 SEED = 1
-SAMPLE_PER_LIST = 60
-ITERATIONS = 8
+LISTS = 2
+"""So many times the root of the number of rows."""
+
+WIDTHS = (8, 4, 2, 1)
+"""Numbers of a row that may share 4 bits: as many as go into its length and leave it `CODES` codes."""
+
+CODES = 64
+
+SAMPLE_PER_LIST = 100
+ITERATIONS = 12
 """Of k-means."""
+
+BLOCK = 16_384
+"""Rows read at a time."""
 
 NEAREST_WEIGHT = 0.5
 """How much of the nearest centroid's angle counts: a query far from all centroids has to look into more lists."""
@@ -27,14 +38,14 @@ class Lists:
 
     def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
         self.index = index
-        self._centroids: Rows = index.quantizer.reconstruct_n(0, index.nlist)
+        self._centroids: Rows = np.ascontiguousarray(index.quantizer.reconstruct_n(0, index.nlist))
 
     @classmethod
     def train(cls, rows: RowSource) -> Self:
-        """Empty lists around centroids of a sample of the rows, as many as the root of their number."""
+        """Empty lists around centroids of a sample of the rows."""
         count, dim = len(rows), rows.dim
-        lists = max(math.isqrt(count), 1)
-        width = next(width for width in (4, 2, 1) if dim % width == 0)
+        lists = max(LISTS * math.isqrt(count), 1)
+        width = next((width for width in WIDTHS if dim % width == 0 and dim // width >= CODES), 1)
         index = faiss.IndexIVFPQFastScan(
             faiss.IndexFlatIP(dim), dim, lists, dim // width, 4, faiss.METRIC_INNER_PRODUCT
         )
@@ -75,18 +86,38 @@ class Lists:
             reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
             selector: which positions may be found.
         """
-        angles = self._angles(query)
-        probes = int(np.count_nonzero(angles <= NEAREST_WEIGHT * angles.min() + reach))
-        order = np.argsort(angles)
-        while True:
-            found = self._probe(query, n, order[:probes], selector)
-            if len(found) == n or probes >= len(order):
-                return found
+        cosines = self._cosines(query)
+        farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
+        near = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        found = self._probe(query, n, near, selector)
+        if len(found) == n:
+            return found
+        order, probes = np.argsort(-cosines), len(near)
+        while len(found) < n and probes < len(order):
             probes = max(4 * probes, 1)  # a filter that leaves another city, say
+            found = self._probe(query, n, order[:probes], selector)
+        return found
+
+    def part(self, positions: Positions, rows: RowSource) -> faiss.IndexPQFastScan:
+        """The codes of some rows by themselves, in their order."""
+        index = self.index
+        part = faiss.IndexPQFastScan(index.d, index.pq.M, index.pq.nbits, faiss.METRIC_INNER_PRODUCT)
+        part.pq = index.pq
+        part.is_trained = True
+        for start in range(0, len(positions), BLOCK):
+            part.add(np.ascontiguousarray(rows[positions[start : start + BLOCK]]))
+        return part
 
     def _angles(self, query: Rows) -> NDArray[np.float32]:
-        angles: NDArray[np.float32] = np.arccos(np.clip(self._centroids @ query, -1, 1))
+        angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
         return angles
+
+    def _cosines(self, query: Rows) -> NDArray[np.float32]:
+        """With the centroids. Not NumPy's product: that wakes up further threads, which takes longer than it does."""
+        cosines = np.empty(len(self._centroids), dtype=np.float32)
+        pointers = [faiss.swig_ptr(array) for array in (cosines, query, self._centroids)]
+        faiss.fvec_inner_products_ny(*pointers, self.index.d, len(self._centroids))  # type: ignore[attr-defined]
+        return cosines
 
     def _probe(self, query: Rows, n: int, lists: Positions, selector: faiss.IDSelector | None) -> Positions:
         """FAISS's search in lists that are known; its Python form takes no selector."""

@@ -29,7 +29,7 @@ SHARES = (1.0, 0.1, 0.01)
 COVERED = (0.993, 0.996, 0.998, 1.0)
 """Shares of the neighbours that the lists have to hold, tried in this order."""
 
-CANDIDATES = (30, 50, 75, 100, 150, 200, 400)
+CANDIDATES = (50, 75, 100, 150, 200, 300, 400, 600, 800)
 BLOCK = 65_536
 """Rows read at a time."""
 
@@ -61,8 +61,12 @@ class Tuning:
 
     efforts: tuple[Effort, ...]
 
-    def reach(self, share: float) -> float:
-        """Where a filter leaves ``share`` of the rows, above 0: between what was measured, by the share's logarithm."""
+    def reach(self, k: int, share: float) -> float:
+        """For ``k`` results among a share of the rows, above 0: between what was measured, by the share's logarithm.
+
+        The ten nearest of every tenth row lie as far off as the hundred nearest of all.
+        """
+        share *= min(1.0, NEIGHBOURS / k)
         rising = self.efforts[::-1]
         shares, reaches = [math.log(effort.share) for effort in rising], [effort.reach for effort in rising]
         return float(np.interp(math.log(share), shares, reaches))
@@ -144,7 +148,7 @@ def _effort(lists: Lists, rows: RowSource, own: Positions, share: float, mask: M
 
 
 def _hits(rows: RowSource, query: Rows, found: Positions, wanted: Positions, own: int) -> NDArray[np.int64]:
-    """How many of the first 30, 50, ... candidates are as near as the neighbours wanted: equal rows count alike."""
+    """How many of the first 50, 75, ... candidates are as near as the neighbours wanted: equal rows count alike."""
     if not len(wanted):
         return np.zeros(len(CANDIDATES), dtype=np.int64)
     worst = float((rows[wanted] @ query).min()) - 1e-6

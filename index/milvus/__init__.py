@@ -1,0 +1,20 @@
+"""An index searched by Milvus: many machines ask one collection, and nothing else about the index changes.
+
+1. The folder stays the truth. SQLite has transactions, a lock, checksums and the filters' SQL, and a collection none of
+   these; so the collection is one more search structure derived from it: ids and vectors, made again at will.
+2. A writer commits a batch in the folder, then puts it into the collection, and compares the two as it closes. A reader
+   searches by itself what a killed writer has not put in yet. So no kill needs a transaction across both.
+3. A filter is worked out by the catalogue, as always, and goes to Milvus as ids and ranges of ids, inside the search.
+
+    Writer --Mirror.put, renew--> Collection <--Searched.search-- Index          verify --Mirror.check--> Collection
+
+    place       where the collection is, as the catalogue keeps it     connection  the client; errors in one sentence
+    collection  the calls to one collection                            conditions  which ids may be found, in brief
+    mirror      keeps the collection what the folder says              searched    finds the nearest, as FAISS does
+
+`docs/milvus.md` is for users.
+"""
+
+from glam.index.milvus.place import Milvus, Place
+
+__all__ = ["Milvus", "Place"]

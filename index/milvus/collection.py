@@ -1,0 +1,251 @@
+"""One collection: ids of images and their descriptors. Every call to Milvus about it is here."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index.milvus.conditions import Condition
+from glam.index.milvus.connection import connect, disconnect, in_one_sentence
+from glam.index.milvus.place import Place
+from glam.index.segments import Numbers, Rows
+
+MOST_RESULTS = 16_384
+"""A query's most results; Milvus allows no more."""
+
+ROWS = 1_000
+"""Rows sent or fetched in one message: 8 MB of length 2,048."""
+
+PAGE = 10_000
+"""Ids fetched in one message."""
+
+RESULTS = 200_000
+"""Results fetched in one message, of all its queries together."""
+
+SECONDS = 60.0
+"""How long one call may take."""
+
+BUILD_SECONDS = 3600.0
+"""How long a server may take to build a structure and load it."""
+
+SETTLED = 30.0
+"""Seconds after which what was written before has reached every node, far more than Milvus's own 5: until then a search
+waits for it ("Strong"), later it need not ("Bounded")."""
+
+LITE = "milvus_lite"
+"""What the version of Milvus Lite begins with, embedded or as a server."""
+
+EXACT, APPROXIMATE = "FLAT", "AUTOINDEX"
+"""Milvus's names of the two structures that are asked for; the latter has the server choose."""
+
+Found = tuple[NDArray[np.float32], Numbers]
+"""Scores and ids that one query found, best first."""
+
+
+class Collection:
+    """The collection of an index, open. Any number of threads may use it.
+
+    Attributes:
+        place: where it is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._uri = place.address
+        self._name = place.collection
+        self._client = connect(self._uri)
+        self._opened = time.monotonic()
+        try:
+            with in_one_sentence(self._uri):
+                self._lite = str(self._client.get_server_version(timeout=SECONDS)).startswith(LITE)
+        except GlamError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of the server."""
+        disconnect(self._client, self._uri)
+
+    def exists(self) -> bool:
+        """Whether it has been made."""
+        with in_one_sentence(self._uri):
+            return bool(self._client.has_collection(self._name, timeout=SECONDS))
+
+    def create(self, fingerprint: str, dim: int) -> None:
+        """Makes it, empty and searched exactly.
+
+        Args:
+            fingerprint: of the index's model.
+            dim: length of a descriptor.
+        """
+        from pymilvus import DataType  # type: ignore[import-untyped]
+
+        facts = {"owner": self.place.owner, "fingerprint": fingerprint}
+        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=json.dumps(facts))
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+        with in_one_sentence(self._uri):
+            self._client.create_collection(
+                self._name,
+                schema=schema,
+                index_params=self._index(EXACT),
+                properties={"glam": json.dumps(facts)},
+                consistency_level="Strong",
+                timeout=SECONDS,
+            )
+
+    def check(self, fingerprint: str, dim: int) -> None:
+        """Makes sure that it is this index's own.
+
+        Raises:
+            GlamError: it is another index's, or of another model.
+        """
+        with in_one_sentence(self._uri):
+            described = self._client.describe_collection(self._name, timeout=SECONDS)
+        facts = _facts(described)
+        if facts is None:
+            raise GlamError(f"{self.place} was not made by glam; name another with --collection")
+        if facts.get("fingerprint") != fingerprint or _dim(described) != dim:
+            raise GlamError(
+                f"{self.place} holds descriptors of another model (fingerprint {facts.get('fingerprint')}, not "
+                f"{fingerprint}); name another with --collection"
+            )
+        if facts.get("owner") != self.place.owner:
+            raise GlamError(f"{self.place} belongs to another index; name another with --collection, or drop it")
+
+    def load(self) -> None:
+        """Makes sure that the server has it ready for searching."""
+        from pymilvus.client.types import LoadState  # type: ignore[import-untyped]
+
+        with in_one_sentence(self._uri):
+            state = self._client.get_load_state(self._name, timeout=SECONDS)["state"]
+            if state != LoadState.Loaded:  # who may only read need not be allowed to load
+                if not self._client.list_indexes(self._name):  # its maker was killed meanwhile
+                    self._client.create_index(self._name, self._index(EXACT), timeout=SECONDS)
+                self._client.load_collection(self._name, timeout=BUILD_SECONDS)
+
+    def put(self, ids: Numbers, rows: Rows) -> None:
+        """Puts descriptors (n, dim) in, under ids (n,); what was there under these ids goes."""
+        for start in range(0, len(ids), ROWS):
+            some = slice(start, start + ROWS)
+            data = [{"id": i, "vector": row} for i, row in zip(ids[some].tolist(), rows[some], strict=True)]
+            with in_one_sentence(self._uri):
+                self._client.upsert(self._name, data, timeout=SECONDS)
+
+    def delete(self, ids: Numbers) -> None:
+        """Takes these ids out."""
+        for start in range(0, len(ids), PAGE):
+            with in_one_sentence(self._uri):
+                self._client.delete(self._name, ids=ids[start : start + PAGE].tolist(), timeout=SECONDS)
+
+    def settle(self) -> None:
+        """Returns once what was put in outlives the machine; a server sees to that by itself."""
+        if self._lite:
+            with in_one_sentence(self._uri):
+                self._client.flush(self._name, timeout=SECONDS)
+
+    def ids(self) -> Numbers:
+        """All ids in it, rising."""
+        found = sorted(id for page in self._pages() for id in page)
+        return np.array(found, dtype=np.int64)
+
+    def rows(self, ids: Numbers, dim: int) -> Rows:
+        """(n, dim): the descriptors under these ids; zeros under those that are not there."""
+        found: dict[int, Any] = {}
+        for start in range(0, len(ids), ROWS):
+            with in_one_sentence(self._uri):
+                some = self._client.get(
+                    self._name, ids=ids[start : start + ROWS].tolist(), output_fields=["vector"], timeout=SECONDS
+                )
+            found.update((row["id"], row["vector"]) for row in some)
+        rows = np.zeros((len(ids), dim), dtype=np.float32)
+        for place, id in enumerate(ids.tolist()):
+            if id in found:
+                rows[place] = found[id]
+        return rows
+
+    def search(self, queries: Rows, k: int, condition: Condition, above: float | None = None) -> list[Found]:
+        """The nearest of those ids that meet a condition.
+
+        Args:
+            queries: (q, dim).
+            k: how many, at most `MOST_RESULTS`.
+            condition: on the ids.
+            above: only what scores higher than that.
+
+        Returns:
+            For each query scores and ids, best first.
+        """
+        filters = condition.as_text() if self._lite else condition.as_template()
+        parameters = {} if above is None else {"radius": above}
+        block = max(RESULTS // k, 1)
+        found: list[Found] = []
+        for start in range(0, len(queries), block):
+            with in_one_sentence(self._uri):
+                answer = self._client.search(
+                    self._name,
+                    data=list(queries[start : start + block]),
+                    limit=k,
+                    filter=filters.expression,
+                    filter_params=filters.parameters,
+                    search_params={"metric_type": "IP", "params": parameters},
+                    output_fields=["id"],
+                    consistency_level="Strong" if time.monotonic() < self._opened + SETTLED else "Bounded",
+                    timeout=SECONDS,
+                )
+            found.extend(_found(hits) for hits in answer)
+        return found
+
+    def choose(self, structure: str) -> None:
+        """Has it searched by `EXACT` or `APPROXIMATE`; for a moment it cannot be searched if it was not."""
+        with in_one_sentence(self._uri):
+            if self._client.list_indexes(self._name):
+                was = self._client.describe_index(self._name, "vector", timeout=SECONDS)
+                if (was["index_type"] == EXACT) == (structure == EXACT):
+                    return
+                self._client.release_collection(self._name, timeout=SECONDS)
+                self._client.drop_index(self._name, "vector", timeout=SECONDS)
+            self._client.create_index(self._name, self._index(structure), timeout=BUILD_SECONDS)
+            self._client.load_collection(self._name, timeout=BUILD_SECONDS)
+
+    def _index(self, structure: str) -> Any:
+        parameters = self._client.prepare_index_params()
+        parameters.add_index("vector", index_name="vector", index_type=structure, metric_type="IP")
+        return parameters
+
+    def _pages(self) -> Iterator[list[int]]:
+        with in_one_sentence(self._uri):
+            pages = self._client.query_iterator(
+                self._name, filter="", output_fields=["id"], batch_size=PAGE, consistency_level="Strong"
+            )
+            while page := pages.next():
+                yield [row["id"] for row in page]
+            pages.close()
+
+
+def _found(hits: list[Mapping[str, Any]]) -> Found:
+    scores = np.array([hit["distance"] for hit in hits], dtype=np.float32)
+    ids = np.array([hit["id"] for hit in hits], dtype=np.int64)
+    order = np.lexsort((ids, -scores))
+    return scores[order], ids[order]
+
+
+def _facts(described: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `Collection.create` noted; Milvus Lite keeps properties, and no description."""
+    for text in ((described.get("properties") or {}).get("glam"), described.get("description")):
+        try:
+            facts = json.loads(text or "")
+        except ValueError:
+            continue
+        if isinstance(facts, dict) and "owner" in facts:
+            return facts
+    return None
+
+
+def _dim(described: Mapping[str, Any]) -> int | None:
+    dims = [field["params"].get("dim") for field in described["fields"] if field["name"] == "vector"]
+    return int(dims[0]) if dims and dims[0] is not None else None

@@ -1,0 +1,121 @@
+"""Descriptors that were made elsewhere, taken into an index: those of the very files, and no others."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glam.datasets.collection import Collection
+from glam.datasets.readers import read_folder
+from glam.errors import GlamError
+from glam.index import Index, build, sync, verify
+from glam.index.described import NotedFiles
+from glam.saving import Shard, merge, read_about, write_described
+from glam.timing import Times
+
+COUNT = 11
+PARTS = 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for i in range(COUNT):
+        (root / f"place {i % 2}").mkdir(parents=True, exist_ok=True)
+        (root / f"place {i % 2}" / f"{i:02d}.jpg").write_text("broken" if i == 6 else f"content {i}")
+    return root
+
+
+@pytest.fixture
+def shards(folder: Path, tmp_path: Path, content_model: Any) -> list[Path]:
+    """As `glam describe --shard 1/3` to `3/3` write them."""
+    files = [describe_shard(read_folder(folder), Shard(number, PARTS), tmp_path, content_model) for number in (1, 2, 3)]
+    content_model.described.clear()
+    return files
+
+
+def describe_shard(collection: Collection, shard: Shard, out: Path, model: Any) -> Path:
+    photos = [collection.photos[i] for i in shard.of(len(collection))]
+    noted = NotedFiles(collection.root, photos)
+    stream = noted.described(model.stream(noted.sources(2, Times()), None))
+    facts = {"model": model.name, "fingerprint": model.fingerprint, "size": 64, "scales": [1.0]}
+    file = out / f"{shard.number}.safetensors"
+    shown = {**facts, "shard": f"{shard.number}/{shard.count}"}
+    write_described(file, stream, [photo.path for photo in photos], model.dim, shown, files=noted.files)
+    return file
+
+
+def check(index: Path, model: Any) -> None:
+    """All images are in with the descriptors and facts of their files."""
+    with Index.open(index) as opened:
+        assert len(opened) == COUNT - 1
+        for image in opened.ids.tolist():
+            content = opened.file(image).read_bytes()
+            assert (opened.descriptor(image) == model.descriptor(content)).all()
+            entry = opened.entry(image)
+            assert (entry.width, entry.height, entry.label) == (len(content), 1, Path(entry.path).parent.name)
+        assert opened.unreadable() == [("place 0/06.jpg", "broken")]
+    assert verify(index, lambda: model, sample=COUNT).problems == ()
+
+
+def test_shards_make_an_index_without_describing(
+    shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    merged = tmp_path / "merged.safetensors"
+    merge(merged, shards)
+    for name, files in (("parts", shards), ("merged", [merged])):
+        index = tmp_path / f"{name}.glam"
+        done = build(index, read_folder(folder), content_model, descriptors=files)
+        assert (done.added, done.taken, done.present) == (COUNT - 1, COUNT - 1, 0)
+        assert content_model.described == []
+        check(index, content_model)
+        again = sync(index, read_folder(folder), lambda: content_model)
+        assert (again.added, again.changed, again.unchanged) == (0, 0, COUNT - 1)
+        assert content_model.described == []
+
+
+def test_what_changed_since_or_is_in_no_file_is_described(
+    shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    (folder / "place 1" / "01.jpg").write_text("content X")
+    (folder / "place 0" / "02.jpg").touch()
+    os.utime(folder / "place 1" / "03.jpg", ns=(0, 0))
+    index = tmp_path / "new.glam"
+    done = build(index, read_folder(folder), content_model, descriptors=shards[1:])
+    first = {photo.path for photo in read_folder(folder).photos[: COUNT // PARTS]}
+    assert done.added == COUNT - 1
+    assert done.taken == COUNT - 1 - len({*first, "place 1/01.jpg"} - {"place 0/06.jpg"})
+    assert b"content X" in content_model.described
+    assert b"content 3" not in content_model.described
+    check(index, content_model)
+
+
+def test_a_killed_build_goes_on(shards: list[Path], folder: Path, tmp_path: Path, content_model: Any) -> None:
+    index = tmp_path / "new.glam"
+    some = read_folder(folder)
+    build(index, Collection(some.root, some.photos[:3]), content_model, descriptors=shards)
+    done = build(index, read_folder(folder), content_model, descriptors=shards)
+    assert (done.present, done.added, done.taken) == (3, COUNT - 4, COUNT - 4)
+    check(index, content_model)
+
+
+def test_files_of_other_runs_are_refused(
+    shards: list[Path], folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(sentence: str) -> None:
+        with pytest.raises(GlamError, match=sentence):
+            build(tmp_path / "new.glam", read_folder(folder), content_model, settings=settings, descriptors=shards)
+        assert not (tmp_path / "new.glam").exists()
+
+    settings = replace(content_model.settings(), size=96)
+    refused("1.safetensors: its size is 64, the index's 96")
+    settings = content_model.settings()
+    about = read_about(shards[1])
+    del about["files"]
+    shards[1].with_suffix(".json").write_text(json.dumps(about))
+    refused("2.safetensors does not say which files it describes")
+    monkeypatch.setattr(content_model, "fingerprint", "d" * 16)
+    refused(r"1.safetensors: its fingerprint is 'c+' \(model 'contents'\), the index's 'd+'")
