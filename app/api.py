@@ -1,50 +1,39 @@
 """The JSON API: what can be asked under ``/api``, and how each question is answered."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, File, Form, Header, HTTPException, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, HTTPException, Path, Query, Response, UploadFile
 from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
 
 from glam.app import schemas
-from glam.app.limits import Limits
-from glam.app.photographs import Photographs
-from glam.app.searcher import Searcher
-from glam.app.uploads import read_upload
+from glam.app.describer import Known as Described
+from glam.app.searcher import Clock, Wanted, check_box
+from glam.app.services import Services, services_of
+from glam.app.uploads import read_header, upload_bytes
 from glam.images import Box
-from glam.index import Entry, Index
+from glam.index import Entry
+
+__all__ = [
+    "Known",
+    "Services",
+    "Shared",
+    "box_in_form",
+    "box_in_url",
+    "known_entry",
+    "problems",
+    "router",
+    "services_of",
+]
 
 MOST_RESULTS = 200
 
-T = TypeVar("T")
+MOST_SKIPPED = 10_000
 
-
-@dataclass
-class Services:
-    """What the endpoints share; ``create_app`` puts it into ``app.state.services``."""
-
-    index: Index
-    model_name: str
-    searcher: Searcher
-    photographs: Photographs
-    limits: Limits
-    # One photograph at a time is decoded and described: the model uses all cores by itself, and memory stays bounded.
-    # Those who wait do so on the event loop, not in a thread that thumbnails could use.
-    model_turn: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
-
-    async def in_model_turn(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in a thread, when no other such work is running."""
-        return await to_thread.run_sync(work, limiter=self.model_turn)
-
-
-def services_of(request: Request) -> Services:
-    """The services of the app that got this request."""
-    services: Services = request.app.state.services
-    return services
-
+LONGEST_CONDITION = 2_000
+"""Characters."""
 
 Shared = Annotated[Services, Depends(services_of)]
 
@@ -63,6 +52,10 @@ LEFT, TOP, RIGHT, BOTTOM = (
     f"{edge} edge of the part to search with, in pixels of the upright image."
     for edge in ("Left", "Top", "Right", "Bottom")
 )
+COUNT = "How many results, at most."
+SKIP = "How many of the best results to leave out: those that were shown already."
+WHERE = "Condition on the images, as in `city = 'Paris' and year > 2010`; `/api/filters` lists what it can name."
+THRESHOLD = "Least cosine of a result."
 
 
 def box_in_url(
@@ -93,60 +86,98 @@ def _all_or_none(x1: float | None, y1: float | None, x2: float | None, y2: float
     raise HTTPException(422, "A box needs all four of x1, y1, x2 and y2.")
 
 
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of an endpoint, for its documentation."""
+def wanted_in_url(
+    top: Annotated[int, Query(ge=1, le=MOST_RESULTS, description=COUNT)] = 50,
+    skip: Annotated[int, Query(ge=0, le=MOST_SKIPPED, description=SKIP)] = 0,
+    where: Annotated[str, Query(max_length=LONGEST_CONDITION, description=WHERE)] = "",
+    threshold: Annotated[float | None, Query(ge=-1, le=1, description=THRESHOLD)] = None,
+) -> Wanted:
+    """Which results are wanted, by the query string."""
+    return Wanted(top, skip, where.strip() or None, threshold)
+
+
+def wanted_in_form(
+    top: Annotated[int, Form(ge=1, le=MOST_RESULTS, description=COUNT)] = 50,
+    skip: Annotated[int, Form(ge=0, le=MOST_SKIPPED, description=SKIP)] = 0,
+    where: Annotated[str, Form(max_length=LONGEST_CONDITION, description=WHERE)] = "",
+    threshold: Annotated[float | None, Form(ge=-1, le=1, description=THRESHOLD)] = None,
+) -> Wanted:
+    """Which results are wanted, by the fields of a form."""
+    return Wanted(top, skip, where.strip() or None, threshold)
+
+
+def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of an endpoint, for its documentation; the last are those that any endpoint may give."""
     sentences = {
+        403: "Nothing can be changed here.",
         404: "There is no such image, or its file is gone.",
+        409: "Another writer is at work.",
         413: "The upload has too many bytes or pixels.",
         415: "The upload is not an image of a known format.",
         422: "A value is missing or out of range, or the image is damaged.",
+        400: "The request cannot be understood, or asks for another host.",
+        401: "A token is wanted.",
+        408: "The request came too slowly.",
+        503: "Too many requests wait, or the service is stopping; `Retry-After` says when to ask again.",
     }
-    return {code: {"model": schemas.Problem, "description": sentences[code]} for code in codes}
+    always = (400, 401, 503)
+    return {code: {"model": schemas.Problem, "description": sentences[code]} for code in (*codes, *always)}
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The picture.", "content": {"image/*": {}}}
-COUNT = "How many results, at most."
+FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
 
 router = APIRouter(prefix="/api")
 
 
-@router.post("/search", tags=["search"], summary="Search with a photograph", responses=_problems(413, 415, 422))
+@router.post(
+    "/search", tags=["search"], summary="Search with a photograph", responses=problems(403, 408, 413, 415, 422)
+)
 async def search_with_upload(
     services: Shared,
-    image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.")],
+    image: Annotated[UploadFile, File(description=FORMATS)],
     box: Annotated[Box | None, Depends(box_in_form)],
-    top: Annotated[int, Form(ge=1, le=MOST_RESULTS, description=COUNT)] = 50,
+    wanted: Annotated[Wanted, Depends(wanted_in_form)],
 ) -> schemas.SearchAnswer:
-    """Describes an uploaded photograph, or the part of it in a box, and returns the indexed images most like it."""
+    """Describes an uploaded photograph, or the part of it in a box, and returns the indexed images most like it.
 
-    def work() -> schemas.SearchAnswer:
-        return services.searcher.by_photograph(read_upload(image.file, services.limits), box, top)
+    The descriptors of the last uploads are kept: asking again with another `skip`, `where` or `threshold` is quick."""
+    clock = Clock()
+    limits = services.limits
 
-    return await services.in_model_turn(work)
+    def check(data: bytes) -> None:
+        header = read_header(data, limits)
+        if box is not None:
+            check_box(box, header.width, header.height)
+
+    known = await services.describe(partial(upload_bytes, image.file, limits), box, check)
+    query = schemas.Query(image=None, width=known.width, height=known.height, box=box)
+    return await services.search(query, known, wanted, clock.lap())
 
 
 @router.get(
-    "/images/{id}/search", tags=["search"], summary="Search with an indexed image", responses=_problems(404, 422)
+    "/images/{id}/search", tags=["search"], summary="Search with an indexed image", responses=problems(404, 422)
 )
 async def search_with_indexed(
     services: Shared,
     entry: Known,
     box: Annotated[Box | None, Depends(box_in_url)],
-    top: Annotated[int, Query(ge=1, le=MOST_RESULTS, description=COUNT)] = 50,
+    wanted: Annotated[Wanted, Depends(wanted_in_url)],
 ) -> schemas.SearchAnswer:
     """Returns the images most like an indexed one, without that one. With a box, its crop is described afresh."""
+    clock = Clock()
     if box is None:
-        return await to_thread.run_sync(services.searcher.by_descriptor, entry, top)
+        known = Described(await run_in_threadpool(services.index.descriptor, entry.id), entry.width, entry.height)
+    else:
+        check_box(box, entry.width, entry.height)
+        known = await services.describe(partial(services.photographs.content, entry.id), box)
+    query = schemas.Query(image=schemas.Image.of(entry), width=known.width, height=known.height, box=box)
+    return await services.search(query, known, wanted, clock.lap(), itself=entry)
 
-    def work() -> schemas.SearchAnswer:
-        return services.searcher.by_photograph(services.photographs.read(entry.id), box, top, entry)
 
-    return await services.in_model_turn(work)
-
-
-@router.get("/images/{id}", tags=["images"], summary="Facts about an indexed image", responses=_problems(404, 422))
+@router.get("/images/{id}", tags=["images"], summary="Facts about an indexed image", responses=problems(404, 422))
 def image(entry: Known) -> schemas.Image:
-    """Returns where an indexed image lies, what it shows, and its size."""
+    """Returns where an indexed image lies, what it shows, its size, and what else is known of it."""
     return schemas.Image.of(entry)
 
 
@@ -155,7 +186,7 @@ def image(entry: Known) -> schemas.Image:
     tags=["images"],
     summary="The photograph itself",
     response_class=Response,
-    responses={200: IMAGE_ANSWER, **_problems(404, 422)},
+    responses={200: IMAGE_ANSWER, **problems(404, 422)},
 )
 def image_file(services: Shared, entry: Known) -> Response:
     """Returns the file as it is on disk, or as a JPEG where it has a format that browsers do not show."""
@@ -175,7 +206,7 @@ def image_file(services: Shared, entry: Known) -> Response:
     tags=["images"],
     summary="The photograph made small",
     response_class=Response,
-    responses={200: IMAGE_ANSWER, 304: {"description": "The asker's copy is current."}, **_problems(404, 422)},
+    responses={200: IMAGE_ANSWER, 304: {"description": "The asker's copy is current."}, **problems(404, 422)},
 )
 def image_thumbnail(
     services: Shared,
@@ -191,10 +222,23 @@ def image_thumbnail(
     return Response(thumbnail.jpeg, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/info", tags=["service"], summary="What is being served")
+@router.get("/filters", tags=["search"], summary="What can be filtered by", responses=problems())
+def filters(services: Shared) -> schemas.Filters:
+    """Returns what a condition can name: label, size and whatever else is known of images, with the usual values."""
+    return schemas.Filters(columns=services.serving.columns)
+
+
+@router.get("/info", tags=["service"], summary="What is being served", responses=problems())
 def info(services: Shared) -> schemas.Info:
-    """Returns the size of the index, the model behind it, and the limits on uploads."""
+    """Returns the size of the index, the model behind it, the limits on uploads, and what is allowed here."""
     limits = schemas.UploadLimits(bytes=services.limits.upload_bytes, pixels=services.limits.upload_pixels)
+    access = services.shared.access
     return schemas.Info(
-        images=len(services.index), model=services.model_name, dimension=services.index.dim, limits=limits
+        images=len(services.index),
+        model=services.model_name,
+        dimension=services.index.dim,
+        limits=limits,
+        writable=access.writable,
+        needs_token=access.read_token is not None,
+        explains=True,
     )

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from glam.app import cli_bench, cli_data, cli_describe, cli_eval, cli_index, cli_whiten
+from glam.app import cli_bench, cli_data, cli_describe, cli_eval, cli_explain, cli_index, cli_whiten
+from glam.app.cli_serve import serve
 from glam.app.options import AsJson, Device, IndexModel, IndexPath
 from glam.errors import GlamError
 
@@ -29,6 +30,8 @@ app.add_typer(cli_bench.app, name="bench")
 app.command("describe")(cli_describe.describe)
 app.command("describe-merge")(cli_describe.describe_merge)
 app.command("export")(cli_describe.export)
+app.command("serve")(serve)
+app.command("explain")(cli_explain.explain)
 
 
 @app.callback()
@@ -73,28 +76,6 @@ def search(
     else:
         rows = [[str(hit.rank), f"{hit.score:.3f}", hit.entry.label, hit.entry.path] for hit in hits]
         terminal.table(["rank", "score", "landmark", "path"], rows)
-
-
-@app.command()
-def serve(
-    index: IndexPath,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    model: IndexModel = None,
-    device: Device = None,
-) -> None:
-    """Serve the search page and its API."""
-    import uvicorn
-
-    import glam
-    from glam.app import terminal
-    from glam.app.server import create_app
-    from glam.index import Index
-
-    with Index.open(index) as opened:
-        service = create_app(opened, glam.load(model or opened.model_name, device))
-        terminal.notes.print(f"{len(opened)} images at http://{host}:{port}  (Ctrl-C ends it)")
-        uvicorn.run(service, host=host, port=port, log_level="warning")
 
 
 @app.command()

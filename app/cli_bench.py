@@ -56,6 +56,30 @@ def bench_module(device: Device = None, json: AsJson = False) -> None:
         terminal.table([str(case), "forward, ms", "forward and backward", "peak, MiB"], rows)
 
 
+@app.command("serve")
+def bench_serve(
+    url: Annotated[str, typer.Argument(help="Address of a running service, as http://localhost:8000.")],
+    photographs: Annotated[Path, typer.Argument(help="Folder of photographs to search with.")],
+    clients: Annotated[int, typer.Option(min=1, help="How many ask at the same time.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For how long.")] = 60.0,
+    most: Annotated[int, typer.Option(min=1, help="Photographs that are taken, in turn.")] = 3000,
+    token: Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Where the service wants one.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Search with photographs as fast as so many clients can, and tell how fast the service answers."""
+    from glam.app import terminal
+    from glam.app.bench_serve import load
+    from glam.datasets.readers import read_folder
+
+    collection = read_folder(photographs)
+    contents = [collection.file(i).read_bytes() for i in range(min(most, len(collection)))]
+    facts = load(url, contents, clients=clients, seconds=seconds, token=token).to_dict()
+    if json:
+        terminal.as_json({"url": url, "clients": clients, **facts})
+    else:
+        terminal.table([url, ""], [[name, f"{value:,}"] for name, value in facts.items()])
+
+
 @app.command("search")
 def bench_search(
     index: IndexPath,

@@ -50,10 +50,10 @@ class Photographs:
     unreadable, or outside the indexed folder. They may be called from several threads.
     """
 
-    def __init__(self, index: Index, cache_bytes: int) -> None:
+    def __init__(self, index: Index, thumbnails: "BytesCache") -> None:
         self._index = index
         self._root = index.root.resolve()
-        self._thumbnails = BytesCache(cache_bytes)
+        self._thumbnails = thumbnails
 
     def path(self, id: int) -> Path:
         """The file of image ``id``, with symbolic links resolved, inside the root of the index."""
@@ -72,6 +72,13 @@ class Photographs:
         try:
             return read_image(self.path(id))
         except ImageError as error:
+            raise self._unreadable(id) from error
+
+    def content(self, id: int) -> bytes:
+        """The bytes of the file."""
+        try:
+            return self.path(id).read_bytes()
+        except OSError as error:
             raise self._unreadable(id) from error
 
     def browser_type(self, id: int) -> str | None:

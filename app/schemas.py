@@ -1,10 +1,17 @@
 """The JSON that the service answers with. The descriptions appear in ``/openapi.json`` and on ``/docs``."""
 
-from pydantic import BaseModel, Field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from glam.index import Entry
+from pydantic import BaseModel, Field, WithJsonSchema
 
-Pixels = tuple[float, float, float, float]
+if TYPE_CHECKING:  # the client needs no index
+    from glam.index import Entry
+
+Pixels = Annotated[
+    tuple[float, float, float, float],
+    # The same as what pydantic says of a tuple, in words that every reader of OpenAPI knows.
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}),
+]
 
 
 class Problem(BaseModel):
@@ -14,9 +21,9 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """The service is up."""
+    """How the service is."""
 
-    status: str = Field(description='Always "ok".')
+    status: Literal["ok", "stopping"] = Field(description='"ok" as long as it takes requests.')
 
 
 class UploadLimits(BaseModel):
@@ -33,6 +40,9 @@ class Info(BaseModel):
     model: str = Field(description="Name of the model that described them.")
     dimension: int = Field(description="Length of a descriptor.")
     limits: UploadLimits
+    writable: bool = Field(description="Whether images can be added and removed here, given the right token.")
+    needs_token: bool = Field(description="Whether searching needs a token.")
+    explains: bool = Field(description="Whether it can be asked why an image was found.")
 
 
 class Image(BaseModel):
@@ -43,11 +53,19 @@ class Image(BaseModel):
     label: str = Field(description="The landmark it shows; empty when nobody said.")
     width: int = Field(description="Width in pixels, upright.")
     height: int = Field(description="Height in pixels, upright.")
+    metadata: dict[str, Any] = Field(default={}, description="What else is known of it, by name.")
 
     @classmethod
-    def of(cls, entry: Entry) -> "Image":
+    def of(cls, entry: "Entry") -> "Image":
         """The same facts as an entry of the index."""
-        return cls(id=entry.id, path=entry.path, label=entry.label, width=entry.width, height=entry.height)
+        return cls(
+            id=entry.id,
+            path=entry.path,
+            label=entry.label,
+            width=entry.width,
+            height=entry.height,
+            metadata=dict(entry.metadata),
+        )
 
 
 class Query(BaseModel):
@@ -66,11 +84,15 @@ class Result(BaseModel):
 
     rank: int = Field(description="1 for the best.")
     score: float = Field(description="Cosine similarity of the descriptors, -1 to 1.")
+    confidence: float | None = Field(
+        description="How likely it is that the best of as many unrelated images scores lower, 0 to 1; null where the "
+        "index has too few images to tell."
+    )
     image: Image
 
 
 class Timing(BaseModel):
-    """Where the time went, in milliseconds; waiting for other requests is not counted."""
+    """Where the time went, in milliseconds, waiting for other requests included."""
 
     describe: float = Field(description="Reading the image and computing its descriptor; about 0 for a stored one.")
     search: float = Field(description="Searching the index.")
@@ -81,4 +103,30 @@ class SearchAnswer(BaseModel):
 
     query: Query
     results: list[Result]
+    more: bool = Field(description="Whether there are further results, to be had with a larger `skip`.")
     milliseconds: Timing
+
+
+class Value(BaseModel):
+    """A value that images have."""
+
+    value: str = Field(description="As text.")
+    count: int = Field(description="How many images have it.")
+
+
+class Column(BaseModel):
+    """Something known of the images that `where` can name."""
+
+    name: str = Field(description="As in a condition; in double quotes where it is more than one word.")
+    kind: Literal["text", "number"] = Field(description="What its values are.")
+    values: list[Value] = Field(
+        description="The most frequent values, at most 100, most frequent first; none of a number with more."
+    )
+    least: float | None = Field(description="The least number; null for text.")
+    most: float | None = Field(description="The largest number; null for text.")
+
+
+class Filters(BaseModel):
+    """What the images can be filtered by."""
+
+    columns: list[Column]

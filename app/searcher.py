@@ -1,78 +1,141 @@
-"""From a photograph to the rows of an answer: describing it and searching the index."""
+"""Searching the index with the descriptors of several requests at a time, and the rows of an answer.
 
+request --submit--> queries of one index, condition and threshold --> one Index.search --> the hits of each
+"""
+
+import asyncio
 import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from glam.app import schemas
+from glam.app.batching import Batcher
+from glam.app.limits import Limits
+from glam.app.metrics import Metrics
+from glam.errors import GlamError
 from glam.images import Box
-from glam.index import Entry, Index
-from glam.model import Model
+from glam.index import Entry, Hit, Index
+
+BATCH = 32
 
 
 class BoxError(ValueError):
     """A box that is empty or reaches outside its image. ``str(error)`` is one sentence."""
 
 
-class Searcher:
-    """Answers queries from one index with the model that built it.
+class ConditionError(ValueError):
+    """A condition on the images that cannot be understood. ``str(error)`` is one sentence."""
 
-    Not for several threads at once where the model is used (``by_photograph``); the caller queues those calls.
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which results are wanted.
+
+    Attributes:
+        top: how many.
+        skip: how many of the best are left out.
+        where: condition on the images.
+        threshold: least cosine.
     """
 
-    def __init__(self, index: Index, model: Model) -> None:
-        self._index = index
-        self._model = model
+    top: int
+    skip: int = 0
+    where: str | None = None
+    threshold: float | None = None
 
-    def by_photograph(
-        self, image: Image.Image, box: Box | None, top: int, indexed: Entry | None = None
-    ) -> schemas.SearchAnswer:
-        """Search with a photograph, or with the part of it inside ``box``.
 
-        Args:
-            image: upright, RGB.
-            box: (x1, y1, x2, y2) in pixels of ``image``; ``None`` for all of it.
-            top: number of results.
-            indexed: its entry where it is an image of the index, which is then left out of the results.
+class Page(NamedTuple):
+    """The results that were wanted, and whether there are more."""
+
+    hits: list[Hit]
+    more: bool
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A query of the queue: where, with what, and the condition, the threshold and number of its results."""
+
+    index: Index
+    descriptor: NDArray[np.float32]
+    wanted: Wanted
+    count: int
+
+    def key(self) -> Hashable:
+        """What searches must share to be done in one."""
+        return id(self.index), self.wanted.where, self.wanted.threshold
+
+
+class Searcher:
+    """Searches indexes. The caller keeps an index open for as long as it waits for its answer."""
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._batcher: Batcher[_Search, list[Hit]] = Batcher(
+            _run,
+            name="search",
+            room=limits.waiting,
+            most=limits.batch or BATCH,
+            key=_Search.key,
+            report=metrics.batch("search"),
+        )
+        metrics.watch_queue("search", self._batcher)
+
+    async def search(
+        self, index: Index, descriptor: NDArray[np.float32], wanted: Wanted, itself: Entry | None = None
+    ) -> Page:
+        """The nearest images, best first, ranked from 1 without ``itself``.
 
         Raises:
-            BoxError: the box is empty or not within the image.
+            ConditionError: the condition cannot be used.
+            FullError, ClosedError: see `glam.app.batching`.
         """
-        if box is not None:
-            check_box(box, *image.size)
-        start = time.perf_counter()
-        # At the size and scales of the index: at others, the same place would score lower than it should.
-        size, scales = self._index.size, self._index.scales
-        descriptor = self._model.describe([image], boxes=[box], size=size, scales=scales)[0]
-        facts = schemas.Image.of(indexed) if indexed else None
-        query = schemas.Query(image=facts, width=image.width, height=image.height, box=box)
-        return self._answer(query, descriptor, top, time.perf_counter() - start)
+        # One more tells whether there are more, and one because an indexed query finds itself.
+        most = wanted.skip + wanted.top
+        search = _Search(index, descriptor, wanted, most + 1 + (itself is not None))
+        hits = await asyncio.wrap_future(self._batcher.submit(search))
+        if itself is not None:
+            hits = [hit for hit in hits if hit.entry.id != itself.id]
+        return Page(hits[wanted.skip : most], len(hits) > most)
 
-    def by_descriptor(self, entry: Entry, top: int) -> schemas.SearchAnswer:
-        """Search with the stored descriptor of an indexed image, leaving that image out of the results."""
-        start = time.perf_counter()
-        descriptor = self._index.descriptor(entry.id)
-        query = schemas.Query(image=schemas.Image.of(entry), width=entry.width, height=entry.height, box=None)
-        return self._answer(query, descriptor, top, time.perf_counter() - start)
+    def close(self) -> None:
+        """Finishes what waits."""
+        self._batcher.close()
 
-    def _answer(
-        self, query: schemas.Query, descriptor: NDArray[np.float32], top: int, described_in: float
-    ) -> schemas.SearchAnswer:
-        start = time.perf_counter()
-        # One more than asked, because an indexed query finds itself.
-        itself = query.image.id if query.image else None
-        hits = [hit for hit in self._index.search(descriptor, k=top + 1)[0] if hit.entry.id != itself][:top]
-        took = time.perf_counter() - start
-        return schemas.SearchAnswer(
-            query=query,
-            results=[
-                schemas.Result(rank=rank, score=hit.score, image=schemas.Image.of(hit.entry))
-                for rank, hit in enumerate(hits, start=1)
-            ],
-            milliseconds=schemas.Timing(describe=described_in * 1000, search=took * 1000),
-        )
+
+def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
+    """The hits of searches that share a key."""
+    first, most = searches[0], max(search.count for search in searches)
+    descriptors = np.stack([search.descriptor for search in searches])
+    where, threshold = first.wanted.where, first.wanted.threshold
+    try:
+        found = first.index.search(descriptors, k=most, where=where, threshold=threshold)
+    except GlamError as error:
+        raise ConditionError(sentence(error)) from error
+    return [hits[: search.count] for search, hits in zip(searches, found, strict=True)]
+
+
+class Clock:
+    """Measures what is done between two looks, in milliseconds."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Milliseconds since the last lap."""
+        before, self._last = self._last, time.perf_counter()
+        return 1000 * (self._last - before)
+
+
+def answer(query: schemas.Query, page: Page, skip: int, timing: schemas.Timing) -> schemas.SearchAnswer:
+    """The answer with these hits; they are ranked anew, after those that were skipped."""
+    results = [
+        schemas.Result(rank=rank, score=hit.score, confidence=hit.confidence, image=schemas.Image.of(hit.entry))
+        for rank, hit in enumerate(page.hits, start=skip + 1)
+    ]
+    return schemas.SearchAnswer(query=query, results=results, more=page.more, milliseconds=timing)
 
 
 def check_box(box: Box, width: int, height: int) -> None:
@@ -82,3 +145,9 @@ def check_box(box: Box, width: int, height: int) -> None:
         raise BoxError("The box is empty: x2 must be at least x1 + 1, and y2 at least y1 + 1.")
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
         raise BoxError(f"The box reaches outside the image, which has {width} by {height} pixels.")
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, as a sentence."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

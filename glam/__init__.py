@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 from glam.errors import GlamError, ImageError
 
 if TYPE_CHECKING:
+    from glam.app.client import Client
     from glam.attention import GLAM
     from glam.model import Model, load
     from glam.network import Architecture, DescriptorNetwork
     from glam.pooling import GeM
 
 __version__ = "0.1.0"
-__all__ = ["GLAM", "Architecture", "DescriptorNetwork", "GeM", "GlamError", "ImageError", "Model", "load"]
+__all__ = ["GLAM", "Architecture", "Client", "DescriptorNetwork", "GeM", "GlamError", "ImageError", "Model", "load"]
 
 _HOMES = {
     "GLAM": "attention",
     "Architecture": "network",
+    "Client": "app.client",
     "DescriptorNetwork": "network",
     "GeM": "pooling",
     "Model": "model",

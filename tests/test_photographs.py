@@ -21,7 +21,7 @@ def photographs(root: Path, path: str) -> Photographs:
     """The photographs of an index that holds one image, with id 0."""
     entry = Entry(0, path, "", 1, 1)
     index = SimpleNamespace(root=root, entry=lambda id: entry, file=lambda id: root / path)
-    return Photographs(cast(Index, index), cache_bytes=1_000_000)
+    return Photographs(cast(Index, index), BytesCache(1_000_000))
 
 
 @pytest.fixture

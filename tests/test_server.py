@@ -3,22 +3,28 @@
 import io
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor, nn
 
+from glam.app.access import Access
 from glam.app.limits import Limits
 from glam.app.server import PAGE, create_app
+from glam.datasets.collection import Collection, Photo
+from glam.describe import Settings
 from glam.errors import GlamError
-from glam.images import Box, read_image
-from glam.index import Entry, Hit, Index
+from glam.images import Box
+from glam.index import Index, add, build
 from glam.model import Model
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
@@ -26,70 +32,55 @@ EXIF_ORIENTATION = 0x0112
 TURNED_RIGHT = 6  # the camera was held upright; the stored rows run down the upright image
 
 
-class ColourModel:
-    """Stands in for a model: the descriptor is the mean colour."""
+class ColourNetwork(nn.Module):
+    """In the place of a `DescriptorNetwork`: the descriptor is the mean colour."""
 
-    name, dim, fingerprint = "colour", 3, "c0"
+    dim, architecture = 3, SimpleNamespace(whitening=None)
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.running = 0
-        self.most_running = 0
+        super().__init__()
+        self.backbone = nn.Linear(1, 1)
+        self.backbone.multiple, self.backbone.mean, self.backbone.std = 1, (0.0,) * 3, (1.0,) * 3
+        self.batches: list[int] = []
+        self.running = self.most_running = 0
         self.may_finish = threading.Event()
         self.may_finish.set()
 
-    def describe(
-        self, images: Sequence[Image.Image], *, boxes: Sequence[Box | None], **settings: object
-    ) -> NDArray[np.float32]:
-        self.calls += 1
+    def layout(self, device: torch.device) -> torch.memory_format:
+        return torch.contiguous_format
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        self.may_finish.wait(10)
-        assert settings == {"size": ColourIndex.size, "scales": ColourIndex.scales}
-        rows = [mean_colour(read_image(image, box=box)) for image, box in zip(images, boxes, strict=True)]
+        assert self.may_finish.wait(10)
         self.running -= 1
-        return np.stack(rows)
+        return F.normalize(images.mean(dim=(2, 3)) + 1e-3)
+
+    def whitened(self, descriptors: Tensor) -> Tensor:
+        return descriptors
 
 
-class ColourIndex:
-    """Stands in for an index of the files given; ids are their places in the list."""
+class ColourModel(Model):
+    """In the place of a `Model`."""
 
-    dim, fingerprint, size, scales = 3, "c0", 64, (1.0,)
+    def __init__(self) -> None:
+        self.name, self.dim, self.size, self.scales = "colour", 3, 64, (1.0,)
+        self.network = self.fast = ColourNetwork()
+        self.fingerprint = "c0"
 
-    def __init__(self, root: Path, paths: Sequence[str]) -> None:
-        self.root = root
-        self.paths = list(paths)
-        images = [read_image(root / path) for path in paths]
-        self.sizes = [image.size for image in images]
-        self.rows = np.stack([mean_colour(image) for image in images])
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def entry(self, id: int) -> Entry:
-        if not 0 <= id < len(self):
-            raise KeyError(id)
-        return Entry(id, self.paths[id], Path(self.paths[id]).stem, *self.sizes[id])
-
-    def file(self, id: int) -> Path:
-        return self.root / self.paths[id]
-
-    def descriptor(self, id: int) -> NDArray[np.float32]:
-        return cast(NDArray[np.float32], self.rows[id])
-
-    def search(self, descriptors: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
-        scores = self.rows @ descriptors
-        best = np.argsort(-scores)[:k]
-        return [[Hit(rank, float(scores[i]), self.entry(int(i))) for rank, i in enumerate(best, start=1)]]
-
-    def check_model(self, model: ColourModel) -> None:
-        if model.fingerprint != self.fingerprint:
-            raise GlamError("another model")
+    @property
+    def calls(self) -> int:
+        return len(self.network.batches)
 
 
-def mean_colour(image: Image.Image) -> NDArray[np.float32]:
-    colour = np.asarray(image, dtype=np.float32).reshape(-1, 3).mean(axis=0) + 1e-3
-    return cast(NDArray[np.float32], colour / np.linalg.norm(colour))
+def index_of(root: Path, paths: Sequence[str], model: ColourModel) -> Index:
+    """An index of files, with their names as labels; ids are their places in the list."""
+    path = root.parent / f"{len(list(root.parent.iterdir()))}.glam"
+    photos = tuple(Photo(name, Path(name).stem, metadata={"place": i, "kind": "test"}) for i, name in enumerate(paths))
+    build(path, Collection(root, photos), cast(Model, model), settings=Settings(64, batch_size=1, workers=1))
+    model.network.batches.clear()
+    return Index.open(path)
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -115,21 +106,27 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(root: Path) -> ColourIndex:
-    return ColourIndex(root, ["red.png", "green.png", "blue.png", "both.jpg"])
-
-
-@pytest.fixture
 def model() -> ColourModel:
     return ColourModel()
 
 
-def app_of(index: ColourIndex, model: ColourModel, limits: Limits = Limits()) -> FastAPI:  # noqa: B008
-    return create_app(cast(Index, index), cast(Model, model), limits)
+@pytest.fixture
+def index(root: Path, model: ColourModel) -> Iterator[Index]:
+    with index_of(root, ["red.png", "green.png", "blue.png", "both.jpg"], model) as index:
+        yield index
+
+
+def app_of(
+    index: Index,
+    model: ColourModel,
+    limits: Limits = Limits(),  # noqa: B008
+    access: Access = Access(),  # noqa: B008
+) -> FastAPI:
+    return create_app(index, cast(Model, model), limits, access)
 
 
 @pytest.fixture
-def client(index: ColourIndex, model: ColourModel) -> Iterator[TestClient]:
+def client(index: Index, model: ColourModel) -> Iterator[TestClient]:
     with TestClient(app_of(index, model)) as client:
         yield client
 
@@ -219,12 +216,12 @@ def test_what_is_no_readable_image_is_refused(client: TestClient, model: ColourM
     assert model.calls == 0
 
 
-def test_an_image_of_too_many_pixels_is_refused(index: ColourIndex, model: ColourModel) -> None:
+def test_an_image_of_too_many_pixels_is_refused(index: Index, model: ColourModel) -> None:
     client = TestClient(app_of(index, model, Limits(upload_pixels=799)))
     assert "40 by 20" in refused(upload(client, encoded(halves(RED, BLUE))), 413)
 
 
-def test_a_body_longer_than_any_upload_is_refused(index: ColourIndex, model: ColourModel) -> None:
+def test_a_body_longer_than_any_upload_is_refused(index: Index, model: ColourModel) -> None:
     client = TestClient(app_of(index, model, Limits(upload_bytes=1000)))
     assert "0.001 MB" in refused(upload(client, bytes(100_000)), 413)
 
@@ -233,7 +230,7 @@ def test_a_request_without_an_image_is_refused(client: TestClient) -> None:
     assert refused(client.post("/api/search", data={"top": "5"}), 422).startswith("image: ")
 
 
-def test_an_upload_may_have_as_many_bytes_as_the_limit_and_no_more(index: ColourIndex, model: ColourModel) -> None:
+def test_an_upload_may_have_as_many_bytes_as_the_limit_and_no_more(index: Index, model: ColourModel) -> None:
     data = encoded(halves(RED, BLUE))
     exact = TestClient(app_of(index, model, Limits(upload_bytes=len(data))))
     found(upload(exact, data))
@@ -271,7 +268,8 @@ def test_an_unknown_image_is_not_found(client: TestClient, id: str, what: str) -
 
 
 def test_an_entry_tells_path_label_and_size(client: TestClient) -> None:
-    expected = {"id": 3, "path": "both.jpg", "label": "both", "width": 80, "height": 40}
+    known = {"kind": "test", "place": 3}
+    expected = {"id": 3, "path": "both.jpg", "label": "both", "width": 80, "height": 40, "metadata": known}
     assert client.get("/api/images/3").json() == expected
 
 
@@ -284,7 +282,7 @@ def test_a_file_is_served_as_it_is(client: TestClient, root: Path) -> None:
 
 def test_a_file_of_a_format_that_browsers_do_not_show_is_served_as_jpeg(root: Path, model: ColourModel) -> None:
     Image.new("RGB", (40, 20), BLUE).save(root / "blue.tiff")
-    answer = TestClient(app_of(ColourIndex(root, ["blue.tiff"]), model)).get("/api/images/0/file")
+    answer = TestClient(app_of(index_of(root, ["blue.tiff"], model), model)).get("/api/images/0/file")
     assert answer.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(answer.content)).size == (40, 20)
 
@@ -331,27 +329,157 @@ def test_a_thumbnail_of_an_odd_size_is_refused(client: TestClient, size: int) ->
 def test_info_and_health(client: TestClient) -> None:
     info = client.get("/api/info").json()
     limits = {"bytes": 20_000_000, "pixels": 50_000_000}
-    assert info == {"images": 4, "model": "colour", "dimension": 3, "limits": limits}
-    assert client.get("/healthz").json() == {"status": "ok"}
+    allowed = {"writable": False, "needs_token": False, "explains": True}
+    assert info == {"images": 4, "model": "colour", "dimension": 3, "limits": limits, **allowed}
+    assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
 
 
-def test_one_photograph_is_described_at_a_time_and_other_requests_go_on_meanwhile(
+def test_uploads_of_one_moment_go_through_the_network_together_and_other_requests_go_on(
     client: TestClient, model: ColourModel
 ) -> None:
-    model.may_finish.clear()
-    data = encoded(halves(RED, BLUE))
-    uploads = [threading.Thread(target=upload, args=(client, data)) for _ in range(3)]
-    for thread in uploads:
+    network = model.network
+    network.may_finish.clear()
+    answers: list[list[str]] = []
+
+    def search(colour: tuple[int, int, int]) -> None:
+        answers.append(found(upload(client, encoded(Image.new("RGB", (40, 20), colour)))))
+
+    uploads = [threading.Thread(target=search, args=((i, 220, i),)) for i in range(6)]
+    uploads[0].start()
+    wait_until(lambda: network.running == 1)
+    for thread in uploads[1:]:
         thread.start()
     try:
+        waiting = client.app.state.shared.describer._network  # type: ignore[attr-defined]
+        wait_until(lambda: len(waiting) == 5)
         assert client.get("/healthz").status_code == 200
         assert client.get("/api/images/0/thumbnail").status_code == 200
         assert client.get("/api/images/0/search").status_code == 200
     finally:
-        model.may_finish.set()
+        network.may_finish.set()
     for thread in uploads:
         thread.join()
-    assert (model.calls, model.most_running) == (3, 1)
+    assert [answer[0] for answer in answers] == ["green"] * 6
+    assert (network.batches, network.most_running) == ([1, 5], 1)
+
+
+def wait_until(holds: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+def test_a_batch_of_one_takes_each_upload_by_itself(index: Index, model: ColourModel) -> None:
+    with TestClient(app_of(index, model, Limits(batch=1, window_seconds=0.05))) as client:
+        data = [encoded(Image.new("RGB", (40, 20), (i, 0, 0))) for i in range(4)]
+        uploads = [threading.Thread(target=upload, args=(client, image)) for image in data]
+        for thread in uploads:
+            thread.start()
+        for thread in uploads:
+            thread.join()
+    assert model.network.batches == [1, 1, 1, 1]
+
+
+def test_a_full_queue_is_answered_with_503_and_when_to_come_back(index: Index, model: ColourModel) -> None:
+    with TestClient(app_of(index, model, Limits(uploads=2))) as client:
+        model.network.may_finish.clear()
+        data = [encoded(Image.new("RGB", (40, 20), (i, 0, 0))) for i in range(3)]
+        running = [threading.Thread(target=upload, args=(client, image)) for image in data[:2]]
+        for thread in running:
+            thread.start()
+        try:
+            wait_until(lambda: client.app.state.shared.running.count == 2)  # type: ignore[attr-defined]
+            time.sleep(0.1)
+            answer = upload(client, data[2])
+            refused(answer, 503)
+            assert int(answer.headers["retry-after"]) > 0
+        finally:
+            model.network.may_finish.set()
+        for thread in running:
+            thread.join()
+        found(upload(client, data[2]))
+
+
+def test_a_request_that_takes_too_long_is_given_up_with_503(index: Index, model: ColourModel) -> None:
+    with TestClient(app_of(index, model, Limits(request_seconds=0.2))) as client:
+        model.network.may_finish.clear()
+        try:
+            answer = upload(client, encoded(halves(RED, BLUE)))
+            assert "0.2 seconds" in refused(answer, 503)
+            assert answer.headers["retry-after"]
+        finally:
+            model.network.may_finish.set()
+        found(upload(client, encoded(halves(RED, BLUE))))
+
+
+def test_an_upload_that_was_described_before_needs_no_model(client: TestClient, model: ColourModel) -> None:
+    data = encoded(halves(RED, BLUE))
+    first = found(upload(client, data))
+    assert found(upload(client, data, skip=1)) == first[1:]
+    assert found(upload(client, data, where="label != 'red'")) == [label for label in first if label != "red"]
+    assert model.calls == 1
+    found(upload(client, data, x1=0, y1=0, x2=20, y2=20))
+    assert model.calls == 2
+
+
+# Which results
+
+
+def test_skip_and_more_page_through_all_results(client: TestClient) -> None:
+    data = encoded(halves(RED, BLUE))
+    every = upload(client, data, top=10).json()
+    assert (len(every["results"]), every["more"]) == (4, False)
+    seen = []
+    for skip in range(4):
+        page = upload(client, data, top=1, skip=skip).json()
+        assert page["more"] == (skip < 3)
+        seen += page["results"]
+    assert seen == every["results"]
+    beyond = upload(client, data, skip=4).json()
+    assert (beyond["results"], beyond["more"]) == ([], False)
+
+
+def test_an_indexed_query_pages_without_itself(client: TestClient) -> None:
+    pages = [client.get(f"/api/images/0/search?top=1&skip={skip}").json() for skip in range(3)]
+    assert [page["results"][0]["rank"] for page in pages] == [1, 2, 3]
+    assert [page["more"] for page in pages] == [True, True, False]
+    assert 0 not in [page["results"][0]["image"]["id"] for page in pages]
+
+
+def test_a_condition_and_a_threshold_bound_the_results(client: TestClient) -> None:
+    data = encoded(Image.new("RGB", (8, 8), RED))
+    assert set(found(upload(client, data, where="place >= 2"))) == {"blue", "both"}
+    scores = [result["score"] for result in upload(client, data, threshold=0.5).json()["results"]]
+    assert scores
+    assert min(scores) >= 0.5
+    assert found(client.get("/api/images/0/search", params={"where": "label = 'blue'"})) == ["blue"]
+
+
+@pytest.mark.parametrize("where", ["nope = 1", "label = ", "1) or (1", "select 1", "'", "\0"])
+def test_a_condition_that_cannot_be_understood_is_refused(client: TestClient, where: str) -> None:
+    refused(upload(client, encoded(halves(RED, BLUE)), where=where), 422)
+    refused(client.get("/api/images/0/search", params={"where": where}), 422)
+
+
+def test_the_filters_list_columns_with_values_and_counts(client: TestClient) -> None:
+    columns = {column["name"]: column for column in client.get("/api/filters").json()["columns"]}
+    assert set(columns) == {"label", "width", "height", "bytes", "modified", "place", "kind"}
+    assert columns["kind"]["values"] == [{"value": "test", "count": 4}]
+    assert columns["kind"]["least"] is None
+    assert [columns["width"][part] for part in ("kind", "least", "most")] == ["number", 40, 80]
+    assert columns["width"]["values"][0] == {"value": "40", "count": 3}
+
+
+def test_a_changed_index_is_served_without_a_restart(client: TestClient, index: Index, model: ColourModel) -> None:
+    old = client.app.state.shared.current.serving  # type: ignore[attr-defined]
+    Image.new("RGB", (40, 20), (20, 220, 220)).save(index.root / "cyan.png")
+    with client.app.state.shared.current.use() as held:  # type: ignore[attr-defined]
+        add(index.path, [index.root / "cyan.png"], lambda: cast(Model, model))
+        wait_until(lambda: client.get("/api/info").json()["images"] == 5)
+        assert held is old
+        assert len(held.index.search(held.index.descriptor(0), 9)[0]) == 4
+    assert client.get("/api/images/4").json()["path"] == "cyan.png"
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/api/info", "/api/images/99", "/api/images/0/file", "/nothing"])
@@ -367,7 +495,8 @@ def test_every_answer_keeps_browsers_to_this_origin(client: TestClient, path: st
 def test_the_page_and_its_documentation_name_no_other_origin(client: TestClient) -> None:
     for path in PAGE.iterdir():
         if path.suffix in {".html", ".css", ".js"}:
-            assert "://" not in path.read_text(), path.name
+            # The namespace of SVG is a name, and nothing is fetched from there.
+            assert "://" not in path.read_text().replace("http://www.w3.org/2000/svg", ""), path.name
     assert "text/html" in client.get("/").headers["content-type"]
     assert client.get("/docs").text == (PAGE / "docs.html").read_text()
 
@@ -382,7 +511,7 @@ def test_the_documentation_describes_every_endpoint_and_parameter(client: TestCl
     assert "HTTPValidationError" not in api["components"]["schemas"]  # errors are all of one form
 
 
-def test_a_model_that_the_index_was_not_built_with_is_refused(index: ColourIndex, model: ColourModel) -> None:
+def test_a_model_that_the_index_was_not_built_with_is_refused(index: Index, model: ColourModel) -> None:
     model.fingerprint = "other"
     with pytest.raises(GlamError):
         app_of(index, model)

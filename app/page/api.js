@@ -1,33 +1,62 @@
 // Talks to the service. Every failure that a person should hear of is a Problem, whose message is one sentence.
+//
+// A source is what is searched with: {image: id} of the index, or {file: File}. A box is {x1, y1, x2, y2} in pixels of
+// the upright image, or null for all of it.
 
-const TOP = 200; // the most the service gives; the page shows them bit by bit
+import { askForToken, token } from "./token.js";
+
+const BUSY = 503;
+const UNKNOWN_WAIT = 3; // seconds, when a busy service does not say how long
 
 export class Problem extends Error {
-  /** @param mayPass whether the same request could succeed when tried again. */
-  constructor(message, mayPass) {
+  /**
+   * @param status of HTTP; 0 when there was no answer.
+   * @param retryAfter seconds after which a busy service may be asked again; 0 when it is not that.
+   */
+  constructor(message, status = 0, retryAfter = 0) {
     super(message);
-    this.mayPass = mayPass;
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+
+  /** Whether the same request could succeed when tried again. */
+  get mayPass() {
+    return this.status === 0 || this.status === 401 || this.status >= 500;
   }
 }
 
-/** What is being served: {images, model, dimension, limits: {bytes, pixels}}. */
+/** What is being served: {images, model, dimension, limits: {bytes, pixels}, ...}. */
 export function fetchInfo() {
   return ask("api/info");
 }
 
-/** Search with a File. `box` is {x1, y1, x2, y2} in pixels of the upright image, or null for all of it. */
-export function searchWithFile(file, box, signal) {
-  const form = new FormData();
-  form.append("image", file, file.name || "photograph");
-  form.append("top", TOP);
-  for (const [name, value] of Object.entries(box ?? {})) form.append(name, value);
-  return ask("api/search", { method: "POST", body: form, signal });
+/** What can be filtered on: [{name, kind: "text" or "number", values: [{value, count}], least, most}]. */
+export async function fetchColumns() {
+  return (await ask("api/filters")).columns;
 }
 
-/** Search with the image of the index that has this id. */
-export function searchWithImage(id, box, signal) {
-  const fields = new URLSearchParams({ top: TOP, ...box });
-  return ask(`api/images/${id}/search?${fields}`, { signal });
+/** An indexed image: {id, path, label, width, height, ...}. */
+export function fetchImage(id, signal) {
+  return ask(`api/images/${id}`, { signal });
+}
+
+/** {query, results, more, milliseconds} for `top` results after the first `skip`. */
+export function search(source, { box, where, top, skip }, signal) {
+  const fields = { top, ...(skip ? { skip } : {}), ...(where ? { where } : {}), ...box };
+  if (source.file) return ask("api/search", { method: "POST", body: form({ image: source.file, ...fields }), signal });
+  return ask(`api/images/${source.image}/search?${new URLSearchParams(fields)}`, { signal });
+}
+
+/** {inliers, tried, lines: [[x1, y1, x2, y2], ...]} between a source and the indexed image `id`. */
+export function fetchMatches(source, box, id, signal) {
+  const query = source.file ? { image: source.file } : { query: source.image };
+  return ask("api/matches", { method: "POST", body: form({ ...query, with: id, ...box }), signal });
+}
+
+/** The four attention maps of a source; see attention.js. */
+export function fetchAttention(source, box, signal) {
+  if (source.file) return ask("api/attention", { method: "POST", body: form({ image: source.file, ...box }), signal });
+  return ask(`api/images/${source.image}/attention?${new URLSearchParams(box ?? {})}`, { signal });
 }
 
 export function thumbnailUrl(id, size) {
@@ -38,22 +67,55 @@ export function originalUrl(id) {
   return `api/images/${id}/file`;
 }
 
+function form(fields) {
+  const made = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    if (value instanceof File) made.append(name, value, value.name || "photograph");
+    else made.append(name, value);
+  }
+  return made;
+}
+
 async function ask(url, options = {}) {
-  let response;
+  const response = await answered(url, options);
   try {
-    response = await fetch(url, options);
+    return await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The search service does not answer. Is it still running?", true);
+    throw new Problem("The search service gave an answer that cannot be read.", response.status);
   }
-  if (!response.ok) throw new Problem(await sentence(response), response.status >= 500);
-  return response.json();
+}
+
+async function answered(url, options) {
+  const used = token();
+  const response = await reached(url, options);
+  if (response.ok) return response;
+  if (response.status === 401 && (await askForToken(used))) return answered(url, options);
+  throw new Problem(await sentence(response), response.status, waitOf(response));
+}
+
+async function reached(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (!navigator.onLine) throw new Problem("You are offline. The search goes on when there is a connection again.");
+    throw new Problem("The search service does not answer. Is it still running?");
+  }
+}
+
+function waitOf(response) {
+  if (response.status !== BUSY) return 0;
+  const seconds = Number(response.headers.get("Retry-After"));
+  return seconds > 0 ? seconds : UNKNOWN_WAIT;
 }
 
 async function sentence(response) {
   try {
-    return (await response.json()).detail;
+    const { detail } = await response.json();
+    if (typeof detail === "string" && detail) return detail;
   } catch {
-    return `The search service answered with an error (${response.status}).`;
+    // no JSON: perhaps from something between the service and us
   }
+  return `The search service answered with an error (${response.status}).`;
 }

@@ -1,146 +1,272 @@
-// Ties the page together: a photograph comes in, a search goes out, results are shown, the history follows.
+// Ties the page together: the address says what is looked at (state.js); the parts of the page show it, and change it.
 
-import { Problem, fetchInfo, searchWithFile, searchWithImage } from "./api.js";
+import { Problem, fetchImage, fetchInfo } from "./api.js";
+import { Comparison } from "./compare.js";
+import { make, part, settled } from "./dom.js";
+import { expression, filterCount } from "./expression.js";
+import { FilterPanel } from "./filters.js";
+import { Finder } from "./finder.js";
 import { listenForPhotographs } from "./intake.js";
+import { imageName, megabytes, photographs, seconds as secondsName } from "./names.js";
+import { Notices } from "./notices.js";
 import { QueryPanel } from "./query.js";
-import { ResultsView, fileName, placeName } from "./results.js";
-import { addressOf, amend, currentQuery, enter, queryForFile, queryForImage } from "./state.js";
+import { ResultsView, nothingFound } from "./results.js";
+import { showSamples } from "./samples.js";
+import { listenForSharing } from "./share.js";
+import { NOTHING, format, hasQuery, parse } from "./state.js";
+import { mayAskAgain } from "./token.js";
+import { find, keep } from "./uploads.js";
 
+const NOT_HERE =
+  "This search was made with a photograph that this browser does not have. Choose it again to search with it.";
 const BOX_PAUSE = 250; // milliseconds without a change of the box before it is searched with
 
-const part = (id) => document.getElementById(id);
-const statusLine = part("status");
-const progress = part("progress");
-const problem = part("problem");
-
-let query = null; // see state.js
-let running = null; // AbortController of the search under way
-let boxTimer = 0;
+let view = NOTHING; // see state.js
+let source = null; // what is searched with, see api.js; null until it is found
+let compared = null; // the query as the comparison takes it, once the service has answered
 let limits = null; // {bytes, pixels}, once the service has told
+let images = 0; // of the index, likewise
 
+const notices = new Notices(() => search());
 const panel = new QueryPanel(document, changeBox);
+const filters = new FilterPanel((chosen) => go({ ...view, filters: chosen }));
+const searchSoon = settled(search, BOX_PAUSE);
+
+const finder = new Finder({
+  onWaiting: () => {
+    notices.wait("Searching…");
+    results.showWaiting();
+  },
+  onBusy: (seconds) => notices.wait(`The service is busy. It is asked again in ${secondsName(seconds)}.`),
+  onAnswer: showAnswer,
+  onMore: (answer) => {
+    results.add(answer.results, answer.more);
+    notices.tell(summary(answer));
+    showComparison(); // there may be a next result now
+  },
+  onProblem: showProblem,
+  onMoreProblem: (problem) => {
+    results.setMore("failed");
+    notices.tell(problem.message);
+  },
+});
+
 const results = new ResultsView({
   found: part("found"),
   moreButton: part("more"),
-  groupButton: part("group"),
-  addressOf: (id) => addressOf(queryForImage(id)),
-  onPick: (image) => begin(queryForImage(image.id)),
+  linksOf: (id) => ({ compare: addressOf({ ...view, compare: id }), search: addressOf(searchWith(id)) }),
+  onOpen: ({ image }) => go({ ...view, compare: image.id }, { entry: { comparing: true } }),
+  onSearch: ({ image }) => begin(searchWith(image.id)),
+  onMore: () => {
+    results.setMore("loading");
+    finder.more();
+  },
 });
 
-function begin(next) {
-  enter(next);
+const comparison = new Comparison({
+  onShow: (show) => amend({ ...view, show }),
+  onStep: ({ image }) => amend({ ...view, compare: image.id }),
+  onSearch: ({ image }) => begin(searchWith(image.id)),
+  onClose: closeComparison,
+});
+
+/** A search with an indexed image, filtered and grouped as now. */
+function searchWith(id) {
+  return { ...view, image: id, upload: null, box: null, compare: null, show: NOTHING.show };
+}
+
+function addressOf(next) {
+  return location.pathname + format(next);
+}
+
+/** Look at something else, as a new entry of the history. */
+function go(next, { entry = null } = {}) {
+  history.pushState(entry, "", addressOf(next));
   open(next);
+}
+
+/** Look at it differently, within the same entry of the history: Back does not step through such changes. */
+function amend(next) {
+  history.replaceState(history.state, "", addressOf(next));
+  open(next);
+}
+
+function begin(next) {
+  go(next);
   window.scrollTo({ top: 0 });
 }
 
-function open(next) {
-  query = next;
-  document.body.dataset.view = query ? "search" : "home";
-  panel.show(query);
-  if (query) search();
-  else showNothing();
+/** Show a view; only what is another than before is done again. */
+async function open(next) {
+  const before = view;
+  view = next;
+  document.body.dataset.view = hasQuery(view) ? "search" : "home";
+  part("tools").hidden = !hasQuery(view);
+  part("share").hidden = view.image === null; // a link to an upload opens in this browser only
+  part("group").setAttribute("aria-pressed", String(view.group));
+  results.setGrouped(view.group);
+  if (differ(before, view, ["filters"])) filters.show(view.filters);
+  if (differ(before, view, ["image", "upload"])) await openSource();
+  else if (differ(before, view, ["box", "filters"])) openBox();
+  else results.readdress();
+  showComparison();
+}
+
+function differ(before, after, names) {
+  return names.some((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+}
+
+async function openSource() {
+  const opened = view;
+  finder.stop();
+  searchSoon.cancel();
+  compared = null;
+  source = view.image !== null ? { image: view.image } : null;
+  if (view.upload !== null) {
+    const file = await find(view.upload);
+    if (view.upload !== opened.upload) return; // something else was opened meanwhile
+    source = file && { file, key: view.upload };
+  }
+  panel.show(source, view.box);
+  document.title = "GLAM landmark search";
+  if (source) return search();
+  results.clear();
+  if (hasQuery(view)) notices.alarm(NOT_HERE);
+  else notices.clear();
+  showBeginnings();
+}
+
+function openBox() {
+  panel.showBox(view.box);
+  search();
 }
 
 function changeBox(box) {
-  query = { ...query, box };
-  amend(query);
-  running?.abort(); // its answer would be for the former box
-  clearTimeout(boxTimer);
-  boxTimer = setTimeout(search, BOX_PAUSE);
+  view = { ...view, box };
+  history.replaceState(history.state, "", addressOf(view));
+  finder.stop(); // its answer would be for the former box
+  searchSoon();
 }
 
-async function search() {
-  clearTimeout(boxTimer);
-  running?.abort();
-  running = new AbortController();
-  const { signal } = running;
-  showWaiting();
-  try {
-    const answer = await (query.file
-      ? searchWithFile(query.file, query.box, signal)
-      : searchWithImage(query.image, query.box, signal));
-    showAnswer(answer);
-  } catch (error) {
-    if (signal.aborted) return;
-    if (!(error instanceof Problem)) throw error;
-    showProblem(error.message, error.mayPass);
-  }
-}
-
-function showWaiting() {
-  progress.hidden = false;
-  problem.hidden = true;
-  statusLine.textContent = "Searching…";
-  results.showWaiting();
+function search() {
+  searchSoon.cancel();
+  if (!source) return;
+  mayAskAgain();
+  filters.showWrong("");
+  finder.start({ source, box: view.box, where: expression(view.filters) });
 }
 
 function showAnswer(answer) {
-  progress.hidden = true;
-  panel.complete(answer.query);
-  results.show(answer.results);
-  statusLine.textContent = summary(answer);
+  const { query } = answer;
+  panel.complete(query);
+  compared = { ...panel.shown, source, width: query.width, height: query.height, box: view.box };
+  document.title = `${compared.name} · GLAM landmark search`;
+  results.show(answer.results, answer.more);
+  part("group").hidden = !results.canGroup;
+  notices.tell(summary(answer));
+  if (!answer.results.length) showNothingFound();
+  showComparison();
+  filters.load(); // where that failed at first, for want of a token perhaps
 }
 
-function showProblem(sentence, mayPass = false) {
-  running?.abort();
-  progress.hidden = true;
-  statusLine.textContent = "";
+function showNothingFound() {
+  if (!filterCount(view.filters)) {
+    results.clear(nothingFound("There is no other photograph in this index."));
+    return;
+  }
+  const button = make("button", "button", "Clear all filters");
+  button.type = "button";
+  button.addEventListener("click", () => filters.clear());
+  results.clear(nothingFound("No photograph fits these filters.", button));
+}
+
+function showProblem(problem) {
   results.clear();
-  problem.querySelector("p").textContent = sentence;
-  problem.querySelector("button").hidden = !mayPass;
-  problem.hidden = false;
+  if (view.filters.where.trim() && problem.status === 422 && /\bfilter\b/.test(problem.message)) {
+    notices.tell("The expression among the filters cannot be used.");
+    filters.showWrong(problem.message);
+  } else {
+    notices.alarm(problem.message, problem.mayPass);
+  }
 }
 
-function showNothing() {
-  running?.abort();
-  clearTimeout(boxTimer);
-  progress.hidden = true;
-  problem.hidden = true;
-  statusLine.textContent = "";
-  results.clear();
+async function showComparison() {
+  const { compare, show } = view;
+  if (compare === null || !compared) return comparison.close();
+  const { result, ...around } = results.around(compare);
+  try {
+    const known = result ?? { image: await fetchImage(compare) };
+    if (view.compare !== compare || !compared) return;
+    comparison.open({ query: compared, result: known, around, show, address: addressOf(searchWith(compare)) });
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    notices.alarm(error.message);
+  }
 }
 
-function summary({ results: found, milliseconds }) {
-  if (!found.length) return "There is no other photograph in this index.";
-  const best = found[0].image;
+function closeComparison() {
+  const { compare } = view;
+  if (history.state?.comparing) {
+    window.addEventListener("popstate", () => results.focus(compare), { once: true });
+    history.back();
+  } else {
+    amend({ ...view, compare: null, show: NOTHING.show });
+    results.focus(compare);
+  }
+}
+
+function summary({ milliseconds }) {
+  const { results: found } = results;
+  if (!found.length) return "Nothing was found.";
+  const [best] = found;
   const time = Math.max(1, Math.round(milliseconds.describe + milliseconds.search));
-  const count = found.length === 1 ? "1 photograph" : `${found.length} photographs`;
-  return `Best match: ${placeName(best.label) || fileName(best)}, ${found[0].score.toFixed(2)}. ${count} in ${time} ms.`;
+  const far = finder.ends ? "" : " so far,";
+  return `Best match: ${imageName(best.image)}, ${best.score.toFixed(2)}. ${photographs(found.length)}${far} in ${time} ms.`;
 }
 
 function takeFile(file) {
   if (limits && file.size > limits.bytes) {
-    showProblem(`${file.name} has ${megabytes(file.size)} MB; the most this service takes is ${megabytes(limits.bytes)} MB.`);
+    notices.alarm(`${file.name} has ${megabytes(file.size)}; the most this service takes is ${megabytes(limits.bytes)}.`);
   } else {
-    begin(queryForFile(file));
+    begin({ ...searchWith(null), upload: keep(file) });
   }
-}
-
-function megabytes(bytes) {
-  return (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
 }
 
 async function showInfo() {
   try {
     const info = await fetchInfo();
     limits = info.limits;
-    part("info").textContent = `${info.images.toLocaleString("en")} photographs · ${info.model}`;
+    part("info").textContent = `${photographs(info.images)} · ${info.model}`;
+    if (!info.images) return notices.alarm("There are no photographs in this index yet. Add some with: glam index add");
+    images = info.images;
+    showBeginnings();
   } catch (error) {
-    if (!(error instanceof Problem)) throw error; // the search will tell
+    if (!(error instanceof Problem)) throw error;
+    if (!hasQuery(view)) notices.alarm(error.message); // else the search tells
   }
+}
+
+/** Offer photographs to begin with, where nothing is searched with yet. */
+function showBeginnings() {
+  if (hasQuery(view) || !images) return;
+  showSamples(images, (id) => addressOf(searchWith(id)), ({ id }) => begin(searchWith(id)));
+  images = 0; // once is enough
 }
 
 listenForPhotographs({
   inputs: [part("file"), part("camera")],
   overlay: part("drop"),
   onFile: takeFile,
-  onProblem: showProblem,
+  onLink: (url) => begin(parse(url.search)),
+  onProblem: (sentence) => notices.alarm(sentence),
 });
-problem.querySelector("button").addEventListener("click", () => search());
-window.addEventListener("popstate", () => open(currentQuery()));
+listenForSharing();
+part("group").addEventListener("click", () => amend({ ...view, group: !view.group }));
+window.addEventListener("popstate", () => open(parse(location.search)));
 document.querySelector(".brand").addEventListener("click", (event) => {
   event.preventDefault();
-  begin(null);
+  begin(NOTHING);
 });
 showInfo();
-open(currentQuery());
+filters.load();
+open(parse(location.search));

@@ -2,7 +2,7 @@
 
 import { originalUrl, thumbnailUrl } from "./api.js";
 import { BoxEditor } from "./box.js";
-import { fileName, placeName } from "./results.js";
+import { fileName, imageName } from "./names.js";
 
 const PREVIEW = 1024; // pixels of the longest side
 
@@ -20,7 +20,7 @@ export class QueryPanel {
     this.clearButton = part("box-clear");
     this.help = part("box-help");
     this.stage = part("stage");
-    this.query = null;
+    this.source = null;
     this.objectUrl = null;
     this.editor = new BoxEditor(this.stage, (box) => {
       this.updateButtons();
@@ -32,20 +32,26 @@ export class QueryPanel {
     this.picture.addEventListener("error", () => this.showPicture(false));
   }
 
-  /** Show a query (see state.js), or with null hide the panel. */
-  show(query) {
-    this.query = query;
-    this.preview.hidden = !query;
+  /** Show a source (see api.js) with a box or null, or with null for the source hide the panel. */
+  show(source, box) {
+    this.source = source;
+    this.preview.hidden = !source;
     URL.revokeObjectURL(this.objectUrl);
-    this.objectUrl = query?.file ? URL.createObjectURL(query.file) : null;
-    this.editor.show(null, query?.box ?? null);
+    this.objectUrl = source?.file ? URL.createObjectURL(source.file) : null;
+    this.editor.show(null, box);
     this.updateButtons();
-    if (!query) return;
+    if (!source) return;
     this.showPicture(true);
-    this.picture.src = this.objectUrl ?? thumbnailUrl(query.image, PREVIEW);
-    this.original.hidden = query.image === undefined;
-    if (query.image !== undefined) this.original.href = originalUrl(query.image);
-    this.describe(query.file ? query.file.name || "Pasted photograph" : `Image ${query.image}`, "");
+    this.original.hidden = Boolean(source.file);
+    if (!source.file) this.original.href = originalUrl(source.image);
+    this.picture.src = this.url;
+    this.describe(source.file ? source.file.name || "Pasted photograph" : `Image ${source.image}`, "");
+  }
+
+  /** Show another box on the same photograph. */
+  showBox(box) {
+    this.editor.show(this.editor.size, box);
+    this.updateButtons();
   }
 
   /** Fill in what only the service knows of the query: its size, and for an indexed image its name. */
@@ -53,15 +59,24 @@ export class QueryPanel {
     this.editor.measure({ width, height });
     this.updateButtons();
     const size = `${width} × ${height}`;
-    if (image) this.describe(placeName(image.label) || fileName(image), image.label ? `${fileName(image)} · ${size}` : size);
+    if (image) this.describe(imageName(image), image.label ? `${fileName(image)} · ${size}` : size);
     else this.describe(this.name.textContent, size);
+  }
+
+  /** What the comparison needs of the photograph: its name, and where it is shown from. */
+  get shown() {
+    return { name: this.name.textContent, url: this.url };
+  }
+
+  get url() {
+    return this.objectUrl ?? thumbnailUrl(this.source.image, PREVIEW);
   }
 
   loaded() {
     const { naturalWidth: width, naturalHeight: height } = this.picture;
     this.stage.style.setProperty("--aspect", width / height);
     // A file can be drawn on before any answer; the preview of an indexed image may be smaller than the image.
-    if (!this.query?.file || this.editor.size) return;
+    if (!this.source?.file || this.editor.size) return;
     this.editor.measure({ width, height });
     this.updateButtons();
   }

@@ -1,106 +1,131 @@
-// The photographs that were found: a justified grid, in order of score or by landmark.
+// The photographs that were found, in order of score or by landmark, and the way to more of them.
 
-import { thumbnailUrl } from "./api.js";
+import { moveByArrows } from "./arrows.js";
+import { icon, make } from "./dom.js";
+import { grid } from "./grid.js";
+import { placeName } from "./names.js";
+import { placeholderTile, resultTile } from "./tile.js";
 
-const STEP = 40; // results shown at first, and more on each click
-const PLACEHOLDERS = 12;
-const THUMBNAIL = 480; // pixels of the longest side: sharp at the grid's row height on screens of twice the density
-const ASPECTS = [0.5, 2.4]; // narrower and wider photographs are cropped in the grid
+const PLACEHOLDERS = [1.5, 0.75, 1.33, 1, 1.5, 1.33, 0.67, 1.5, 1, 1.33, 1.78, 0.75];
+const AHEAD = "900px"; // how far below the window the end of the results may be when more are asked for
 
 export class ResultsView {
   /**
-   * @param found element that takes the grid.
-   * @param moreButton,groupButton the buttons below and above it.
-   * @param addressOf gives the address of a search with an image id.
-   * @param onPick called with the image ({id, path, label, width, height}) that was clicked.
+   * @param found element that takes the grid; moreButton the button below it.
+   * @param linksOf gives {compare, search}, addresses for an image id.
+   * @param onOpen,onSearch called with the result whose comparison, or search, was asked for.
+   * @param onMore called when further results are wanted.
    */
-  constructor({ found, moreButton, groupButton, addressOf, onPick }) {
-    Object.assign(this, { found, moreButton, groupButton, addressOf, onPick });
+  constructor({ found, moreButton, linksOf, onOpen, onSearch, onMore }) {
+    Object.assign(this, { found, moreButton, linksOf, onOpen, onSearch, onMore });
     this.results = [];
-    this.shown = STEP;
+    this.tiles = new Map(); // image id -> tile, so that a redrawn grid keeps its pictures
     this.grouped = false;
-    moreButton.addEventListener("click", () => this.showMore());
-    groupButton.addEventListener("click", () => this.toggleGroups());
+    moreButton.addEventListener("click", () => onMore());
+    moveByArrows(found, "a.open");
+    this.end = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && onMore(), { rootMargin: AHEAD });
   }
 
-  /** Show results ([{rank, score, image}], best first), from the top. */
-  show(results) {
-    this.results = results;
-    this.shown = STEP;
+  /** Show results ([{rank, score, confidence, image}], best first) in the place of former ones. */
+  show(results, more) {
+    this.results = [];
+    this.tiles.clear();
+    this.add(results, more);
+  }
+
+  /** Show further results below. `more` tells whether there are still others. */
+  add(results, more) {
+    this.results.push(...results);
+    for (const result of results) this.tiles.set(result.image.id, this.tile(result));
     this.draw();
+    this.setMore(more ? "ready" : "none");
   }
 
   /** Show that results are on their way: former ones stay, dimmed; where there are none, grey shapes. */
   showWaiting() {
     this.found.setAttribute("aria-busy", "true");
-    if (this.results.length) return;
-    const shapes = Array.from({ length: PLACEHOLDERS }, (_, i) => placeholder([1.5, 0.75, 1.33, 1][i % 4]));
-    this.found.replaceChildren(grid(shapes));
+    this.setMore("none");
+    if (!this.results.length) this.found.replaceChildren(grid(PLACEHOLDERS.map(placeholderTile)));
   }
 
-  /** Show nothing. */
-  clear() {
-    this.show([]);
+  /** Show nothing, or an element that says why there is nothing. */
+  clear(reason = null) {
+    this.results = [];
+    this.tiles.clear();
+    this.found.replaceChildren(...(reason ? [reason] : []));
+    this.found.removeAttribute("aria-busy");
+    this.setMore("none");
   }
 
-  showMore() {
-    const before = this.shown;
-    this.shown += STEP;
-    this.draw();
-    this.found.querySelector(`[data-rank="${this.results[before].rank}"]`)?.focus({ preventScroll: true });
+  /** How it stands with further results: "none" are there, "ready" to come, on their way ("loading"), or "failed". */
+  setMore(state) {
+    this.end.disconnect();
+    this.moreButton.hidden = state === "none";
+    this.moreButton.textContent = { loading: "Loading more…", failed: "Try again" }[state] ?? "Show more";
+    this.moreButton.setAttribute("aria-disabled", String(state === "loading"));
+    if (state === "ready") this.end.observe(this.moreButton); // it tells at once when the end is in sight already
   }
 
-  toggleGroups() {
-    this.grouped = !this.grouped;
-    this.groupButton.setAttribute("aria-pressed", String(this.grouped));
-    this.draw();
+  /** Let results stand by landmark, or all in one. */
+  setGrouped(grouped) {
+    if (grouped === this.grouped) return;
+    this.grouped = grouped;
+    if (this.results.length) this.draw();
+  }
+
+  /** Whether any result has a landmark to stand by. */
+  get canGroup() {
+    return this.results.some(({ image }) => image.label);
+  }
+
+  /** The result for an image id, and those beside it in order of rank; undefined where there is none. */
+  around(id) {
+    const place = this.results.findIndex(({ image }) => image.id === id);
+    if (place < 0) return {};
+    return { before: this.results[place - 1], result: this.results[place], after: this.results[place + 1] };
+  }
+
+  /** Move the focus to the tile of an image. */
+  focus(id) {
+    this.tiles.get(id)?.querySelector("a").focus();
+  }
+
+  /** Write the addresses of the tiles again, after something that they carry changed. */
+  readdress() {
+    for (const [id, tile] of this.tiles) {
+      const { compare, search } = this.linksOf(id);
+      tile.querySelector("a.open").href = compare;
+      tile.querySelector("a.reuse").href = search;
+    }
   }
 
   draw() {
-    const shown = this.results.slice(0, this.shown);
-    const groups = this.grouped ? byLabel(shown) : [[null, shown]];
+    const focused = this.found.contains(document.activeElement) ? document.activeElement : null;
+    const groups = this.grouped && this.canGroup ? byLabel(this.results) : [[null, this.results]];
     this.found.replaceChildren(...groups.flatMap(([label, results]) => this.group(label, results)));
     this.found.removeAttribute("aria-busy");
-    this.moreButton.hidden = this.results.length <= this.shown;
-    this.groupButton.hidden = !this.results.some(({ image }) => image.label);
+    focused?.focus({ preventScroll: true });
   }
 
   group(label, results) {
-    const tiles = grid(results.map((result) => this.tile(result)));
     if (!results.length) return [];
+    const tiles = grid(results.map(({ image }) => this.tiles.get(image.id)));
     if (label === null) return [tiles];
     const heading = make("h2", "landmark", label ? placeName(label) : "No landmark named");
     heading.append(make("span", "count", String(results.length)));
     return [heading, tiles];
   }
 
-  tile({ rank, score, image }) {
-    const item = proportioned(make("li", "tile"), image.width / image.height);
-    const place = placeName(image.label);
-    const link = item.appendChild(make("a"));
-    link.href = this.addressOf(image.id);
-    link.dataset.rank = rank;
-    link.draggable = false;
-    link.title = image.path;
-    link.setAttribute("aria-label", `Search with result ${rank}: ${place || fileName(image)}, score ${score.toFixed(2)}`);
-    link.append(picture(image), caption(place, score, image));
-    link.addEventListener("click", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens another tab or window
-      event.preventDefault();
-      this.onPick(image);
-    });
-    return item;
+  tile(result) {
+    return resultTile(result, this.linksOf(result.image.id), this);
   }
 }
 
-/** A label as people write it: "golden_gate_bridge" is Golden Gate Bridge. Capitals that are there are kept as they are. */
-export function placeName(label) {
-  const words = label.replaceAll("_", " ").trim();
-  return words === words.toLowerCase() ? words.replace(/(^|\s)\S/gu, (start) => start.toUpperCase()) : words;
-}
-
-export function fileName(image) {
-  return image.path.split("/").at(-1);
+/** What to show where nothing was found: a sentence, and a button that may help. */
+export function nothingFound(sentence, button = null) {
+  const made = make("div", "empty", icon("search"), make("p", "", sentence));
+  if (button) made.append(button);
+  return made;
 }
 
 /** [[label, results], ...], in the order in which the labels first appear. */
@@ -112,50 +137,4 @@ function byLabel(results) {
     groups.get(label).push(result);
   }
   return [...groups];
-}
-
-function grid(tiles) {
-  const list = make("ul", "grid");
-  list.append(...tiles);
-  return list;
-}
-
-function picture(image) {
-  const frame = make("span", "picture");
-  const img = frame.appendChild(make("img"));
-  img.alt = placeName(image.label) || fileName(image);
-  img.loading = "lazy";
-  img.decoding = "async";
-  img.draggable = false;
-  img.addEventListener("error", () => frame.classList.add("missing"));
-  img.src = thumbnailUrl(image.id, THUMBNAIL);
-  return frame;
-}
-
-function caption(place, score, image) {
-  const lines = make("span", "caption");
-  const number = make("span", "score", score.toFixed(2));
-  number.title = "Cosine similarity";
-  const name = make("span", place ? "file" : "file only", fileName(image));
-  lines.append(...(place ? [make("strong", "place", place)] : []), name, number);
-  return lines;
-}
-
-function placeholder(aspect) {
-  const shape = proportioned(make("li", "tile placeholder"), aspect);
-  shape.append(make("span", "picture"));
-  return shape;
-}
-
-/** Tiles grow in proportion to their aspect, so that a row of them is equally high and fills the line. */
-function proportioned(tile, aspect) {
-  tile.style.setProperty("--aspect", Math.min(Math.max(aspect, ASPECTS[0]), ASPECTS[1]).toFixed(4));
-  return tile;
-}
-
-function make(tag, className = "", text = "") {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
 }

@@ -1,55 +1,68 @@
-// What is being searched with, kept in the browser's history so that Back and links work.
+// What is being looked at, as the address says it: pure functions between a view and an address.
 //
-// A query is {image: id, box} or {file, key, box}; box is {x1, y1, x2, y2} or null. An indexed image stands in the address
-// (?image=7&box=10,20,110,90). An uploaded one cannot: its file is kept here, and the history entry holds its key.
+// A view is {image, upload, box, filters, group, compare, show}:
+//   image    id of the indexed image that is searched with, or null
+//   upload   key of the uploaded photograph that is searched with (see uploads.js), or null
+//   box      {x1, y1, x2, y2} in pixels of that image, or null for all of it
+//   filters  see expression.js
+//   group    whether results stand by landmark
+//   compare  id of the result that is compared with the query, or null
+//   show     what the comparison shows, one of SHOWS
 
-const KEPT_FILES = 8;
+import { NO_FILTERS } from "./expression.js";
 
-const files = new Map(); // key -> File; the oldest goes first
-let filesMade = 0;
+export const SHOWS = ["photographs", "matches", "local_channel", "local_spatial", "global_channel", "global_spatial"];
 
-/** A query for an uploaded file, which is kept for the Back button. */
-export function queryForFile(file) {
-  filesMade += 1;
-  const key = `${Date.now()}-${filesMade}`; // no key of an earlier visit may come again
-  files.set(key, file);
-  if (files.size > KEPT_FILES) files.delete(files.keys().next().value);
-  return { file, key, box: null };
+export const NOTHING = Object.freeze({
+  image: null,
+  upload: null,
+  box: null,
+  filters: NO_FILTERS,
+  group: false,
+  compare: null,
+  show: SHOWS[0],
+});
+
+export function hasQuery(view) {
+  return view.image !== null || view.upload !== null;
 }
 
-/** A query for an indexed image. */
-export function queryForImage(id) {
-  return { image: id, box: null };
+/** The view that an address stands for. What makes no sense in it is left out. */
+export function parse(search) {
+  const fields = new URLSearchParams(search);
+  const image = parseId(fields.get("image"));
+  const upload = image === null && /^[a-z0-9]{8,40}$/.test(fields.get("upload") ?? "") ? fields.get("upload") : null;
+  if (image === null && upload === null) return NOTHING;
+  return {
+    image,
+    upload,
+    box: parseBox(fields.get("box")),
+    filters: parseFilters(fields),
+    group: fields.get("group") === "landmark",
+    compare: parseId(fields.get("compare")),
+    show: SHOWS.includes(fields.get("show")) ? fields.get("show") : SHOWS[0],
+  };
 }
 
-/** The query that the present history entry stands for, or null. */
-export function currentQuery() {
-  const { key, box } = history.state ?? {};
-  if (files.has(key)) return { file: files.get(key), key, box };
-  const fields = new URLSearchParams(location.search);
-  const image = fields.get("image") ?? "";
-  return /^\d+$/.test(image) ? { image: Number(image), box: parseBox(fields.get("box")) } : null;
+/** The part of the address from the question mark on; "" for a view without a query. */
+export function format(view) {
+  if (!hasQuery(view)) return "";
+  const fields = new URLSearchParams(view.image !== null ? { image: view.image } : { upload: view.upload });
+  const { box } = view;
+  if (box) fields.set("box", [box.x1, box.y1, box.x2, box.y2].join(","));
+  for (const [name, chosen] of Object.entries(view.filters.columns)) {
+    for (const value of chosen.values ?? []) fields.append(`is.${name}`, value);
+    for (const end of ["from", "to"]) if ((chosen[end] ?? null) !== null) fields.set(`${end}.${name}`, chosen[end]);
+  }
+  if (view.filters.where.trim()) fields.set("where", view.filters.where.trim());
+  if (view.group) fields.set("group", "landmark");
+  if (view.compare !== null) fields.set("compare", view.compare);
+  if (view.compare !== null && view.show !== SHOWS[0]) fields.set("show", view.show);
+  return `?${fields.toString().replaceAll("%2C", ",")}`;
 }
 
-/** Make a query the present one, as a new entry of the history. */
-export function enter(query) {
-  history.pushState(stateOf(query), "", addressOf(query));
-}
-
-/** Change the box of the present query; Back does not step through every change of a box. */
-export function amend(query) {
-  history.replaceState(stateOf(query), "", addressOf(query));
-}
-
-/** The address of a query; for an upload, and for none (null), that of the page. */
-export function addressOf(query) {
-  if (query?.image === undefined) return location.pathname;
-  const box = query.box ? `&box=${[query.box.x1, query.box.y1, query.box.x2, query.box.y2].join(",")}` : "";
-  return `${location.pathname}?image=${query.image}${box}`;
-}
-
-function stateOf(query) {
-  return query?.key ? { key: query.key, box: query.box } : null;
+function parseId(text) {
+  return /^\d{1,15}$/.test(text ?? "") ? Number(text) : null;
 }
 
 function parseBox(text) {
@@ -57,4 +70,17 @@ function parseBox(text) {
   if (!text || numbers.length !== 4 || !numbers.every(Number.isFinite)) return null;
   const [x1, y1, x2, y2] = numbers;
   return { x1, y1, x2, y2 };
+}
+
+function parseFilters(fields) {
+  const columns = {};
+  for (const [field, value] of fields) {
+    const [, kind, name] = /^(is|from|to)\.(.+)$/s.exec(field) ?? [];
+    if (kind === "is") {
+      columns[name] = { values: [...(columns[name]?.values ?? []), value] };
+    } else if (kind && value !== "" && Number.isFinite(Number(value)) && !columns[name]?.values) {
+      columns[name] = { from: null, to: null, ...columns[name], [kind]: Number(value) };
+    }
+  }
+  return { columns, where: fields.get("where") ?? "" };
 }

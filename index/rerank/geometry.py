@@ -3,9 +3,10 @@
     features --pair--> each other's nearest --vote--> the most that one shift and scale brings near
              --homography (MAGSAC++)--> a perspective mapping --agreeing--> those of them that it maps
 
-Among photographs of a building from the web one pair of features in ten is right, or fewer. Four random pairs are then
-hardly ever all right, but one is soon: since a feature has a size, a single pair says how one image lies in the other,
-up to perspective, and all pairs can be tried. The robust estimate then starts from pairs that are mostly right.
+Between photographs of a building from the web often fewer than one pair of features in five is right. Four random pairs
+are then hardly ever all right, but one is soon: since a feature has a size, a single pair says how one image lies in
+the other, up to perspective, and all pairs can be tried. The robust estimate then starts from pairs that are mostly
+right.
 
 Sources: J. Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007 (one pair
 proposes). D. Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020, as in OpenCV's USAC.

@@ -1,0 +1,31 @@
+// A list of photographs, laid out in justified rows again whenever its width changes.
+
+import { make } from "./dom.js";
+import { justified } from "./justified.js";
+
+const observer = new ResizeObserver((entries) => {
+  for (const { target } of entries) layOut(target);
+});
+
+/** A list of tiles; each tile carries its photograph's width divided by its height in `data-aspect`. */
+export function grid(tiles) {
+  const list = make("ul", "grid");
+  list.setAttribute("role", "list"); // Safari takes it away from lists without bullets
+  list.append(...tiles);
+  observer.observe(list);
+  return list;
+}
+
+function layOut(list) {
+  const width = list.clientWidth;
+  if (!width) return;
+  const style = getComputedStyle(list);
+  const gap = Number.parseFloat(style.columnGap) || 0;
+  const height = Number.parseFloat(style.getPropertyValue("--row")) * Number.parseFloat(style.fontSize);
+  const tiles = [...list.children];
+  const sizes = justified(tiles.map((tile) => Number(tile.dataset.aspect)), { width, gap, height });
+  tiles.forEach((tile, i) => {
+    tile.style.width = `${sizes[i].width}px`;
+    tile.style.setProperty("--height", `${sizes[i].height}px`);
+  });
+}

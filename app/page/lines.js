@@ -1,0 +1,39 @@
+// Lines between the parts of two photographs that match.
+
+import { shape } from "./dom.js";
+
+/**
+ * Draw lines over two photographs, in the place of former ones.
+ * @param drawing an svg element that covers both.
+ * @param lines [[x1, y1, x2, y2], ...] in pixels of the first and of the second photograph.
+ * @param first,second {element, width, height}: where each photograph is shown, and its pixels.
+ */
+export function drawLines(drawing, lines, first, second) {
+  const origin = drawing.getBoundingClientRect();
+  const [a, b] = [first, second].map(({ element, width, height }) => {
+    const rect = element.getBoundingClientRect();
+    return (x, y) => [
+      rect.left - origin.left + (x / width) * rect.width,
+      rect.top - origin.top + (y / height) * rect.height,
+    ];
+  });
+  drawing.setAttribute("viewBox", `0 0 ${origin.width} ${origin.height}`);
+  drawing.replaceChildren(
+    ...lines.map(([x1, y1, x2, y2]) => match(a(x1, y1), b(x2, y2), hue(x1 / first.width, y1 / first.height))),
+  );
+}
+
+function match([x1, y1], [x2, y2], colour) {
+  const group = shape("g", { class: "match", stroke: colour, fill: colour });
+  group.append(
+    shape("line", { x1, y1, x2, y2 }),
+    shape("circle", { cx: x1, cy: y1, r: 3 }),
+    shape("circle", { cx: x2, cy: y2, r: 3 }),
+  );
+  return group;
+}
+
+/** Neighbouring parts have like colours, so that the eye can follow a bundle of lines. */
+function hue(across, down) {
+  return `hsl(${Math.round(20 + 300 * (0.75 * across + 0.25 * down))} 90% 62%)`;
+}

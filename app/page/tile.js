@@ -1,0 +1,91 @@
+// One photograph that was found, as a tile of the grid.
+
+import { thumbnailUrl } from "./api.js";
+import { icon, make } from "./dom.js";
+import { fileName, imageName, likeness, percent, placeName } from "./names.js";
+
+const THUMBNAIL = 480; // pixels of the longest side: sharp at the grid's row height on screens of twice the density
+
+/**
+ * A tile for a result ({rank, score, confidence, image}).
+ * @param links {compare, search}: addresses of the comparison with it, and of a search with it.
+ * @param onOpen,onSearch called with the result when such a link is followed here.
+ */
+export function resultTile(result, links, { onOpen, onSearch }) {
+  const { rank, image } = result;
+  const open = link("open", links.compare, () => onOpen(result));
+  open.dataset.rank = rank;
+  open.dataset.id = image.id;
+  open.title = image.path;
+  open.setAttribute("aria-label", `Compare with result ${rank}: ${imageName(image)}, ${likeness(result)}`);
+  open.append(picture(image, result.confidence), caption(result));
+  const reuse = link("reuse", links.search, () => onSearch(result));
+  reuse.title = "Search with this photograph";
+  reuse.setAttribute("aria-label", `Search with result ${rank}: ${imageName(image)}`);
+  reuse.append(icon("search"));
+  return tile("tile", image, open, reuse);
+}
+
+/** A tile that starts a search with an image of the index. */
+export function sampleTile(image, address, onSearch) {
+  const open = link("open", address, () => onSearch(image));
+  open.setAttribute("aria-label", `Search with ${imageName(image)}`);
+  open.append(picture(image), make("span", "caption", make("strong", "place", imageName(image))));
+  return tile("tile", image, open);
+}
+
+/** A grey shape where a photograph will come. */
+export function placeholderTile(aspect) {
+  return tile("tile placeholder", { width: aspect, height: 1 }, make("span", "picture"));
+}
+
+function tile(className, { width, height }, ...children) {
+  const item = make("li", className, ...children);
+  item.dataset.aspect = (width / height || 1).toFixed(4);
+  return item;
+}
+
+function link(className, address, follow) {
+  const made = make("a", className);
+  made.href = address;
+  made.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // the browser opens another tab
+    event.preventDefault();
+    follow();
+  });
+  return made;
+}
+
+function picture(image, confidence) {
+  const img = make("img");
+  const frame = make("span", "picture", img);
+  img.alt = imageName(image);
+  img.loading = "lazy";
+  img.decoding = "async";
+  img.draggable = false; // the link is dragged, not the picture
+  img.addEventListener("load", () => frame.classList.remove("missing"));
+  img.addEventListener("error", () => frame.classList.add("missing"));
+  img.src = thumbnailUrl(image.id, THUMBNAIL);
+  if (Number.isFinite(confidence)) frame.append(bar(confidence));
+  return frame;
+}
+
+function bar(confidence) {
+  const made = make("span", "sure");
+  made.style.setProperty("--share", confidence.toFixed(3));
+  return made;
+}
+
+function caption({ score, confidence, image }) {
+  const place = placeName(image.label);
+  const number = make("span", "score", score.toFixed(2));
+  number.title = "Cosine similarity of the descriptors";
+  const lines = [make("strong", "place", place || fileName(image)), number];
+  if (place) lines.push(make("span", "file", fileName(image)));
+  if (Number.isFinite(confidence)) {
+    const sure = make("span", "confidence", percent(confidence));
+    sure.title = "Confidence: how likely it is that the best of as many unrelated photographs would score lower";
+    lines.push(sure);
+  }
+  return make("span", "caption", ...lines);
+}

@@ -1,0 +1,408 @@
+"""Which local features, how many of them, and which verification tell the same landmark from one that looks like it.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/local_features.py ../shared/landmarks/val
+
+Pairs of photographs: for each photograph, PARTNERS others of its landmark, drawn at random (many show another side of
+it and cannot match), and the PARTNERS of other landmarks that are nearest by the descriptor. The number of inliers is
+the score of a pair; widths in brackets are pixels. Reported are the area under the ROC curve, and the share of
+same-landmark pairs that reach the least score that at most 1% (5%) of the other pairs reach. Intervals: 95%, bootstrap
+over landmarks. Times: one thread, processor time, of everything after decoding. AKAZE, KAZE and BRISK are in OpenCV 4
+only, and skipped where missing: `--tables detectors` in an environment with `opencv-python-headless<5` measures them.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import glam
+from glam.datasets.readers import read_folder
+from glam.images import read_image
+from glam.index.rerank import LocalFeatures, extract, geometry, local_features
+
+COMMAND = "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/local_features.py"
+
+PARTNERS = 6
+RESAMPLES = 200
+BYTES_BESIDE = 6  # of a feature kept: x, y and diameter, 16 bits each
+
+Score = Callable[[LocalFeatures, LocalFeatures, geometry.Pairs], int]
+"""Number of inliers among the pairs of features of two images."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photographs (grey, upright) and pairs of them.
+
+    Attributes:
+        images: in the order of the folder.
+        pairs: (n, 2) positions.
+        same: (n,) whether both show one landmark.
+        landmarks: (n,) number of the landmark of the first.
+    """
+
+    images: list[Image.Image]
+    pairs: NDArray[np.intp]
+    same: NDArray[np.bool_]
+    landmarks: NDArray[np.intp]
+
+
+def read_photos(folder: Path, model: str) -> Photos:
+    """Reads the photographs and chooses the pairs."""
+    collection = read_folder(folder)
+    files = [collection.root / photo.path for photo in collection.photos]
+    _, numbers = np.unique([photo.landmark for photo in collection.photos], return_inverse=True)
+    rows = glam.load(model).describe(files)
+    alike = rows @ rows.T
+    generator = np.random.default_rng(0)
+    pairs: set[tuple[int, int]] = set()
+    for i, number in enumerate(numbers):
+        mates = np.flatnonzero((numbers == number) & (np.arange(len(numbers)) != i))
+        near = np.argsort(np.where(numbers == number, -2, alike[i]))[::-1]
+        for j in (*generator.choice(mates, PARTNERS, replace=False), *near[:PARTNERS]):
+            pairs.add((min(i, int(j)), max(i, int(j))))
+    chosen = np.array(sorted(pairs))
+    images = [read_image(file).convert("L") for file in files]
+    return Photos(images, chosen, numbers[chosen[:, 0]] == numbers[chosen[:, 1]], numbers[chosen[:, 0]])
+
+
+# Features
+
+
+def opencv_features(
+    make: Callable[[], Any], image: Image.Image, *, size: int, most: int, root: bool = False
+) -> LocalFeatures:
+    """Features of any OpenCV detector as it comes: with their directions, and binary ones as bits, a byte each."""
+    scale = max(image.size) / size
+    grey = np.asarray(image)
+    if scale != 1:
+        shape = round(image.width / scale), round(image.height / scale)
+        grey = cv2.resize(grey, shape, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC)
+    detector = make()
+    keypoints = sorted(detector.detect(grey), key=lambda k: -k.response)[:most]
+    keypoints, found = detector.compute(grey, keypoints)
+    if not keypoints:
+        empty = np.empty((0, 2), np.float32)
+        return LocalFeatures(empty, empty[:, 0], np.empty((0, 8), np.uint8), scale)
+    if root:
+        found = local_features.root_bytes(found)
+    points = np.array([k.pt for k in keypoints], np.float32) * np.float32(scale)
+    diameters = np.array([k.size for k in keypoints], np.float32) * np.float32(scale)
+    return LocalFeatures(points, diameters, found, scale)
+
+
+def detectors() -> Iterator[tuple[str, Callable[..., LocalFeatures], bool]]:
+    """Name, function that extracts, and whether descriptors are binary."""
+    yield "RootSIFT, upright", extract, False
+    sift = partial(cv2.SIFT_create, contrastThreshold=local_features.CONTRAST, enable_precise_upscale=True)
+    yield "RootSIFT", partial(opencv_features, sift, root=True), False
+    yield "SIFT", partial(opencv_features, sift), False
+    yield "ORB", partial(opencv_features, partial(cv2.ORB_create, nfeatures=600, fastThreshold=10)), True
+    rest = {"AKAZE": {"threshold": 0.0003}, "KAZE": {"threshold": 0.0003}, "BRISK": {"thresh": 20}}
+    for name, options in rest.items():
+        make = getattr(cv2, f"{name}_create", None)
+        if make is not None:
+            yield name, partial(opencv_features, partial(make, **options)), name != "KAZE"
+
+
+# Pairing
+
+
+def pair_binary(a: NDArray[np.uint8], b: NDArray[np.uint8], ratio: float) -> geometry.Pairs:
+    """As `geometry.pair`, by Hamming distance."""
+    if len(a) == 0 or len(b) < 2:
+        return np.empty((0, 2), np.intp)
+    bits = np.bitwise_count(_words(a)[:, None] ^ _words(b)[None]).sum(axis=2, dtype=np.int32)
+    return _chosen(bits.astype(np.float32), ratio, mutual=True)
+
+
+def pair_floats(a: NDArray[np.floating], b: NDArray[np.floating], ratio: float, mutual: bool) -> geometry.Pairs:
+    """As `geometry.pair`, with or without the test that features are each other's nearest."""
+    x, y = a.astype(np.float32), b.astype(np.float32)
+    squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * (x @ y.T)
+    return _chosen(np.sqrt(np.maximum(squares, 0)), ratio, mutual)
+
+
+def _chosen(distances: NDArray[np.float32], ratio: float, mutual: bool) -> geometry.Pairs:
+    rows = np.arange(len(distances))
+    nearest = distances.argmin(axis=1)
+    kept = distances.argmin(axis=0)[nearest] == rows if mutual else np.ones(len(rows), bool)
+    first = distances[rows, nearest]
+    distances[rows, nearest] = np.inf
+    ratios = first / np.maximum(distances.min(axis=1), 1e-9)
+    order = np.flatnonzero(kept & (ratios <= ratio))
+    order = order[np.argsort(ratios[order], kind="stable")]
+    return np.stack([order, nearest[order]], axis=1)
+
+
+def _words(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
+    return np.ascontiguousarray(padded).view(np.uint64)
+
+
+# Verification
+
+
+def places(a: LocalFeatures, b: LocalFeatures, pairs: geometry.Pairs) -> tuple[geometry.Points, geometry.Points]:
+    """Of the pairs, at the size that features were found at."""
+    return a.points[pairs[:, 0]] / np.float64(a.scale), b.points[pairs[:, 1]] / np.float64(b.scale)
+
+
+def votes(a: LocalFeatures, b: LocalFeatures, pairs: geometry.Pairs, reach: float = geometry.REACH) -> NDArray[Any]:
+    """The pairs that one pair's proposal brings near."""
+    x, y = places(a, b, pairs)
+    ratios = (b.diameters[pairs[:, 1]] / b.scale) / (a.diameters[pairs[:, 0]] / a.scale)
+    return geometry.vote(x, y, ratios, reach)
+
+
+def by_votes(reach: float) -> Score:
+    """Votes alone."""
+    return lambda a, b, pairs: int(votes(a, b, pairs, reach).sum())
+
+
+def by_robust(kind: str, tolerance: float, *, reach: float | None = None) -> Score:
+    """MAGSAC++ alone, or after the vote: a homography, an affine mapping or a fundamental matrix."""
+    fewest = {"homography": 4, "affine": 3, "fundamental": 8}[kind]
+
+    def score(a: LocalFeatures, b: LocalFeatures, pairs: geometry.Pairs) -> int:
+        x, y = places(a, b, pairs)
+        if reach is not None:
+            kept = votes(a, b, pairs, reach)
+            x, y = np.ascontiguousarray(x[kept]), np.ascontiguousarray(y[kept])
+        if len(x) < fewest:
+            return 0
+        params = geometry.magsac(tolerance)
+        try:
+            if kind == "homography":
+                model, inliers = cv2.findHomography(x, y, params)
+            elif kind == "affine":
+                model, inliers = cv2.estimateAffine2D(x, y, params)
+            else:
+                model, inliers = cv2.findFundamentalMat(x, y, params)
+        except cv2.error:
+            return 0
+        return 0 if model is None or inliers is None else int(inliers.sum())
+
+    return score
+
+
+def by_chain(reach: float, tolerance: float) -> Score:
+    """As `geometry.compare`: the vote, MAGSAC++ on what it leaves, and what the homography maps of that."""
+
+    def score(a: LocalFeatures, b: LocalFeatures, pairs: geometry.Pairs) -> int:
+        x, y = places(a, b, pairs)
+        kept = votes(a, b, pairs, reach)
+        model = geometry.homography(x, y, kept, tolerance)
+        count = 0 if model is None else int((kept & geometry.agreeing(x, y, model, tolerance)).sum())
+        return count if count >= geometry.FEWEST else 0
+
+    return score
+
+
+# Figures
+
+
+def separation(scores: NDArray[np.integer], photos: Photos) -> dict[str, Any]:
+    """How well scores tell same from other."""
+    generator = np.random.default_rng(0)
+    kinds = int(photos.landmarks.max()) + 1
+    draws = [np.bincount(generator.integers(0, kinds, kinds), minlength=kinds) for _ in range(RESAMPLES)]
+    weights = [draw[photos.landmarks] for draw in draws]
+    result: dict[str, Any] = {"auc": round(_auc(scores, photos.same), 4)}
+    result["auc_interval"] = _interval([_auc(scores, photos.same, weight) for weight in weights])
+    for rate in (0.01, 0.05):
+        least = next(c for c in range(int(scores.max()) + 2) if (scores[~photos.same] >= c).mean() <= rate)
+        found = scores[photos.same] >= least
+        mates = [weight[photos.same] for weight in weights]
+        result[f"recall_at_{rate}"] = round(float(found.mean()), 4)
+        result[f"recall_at_{rate}_interval"] = _interval([np.average(found, weights=mate) for mate in mates])
+        result[f"least_at_{rate}"] = least
+    return result
+
+
+def _auc(scores: NDArray[np.integer], same: NDArray[np.bool_], weight: NDArray[Any] | None = None) -> float:
+    """Probability that a pair of one landmark scores higher than another pair; a tie counts half."""
+    weight = np.ones(len(scores)) if weight is None else weight
+    highest = int(scores.max()) + 1
+    mates = np.bincount(scores[same], weights=weight[same], minlength=highest)
+    others = np.bincount(scores[~same], weights=weight[~same], minlength=highest)
+    below = np.cumsum(others) - others / 2
+    return float((mates * below).sum() / (mates.sum() * others.sum()))
+
+
+def _interval(values: list[float]) -> list[float]:
+    return [round(float(value), 4) for value in np.percentile(values, (2.5, 97.5))]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Features of all photographs, with the time each took and the bytes each would be kept in."""
+
+    features: list[LocalFeatures]
+    milliseconds: float
+    binary: bool = False
+
+    def cut(self, most: int) -> "Described":
+        """Only the strongest of each."""
+        return replace(
+            self,
+            features=[
+                LocalFeatures(f.points[:most], f.diameters[:most], f.descriptors[:most], f.scale) for f in self.features
+            ],
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What an image costs."""
+        count = float(np.mean([len(f) for f in self.features]))
+        length = self.features[0].descriptors.shape[1]
+        return {
+            "features": round(count),
+            "bytes_an_image": round(count * (length + BYTES_BESIDE)),
+            "ms_an_image": round(self.milliseconds, 1),
+        }
+
+
+def described(photos: Photos, take: Callable[[Image.Image], LocalFeatures], binary: bool = False) -> Described:
+    """Extracts the features of all photographs."""
+    began = time.process_time()
+    found = [take(image) for image in photos.images]
+    return Described(found, (time.process_time() - began) / len(found) * 1000, binary)
+
+
+def paired(photos: Photos, rows: Described, ratio: float) -> tuple[list[geometry.Pairs], float]:
+    """Pairs features of all pairs of photographs; and milliseconds a pair."""
+    take: Callable[..., geometry.Pairs] = pair_binary if rows.binary else geometry.pair
+    if rows.features[0].descriptors.dtype != np.uint8:
+        take = partial(pair_floats, mutual=True)
+    return _timed(photos, rows, lambda a, b: take(a.descriptors, b.descriptors, ratio))
+
+
+def _timed(photos: Photos, rows: Described, work: Callable[[LocalFeatures, LocalFeatures], Any]) -> tuple[Any, float]:
+    began = time.process_time()
+    found = [work(rows.features[i], rows.features[j]) for i, j in photos.pairs]
+    return found, (time.process_time() - began) / len(found) * 1000
+
+
+def measure(
+    photos: Photos, rows: Described, pairs: list[geometry.Pairs], pairing: float, score: Score, **facts: Any
+) -> dict[str, Any]:
+    """One row of the table."""
+    began = time.process_time()
+    scores = np.array(
+        [score(rows.features[i], rows.features[j], p) for (i, j), p in zip(photos.pairs, pairs, strict=True)]
+    )
+    verifying = (time.process_time() - began) / len(pairs) * 1000
+    row = {
+        **facts,
+        **rows.facts(),
+        "ms_pairing": round(pairing, 2),
+        "ms_verifying": round(verifying, 2),
+        **separation(scores, photos),
+    }
+    print(json.dumps({name: value for name, value in row.items() if "interval" not in name}), flush=True)
+    return row
+
+
+Rows = list[dict[str, Any]]
+
+
+def chain_at(size: int) -> Score:
+    """The chosen verification, its pixels scaled with the size of the images."""
+    scale = size / local_features.SIZE
+    return by_chain(geometry.REACH * scale, geometry.TOLERANCE * scale)
+
+
+def compare_detectors(photos: Photos) -> Rows:
+    """Every detector there is, at the chosen size, number and verification."""
+    table = []
+    for name, take, binary in detectors():
+        rows = described(photos, partial(take, size=local_features.SIZE, most=local_features.MOST), binary)
+        pairs, pairing = paired(photos, rows, geometry.RATIO)
+        table.append(measure(photos, rows, pairs, pairing, chain_at(local_features.SIZE), detector=name))
+    return table
+
+
+def compare_sizes(photos: Photos) -> Rows:
+    """The chosen features at other sizes of images, and more or fewer of them."""
+    table = []
+    for size in (240, 320, 480):
+        whole = described(photos, partial(extract, size=size, most=1000))
+        for most in (250, 500, 1000):
+            rows = whole.cut(most)
+            pairs, pairing = paired(photos, rows, geometry.RATIO)
+            table.append(measure(photos, rows, pairs, pairing, chain_at(size), size=size, most=most))
+    return table
+
+
+def compare_pairing(photos: Photos) -> Rows:
+    """The ratio test at several limits, with and without asking that features be each other's nearest."""
+    table = []
+    rows = described(photos, extract)
+    for mutual in (True, False):
+        for ratio in (0.8, 0.85, 0.9, 0.95):
+            take = partial(pair_floats, ratio=ratio, mutual=mutual)
+            pairs, pairing = _timed(photos, rows, lambda a, b, take=take: take(a.descriptors, b.descriptors))
+            chain = chain_at(local_features.SIZE)
+            table.append(measure(photos, rows, pairs, pairing, chain, mutual=mutual, ratio=ratio))
+    return table
+
+
+def compare_verification(photos: Photos) -> Rows:
+    """Ways to count the pairs that agree: robust estimates, the vote, both."""
+    kinds = ("homography", "affine", "fundamental")
+    ways: dict[str, Score] = {"number of pairs": lambda a, b, pairs: len(pairs)}
+    ways |= {f"MAGSAC++ {kind} (8)": by_robust(kind, 8.0) for kind in kinds}
+    ways |= {f"vote ({reach:g})": by_votes(reach) for reach in (10.0, 25.0, 35.0)}
+    ways |= {f"vote (25), MAGSAC++ {kind} (8)": by_robust(kind, 8.0, reach=25.0) for kind in kinds}
+    for reach, pixels in ((15.0, 8.0), (25.0, 4.0), (25.0, 8.0), (25.0, 12.0), (35.0, 8.0)):
+        ways[f"vote ({reach:g}), MAGSAC++ homography, what it maps ({pixels:g})"] = by_chain(reach, pixels)
+    rows = described(photos, extract)
+    pairs, pairing = paired(photos, rows, geometry.RATIO)
+    return [measure(photos, rows, pairs, pairing, score, way=name) for name, score in ways.items()]
+
+
+TABLES = {
+    "detectors": compare_detectors,
+    "sizes": compare_sizes,
+    "pairing": compare_pairing,
+    "verification": compare_verification,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local_features.json"))
+    parser.add_argument("--model", default="glam-lite0", help="Says which other landmarks look alike.")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="Measure only these anew.")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    photos = read_photos(options.photographs, options.model)
+    result = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    result |= {
+        "command": f"{COMMAND} {options.photographs}",
+        "pairs": {"same": int(photos.same.sum()), "other": int((~photos.same).sum())},
+        "chosen": {
+            "size": local_features.SIZE,
+            "most": local_features.MOST,
+            "ratio": geometry.RATIO,
+            "reach": geometry.REACH,
+            "tolerance": geometry.TOLERANCE,
+        },
+    }
+    for name in options.tables:
+        result[name] = {"opencv": cv2.__version__, "rows": TABLES[name](photos)}
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

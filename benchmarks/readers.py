@@ -1,0 +1,180 @@
+"""Readers of the service while a writer adds images: no request fails, and no row points to another image.
+
+    python benchmarks/readers.py [--images 10000] [--readers 100] [--out benchmarks/results/readers.json]
+
+The images are made up, small, and each is like no other. The index begins with the first tenth of them. While
+`glam.index.add` puts in the others, in a process of its own and a part at a time, readers ask the service for a random
+image: they search with it, take it and three rows of the answer, ask what is known of each, fetch its file, and compare
+the digest of that with the one noted for its path when it was drawn.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+from PIL import Image
+from serve import service
+
+import glam
+from glam.datasets.readers import read_folder
+from glam.describe import Settings
+from glam.index import build, verify
+
+MODEL, SIZE = "glam-lite0", 64
+PART = 250
+"""Images that the writer adds at a time."""
+
+WRITE = """
+import sys, glam
+from pathlib import Path
+files = Path(sys.argv[2]).read_text().split("\\n")
+model = glam.load(sys.argv[3], "cpu")
+for start in range(0, len(files), int(sys.argv[4])):
+    glam.index.add(sys.argv[1], files[start : start + int(sys.argv[4])], lambda: model)
+"""
+
+
+def draw(folder: Path, count: int) -> dict[str, str]:
+    """Images of random colours; the digest of each by its path."""
+    digests = {}
+    for number in range(count):
+        coarse = np.random.default_rng(number).integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
+        path = f"{number % 50:02d}/{number:05d}.png"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.NEAREST).save(folder / path)
+        digests[path] = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+    return digests
+
+
+class Readers:
+    """Clients that ask until they are told to end.
+
+    Attributes:
+        seen: how many answers were right, and how many were anything else.
+        images: the largest number of images that the service said it had.
+    """
+
+    def __init__(self, url: str, digests: dict[str, str], count: int) -> None:
+        self._url, self._digests = url, digests
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self.seen: Counter[str] = Counter()
+        self.times: list[float] = []
+        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(count)]
+
+    def __enter__(self) -> "Readers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self._ended.is_set():
+            began = time.perf_counter()
+            try:
+                found = self._look(chance)
+            except Exception as error:  # noqa: BLE001  (counted and told)
+                found = [f"error: {error!r}"]
+            with self._lock:
+                self.seen.update(found)
+                self.times.append(time.perf_counter() - began)
+
+    def _look(self, chance: random.Random) -> list[str]:
+        """Searches with an image and checks three of the rows: each "right", or what is wrong with it."""
+        images = self._json("/api/info")["images"]
+        answer = self._json(f"/api/images/{chance.randrange(images)}/search?top=20")
+        rows = [answer["query"]["image"], *(row["image"] for row in chance.sample(answer["results"], 3))]
+        return [self._checked(row) for row in rows]
+
+    def _checked(self, row: dict[str, Any]) -> str:
+        again = self._json(f"/api/images/{row['id']}")
+        with urlopen(f"{self._url}/api/images/{row['id']}/file", timeout=120) as answer:
+            content = hashlib.sha256(answer.read()).hexdigest()
+        if again != row:
+            return "another image under the same number"
+        return "right" if content == self._digests[row["path"]] else "another content"
+
+    def _json(self, path: str) -> Any:
+        with urlopen(f"{self._url}{path}", timeout=120) as answer:
+            return json.load(answer)
+
+
+def main() -> None:
+    """Draws, indexes a tenth, adds the rest while readers ask, writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000, help="that the writer adds")
+    parser.add_argument("--readers", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/readers.json"))
+    options = parser.parse_args()
+    first = max(50, options.images // 10)
+    with tempfile.TemporaryDirectory() as name:
+        folder, model = Path(name), glam.load(MODEL, "cpu")
+        root, index = folder / "images", folder / "i.glam"
+        digests = draw(root, first + options.images)
+        collection = read_folder(root)
+        paths = sorted(digests, key=lambda path: path[-9:])
+        begin = [photo for photo in collection.photos if photo.path in set(paths[:first])]
+        build(index, type(collection)(collection.root, tuple(begin)), model, settings=Settings(SIZE))
+        (folder / "files").write_text("\n".join(str(root / path) for path in paths[first:]), encoding="utf-8")
+        with service(index, ["--waiting", str(4 * options.readers)]) as running:
+            began = time.perf_counter()
+            with Readers(running.url, digests, options.readers) as readers:
+                command = [sys.executable, "-c", WRITE, str(index), str(folder / "files"), MODEL, str(PART)]
+                written = subprocess.run(command, check=False).returncode
+                seconds = time.perf_counter() - began
+                served = wait_for(running.url, first + options.images)
+            opened = running.metric('glam_index_opened_total{outcome="done"}')
+            failed = running.metric('glam_index_opened_total{outcome="failed"}')
+        problems = [str(problem) for problem in verify(index).problems]
+    right = readers.seen.pop("right", 0)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "readers": options.readers,
+        "images_at_first": first,
+        "images_added": options.images,
+        "writer_exit_code": written,
+        "writer_seconds": round(seconds, 1),
+        "images_served_at_the_end": served,
+        "index_opened_anew": {"done": int(opened), "failed": int(failed)},
+        "rows_checked_and_right": right,
+        "anything_else": dict(readers.seen),
+        "reader_p50_ms": round(1000 * float(np.median(readers.times)), 1),
+        "verify_problems": problems,
+        "machine": {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+def wait_for(url: str, images: int) -> int:
+    """How many images the service says it has, once it has all, or after a minute."""
+    for _ in itertools.repeat(None, 60):
+        with urlopen(f"{url}/api/info", timeout=120) as answer:
+            served = int(json.load(answer)["images"])
+        if served == images:
+            break
+        time.sleep(1)
+    return served
+
+
+if __name__ == "__main__":
+    main()

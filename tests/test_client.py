@@ -1,0 +1,121 @@
+"""`glam.Client` against a real server."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import glam
+from glam.app.access import Access
+from glam.app.bench_serve import load
+from glam.app.server import create_app
+from glam.app.stopping import make_server
+from glam.datasets.readers import read_folder
+from glam.describe import Settings
+from glam.index import Index, build
+
+Draw = Callable[..., Image.Image]
+
+
+@pytest.fixture
+def root(tmp_path: Path, draw_image: Draw) -> Path:
+    (tmp_path / "photographs" / "bridge").mkdir(parents=True)
+    for seed in range(3):
+        draw_image(64, 48, seed).save(tmp_path / "photographs" / "bridge" / f"{seed}.png")
+    return tmp_path / "photographs"
+
+
+@pytest.fixture
+def url(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    model, path = glam.load("glam-lite0", "cpu"), root.parent / "i.glam"
+    build(path, read_folder(root), model, settings=Settings(64, workers=1))
+    app = create_app(Index.open(path), model, access=Access("read", "write", loopback_only=True), owns_index=True)
+    port: list[int] = []
+    server = make_server(app, "127.0.0.1", 0, 5, port.append)
+    monkeypatch.setattr(server, "capture_signals", nullcontext)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not port:
+        assert thread.is_alive()
+        thread.join(0.01)
+    yield f"http://127.0.0.1:{port[0]}"
+    server.handle_exit(15, None)
+    thread.join()
+
+
+def test_searching_adding_and_removing(url: str, root: Path, draw_image: Draw) -> None:
+    client = glam.Client(url, "write")
+    file = root / "bridge" / "1.png"
+    for query in (file, str(file), file.read_bytes(), Image.open(file)):
+        answer = client.search(query, top=2)
+        assert (answer.results[0].image.path, len(answer.results), answer.more) == ("bridge/1.png", 2, True)
+    assert [result.image.id for result in client.search(0, top=5).results if result.image.id == 0] == []
+    assert client.search(file, box=(0, 0, 32, 24), where="label = 'bridge'").query.box == (0, 0, 32, 24)
+    new = root.parent / "new.png"
+    draw_image(64, 48, 7).save(new)
+    added = client.add(new, label="tower", metadata={"city": "Paris"})
+    assert client.image(added.id) == added
+    assert client.search(new, top=1).results[0].image == added
+    assert [column.name for column in client.filters() if column.name == "city"] == ["city"]
+    client.remove(added.id)
+    assert client.info().images == 3
+    with pytest.raises(glam.GlamError, match="There is no image"):
+        client.image(added.id)
+
+
+def test_errors_are_the_sentences_of_the_service(url: str, root: Path) -> None:
+    with pytest.raises(glam.GlamError, match="A token is wanted"):
+        glam.Client(url).filters()
+    with pytest.raises(glam.GlamError, match="A token for writing"):
+        glam.Client(url, "read").remove(0)
+    with pytest.raises(glam.GlamError, match="not an image"):
+        glam.Client(url, "read").search(b"text")
+    with pytest.raises(glam.GlamError, match="No such file"):
+        glam.Client(url, "read").search(root / "none.png")
+    with pytest.raises(glam.GlamError, match="no answer"):
+        glam.Client("http://127.0.0.1:1").info()
+    with pytest.raises(glam.GlamError, match="no address"):
+        glam.Client("localhost:8000")
+
+
+def test_a_service_that_is_busy_is_asked_again() -> None:
+    asked: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(503 if len(asked) < 3 else 200)
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(b'{"columns": []}' if len(asked) == 3 else b'{"detail": "Busy."}')
+
+        def log_message(self, *facts: object) -> None:
+            """Silent."""
+
+    server = HTTPServer(("127.0.0.1", 0), Busy)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert glam.Client(url).filters() == []
+        asked.clear()
+        with pytest.raises(glam.GlamError, match="Busy"):
+            glam.Client(url, tries=2).filters()
+        assert len(asked) == 2
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_load_of_a_benchmark_counts_what_it_saw(url: str, root: Path) -> None:
+    photographs = [file.read_bytes() for file in sorted(root.rglob("*.png"))]
+    seen = load(url, photographs, clients=3, seconds=0.5, token="read").to_dict()
+    assert seen["answered"] > 3
+    assert (seen["refused_503"], seen["failed"]) == (0, 0)
+    with pytest.raises(glam.GlamError, match="no service"):
+        load("http://127.0.0.1:1", photographs, clients=1, seconds=0.1)

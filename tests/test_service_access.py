@@ -1,0 +1,108 @@
+"""Who may ask what: tokens, hosts and origins. The app behind the guard answers everything with 200."""
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from glam.app.access import Access, Guard, host_name, is_loopback
+
+READ, WRITE = "read-token", "write-token"
+ALL = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+
+
+def client_of(access: Access, base_url: str = "http://localhost:8000") -> TestClient:
+    async def yes(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("yes")
+
+    app = Starlette(routes=[Route("/{path:path}", yes, methods=ALL)])
+    app.add_middleware(Guard, access=access)
+    return TestClient(app, base_url=base_url)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+READS = [("GET", "/api/images/1"), ("POST", "/api/search"), ("POST", "/api/matches"), ("GET", "/metrics")]
+WRITES = [("POST", "/api/images"), ("POST", "/api/images/"), ("DELETE", "/api/images/1"), ("PUT", "/api/x")]
+OPEN = [("GET", "/"), ("GET", "/api/info"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json")]
+
+
+@pytest.mark.parametrize(("method", "path"), READS)
+def test_reading_wants_its_token_where_there_is_one(method: str, path: str) -> None:
+    client = client_of(Access(read_token=READ, write_token=WRITE))
+    for headers in ({}, bearer("other"), bearer(""), bearer(READ[:-1]), bearer(READ + "x"), {"Authorization": READ}):
+        answer = client.request(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["detail"].endswith(".")
+    for headers in (bearer(READ), bearer(WRITE), {"Cookie": f"glam_token={READ}"}, {"authorization": f"bearer {READ}"}):
+        assert client.request(method, path, headers=headers).status_code == 200
+    assert client_of(Access()).request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), OPEN)
+def test_the_page_and_what_says_how_the_service_is_want_no_token(method: str, path: str) -> None:
+    assert client_of(Access(read_token=READ, write_token=WRITE)).request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_writing_wants_the_write_token_and_takes_no_cookie(method: str, path: str) -> None:
+    client = client_of(Access(read_token=READ, write_token=WRITE))
+    for headers in ({}, bearer(READ), {"Cookie": f"glam_token={WRITE}"}):
+        assert client.request(method, path, headers=headers).status_code == 401
+    assert client.request(method, path, headers=bearer(WRITE)).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_nothing_can_be_written_where_nothing_was_said_of_it(method: str, path: str) -> None:
+    assert client_of(Access()).request(method, path).status_code == 403
+    assert client_of(Access(read_token=READ)).request(method, path, headers=bearer(READ)).status_code == 403
+    assert client_of(Access(allow_writes=True)).request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:9", "[::1]:8000", "127.8.8.8", "LOCALHOST."]
+)
+def test_on_a_loopback_address_the_names_of_this_machine_pass(host: str) -> None:
+    client = client_of(Access(loopback_only=True))
+    assert client.get("/api/images/1", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1", ""]
+)
+def test_on_a_loopback_address_another_name_is_refused(host: str) -> None:
+    assert client_of(Access(loopback_only=True)).get("/", headers={"Host": host}).status_code == 400
+    assert client_of(Access()).get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/search", "/api/images"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_a_page_of_another_site_cannot_post(path: str, headers: dict[str, str]) -> None:
+    client = client_of(Access(allow_writes=True))
+    assert client.post(path, headers=headers).status_code == 403
+    assert client.post(path, headers={"Origin": "http://localhost:8000"}).status_code == 200
+    assert client.post(path, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+@pytest.mark.parametrize(("header", "name"), [("a:1", "a"), ("a", "a"), ("[::1]:80", "::1"), ("::1", "::1"), ("", "")])
+def test_the_name_in_a_host_header(header: str, name: str) -> None:
+    assert host_name(header) == name
+
+
+def test_what_is_this_machine() -> None:
+    assert all(map(is_loopback, ["127.0.0.1", "::1", "localhost", "a.localhost"]))
+    assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "localhost.example", "127.0.0.1.example", ""]))
