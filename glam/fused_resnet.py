@@ -28,6 +28,7 @@ class ConvReLU(nn.Module):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """(b, c, h, w), and a shortcut of the result's shape, to the result."""
         conv = self.conv
+        assert not isinstance(conv.padding, str)
         settings = conv.stride, conv.padding, conv.dilation, conv.groups
         if shortcut is None:
             return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *settings)
@@ -42,7 +43,7 @@ class Residual(nn.Module):
         downsample: what the shortcut goes through; its bias is added where the last convolution's is.
     """
 
-    def __init__(self, convs: list[nn.Conv2d], downsample: nn.Sequential | None) -> None:
+    def __init__(self, convs: list[nn.Conv2d], downsample: nn.Module | None) -> None:
         super().__init__()
         *first, last = (ConvReLU(conv) for conv in convs)
         self.first = nn.Sequential(*first)
@@ -84,9 +85,11 @@ def fused_resnet(net: nn.Module) -> nn.Module:
 
 def fuse_stem(net: ResNet) -> None:
     """Fuses the first convolution of a network with its ReLU, in place; a stem of several stays as it is."""
-    if _plain(net.conv1) and isinstance(net.bn1, nn.Identity) and isinstance(net.act1, nn.ReLU):
-        net.conv1 = ConvReLU(net.conv1)
-        net.act1 = nn.Identity()
+    conv = net.conv1
+    is_plain = isinstance(net.bn1, nn.Identity) and isinstance(net.act1, nn.ReLU)
+    if is_plain and isinstance(conv, nn.Conv2d) and _plain(conv):
+        net.add_module("conv1", ConvReLU(conv))
+        net.add_module("act1", nn.Identity())
 
 
 def fusible(block: BasicBlock | Bottleneck) -> bool:

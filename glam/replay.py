@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class Replayed:
         self._most = most
         self._calls: Counter[torch.Size] = Counter()
         self._recordings: dict[torch.Size, _Recording] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def __call__(self, given: Tensor) -> Tensor:
         """The function's result, on the current stream."""
@@ -49,7 +50,7 @@ class Replayed:
 
     def _record(self, given: Tensor) -> _Recording | None:
         """Records the function for a shape; one that cannot be recorded is not tried again."""
-        self._pool = self._pool or torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph, place = torch.cuda.CUDAGraph(), given.clone()
         try:
             # Other threads go on meanwhile: they bring the next images.

@@ -28,7 +28,7 @@ def results(futures: Sequence["Future[int]"]) -> list[int]:
     return [future.result(10) for future in futures]
 
 
-def test_what_waits_is_worked_on_together_oldest_first_and_by_key() -> None:
+def test_what_waits_is_worked_on_together_by_key_the_most_first() -> None:
     gate = Gate()
     batcher = Batcher(gate, name="test", room=10, most=3, key=lambda item: item % 2)
     futures = [batcher.submit(0)]
@@ -36,7 +36,21 @@ def test_what_waits_is_worked_on_together_oldest_first_and_by_key() -> None:
     futures += [batcher.submit(item) for item in (1, 2, 3, 4, 6, 8)]
     gate.open.set()
     assert results(futures) == [0, 10, 20, 30, 40, 60, 80]
-    assert gate.batches == [[0], [1, 3], [2, 4, 6], [8]]
+    assert gate.batches == [[0], [2, 4, 6], [1, 3], [8]]
+    batcher.close()
+
+
+def test_one_that_has_waited_long_goes_before_several_that_have_not() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, name="test", room=10, most=3, key=lambda item: item % 2)
+    futures = [batcher.submit(0)]
+    gate.begun.acquire()
+    futures.append(batcher.submit(1))
+    time.sleep(0.2)
+    futures += [batcher.submit(item) for item in (2, 4)]
+    gate.open.set()
+    assert results(futures) == [0, 10, 20, 40]
+    assert gate.batches == [[0], [1], [2, 4]]
     batcher.close()
 
 
