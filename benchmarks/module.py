@@ -31,7 +31,7 @@ def main() -> None:
         for timing in time_forms(cases[number], device, dtype, arguments.forms):
             rows.append(asdict(timing) | {"arithmetic floor": arithmetic, "byte floor": moved})
             print(
-                f"  {timing.form:24} forward {timing.forward:7.3f}  both {timing.both:7.3f} ms  {timing.peak:6.0f} MiB",
+                f"  {timing.form:34} forward {timing.forward:7.3f}  both {timing.both:7.3f} ms  {timing.peak:6.0f} MiB",
                 flush=True,
             )
     if arguments.csv:

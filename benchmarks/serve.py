@@ -1,7 +1,7 @@
 """The service under load, with and without batches across requests: photographs uploaded by many clients at a time.
 
     python benchmarks/serve.py ../shared/landmarks [--seconds 60] [--clients 64] [--out benchmarks/results/serve.json]
-    python benchmarks/serve.py ../shared/landmarks --ways batched --seconds 600 --out .../serve_memory.json
+    python benchmarks/serve.py ../shared/landmarks --ways batched --seconds 600 --warm-up 60 --out .../serve_memory.json
 
 The index holds the photographs beside made-up descriptors (`World` in search.py) whose files there are not; it is built
 once and kept in --work. The queries are the same photographs, each uploaded as it is, taken in turn: there are more of
@@ -40,9 +40,6 @@ from glam.index.writing import DescribedFile, open_writer
 
 MODEL = "glam-lite0"
 BLOCK = 10_000
-WARM_UP = 5.0
-"""Seconds of load that do not count."""
-
 WAYS = {"batched": [], "one at a time": ["--batch", "1"]}
 
 
@@ -120,9 +117,9 @@ def _address(process: "subprocess.Popen[str]", log: Any) -> str:
     raise SystemExit(f"the service did not start: {log.read()}")
 
 
-def measure(running: Running, queries: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+def measure(running: Running, queries: list[bytes], clients: int, seconds: float, warm_up: float) -> dict[str, Any]:
     """Loads a service, and looks at its memory meanwhile."""
-    load(running.url, queries[::-1], clients=clients, seconds=WARM_UP)
+    load(running.url, queries[::-1], clients=clients, seconds=warm_up)
     kept, batches = 'glam_descriptors_total{kept="true"}', 'glam_batch_size_%s{queue="network"}'
     before = {name: running.metric(name) for name in (kept, batches % "sum", batches % "count")}
     used = running.processor_seconds()
@@ -163,6 +160,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=100_000, help="of the index, photographs included")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of load that do not count")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--work", type=Path, default=Path(".cache/serve"))
@@ -179,7 +177,7 @@ def main() -> None:
     for _ in range(options.rounds):
         for way in options.ways:
             with service(index, WAYS[way]) as running:
-                ways[way].append(measure(running, queries, options.clients, options.seconds))
+                ways[way].append(measure(running, queries, options.clients, options.seconds, options.warm_up))
             print(way, ways[way][-1], flush=True)
     rates = {way: statistics.median(result["per_second"] for result in results) for way, results in ways.items()}
     result = {
@@ -189,6 +187,7 @@ def main() -> None:
         "photographs": len(queries),
         "clients": options.clients,
         "seconds": options.seconds,
+        "warm_up": options.warm_up,
         "ways": ways,
         "per_second": rates,
         "times_one_at_a_time": round(rates["batched"] / rates["one at a time"], 2) if len(rates) == 2 else None,
