@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.index.structures.interface import Positions, Rows, RowSource
+from glam.index.structures.scanning import products
 
 SEED = 1
 LISTS = 2
@@ -18,8 +19,8 @@ WIDTHS = (8, 4, 2, 1)
 
 CODES = 64
 
-SAMPLE_PER_LIST = 100
-ITERATIONS = 12
+SAMPLE_PER_LIST = 200
+ITERATIONS = 16
 """Of k-means."""
 
 BLOCK = 16_384
@@ -86,7 +87,7 @@ class Lists:
             reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
             selector: which positions may be found.
         """
-        cosines = self._cosines(query)
+        cosines = products(query, self._centroids)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
         near = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
         found = self._probe(query, n, near, selector)
@@ -109,15 +110,8 @@ class Lists:
         return part
 
     def _angles(self, query: Rows) -> NDArray[np.float32]:
-        angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
+        angles: NDArray[np.float32] = np.arccos(np.clip(products(query, self._centroids), -1, 1))
         return angles
-
-    def _cosines(self, query: Rows) -> NDArray[np.float32]:
-        """With the centroids. Not NumPy's product: that wakes up further threads, which takes longer than it does."""
-        cosines = np.empty(len(self._centroids), dtype=np.float32)
-        pointers = [faiss.swig_ptr(array) for array in (cosines, query, self._centroids)]
-        faiss.fvec_inner_products_ny(*pointers, self.index.d, len(self._centroids))  # type: ignore[attr-defined]
-        return cosines
 
     def _probe(self, query: Rows, n: int, lists: Positions, selector: faiss.IDSelector | None) -> Positions:
         """FAISS's search in lists that are known; its Python form takes no selector."""
