@@ -8,6 +8,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from glam.app.access import Access, Guard, host_name, is_loopback
+from glam.app.cli_serve import COOKIE_VALUE
 
 READ, WRITE = "read-token", "write-token"
 ALL = ["GET", "POST", "DELETE", "PUT", "PATCH"]
@@ -106,3 +107,10 @@ def test_the_name_in_a_host_header(header: str, name: str) -> None:
 def test_what_is_this_machine() -> None:
     assert all(map(is_loopback, ["127.0.0.1", "::1", "localhost", "a.localhost"]))
     assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "localhost.example", "127.0.0.1.example", ""]))
+
+
+@pytest.mark.parametrize(
+    ("token", "fits"), [("a-b_c.d~e", True), ("semi;colon", False), ("two words", False), ("", False)]
+)
+def test_a_token_has_to_fit_into_a_cookie(token: str, fits: bool) -> None:
+    assert bool(COOKIE_VALUE.fullmatch(token)) == fits
