@@ -176,6 +176,13 @@ class Visit:
         self.open(address)
         self.expect_found()
 
+    def expect_picture(self) -> None:
+        """The first result's picture is there. Not `wait_for_function`, which the page's content policy refuses when it
+        has to wait."""
+        picture = self.page.locator("#found img").first
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("(img) => img.naturalWidth > 0")
+
     def expect_found(self, landmark: str = "") -> None:
         """The best match is of a landmark."""
         expect(self.status).to_contain_text(f"Best match: {landmark}")

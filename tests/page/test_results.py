@@ -36,7 +36,7 @@ def test_rows_are_flush_and_equally_high_also_at_another_width(visit: Any) -> No
 
 def test_photographs_have_their_own_proportions(visit: Any) -> None:
     visit.search()
-    visit.page.wait_for_function("document.querySelector('#found img').naturalWidth > 0")
+    visit.expect_picture()
     shown, own = visit.page.locator("#found img").first.evaluate(
         "(img) => [img.clientWidth / img.clientHeight, img.naturalWidth / img.naturalHeight]"
     )

@@ -65,7 +65,7 @@ def test_a_token_is_asked_for_and_kept_for_the_session(visit: Any) -> None:
     visit.button("Continue").click()
     visit.expect_found()
     expect(dialog).to_be_hidden()
-    page.wait_for_function("document.querySelector('#found img').naturalWidth > 0")  # pictures take it along
+    visit.expect_picture()  # pictures take it along
     page.reload()
     visit.expect_found()
     cookies = {cookie["name"]: cookie for cookie in page.context.cookies()}
