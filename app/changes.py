@@ -8,8 +8,6 @@ name is the digest of its content: nothing that a client says becomes part of a 
 
 import json
 import math
-import os
-import tempfile
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +24,9 @@ from glam.app.metrics import Metrics
 from glam.app.searcher import sentence
 from glam.datasets.collection import Photo
 from glam.errors import GlamError
+from glam.index.checksums import write_whole
 from glam.index.files import read_facts
 from glam.index.lock import InUseError
-from glam.index.segments import flush_folder
 from glam.index.writing import DescribedFile, Writer, open_writer
 
 BATCH = 64
@@ -108,7 +106,7 @@ def adding(file: NewFile) -> Change:
     def change(writer: Writer) -> int:
         root = Path(writer.about.root).resolve()
         photo = Photo(file.path, file.label, metadata=file.metadata)
-        is_new = write_whole(root, file.path, file.content)
+        is_new = put_file(root, file.path, file.content)
         try:
             facts = read_facts(root, photo)
             if facts is None:
@@ -154,7 +152,7 @@ def refusal(error: GlamError) -> HTTPException:
     return HTTPException(503, sentence(error), headers={"Retry-After": "60"})
 
 
-def write_whole(root: Path, path: str, content: bytes) -> bool:
+def put_file(root: Path, path: str, content: bytes) -> bool:
     """Writes a file wholly or not at all, and durably; returns whether it was not there before.
 
     Args:
@@ -171,18 +169,7 @@ def write_whole(root: Path, path: str, content: bytes) -> bool:
         if not file.parent.resolve().is_relative_to(root):
             raise GlamError(f"the folder of {path} is a link that leads out of the folder of the index")
         was_there = file.exists()
-        # The name has no suffix of an image: a `sync` at this moment passes it over.
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".upload-", delete=False) as out:
-            try:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-                Path(out.name).chmod(0o644)
-                Path(out.name).replace(file)
-            except BaseException:
-                Path(out.name).unlink(missing_ok=True)
-                raise
-        flush_folder(file.parent)
+        write_whole(file, content)  # under a name without an image's suffix at first, which a `sync` passes over
     except OSError as error:
         raise GlamError(f"{path} cannot be written ({error.strerror or error})") from error
     return not was_there

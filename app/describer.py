@@ -8,10 +8,8 @@ none is ever padded; under load enough of each size wait (`docs/service.md` has 
 
 import asyncio
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +19,9 @@ from numpy.typing import NDArray
 from glam.app.batching import Batcher
 from glam.app.limits import Limits
 from glam.app.metrics import Metrics
+from glam.app.recent import Recent
 from glam.decoding import Prepared, prepare
-from glam.describe import describe_tensor, to_tensor
+from glam.describe import describe_pixels
 from glam.images import Box
 from glam.index.digests import digest
 from glam.model import Model
@@ -73,7 +72,7 @@ class Describer:
     def __init__(self, model: Model, size: int, scales: Sequence[float], limits: Limits, metrics: Metrics) -> None:
         self._model, self._size, self._scales = model, size, scales
         self._metrics = metrics
-        self._recent = Recent(limits.descriptors)
+        self._recent: Recent[Key, Known] = Recent(limits.descriptors)
         on_cpu = next(model.fast.parameters()).device.type == "cpu"
         threads = torch.get_num_threads()
         self._decoders: Batcher[_Job, _Decoded] = Batcher(
@@ -136,34 +135,9 @@ class Describer:
         multiple = self._model.network.backbone.multiple
         return _Decoded(key, prepare(data, job.box, self._size, multiple, Times()), None)
 
-    @torch.inference_mode()
     def _run(self, images: Sequence[Prepared]) -> list[NDArray[np.float32]]:
         """(dim,) for each of images of one size."""
         network = self._model.fast
-        backbone = network.backbone
         pixels = torch.stack([image.pixels for image in images if image.pixels is not None])
-        batch = to_tensor(pixels.to(next(network.parameters()).device), backbone.mean, backbone.std)
-        return list(describe_tensor(network, batch, self._scales).cpu().numpy().copy())
-
-
-class Recent:
-    """The photographs that were described last, by content and box."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: OrderedDict[Key, Known] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Key) -> Known | None:
-        """What is known of one, which becomes the most recent."""
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)
-
-    def put(self, key: Key, known: Known) -> None:
-        """Keeps one; the one unused for longest makes room."""
-        with self._lock:
-            self._known[key] = known
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
+        found = describe_pixels(network, self._scales, pixels.to(next(network.parameters()).device))
+        return list(found.cpu().numpy().copy())

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from glam.app import schemas
-from glam.index.filters import COLUMNS, columns
+from glam.index.filters import columns, value_of
 from glam.index.migration import open_catalogue
 
 MOST_VALUES = 100
@@ -32,22 +32,18 @@ def facets(index: Path) -> list[schemas.Column]:
 
 def _column(connection: sqlite3.Connection, name: str) -> schemas.Column | None:
     """One column; None where no image has a value."""
-    if name in COLUMNS:
-        values, path = f"SELECT \"{name}\" AS value FROM images WHERE state = 'present'", []
-    else:
-        values = "SELECT json_extract(metadata, ?) AS value FROM images WHERE state = 'present'"
-        path = [f'$."{name}"']
+    values = f"SELECT {value_of(name)} AS value FROM images WHERE state = 'present'"
     present = f"(SELECT value FROM ({values}) WHERE value IS NOT NULL AND value != '')"
     texts = "coalesce(sum(typeof(value) = 'text'), 0)"
     is_text, distinct, least, most = connection.execute(
-        f"SELECT {texts} > 0, count(DISTINCT value), min(value), max(value) FROM {present}", path
+        f"SELECT {texts} > 0, count(DISTINCT value), min(value), max(value) FROM {present}"
     ).fetchone()
     if not distinct:
         return None
     listed = is_text or distinct <= MOST_VALUES
     counts = connection.execute(
         f"SELECT value, count(*) FROM {present} GROUP BY value ORDER BY 2 DESC, 1 LIMIT ?",
-        [*path, MOST_VALUES if listed else 0],
+        [MOST_VALUES if listed else 0],
     )
     return schemas.Column(
         name=name,

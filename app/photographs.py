@@ -2,13 +2,12 @@
 
 import hashlib
 import io
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from PIL import Image, UnidentifiedImageError
 
+from glam.app.recent import Recent
 from glam.errors import ImageError
 from glam.images import read_image
 from glam.index import Index
@@ -50,7 +49,7 @@ class Photographs:
     unreadable, or outside the indexed folder. They may be called from several threads.
     """
 
-    def __init__(self, index: Index, thumbnails: "BytesCache") -> None:
+    def __init__(self, index: Index, thumbnails: Recent[str, bytes]) -> None:
         self._index = index
         self._root = index.root.resolve()
         self._thumbnails = thumbnails
@@ -119,32 +118,6 @@ class Photographs:
         return PhotographGone(
             f"The file of image {id} ({self._index.entry(id).path}) can no longer be read as an image."
         )
-
-
-class BytesCache:
-    """The most recently used values that fit in ``capacity`` bytes together."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._held = 0
-        self._values: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: str) -> bytes | None:
-        """The value under ``key``, which becomes the most recent, or ``None``."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: str, value: bytes) -> None:
-        """Keep ``value``; the values unused for longest make room. One larger than the cache is not kept."""
-        with self._lock:
-            self._held += len(value) - len(self._values.pop(key, b""))
-            self._values[key] = value
-            while self._held > self._capacity:
-                _, dropped = self._values.popitem(last=False)
-                self._held -= len(dropped)
 
 
 def _encode(image: Image.Image, quality: int) -> bytes:

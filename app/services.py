@@ -49,6 +49,7 @@ class Shared:
         metrics, running: of the app.
         current: the index.
         describer, searcher, changes: do what requests want, several at a time.
+        turns: for other work, one piece at a time.
     """
 
     def __init__(
@@ -61,23 +62,15 @@ class Shared:
         self.searcher = Searcher(limits, self.metrics)
         self.changes = Changes(index.path, self.current.renew, limits, self.metrics)
         self.watcher = Watcher(self.current)
-        self._turns: Batcher[Callable[[], object], object] = Batcher(
+        self.turns: Batcher[Callable[[], object], object] = Batcher(
             lambda work: [work[0]()], name="turn", room=TURNS, report=self.metrics.batch("turn")
         )
-        self.metrics.watch_queue("turn", self._turns)
-
-    async def in_model_turn(self, work: Callable[[], T]) -> T:
-        """Runs ``work`` in a thread, when no other such work is running.
-
-        Raises:
-            HTTPException: 503, too many wait.
-        """
-        return await accepted(lambda: asyncio.wrap_future(self._turns.submit(work)))  # type: ignore[arg-type]
+        self.metrics.watch_queue("turn", self.turns)
 
     def close(self) -> None:
         """Finishes what waits, and closes the index."""
         self.watcher.stop()
-        for part in (self.describer, self.searcher, self.changes, self._turns, self.current):
+        for part in (self.describer, self.searcher, self.changes, self.turns, self.current):
             part.close()
 
 
@@ -126,7 +119,7 @@ class Services:
         Raises:
             HTTPException: 503, too many wait.
         """
-        return await self.shared.in_model_turn(work)
+        return await accepted(lambda: asyncio.wrap_future(self.shared.turns.submit(work)))  # type: ignore[arg-type]
 
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None

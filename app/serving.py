@@ -15,7 +15,8 @@ from threading import Event, Lock, Thread
 from glam.app import schemas
 from glam.app.facets import facets
 from glam.app.metrics import Metrics
-from glam.app.photographs import BytesCache, Photographs
+from glam.app.photographs import Photographs
+from glam.app.recent import Recent
 from glam.errors import GlamError
 from glam.index import Index
 from glam.index.schema import CATALOGUE
@@ -40,7 +41,7 @@ class Serving:
         ours: whether it is for the service to close, and not for who opened it.
     """
 
-    def __init__(self, index: Index, thumbnails: BytesCache, *, ours: bool) -> None:
+    def __init__(self, index: Index, thumbnails: Recent[str, bytes], *, ours: bool) -> None:
         self.index = index
         self.ours = ours
         self.photographs = Photographs(index, thumbnails)
@@ -71,7 +72,7 @@ class Current:
 
     def __init__(self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, *, ours: bool) -> None:
         self._model, self._metrics = model, metrics
-        self._thumbnails = BytesCache(cache_bytes)
+        self._thumbnails: Recent[str, bytes] = Recent(cache_bytes, len)
         self._seen = _version(index.path)
         self._serving = Serving(index, self._thumbnails, ours=ours)
         self._lock = Lock()

@@ -91,7 +91,7 @@ def describe_stream(
     times = times or Times()
     device = next(network.parameters()).device
     loader = Loader(device, settings.size, network.backbone.multiple, times, gpu_decoding=settings.gpu_decoding)
-    described = Replayed(partial(_described, network, settings.scales))
+    described = Replayed(partial(describe_pixels, network, settings.scales))
     loading: deque[Future[Loaded]] = deque()
     running: deque[_Run] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
@@ -143,6 +143,12 @@ def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence
         total = descriptors if total is None else total + descriptors
     assert total is not None, "at least one scale"
     return network.whitened(F.normalize(total, dim=1))
+
+
+@torch.inference_mode()
+def describe_pixels(network: DescriptorNetwork, scales: Sequence[float], pixels: Tensor) -> Tensor:
+    """`describe_tensor` of (b, h, w, 3) uint8 on the network's device."""
+    return describe_tensor(network, to_tensor(pixels, network.backbone.mean, network.backbone.std), scales)
 
 
 def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -236,8 +242,3 @@ def _start(described: Callable[[Tensor], Tensor], future: Future[Loaded], times:
     host.copy_(descriptors, non_blocking=True)
     ended.record()
     return _Run(loaded, host, (began, ended))
-
-
-@torch.inference_mode()
-def _described(network: DescriptorNetwork, scales: Sequence[float], pixels: Tensor) -> Tensor:
-    return describe_tensor(network, to_tensor(pixels, network.backbone.mean, network.backbone.std), scales)

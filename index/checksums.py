@@ -21,7 +21,7 @@ CHECKSUMS = "checksums.json"
 def write_checksums(index: Path, files: list[Path]) -> None:
     """Writes the digests of these files of the index in the folder ``index``; whole or not at all."""
     digests = {file.relative_to(index).as_posix(): digest_file(file) for file in files}
-    write_whole(index / CHECKSUMS, _text(digests))
+    write_whole(index / CHECKSUMS, _text(digests).encode())
 
 
 def read_checksums(index: Path) -> dict[str, str] | None:
@@ -49,14 +49,18 @@ def delete_checksums(index: Path) -> None:
     flush_folder(index)
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all, and returns once it is on the disk."""
     partial = file.with_name(file.name + ".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(file)
+    try:
+        with partial.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     flush_folder(file.parent)
 
 

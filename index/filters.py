@@ -73,7 +73,7 @@ def matching(connection: sqlite3.Connection, where: str) -> NDArray[np.int64]:
     for name, quoted in names.items():
         if quoted and name.lower() not in known:  # SQLite would take it as text
             raise _no_column(connection, where, name)
-    extracted = [f"""json_extract("metadata", {_path(key)}) AS "{key}\"""" for key in keys]
+    extracted = [f'{value_of(key)} AS "{key}"' for key in keys]
     query = (
         f'WITH "{TABLE}" AS (SELECT {", ".join([*COLUMNS, *extracted])} FROM main."images"'
         f""" WHERE "state" = 'present') SELECT "{TABLE}"."id" FROM "{TABLE}" WHERE (\n{where}\n) ORDER BY 1"""
@@ -97,6 +97,11 @@ def columns(connection: sqlite3.Connection) -> list[str]:
         " WHERE images.state = 'present' ORDER BY entries.key"
     )
     return [*COLUMNS, *(key for (key,) in keys if key.lower() not in COLUMNS and '"' not in key)]
+
+
+def value_of(name: str) -> str:
+    """The value of a column of a filter, as SQL over the table of images."""
+    return f'"{name}"' if name in COLUMNS else f'json_extract("metadata", {_path(name)})'
 
 
 def _names(where: str) -> dict[str, bool]:

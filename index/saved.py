@@ -171,7 +171,7 @@ def _write(folder: Path, structure: Structure, ids: Numbers) -> None:
         os.fsync(out.fileno())
     digests = {file.name: digest_file(file) for file in files}
     values = {"kind": structure.kind, "structure": files[0].name, "ids": files[1].name, "digests": digests}
-    write_whole(folder / LIST, json.dumps(values, indent=2) + "\n")
+    write_whole(folder / LIST, (json.dumps(values, indent=2) + "\n").encode())
     _clear(folder, keep={LIST, *digests})
 
 

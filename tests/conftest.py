@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glam.errors import ImageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from glam.app.stopping import Server
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are first imported
@@ -39,6 +46,33 @@ def draw_image() -> Callable[..., Image.Image]:
         return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
     return draw
+
+
+@contextmanager
+def served(app: "FastAPI", grace: float = 20) -> "Iterator[tuple[int, Server]]":
+    """The port of an app that `glam.app.stopping.make_server` serves in a thread, and the server."""
+    from glam.app.stopping import make_server
+
+    port: list[int] = []
+    server = make_server(app, "127.0.0.1", 0, grace, port.append)
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # they go to the main thread only
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not port:
+        assert thread.is_alive()
+        thread.join(0.01)
+    try:
+        yield port[0], server
+    finally:
+        server.handle_exit(15, None)
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def serve() -> "Callable[..., AbstractContextManager[tuple[int, Server]]]":
+    """See `served`."""
+    return served
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,7 +13,6 @@ import glam
 from glam.app.access import Access
 from glam.app.bench_serve import load
 from glam.app.server import create_app
-from glam.app.stopping import make_server
 from glam.datasets.readers import read_folder
 from glam.describe import Settings
 from glam.index import Index, build
@@ -30,21 +29,12 @@ def root(tmp_path: Path, draw_image: Draw) -> Path:
 
 
 @pytest.fixture
-def url(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(root: Path, serve: Any) -> Iterator[str]:
     model, path = glam.load("glam-lite0", "cpu"), root.parent / "i.glam"
     build(path, read_folder(root), model, settings=Settings(64, workers=1))
     app = create_app(Index.open(path), model, access=Access("read", "write", loopback_only=True), owns_index=True)
-    port: list[int] = []
-    server = make_server(app, "127.0.0.1", 0, 5, port.append)
-    monkeypatch.setattr(server, "capture_signals", nullcontext)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not port:
-        assert thread.is_alive()
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{port[0]}"
-    server.handle_exit(15, None)
-    thread.join()
+    with serve(app, 5) as (port, _):
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_searching_adding_and_removing(url: str, root: Path, draw_image: Draw) -> None:

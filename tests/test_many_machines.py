@@ -106,11 +106,11 @@ def test_kubernetes(calls: Path, tmp_path: Path) -> None:
 
 
 def script_of(job: dict[str, Any], root: Path) -> str:
-    """What the container runs, with /work in a folder of the test."""
+    """What the container runs, with /index in a folder of the test."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["/bin/bash", "-euc"]
     (script,) = container["args"]
-    return str(script).replace("/work", str(root))
+    return str(script).replace("/index", str(root))
 
 
 @pytest.mark.parametrize("page", ["many_machines.md", "milvus.md"])

@@ -10,7 +10,8 @@ from typing import cast
 import pytest
 from PIL import Image
 
-from glam.app.photographs import BytesCache, PhotographGone, Photographs
+from glam.app.photographs import PhotographGone, Photographs
+from glam.app.recent import Recent
 from glam.index import Entry, Index
 
 EXIF_ORIENTATION = 0x0112
@@ -21,7 +22,7 @@ def photographs(root: Path, path: str) -> Photographs:
     """The photographs of an index that holds one image, with id 0."""
     entry = Entry(0, path, "", 1, 1)
     index = SimpleNamespace(root=root, entry=lambda id: entry, file=lambda id: root / path)
-    return Photographs(cast(Index, index), BytesCache(1_000_000))
+    return Photographs(cast(Index, index), Recent(1_000_000, len))
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_a_kept_thumbnail_is_not_made_again_until_its_file_changes(root: Path, m
 
 
 def test_the_cache_drops_what_was_unused_longest() -> None:
-    cache = BytesCache(10)
+    cache: Recent[str, bytes] = Recent(10, len)
     cache.put("a", b"1234")
     cache.put("b", b"1234")
     cache.get("a")
@@ -142,7 +143,7 @@ def test_the_cache_drops_what_was_unused_longest() -> None:
 
 
 def test_the_cache_gives_back_the_room_of_what_it_replaces_and_drops() -> None:
-    cache = BytesCache(10)
+    cache: Recent[str, bytes] = Recent(10, len)
     for _ in range(5):
         cache.put("a", b"1234")
     cache.put("b", b"123456")

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from glam.app.client import form
 from glam.app.limits import Limits
 from glam.app.observing import JsonLines
 from glam.app.server import create_app
-from glam.app.stopping import Server, make_server
+from glam.app.stopping import Server
 from glam.datasets.readers import read_folder
 from glam.describe import Settings
 from glam.index import Index, build
@@ -50,27 +50,17 @@ def index(tmp_path: Path, model: Model, draw_image: Draw) -> Path:
 
 
 @contextmanager
-def running(index: Path, model: Model, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Server]]:
+def running(index: Path, model: Model, limits: Limits, serve: Any) -> Iterator[tuple[int, Server]]:
     """The service on a port, in a thread."""
     access = Access(allow_writes=True, loopback_only=True)
     app = create_app(Index.open(index), model, limits, access, owns_index=True)
-    port: list[int] = []
-    server = make_server(app, "127.0.0.1", 0, 20, port.append)
-    monkeypatch.setattr(server, "capture_signals", nullcontext)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not port:
-        assert thread.is_alive()
-        thread.join(0.01)
-    yield port[0], server
-    server.handle_exit(15, None)
-    thread.join(30)
-    assert not thread.is_alive()
+    with serve(app) as service:
+        yield service
 
 
 @pytest.fixture
-def port(index: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    with running(index, model, LIMITS, monkeypatch) as (port, _):
+def port(index: Path, model: Model, serve: Any) -> Iterator[int]:
+    with running(index, model, LIMITS, serve) as (port, _):
         yield port
 
 
@@ -200,10 +190,10 @@ def test_an_odd_number_of_an_image_is_a_4xx_with_a_sentence(port: int, id: str, 
 
 
 def test_stopped_in_the_middle_of_50_requests_all_are_answered_and_new_ones_refused(
-    index: Path, model: Model, draw_image: Draw, monkeypatch: pytest.MonkeyPatch
+    index: Path, model: Model, draw_image: Draw, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses: Counter[int | str] = Counter()
-    with running(index, model, Limits(), monkeypatch) as (port, server):
+    with running(index, model, Limits(), serve) as (port, server):
         slow_down(server, monkeypatch)
         requests = [threading.Thread(target=note, args=(statuses, port, png(draw_image, seed))) for seed in range(50)]
         for thread in requests:

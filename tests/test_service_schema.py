@@ -4,9 +4,8 @@ GLAM_SCHEMA_CASES=5000 .venv/bin/pytest tests/test_service_schema.py       thous
 """
 
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from PIL import Image
 import glam
 from glam.app.access import Access
 from glam.app.server import create_app
-from glam.app.stopping import make_server
 from glam.datasets.readers import read_folder
 from glam.describe import Settings
 from glam.index import Index, build
@@ -41,7 +39,7 @@ PAIRS = ("/attention", "/matches")
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator["schemathesis.BaseSchema"]:
+def api(tmp_path_factory: pytest.TempPathFactory, serve: Any) -> Iterator["schemathesis.BaseSchema"]:
     """The schema of a running service."""
     folder = tmp_path_factory.mktemp("service")
     (folder / "photographs").mkdir()
@@ -50,17 +48,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator["schemathesis.Base
     model = glam.load("glam-lite0", "cpu")
     build(folder / "i.glam", read_folder(folder / "photographs"), model, settings=Settings(64, workers=1))
     app = create_app(Index.open(folder / "i.glam"), model, access=Access(allow_writes=True), owns_index=True)
-    port: list[int] = []
-    server = make_server(app, "127.0.0.1", 0, 5, port.append)
-    server.capture_signals = nullcontext  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not port:
-        assert thread.is_alive()
-        thread.join(0.01)
-    yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port[0]}/openapi.json")
-    server.handle_exit(15, None)
-    thread.join()
+    with serve(app, 5) as (port, _):
+        yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
