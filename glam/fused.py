@@ -18,6 +18,7 @@ from glam.attention import GLAM
 from glam.kernels import (
     channel_gates,
     combine_and_pool,
+    power_sums,
     rows_and_means,
     shifted_sum,
     spatial_attention,
@@ -60,8 +61,8 @@ def _attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:
     height, width = features.shape[-2:]
     rows, means = rows_and_means(features)
     weights = _weights(glam, pool, rows.dtype)
-    gain, key_powers, query_factors = channel_gates(means, weights.local, weights.query, weights.key, rows.dtype)
-    weighted = None if key_powers is None else rows @ key_powers.transpose(1, 2)
+    gain, key_powers, query_factors = channel_gates(means, weights.local, weights.query, weights.key)
+    weighted = None if key_powers is None else power_sums(rows, key_powers)
     spatial = position = None
     first = 0
     projected = rows if weights.rows is None else F.linear(rows, weights.rows, weights.bias)

@@ -9,6 +9,7 @@ from glam.kernels.channel_attention import (
     channel_attention,
     channel_attention_dense,
     channel_gates,
+    power_sums,
 )
 from glam.kernels.combination import combine_and_pool, combine_and_pool_dense
 from glam.kernels.dilated_taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
@@ -26,6 +27,7 @@ __all__ = [
     "combine_and_pool_dense",
     "dilated_taps",
     "dilated_taps_dense",
+    "power_sums",
     "rank_counts",
     "rank_counts_dense",
     "rows_and_means",

@@ -41,7 +41,7 @@ def _gates(
         for n in tl.static_range(RANK):
             k_factor = tl.load(coefficients + n) * k_power / channels
             normaliser += q_power * tl.sum(k_factor, 0)
-            tl.store(key_powers + first + n * channels, k_factor.to(key_powers.dtype.element_ty), mask=inside)
+            tl.store(key_powers + first + n * channels, k_factor, mask=inside)
             k_power *= k
             q_power *= q
         factor = 1.0 / normaliser
@@ -93,7 +93,7 @@ def _gates_backward(
         k_power = tl.full([BLOCK], 1.0, tl.float32)
         q_power = tl.full([BLOCK], 1.0, tl.float32)
         for n in tl.static_range(RANK):
-            d_power = tl.load(d_key_powers + first + n * channels, mask=inside, other=0.0).to(tl.float32)
+            d_power = tl.load(d_key_powers + first + n * channels, mask=inside, other=0.0)
             d_power = (d_power + tl.sum(d_normaliser * q_power, 0)) * tl.load(coefficients + n) / channels
             d_key += d_power * n * k_before
             k_before = k_power
@@ -107,14 +107,14 @@ Optional = Tensor | None
 
 
 def forward(
-    means: Tensor, local: Optional, query: Optional, key: Optional, coefficients: Tensor, dtype: torch.dtype
+    means: Tensor, local: Optional, query: Optional, key: Optional, coefficients: Tensor
 ) -> tuple[Optional, Optional, Optional]:
     """Arguments and result of `glam.kernels.channel_attention.channel_gates`, and the coefficients of ``exp``."""
     batch, channels = means.shape
     gain = None if local is None else torch.empty_like(means)
     shape = batch, len(coefficients), channels
-    key_powers = None if query is None else torch.empty(shape, device=means.device, dtype=dtype)
-    query_factors = None if query is None else torch.empty(shape, device=means.device, dtype=torch.float32)
+    key_powers = None if query is None else torch.empty(shape, device=means.device, dtype=torch.float32)
+    query_factors = None if key_powers is None else torch.empty_like(key_powers)
     _gates[(batch,)](
         means,
         local,

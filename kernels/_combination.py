@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glam.kernels._dot import add_product, precision, product
+from glam.kernels._dot import add_product, precision, product, sum_of_column_parts, sum_of_row_parts, two_parts
 
 RANK = tl.constexpr(8)
 LN_2 = tl.constexpr(0.6931471805599453)
@@ -22,7 +22,7 @@ def _mixed_channels(weighted, first, second, at_row, in_n, BLOCK_N: tl.constexpr
     query = (second / first)[None, :]
     total = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     for power in tl.static_range(RANK):
-        sums = tl.load(weighted + at_row * RANK + (RANK - 1 - power), mask=in_n, other=0.0).to(tl.float32)
+        sums = tl.load(weighted + at_row * RANK + (RANK - 1 - power), mask=in_n, other=0.0)
         total = total * query + sums[:, None]
     return total * first[None, :]
 
@@ -84,7 +84,8 @@ def _backward(
     block = tl.program_id(0)
     c = block * BLOCK_C + tl.arange(0, BLOCK_C)
     in_c = c < channels
-    ranks = tl.arange(0, 16)
+    ranks = tl.arange(0, RANK)
+    parts = tl.arange(0, 2 * RANK)
     p = tl.load(exponent)
     fusion_local, fusion_global, fusion_input = tl.load(fusion), tl.load(fusion + 1), tl.load(fusion + 2)
     y = tl.load(out + image * channels + c, mask=in_c, other=1.0)
@@ -96,12 +97,12 @@ def _backward(
     first = tl.full([BLOCK_C], 1.0, tl.float32)
     second = tl.full([BLOCK_C], 1.0, tl.float32)
     if GLOBAL_CHANNEL:
-        ranked_c = (ranks[:, None] < RANK) & in_c[None, :]
-        at_factor = (image * RANK + ranks[:, None]) * channels + c[None, :]
-        factors = tl.load(query_factors + at_factor, mask=ranked_c, other=0.0).to(rows.dtype.element_ty)
+        at_factor = (image * RANK + (parts % RANK)[:, None]) * channels + c[None, :]
+        factors = tl.load(query_factors + at_factor, mask=in_c[None, :], other=0.0)
+        factors = two_parts(factors, (parts < RANK)[:, None], rows.dtype.element_ty)
         first = tl.load(query_factors + image * channels * RANK + c, mask=in_c, other=1.0)
         second = tl.load(query_factors + image * channels * RANK + channels + c, mask=in_c, other=1.0)
-        sum_factors = tl.zeros([16, BLOCK_C], tl.float32)
+        sum_factors = tl.zeros([2 * RANK, BLOCK_C], tl.float32)
     sum_channel = tl.zeros([BLOCK_C], tl.float32)
     sum_logs = tl.zeros([BLOCK_C], tl.float32)
     sum_global = tl.zeros([BLOCK_C], tl.float32)
@@ -117,8 +118,8 @@ def _backward(
             spatial_gain += tl.load(spatial + at, mask=inside, other=0.0).to(tl.float32)
         channel = tl.full([BLOCK_N, BLOCK_C], 1.0, tl.float32)
         if GLOBAL_CHANNEL:
-            ranked_n = (ranks[None, :] < RANK) & in_n[:, None]
-            sums = tl.load(weighted + at_row[:, None] * RANK + ranks[None, :], mask=ranked_n, other=0.0)
+            sums = tl.load(weighted + at_row[None, :] * RANK + (parts % RANK)[:, None], mask=in_n[None, :], other=0.0)
+            sums = two_parts(sums, (parts < RANK)[:, None], rows.dtype.element_ty)
             channel = _mixed_channels(weighted, first, second, at_row, in_n, BLOCK_N, BLOCK_C)
         there = tl.full([BLOCK_N], 1.0, tl.float32)
         if LOCAL_SPATIAL:
@@ -142,10 +143,10 @@ def _backward(
         d_stream = d_gain * fusion_global
         if GLOBAL_CHANNEL:
             d_mix = (d_stream * spatial_gain).to(factors.dtype)
-            sum_factors = add_product(sum_factors, tl.trans(sums), d_mix, PRECISION)
+            sum_factors = add_product(sum_factors, sums, d_mix, PRECISION)
             d_sums = product(d_mix, tl.trans(factors), PRECISION)
             at_sums = ((image * tl.num_programs(0) + block) * n + places[:, None]) * RANK + ranks[None, :]
-            tl.store(d_weighted + at_sums, d_sums, mask=ranked_n)
+            tl.store(d_weighted + at_sums, sum_of_column_parts(d_sums), mask=in_n[:, None])
         if GLOBAL_SPATIAL:
             tl.store(d_spatial + at, (d_stream * channel).to(d_spatial.dtype.element_ty), mask=inside)
     at_c = (image * channels + c) * 4
@@ -156,7 +157,8 @@ def _backward(
     if LOCAL_CHANNEL:
         tl.store(d_channel + image * channels + c, sum_channel * fusion_local, mask=in_c)
     if GLOBAL_CHANNEL:
-        tl.store(d_factors + at_factor, sum_factors.to(d_factors.dtype.element_ty), mask=ranked_c)
+        at_factor = (image * RANK + ranks[:, None]) * channels + c[None, :]
+        tl.store(d_factors + at_factor, sum_of_row_parts(sum_factors), mask=in_c[None, :])
 
 
 Optional = Tensor | None
@@ -210,7 +212,7 @@ def backward(
         d_rows,
         d_channel,
         None if d_position is None else d_position.sum(dim=1),
-        None if d_weighted is None else d_weighted.sum(dim=1).to(rows.dtype),
+        None if d_weighted is None else d_weighted.sum(dim=1),
         d_factors,
         d_spatial,
         sums[..., :3].sum(dim=(0, 1)),

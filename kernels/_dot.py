@@ -27,6 +27,25 @@ def add_product(total, a, b, PRECISION: tl.constexpr):
     return tl.dot(a, b, total, input_precision="ieee")
 
 
+@triton.jit
+def two_parts(x, first, dtype: tl.constexpr):
+    """Single precision as a sum of two numbers of ``dtype``: x rounded where ``first``, elsewhere what that loses."""
+    rounded = x.to(dtype)
+    return tl.where(first, rounded, (x - rounded.to(tl.float32)).to(dtype))
+
+
+@triton.jit
+def sum_of_row_parts(x):
+    """(2 r, n) to (r, n): the first half of the rows plus the second."""
+    return tl.sum(tl.reshape(x, [2, x.shape[0] // 2, x.shape[1]]), 0)
+
+
+@triton.jit
+def sum_of_column_parts(x):
+    """(n, 2 r) to (n, r): the first half of the columns plus the second."""
+    return tl.sum(tl.reshape(x, [x.shape[0], 2, x.shape[1] // 2]), 1)
+
+
 def precision(dtype: torch.dtype) -> str:
     """How products are made: as the type is, but that the interpreter cannot multiply bfloat16."""
     return "widened" if INTERPRETED and dtype == torch.bfloat16 else "as is"

@@ -54,7 +54,7 @@ def channel_attention(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
 
 
 def channel_gates(
-    pooled: Tensor, local: Tensor | None, query: Tensor | None, key: Tensor | None, dtype: torch.dtype
+    pooled: Tensor, local: Tensor | None, query: Tensor | None, key: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """What GLAM makes of the pooled channels: the local gain, and the factors of the global attention.
 
@@ -63,25 +63,46 @@ def channel_gates(
         local: (1, 1, k), convolution along the channels of the local gain; None for no gain.
         query: (1, 1, k), that of the global attention's query; None for no factors.
         key: (1, 1, k), that of its key.
-        dtype: of K; Q and the gain are in single precision at least.
 
     Returns:
-        (b, c) gain and the factors K and Q of `low_rank_factors`, (b, 8, c) each; None for those not asked for.
+        (b, c) gain and the factors K and Q of `low_rank_factors`, (b, 8, c) each and in single precision at least; None
+        for those not asked for.
     """
     if forms.triton_for(pooled):
         if not torch.is_grad_enabled():
             from glam.kernels import _channel
 
-            return _channel.forward(pooled, local, query, key, _coefficients(pooled.device), dtype)
-        found: tuple[Tensor | None, Tensor | None, Tensor | None] = _ChannelGates.apply(
-            pooled, local, query, key, dtype
-        )
+            return _channel.forward(pooled, local, query, key, _coefficients(pooled.device))
+        found: tuple[Tensor | None, Tensor | None, Tensor | None] = _ChannelGates.apply(pooled, local, query, key)
         return found
     gain = None if local is None else along_channels(pooled, local)
     if query is None or key is None:
         return gain, None, None
     key_powers, query_factors = low_rank_factors(along_channels(pooled, query), along_channels(pooled, key))
-    return gain, key_powers.to(dtype), query_factors
+    return gain, key_powers, query_factors
+
+
+def power_sums(rows: Tensor, key_powers: Tensor) -> Tensor:
+    """The channels summed by the key's powers, exact to single precision whatever the type of the rows.
+
+    The gradient of a key is a small difference of what comes back through these sums: rounded to bfloat16 it would lose
+    two of its digits.
+
+    Args:
+        rows: (b, n, c), the feature map, a row for each position.
+        key_powers: (b, 8, c), K of `low_rank_factors`.
+
+    Returns:
+        (b, n, 8), of the dtype of ``key_powers``.
+    """
+    if not forms.triton_for(rows):
+        return rows.to(key_powers.dtype) @ key_powers.transpose(1, 2)
+    if not torch.is_grad_enabled():
+        from glam.kernels import _power_sums
+
+        return _power_sums.forward(rows.contiguous(), key_powers.contiguous())
+    sums: Tensor = _PowerSums.apply(rows.contiguous(), key_powers.contiguous())
+    return sums
 
 
 def along_channels(pooled: Tensor, weight: Tensor) -> Tensor:
@@ -136,11 +157,11 @@ def _coefficients(device: torch.device) -> Tensor:
 
 class _ChannelGates(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, pooled: Tensor, local: Any, query: Any, key: Any, dtype: torch.dtype) -> Any:
+    def forward(ctx: Any, pooled: Tensor, local: Any, query: Any, key: Any) -> Any:
         from glam.kernels import _channel
 
         ctx.save_for_backward(pooled, local, query, key)
-        return _channel.forward(pooled, local, query, key, _coefficients(pooled.device), dtype)
+        return _channel.forward(pooled, local, query, key, _coefficients(pooled.device))
 
     @staticmethod
     def backward(ctx: Any, d_gain: Any, d_key_powers: Any, d_query_factors: Any) -> Any:
@@ -152,9 +173,26 @@ class _ChannelGates(torch.autograd.Function):
         weights = local, query, key
         present = [weight for weight in weights if weight is not None]
         if not present:
-            return None, None, None, None, None
+            return None, None, None, None
         kernel = torch.cat(present).float()  # (m, 1, k)
         d_pooled = F.conv_transpose1d(d_logits, kernel, padding=kernel.shape[-1] // 2).squeeze(1)
         around = F.pad(pooled, [kernel.shape[-1] // 2] * 2).unfold(1, kernel.shape[-1], 1)  # (b, c, k)
         d_weights = iter((d_logits @ around).sum(dim=0)[:, None, None])
-        return d_pooled, *(None if w is None else next(d_weights).to(w.dtype) for w in weights), None
+        return d_pooled, *(None if w is None else next(d_weights).to(w.dtype) for w in weights)
+
+
+class _PowerSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, key_powers: Tensor) -> Tensor:
+        from glam.kernels import _power_sums
+
+        ctx.save_for_backward(rows, key_powers)
+        return _power_sums.forward(rows, key_powers)
+
+    @staticmethod
+    def backward(ctx: Any, d_sums: Tensor) -> Any:
+        from glam.kernels import _power_sums
+
+        rows, key_powers = ctx.saved_tensors
+        d_rows = d_sums.to(rows.dtype) @ key_powers.to(rows.dtype)
+        return d_rows, _power_sums.backward(rows, d_sums.contiguous())

@@ -32,7 +32,7 @@ def combine_and_pool(
         rows: (b, n, c), the feature map F, a row for each position.
         channel_gain: (b, c) single precision, A_lc.
         position_gain: (b, n) single precision, A_ls.
-        weighted: (b, n, 8), the channels summed by the key's powers.
+        weighted: (b, n, 8) single precision, the channels summed by the key's powers.
         query_factors: (b, 8, c) single precision, the query's powers over the normaliser.
         spatial: (b, n, c), G_s.
         fusion: (3,) single precision: w_l, w_g, w.
@@ -73,7 +73,7 @@ def combine_and_pool_dense(
         local = local * (1 + position_gain[:, :, None])
     stream = rows.new_ones(1)
     if weighted is not None and query_factors is not None:
-        stream = weighted @ query_factors.to(weighted.dtype)
+        stream = (weighted @ query_factors).to(rows.dtype)
     if spatial is not None:
         stream = stream * (1 + spatial)
     attended = rows * (fusion[0] * local + fusion[1] * stream + fusion[2])

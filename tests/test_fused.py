@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {
     torch.float32: 1e-5,
-    torch.bfloat16: 1e-2 if DEVICE == "cuda" else 3e-2,
+    torch.bfloat16: 1e-2 if DEVICE == "cuda" else 1.5e-2,
 }  # the interpreter cuts bfloat16 off
 
 SHAPES = [(2, 24, 7, 33), (1, 16, 1, 1), (3, 40, 5, 4)]
@@ -63,9 +63,7 @@ def assert_close(glam: GLAM, features: Tensor) -> None:
             assert error < TOLERANCE[dtype] * whole, f"{name}: {error:.1e}"
             continue
         # A small gradient is a difference of large numbers; the plain form in this precision is hardly better.
-        # The channel convolutions' most of all: three numbers, each a sum over channels that nearly cancels.
-        tolerance = TOLERANCE[dtype] * (2 if name.startswith("global_channel") else 1)
-        bound = max(tolerance * max(expected.norm(), 0.01 * whole), 2 * plain_error)
+        bound = max(TOLERANCE[dtype] * max(expected.norm(), 0.01 * whole), 2 * plain_error)
         assert error < bound, f"{name}: {error:.1e} of {expected.norm():.1e}, plain {plain_error:.1e}"
 
 
