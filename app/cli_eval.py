@@ -9,6 +9,7 @@ from glam.app.options import DEFAULT_MODEL, Device, ModelName, Scales, Size, set
 
 if TYPE_CHECKING:
     from glam.eval.revisited import ProtocolScores
+    from glam.index.rerank.chain import Chain
 
 app = typer.Typer(help="Measure a model.", no_args_is_help=True)
 
@@ -17,6 +18,13 @@ ResultFile = Annotated[Path | None, typer.Option("--json", metavar="OUT", help="
 Distractors = Annotated[
     list[str] | None,
     typer.Option(metavar="FILE", help="Descriptors of images that are never positive; may be given several times."),
+]
+
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHAIN", help="Rerank each list: default, or steps as in aqe,superglobal (docs/reranking.md)."
+    ),
 ]
 
 
@@ -28,6 +36,7 @@ def eval_folder(
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
+    rerank: Rerank = None,
     json: ResultFile = None,
 ) -> None:
     """Every image queries all others: mAP with its interval, recall@1, mP@10."""
@@ -37,11 +46,13 @@ def eval_folder(
     from glam.eval.folder import evaluate_folder
     from glam.eval.report import folder_result, write
 
+    chain = _chain(rerank)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     others = None if distractors is None else read_collection(distractors)
     with terminal.progress("describing") as progress:
-        report = evaluate_folder(opened, read_collection(folder), others, settings=settings, progress=progress)
+        landmarks = read_collection(folder)
+        report = evaluate_folder(opened, landmarks, others, settings=settings, chain=chain, progress=progress)
     terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
     scores = report.scores
     terminal.table(
@@ -53,7 +64,7 @@ def eval_folder(
             _percent(scores.recall_at_1),
             _percent(scores.precision_at_10),
         ]],
-        title=f"{folder}: {len(report.paths)} images, {report.distractors} distractors",
+        title=f"{folder}: {len(report.paths)} images, {report.distractors} distractors{_reranked(report.rerank)}",
     )  # fmt: skip
     if json is not None:
         write(json, folder_result(str(folder), report, opened, settings))
@@ -72,6 +83,7 @@ def eval_revisited(
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
+    rerank: Rerank = None,
     json: ResultFile = None,
 ) -> None:
     """Revisited Oxford and Paris: mAP with its interval and mP@k, Easy, Medium and Hard."""
@@ -81,16 +93,19 @@ def eval_revisited(
     from glam.eval.report import benchmark_result, write
     from glam.eval.vectors import read_vectors
 
+    chain = _chain(rerank)
     benchmark = open_benchmark(name, root, ground_truth=gnd, images=images, queries=queries)
     others = [read_vectors(source, "distractors") for source in distractors or ()]
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     with terminal.progress("describing") as progress:
-        report = evaluate_benchmark(opened, benchmark, others, settings=settings, crop=crop, progress=progress)
+        report = evaluate_benchmark(
+            opened, benchmark, others, settings=settings, crop=crop, chain=chain, progress=progress
+        )
     terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
     cut = "queries cropped" if crop else "queries NOT cropped: not comparable with published results"
     how = f"{model}, {cut}, {settings.size} px at scales {', '.join(f'{scale:g}' for scale in settings.scales)}"
-    _print_protocols(f"{name}, {report.distractors} distractors: {how}", report.scores)
+    _print_protocols(f"{name}, {report.distractors} distractors: {how}{_reranked(report.rerank)}", report.scores)
     if json is not None:
         write(json, benchmark_result(name, report, opened, settings))
 
@@ -103,25 +118,33 @@ def eval_descriptors(
     database: Annotated[str, typer.Option(metavar="FILE", help="Descriptors of the database, in its order.")],
     distractors: Distractors = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    rerank: Rerank = None,
     json: ResultFile = None,
 ) -> None:
     """The same from anyone's descriptors: .npy, .npz, .safetensors or .h5 (FILE:ARRAY chooses one of several)."""
     from glam.app import terminal
     from glam.eval.ground_truth import read_ground_truth
     from glam.eval.report import descriptors_result, write
+    from glam.eval.reranking import rerank_vectors
     from glam.eval.revisited import score_revisited
     from glam.eval.vectors import read_vectors
 
+    chain = _chain(rerank)
     truth = read_ground_truth(gnd)
     asking, images = read_vectors(queries, "queries"), read_vectors(database, "database")
     others = [read_vectors(source, "distractors") for source in distractors or ()]
     count = sum(len(part) for part in others)
+    lists = None
+    if chain is not None:
+        with terminal.progress("reranking") as progress:
+            lists = rerank_vectors(chain, asking, [images, *others], progress)
     with terminal.progress("comparing") as progress:
-        scores = score_revisited(truth, asking, images, others, device=device, progress=progress)
-    _print_protocols(f"{name}, {count} distractors", scores)
+        scores = score_revisited(truth, asking, images, others, lists=lists, device=device, progress=progress)
+    reranked = None if chain is None else str(chain)
+    _print_protocols(f"{name}, {count} distractors{_reranked(reranked)}", scores)
     if json is not None:
         sources = {"queries": queries, "database": database, "distractors": distractors or []}
-        facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count}
+        facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked}
         write(json, descriptors_result(name, scores, [q.name for q in truth.queries], images.shape[1], facts))
 
 
@@ -137,6 +160,16 @@ def eval_convert(
     truth = read_ground_truth(source)
     write_ground_truth(out, truth)
     terminal.results.print(f"{out}: {len(truth.queries)} queries over {len(truth.images)} images")
+
+
+def _chain(text: str | None) -> "Chain | None":
+    from glam.index.rerank.chain import parse_chain
+
+    return None if text is None else parse_chain(text)
+
+
+def _reranked(chain: str | None) -> str:
+    return "" if chain is None else f", reranked by {chain}"
 
 
 def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:

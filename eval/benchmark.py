@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from glam.datasets.tables import inside
@@ -9,8 +10,12 @@ from glam.describe import Settings
 from glam.errors import GlamError, ImageError
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.order import Rows
+from glam.eval.reranking import count_on, features_of, rerank_all
 from glam.eval.revisited import ProtocolScores, score_revisited
 from glam.images import IMAGE_SUFFIXES
+from glam.index.rerank.chain import Chain
+from glam.index.rerank.interface import Query
+from glam.index.rerank.memory import MemoryDatabase
 from glam.model import Model
 
 IMAGE_FOLDERS = ("jpg", "db")
@@ -79,6 +84,7 @@ class BenchmarkReport:
         crop: whether queries were cut to their boxes.
         distractors: images in the database beside the benchmark's.
         unreadable: database images that came last in every ranking, and why.
+        rerank: the chain that reranked the lists; None without one.
     """
 
     scores: dict[str, ProtocolScores]
@@ -86,6 +92,7 @@ class BenchmarkReport:
     crop: bool
     distractors: int
     unreadable: tuple[ImageError, ...]
+    rerank: str | None = None
 
 
 def evaluate_benchmark(
@@ -95,6 +102,7 @@ def evaluate_benchmark(
     *,
     settings: Settings | None = None,
     crop: bool = True,
+    chain: Chain | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchmarkReport:
     """Describes a benchmark's photographs and scores them.
@@ -105,11 +113,13 @@ def evaluate_benchmark(
         distractors: descriptors by the same model of images that are never positive.
         settings: size and scales; the model's own by default.
         crop: cut each query to its box before anything else, as the protocol wants it.
-        progress: called with images done and images in all, as it goes.
+        chain: reranks the list of each query, once for all protocols.
+        progress: called with images done and images in all, as it goes; reranked queries are counted on.
 
     Raises:
         ImageError: a query cannot be read.
-        GlamError: a query has no box to cut it to, or the distractors are not of the model's dimension.
+        GlamError: a query has no box to cut it to, the distractors are not of the model's dimension, or a step of the
+            chain lacks what it needs.
     """
     settings = settings or model.settings()
     queries = benchmark.truth.queries
@@ -127,17 +137,24 @@ def evaluate_benchmark(
         size=settings.size,
         scales=settings.scales,
         errors=errors,
-        progress=progress,
+        progress=lambda done, total: progress(done, total + (0 if chain is None else len(queries))),
     )
     unread = {error.source: error for error in errors}
     for file in benchmark.queries:
         if str(file) in unread:
             raise unread[str(file)]
     device = next(model.network.parameters()).device
-    asked = len(queries)
-    scores = score_revisited(benchmark.truth, rows[:asked], rows[asked:], distractors, device=device)
+    asking, database = rows[: len(queries)], rows[len(queries) :]
+    lists = None
+    if chain is not None:
+        ask = features_of(benchmark.queries, boxes)
+        asked = [Query(row, partial(ask, number)) for number, row in enumerate(asking)]
+        memory = MemoryDatabase([database, *distractors], features_of(benchmark.images))
+        lists = rerank_all(chain, asked, lambda _: memory, count_on(progress, len(rows)))
+    scores = score_revisited(benchmark.truth, asking, database, distractors, lists=lists, device=device)
     names = tuple(query.name for query in queries)
-    return BenchmarkReport(scores, names, crop, sum(len(part) for part in distractors), tuple(errors))
+    count = sum(len(part) for part in distractors)
+    return BenchmarkReport(scores, names, crop, count, tuple(errors), None if chain is None else str(chain))
 
 
 def _find_ground_truth(name: str, root: Path | None) -> Path:

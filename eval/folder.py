@@ -3,8 +3,9 @@
 The images of the same landmark are positive, the query itself is junk, distractors are never positive and never ask.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from glam.datasets.collection import Collection
 from glam.describe import Settings
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import average_precision, bootstrap_interval, positive_ranks, precision_at
+from glam.eval.reranking import Positions, count_on, features_of, in_front, rerank_all
+from glam.index.rerank.chain import Chain
+from glam.index.rerank.interface import Query
+from glam.index.rerank.memory import MemoryDatabase
 from glam.model import Model
 
 QUERY_BLOCK = 256
@@ -38,7 +43,10 @@ class FolderScores:
 
 
 def score_folder(
-    descriptors: NDArray[np.float32], labels: NDArray[np.int64], distractors: NDArray[np.float32] | None = None
+    descriptors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    distractors: NDArray[np.float32] | None = None,
+    lists: Sequence[Positions] | None = None,
 ) -> FolderScores:
     """Scores descriptors of a folder.
 
@@ -46,6 +54,7 @@ def score_folder(
         descriptors: (n, dim), of unit length.
         labels: (n,) landmark of each; a negative one is of an unknown landmark, a distractor.
         distractors: (m, dim), further database images.
+        lists: for each query the images that come first, whatever their scores (`glam.eval.reranking`).
 
     Raises:
         GlamError: no landmark has two images.
@@ -64,6 +73,8 @@ def score_folder(
                 continue
             junk = np.zeros(len(database), dtype=bool)
             junk[query] = True
+            if lists is not None:
+                scores = in_front(scores, lists[query])
             ranks = positive_ranks(scores, positive, junk)
             ap[query], first[query], ten[query] = average_precision(ranks), ranks[0] == 0, precision_at(ranks, 10)
     asked = ~np.isnan(ap)
@@ -84,12 +95,14 @@ class FolderReport:
         paths: of the queries, in the order of ``scores.ap``.
         distractors: how many were in the database beside the folder.
         unreadable: images left out, and why.
+        rerank: the chain that reranked the lists; None without one.
     """
 
     scores: FolderScores
     paths: tuple[str, ...]
     distractors: int
     unreadable: tuple[ImageError, ...]
+    rerank: str | None = None
 
 
 def evaluate_folder(
@@ -98,30 +111,47 @@ def evaluate_folder(
     distractors: Collection | None = None,
     *,
     settings: Settings | None = None,
+    chain: Chain | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderReport:
     """Describes a folder of landmarks and scores it.
+
+    A query is asked of the database as if its image were not in it, not even as a neighbour of others.
 
     Args:
         model: describes the images.
         collection: the landmarks; an image without one is a distractor.
         distractors: further database images.
         settings: size and scales; the model's own by default.
-        progress: called with images done and images in all, as it goes.
+        chain: reranks the list of each query.
+        progress: called with images done and images in all, as it goes; reranked queries are counted on.
 
     Raises:
-        GlamError: no landmark has two readable images.
+        GlamError: no landmark has two readable images, or a step of the chain lacks what it needs.
     """
     settings = settings or model.settings()
     parts = [collection] if distractors is None else [collection, distractors]
     files = [part.file(i) for part in parts for i in range(len(part))]
     unreadable: list[ImageError] = []
-    rows = model.describe(files, size=settings.size, scales=settings.scales, errors=unreadable, progress=progress)
+    asking = 0 if chain is None else len(collection)
+    rows = model.describe(
+        files,
+        size=settings.size,
+        scales=settings.scales,
+        errors=unreadable,
+        progress=lambda done, total: progress(done, total + asking),
+    )
     read = ~np.isnan(rows[:, 0])
     inside = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
     known = np.array([bool(collection.photos[i].landmark) for i in inside])
     labels = np.where(known, collection.labels[inside], -1)
-    scores = score_folder(rows[inside], labels, rows[others] if len(others) else None)
+    lists = None
+    if chain is not None:
+        features = features_of([files[i] for i in (*inside, *others)])
+        database = MemoryDatabase([rows[inside], rows[others]], features)
+        queries = [Query(row, partial(features, number)) for number, row in enumerate(rows[inside])]
+        lists = rerank_all(chain, queries, database.without, count_on(progress, len(files)))
+    scores = score_folder(rows[inside], labels, rows[others] if len(others) else None, lists)
     paths = tuple(collection.photos[i].path for i in inside)
-    return FolderReport(scores, paths, len(others), tuple(unreadable))
+    return FolderReport(scores, paths, len(others), tuple(unreadable), None if chain is None else str(chain))

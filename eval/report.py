@@ -37,7 +37,12 @@ def folder_result(dataset: str, report: FolderReport, model: Model, settings: Se
         settings: it was evaluated with.
     """
     scores = report.scores
-    protocol = {"query": "every image", "junk": "the query itself", "distractors": report.distractors}
+    protocol = {
+        "query": "every image",
+        "junk": "the query itself",
+        "distractors": report.distractors,
+        "rerank": report.rerank,
+    }
     return {
         **heading(dataset, {**protocol, **_settings(settings)}, _model(model)),
         "unreadable": {error.source: error.reason for error in report.unreadable},
@@ -60,7 +65,8 @@ def benchmark_result(dataset: str, report: BenchmarkReport, model: Model, settin
         model: that was evaluated.
         settings: it was evaluated with.
     """
-    protocol = {"crop": report.crop, **_settings(settings), "distractors": report.distractors, **RANKING}
+    facts = {"distractors": report.distractors, "rerank": report.rerank}
+    protocol = {"crop": report.crop, **_settings(settings), **facts, **RANKING}
     return {
         **heading(dataset, protocol, _model(model)),
         "unreadable": {error.source: error.reason for error in report.unreadable},

@@ -16,6 +16,7 @@ from glam.eval.ground_truth import GRADES, GroundTruth, Query
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
 from glam.eval.order import Keys, Rows, order_keys
 from glam.eval.ranking import count_above
+from glam.eval.reranking import Positions, keys_of, listed_counts, listed_keys
 
 PROTOCOLS = {
     "easy": (("easy",), ("junk", "hard")),
@@ -50,6 +51,7 @@ def score_revisited(
     database: Rows,
     distractors: Sequence[Rows] = (),
     *,
+    lists: Sequence[Positions] | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, ProtocolScores]:
@@ -60,6 +62,7 @@ def score_revisited(
         queries: (q, dim).
         database: (n, dim).
         distractors: further images that are never positive, each (m, dim); they are read in blocks, once.
+        lists: for each query the images that come first, whatever their scores (`glam.eval.reranking`).
         device: that compares the descriptors.
         progress: called with images compared and images in all, as it goes.
 
@@ -70,10 +73,17 @@ def score_revisited(
         GlamError: the descriptors do not fit the ground truth or each other, or are infinite.
     """
     _check_shapes(truth, queries, database, distractors)
+    parts = [database, *distractors]
     keys = [_keys_by_grade(*pair, database) for pair in zip(truth.queries, queries, strict=True)]
     positives = PROTOCOLS["medium"][0]
     targets = [np.concatenate([graded[grade] for grade in positives]) for graded in keys]
-    counted = count_above(queries, targets, [database, *distractors], device=device, progress=progress)
+    counted = count_above(queries, targets, parts, device=device, progress=progress)
+    if lists is not None:
+        for number, (query, listed) in enumerate(zip(truth.queries, lists, strict=True)):
+            before = keys_of(queries[number], parts, listed)
+            images = query.images(*positives)
+            counted[number] = listed_counts(counted[number], targets[number], images, listed, before)
+            keys[number] = {grade: listed_keys(keys[number][grade], query.images(grade), listed) for grade in GRADES}
     above = [
         dict(zip(positives, np.split(counts, [len(graded[positives[0]])]), strict=True))
         for counts, graded in zip(counted, keys, strict=True)

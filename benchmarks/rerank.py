@@ -1,0 +1,334 @@
+"""What reranking gains on photographs, and what it costs.
+
+    OMP_NUM_THREADS=1 python benchmarks/rerank.py quality ../shared/landmarks ../shared/roxford_mini
+    OMP_NUM_THREADS=1 python benchmarks/rerank.py sweep ../shared/landmarks
+    OMP_NUM_THREADS=1 python benchmarks/rerank.py cost
+
+`quality` writes benchmarks/results/rerank.csv: mAP on val/ with distractors/, every photograph a query and not in the
+database it asks, and on the benchmark. Defaults were chosen by two columns: the gain on val/, and the gain where val/
+keeps four photographs of each landmark (the mean of three draws), since in most folders landmarks have few. `sweep`
+writes these two for many options to benchmarks/results/rerank_sweep.csv; it never opens the benchmark. `cost` writes
+benchmarks/results/rerank_cost.csv: the same steps on 100,000 made-up vectors, searched by inverted lists.
+
+Times are processor time of all threads, so that a busy machine can be used: on a quiet one a query takes no longer.
+"""
+
+import argparse
+import csv
+import itertools
+import re
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+import glam
+from glam.datasets.readers import read_folder
+from glam.eval.benchmark import Benchmark, open_benchmark
+from glam.eval.folder import score_folder
+from glam.eval.metrics import bootstrap_interval
+from glam.eval.reranking import Positions, features_of, rerank_all
+from glam.eval.revisited import PROTOCOLS, score_revisited
+from glam.images import read_image
+from glam.index.rerank import LocalFeatures, Matches, compare, extract, verification
+from glam.index.rerank.chain import Chain, parse_chain
+from glam.index.rerank.interface import NEIGHBOURS, Query
+from glam.index.rerank.memory import MemoryDatabase
+from glam.index.structures import Rows, Scores, build_structure
+
+RESULTS = Path("benchmarks/results")
+
+CHAINS = (
+    "aqe",
+    "dba",
+    "diffusion",
+    "reciprocal",
+    "superglobal",
+    "geometric",
+    "aqe,superglobal",
+    "superglobal,dba",
+    "geometric,superglobal",
+    "superglobal,geometric",
+)
+TRIED = (
+    "aqe:k=1/2/3/5/10:alpha=0/1/3",
+    "dba:k=2/3/4/5/10:alpha=0/1/3",
+    "diffusion:k=5/10:seeds=1/3/5:gamma=1/3:alpha=0.8/0.9",
+    "diffusion:k=3/7/16/20:seeds=3:gamma=3:alpha=0.8",
+    "reciprocal:k=6/10/16:averaged=2:share=0.3/0.5",
+    "reciprocal:k=4/10:averaged=0/3:share=0.5",
+    "superglobal:k=3/4/5/9:first=2/3/5:weight=0.5/1",
+    "aqe:k=2,superglobal",
+    "superglobal:k=3,superglobal:k=3",
+    "superglobal,dba:k=3",
+    "superglobal,reciprocal:k=16",
+    "geometric:least=5/6/8/10/15",
+)
+"""Options that are swept: each value of one with each of the others."""
+
+WITH_GRAPH = ("dba", "diffusion", "reciprocal")
+GRAPH_BYTES = NEIGHBOURS * 8
+"""Of an image in an index: number and cosine of each neighbour."""
+
+HEAD_BYTES, FEATURE_BYTES = 12, 140
+"""Of an image's local features in an index."""
+
+FEW, DRAWS = 4, 3
+"""Photographs that a landmark keeps, and how often they are drawn."""
+
+TIMED, SHOWN = 30, 100
+"""Queries that are timed, and the results that each of them asks for."""
+
+
+class Landmarks:
+    """val/ and distractors/, described."""
+
+    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Rows]) -> None:
+        parts = [read_folder(folder / name) for name in ("val", "distractors")]
+        self.files = [part.file(i) for part in parts for i in range(len(part))]
+        self.rows = described("landmarks", self.files)
+        self.labels = parts[0].labels
+        self.features = features_of(self.files)
+
+    def draw(self, seed: int) -> NDArray[np.int64]:
+        """Some photographs of each landmark, and all distractors."""
+        generator = np.random.default_rng(seed)
+        some = [generator.permutation(np.flatnonzero(self.labels == label))[:FEW] for label in np.unique(self.labels)]
+        return np.concatenate([np.sort(np.concatenate(some)), np.arange(len(self.labels), len(self.files))])
+
+    def ap(self, images: NDArray[np.int64], chain: Chain | None) -> NDArray[np.float64]:
+        """AP of each query among some of the images."""
+        count = int((images < len(self.labels)).sum())
+        rows, lists = self.rows[images], None
+        if chain is not None:
+            features = [partial(self.features, int(image)) for image in images]
+            database = MemoryDatabase([rows], lambda position: features[position]())
+            queries = [Query(rows[q], features[q]) for q in range(count)]
+            lists = rerank_all(chain, queries, database.without)
+        return score_folder(rows[:count], self.labels[images[:count]], rows[count:], lists).ap
+
+    def milliseconds(self, chain: Chain | None) -> float:
+        """Median of the processor time of a query, plain search and its local features included."""
+        database = MemoryDatabase([self.rows], self.features)
+        database.neighbours(np.arange(len(self.rows)))
+        times = []
+        for q in np.linspace(0, len(self.labels) - 1, TIMED).astype(int):
+            query = Query(self.rows[q], lambda file=self.files[q]: extract(read_image(file)))  # type: ignore[misc]
+            asked = database.without(int(q))
+            began = time.process_time()
+            if chain is None:
+                asked.search(query.descriptor[None], SHOWN)
+            else:
+                chain.search(query, asked, SHOWN)
+            times.append(time.process_time() - began)
+        return 1000 * float(np.median(times))
+
+
+class Oxford:
+    """The benchmark, described."""
+
+    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Rows]) -> None:
+        self.set: Benchmark = open_benchmark("roxford5k", folder)
+        self.queries = described("queries", self.set.queries)
+        self.rows = described("images", self.set.images)
+        self.asking, self.features = features_of(self.set.queries), features_of(self.set.images)
+
+    def scores(self, chain: Chain | None) -> dict[str, float | str]:
+        """mAP in percent, by protocol, and its interval in that of medium difficulty."""
+        lists: list[Positions] | None = None
+        if chain is not None:
+            database = MemoryDatabase([self.rows], self.features)
+            queries = [Query(row, partial(self.asking, q)) for q, row in enumerate(self.queries)]
+            lists = rerank_all(chain, queries, lambda _: database)
+        scores = score_revisited(self.set.truth, self.queries, self.rows, lists=lists)
+        maps = {f"roxford_mini_{name}": percent(scores[name].mean_ap) for name in PROTOCOLS}
+        return {**maps, "medium_low_high": between(scores["medium"].interval)}
+
+
+def percent(share: float) -> float:
+    """With two decimals."""
+    return round(100 * float(share), 2)
+
+
+def between(ends: tuple[float, float]) -> str:
+    """An interval in percent."""
+    return " - ".join(f"{100 * end:.1f}" for end in ends)
+
+
+def kept_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Sequence[Path]], Rows]:
+    """Describes photographs at 320 pixels, or takes their descriptors from a folder where they were left."""
+    loaded: list[glam.Model] = []
+
+    def described(name: str, files: Sequence[Path]) -> Rows:
+        file = None if cache is None else cache / f"{name}.npy"
+        if file is not None and file.exists():
+            rows: Rows = np.load(file)
+            return rows
+        loaded[:] = loaded or [glam.load(model_name)]
+        rows = loaded[0].describe(files, size=320, scales=(1,))
+        if file is not None:
+            np.save(file, rows)
+        return rows
+
+    return described
+
+
+def remembered() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
+    """Compares each pair of photographs once, however many chains ask; their features stay in memory."""
+    known: dict[tuple[int, int], Matches] = {}
+
+    def compared(a: LocalFeatures, b: LocalFeatures) -> Matches:
+        if (id(a), id(b)) not in known:
+            known[id(a), id(b)] = compare(a, b)
+        return known[id(a), id(b)]
+
+    return compared
+
+
+def quality_rows(landmarks: Landmarks, oxford: Oxford, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row of the table for plain search, and for each chain."""
+    everything, draws = np.arange(len(landmarks.files)), [landmarks.draw(seed) for seed in range(DRAWS)]
+    groups = [landmarks.labels == label for label in np.unique(landmarks.labels)]
+    plain, plain_few = landmarks.ap(everything, None), [landmarks.ap(draw, None) for draw in draws]
+    compare_once = remembered()
+    for text in ("", *texts):
+        chain = parse_chain(text) if text else None
+        with patch.object(verification, "compare", compare_once):
+            ap = landmarks.ap(everything, chain)
+            few = [np.nanmean(landmarks.ap(draw, chain)) for draw in draws]
+            on_oxford = oxford.scores(chain)
+        kept: float = GRAPH_BYTES * any(step in text for step in WITH_GRAPH)
+        if "geometric" in text:
+            kept += float(np.mean([HEAD_BYTES + FEATURE_BYTES * len(landmarks.features(int(i))) for i in everything]))
+        yield {
+            "chain": text or "plain",
+            "map": percent(ap.mean()),
+            "low_high": between(bootstrap_interval([ap[group] for group in groups])),
+            "gain": percent((ap - plain).mean()),
+            "gain_low_high": between(bootstrap_interval([(ap - plain)[group] for group in groups])),
+            "gain_of_four": percent(float(np.mean(few) - np.mean([np.nanmean(ap) for ap in plain_few]))),
+            **on_oxford,
+            "ms": round(landmarks.milliseconds(chain), 1),
+            "bytes_an_image": round(kept),
+            "options": str(chain) if chain else "",
+        }
+
+
+def sweep_rows(landmarks: Landmarks, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The gains of every combination of options, on val/ alone."""
+    sets = [np.arange(len(landmarks.files)), *(landmarks.draw(seed) for seed in range(DRAWS))]
+    plain = [float(np.nanmean(landmarks.ap(images, None))) for images in sets]
+    with patch.object(verification, "compare", remembered()):
+        for text in (text for pattern in texts for text in combinations(pattern)):
+            chain = parse_chain(text)
+            gains = [
+                float(np.nanmean(landmarks.ap(images, chain))) - was for images, was in zip(sets, plain, strict=True)
+            ]
+            yield {"chain": text, "gain": percent(gains[0]), "gain_of_four": percent(float(np.mean(gains[1:])))}
+
+
+def combinations(pattern: str) -> Iterator[str]:
+    """``aqe:k=1/2`` as ``aqe:k=1`` and ``aqe:k=2``."""
+    for values in itertools.product(*(part.split("/") for part in re.split("(?<==)|(?=:)", pattern))):
+        yield "".join(values)
+
+
+class Searched(MemoryDatabase):
+    """Rows that a structure of an index searches."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__([rows])
+        self.structure = build_structure(self.rows)
+
+    def _search(self, descriptors: Rows, k: int) -> tuple[Scores, Positions]:
+        return self.structure.search(descriptors, k)
+
+
+def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
+    """Time and memory of a query, its search included; not of geometric verification, which looks at images."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(count // 20, dim)).astype(np.float32)
+    rows = np.repeat(centres, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    database = Searched(rows)
+    kind = database.structure.kind
+    for text in ("", "aqe", "dba", "diffusion", "reciprocal", "superglobal"):
+        for results in (10, 400):
+            if text:
+                ask = partial(_reranked, database, parse_chain(text), results)
+            else:
+                ask = partial(_plain, database, results)
+            yield {"chain": text or "plain", "results": results, "structure": kind, **measured(ask)}
+
+
+def _plain(database: Searched, results: int, query: int) -> None:
+    database.search(database.rows[query : query + 1], results)
+
+
+def _reranked(database: Searched, chain: Chain, results: int, query: int) -> None:
+    chain.search(Query(database.rows[query : query + 1][0]), database, results)
+
+
+def measured(ask: Callable[[int], object]) -> dict[str, float]:
+    """Median milliseconds of a query, once what it reads is known, and the most memory that one takes."""
+    times = []
+    for query in range(TIMED):
+        ask(query)  # finds the neighbours, which an index has stored
+        began = time.process_time()
+        ask(query)
+        times.append(time.process_time() - began)
+    tracemalloc.start()
+    ask(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return {"ms": round(1000 * float(np.median(times)), 2), "peak_mib": round(peak / 2**20, 1)}
+
+
+def write_rows(out: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """Writes a table, row by row as they come."""
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = None
+        for row in rows:
+            writer = writer or csv.DictWriter(file, list(row), lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            print(row, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    quality, sweep = commands.add_parser("quality"), commands.add_parser("sweep")
+    for command, chains, out in ((quality, CHAINS, "rerank.csv"), (sweep, TRIED, "rerank_sweep.csv")):
+        command.add_argument("landmarks", type=Path)
+        command.add_argument("--model", default="glam-lite0")
+        command.add_argument("--chains", nargs="+", default=chains)
+        command.add_argument("--cache", type=Path, help="folder that descriptors are left in, and taken from")
+        command.add_argument("--out", type=Path, default=RESULTS / out)
+    quality.add_argument("roxford", type=Path)
+    cost = commands.add_parser("cost")
+    cost.add_argument("--rows", type=int, default=100_000)
+    cost.add_argument("--dim", type=int, default=512)
+    cost.add_argument("--out", type=Path, default=RESULTS / "rerank_cost.csv")
+    options = parser.parse_args()
+    if options.command == "cost":
+        write_rows(options.out, cost_rows(options.rows, options.dim))
+        return
+    described = kept_descriptions(options.model, options.cache)
+    landmarks = Landmarks(options.landmarks, described)
+    if options.command == "sweep":
+        write_rows(options.out, sweep_rows(landmarks, options.chains))
+        return
+    write_rows(options.out, quality_rows(landmarks, Oxford(options.roxford, described), options.chains))
+
+
+if __name__ == "__main__":
+    main()

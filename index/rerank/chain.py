@@ -1,0 +1,104 @@
+"""Chains of steps, and how they are written: ``aqe,superglobal,geometric:depth=50``."""
+
+from dataclasses import dataclass, replace
+
+from glam.errors import GlamError
+from glam.index.rerank.augmentation import DatabaseAugmentation
+from glam.index.rerank.diffusion import Diffusion
+from glam.index.rerank.interface import Database, Query, Ranked, Step
+from glam.index.rerank.options import make_step
+from glam.index.rerank.query_expansion import AlphaQueryExpansion
+from glam.index.rerank.reciprocal import Reciprocal
+from glam.index.rerank.superglobal import SuperGlobal
+from glam.index.rerank.verification import GeometricVerification
+
+STEPS: dict[str, type[Step]] = {
+    "aqe": AlphaQueryExpansion,
+    "dba": DatabaseAugmentation,
+    "diffusion": Diffusion,
+    "reciprocal": Reciprocal,
+    "superglobal": SuperGlobal,
+    "geometric": GeometricVerification,
+}
+
+DEFAULT = "superglobal"
+"""What ``default`` stands for: chosen on photographs that no benchmark holds (docs/reranking.md)."""
+
+LONGEST = 8
+"""Steps of a chain."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps in a row; a `Step` itself.
+
+    Attributes:
+        steps: at least one.
+    """
+
+    steps: tuple[Step, ...]
+
+    @property
+    def depth(self) -> int:
+        """Of the step that looks furthest."""
+        return max(step.depth for step in self.steps)
+
+    def __str__(self) -> str:
+        """As it is written, with every option."""
+        return ",".join(_written(step) for step in self.steps)
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        """See `Step`. An empty list stays empty."""
+        if not len(ranked):
+            return ranked
+        for step in self.steps:
+            ranked = step(query, ranked, database)
+        return ranked
+
+    def search(self, query: Query, database: Database, k: int) -> Ranked:
+        """The best ``k`` of a search whose results go through the chain; fewer where fewer can be found.
+
+        Raises:
+            GlamError: the query or the database lacks what a step needs.
+        """
+        length = max(k, self.depth)
+        first = self.steps[0]
+        enough = first.depth if isinstance(first, AlphaQueryExpansion) else length  # it searches for the others itself
+        scores, positions = database.search(query.descriptor[None], enough)
+        found = positions[0] >= 0
+        ranked = self(replace(query, length=length), Ranked(positions[0, found], scores[0, found]), database)
+        return Ranked(ranked.positions[:k], ranked.scores[:k])
+
+
+def parse_chain(text: str) -> Chain:
+    """A chain from its names, with commas between; an option of a step follows it as ``:name=number``.
+
+    Args:
+        text: as ``aqe,geometric:depth=50``; or ``default``.
+
+    Raises:
+        GlamError: a name or an option is not known, or there are too many steps.
+    """
+    written = (DEFAULT if text.strip() == "default" else text).split(",")
+    if len(written) > LONGEST:
+        raise GlamError(f"a chain has at most {LONGEST} steps, this one has {len(written)}")
+    return Chain(tuple(_step(part) for part in written))
+
+
+def _written(step: Step) -> str:
+    name = next(name for name, kind in STEPS.items() if isinstance(step, kind))
+    return name + "".join(f":{key}={value}" for key, value in vars(step).items())
+
+
+def _step(written: str) -> Step:
+    name, *options = (part.strip() for part in written.split(":"))
+    if name not in STEPS:
+        raise GlamError(f"there is no reranking step {name!r}; there are {', '.join(STEPS)}, or alone: default")
+    given: dict[str, str] = {}
+    for key, equals, value in (option.partition("=") for option in options):
+        if not equals:
+            raise GlamError(f"{written.strip()}: an option is written as name=number, not {key!r}")
+        if key in given:
+            raise GlamError(f"{written.strip()}: the option {key} stands there twice")
+        given[key] = value
+    return make_step(STEPS[name], name, given)

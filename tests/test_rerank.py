@@ -1,0 +1,233 @@
+"""The steps of reranking: each against its definition, written out slowly in float64, and what all of them keep to."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index.rerank import LocalFeatures
+from glam.index.rerank.augmentation import DatabaseAugmentation
+from glam.index.rerank.chain import STEPS, Chain
+from glam.index.rerank.diffusion import Diffusion
+from glam.index.rerank.interface import Query, Ranked, Step
+from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.query_expansion import AlphaQueryExpansion
+from glam.index.rerank.reciprocal import Reciprocal
+from glam.index.rerank.superglobal import SuperGlobal
+from glam.index.rerank.verification import GeometricVerification
+
+Matrix = NDArray[np.float64]
+Slow = Callable[[Matrix, Matrix, list[int]], dict[int, float]]
+"""Query (dim,), all images (n, dim) and the positions looked at, to the score of each of them."""
+
+COUNT, DIM, DEPTH = 90, 12, 60
+
+
+@pytest.fixture(params=range(4))
+def rows(request: pytest.FixtureRequest) -> NDArray[np.float32]:
+    """Images of nine places; the first is the query."""
+    generator = np.random.default_rng(request.param)
+    places = generator.normal(size=(9, DIM))
+    rows = places[generator.integers(9, size=COUNT)] + 0.6 * generator.normal(size=(COUNT, DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_features(seed: int) -> LocalFeatures:
+    generator = np.random.default_rng(seed)
+    return LocalFeatures(
+        generator.uniform(0, 300, (40, 2)).astype(np.float32),
+        np.full(40, 8, np.float32),
+        generator.integers(0, 256, (40, 128), dtype=np.uint8),
+        1.0,
+    )
+
+
+def asked(rows: NDArray[np.float32]) -> tuple[Query, Ranked, MemoryDatabase]:
+    """The first row asks the others; the list of all of them."""
+    database = MemoryDatabase([rows[1:]], random_features)
+    scores, positions = database.search(rows[:1], len(rows) - 1)
+    return Query(rows[0], lambda: random_features(0)), Ranked(positions[0], scores[0]), database
+
+
+def cosine(a: Matrix, b: Matrix) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def nearest(images: Matrix, position: int, k: int) -> list[int]:
+    """The k images nearest to an image."""
+    return sorted((i for i in range(len(images)) if i != position), key=lambda i: -cosine(images[i], images[position]))[
+        :k
+    ]
+
+
+def mean_with(own: Matrix, others: list[Matrix], alpha: float, weight: float = 1) -> Matrix:
+    total = own.copy()
+    for other in others:
+        total += weight * max(cosine(own, other), 0) ** alpha * other
+    return np.asarray(total / np.linalg.norm(total))
+
+
+def slow_augmentation(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
+    asking = mean_with(query, [images[i] for i in looked_at[:4]], 2)
+    means = {i: mean_with(images[i], [images[j] for j in nearest(images, i, 4)], 2) for i in looked_at}
+    return {i: float(asking @ mean) for i, mean in means.items()}
+
+
+def slow_superglobal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
+    refined = {}
+    for i in looked_at:
+        others = [images[j] for j in looked_at if j != i] + [query]
+        others.sort(key=lambda other: -cosine(other, images[i]))
+        refined[i] = mean_with(images[i], others[:5], 1, 0.7)
+    asking = query.copy()
+    for i in looked_at[:3]:
+        asking += 0.7 * max(cosine(query, images[i]), 0) * refined[i]
+    return {i: cosine(asking, row) for i, row in refined.items()}
+
+
+def slow_diffusion(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
+    """The iteration itself, until nothing moves any more."""
+    near = {i: set(nearest(images, i, 6)) for i in looked_at}
+    edges = {
+        (i, j): max(cosine(images[i], images[j]), 0) ** 2
+        for i in looked_at
+        for j in looked_at
+        if i in near[j] and j in near[i]
+    }
+    degree = {i: sum(weight for (a, _), weight in edges.items() if a == i) for i in looked_at}
+    given = {i: max(cosine(query, images[i]), 0) ** 2 if i in looked_at[:4] else 0.0 for i in looked_at}
+    flown = dict.fromkeys(looked_at, 0.0)
+    for _ in range(200):
+        step = {i: 0.2 * given[i] for i in looked_at}
+        for (i, j), weight in edges.items():
+            step[i] += 0.8 * weight / np.sqrt(degree[i] * degree[j]) * flown[j]
+        flown = step
+    return flown
+
+
+def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
+    """With sets; -1 is the query, which takes nobody's place among the neighbours."""
+    row = {-1: query, **{i: images[i] for i in looked_at}}
+
+    @cache
+    def near(i: int, k: int) -> set[int]:
+        ranked = sorted(looked_at, key=lambda j: -cosine(query, images[j])) if i < 0 else nearest(images, i, k)
+        least = cosine(row[i], images[ranked[k - 1]])
+        return {i} | {j for j in row if cosine(row[i], row[j]) >= least - 1e-9}
+
+    @cache
+    def reciprocal(i: int, k: int) -> set[int]:
+        return {j for j in near(i, k) if i in near(j, k)}
+
+    def neighbourhood(i: int) -> dict[int, float]:
+        members = reciprocal(i, 8)
+        for j in reciprocal(i, 8):
+            half = reciprocal(j, 4)
+            if len(half & reciprocal(i, 8)) >= 2 / 3 * len(half):
+                members = members | half
+        weights = {j: np.exp(-np.sum((row[i] - row[j]) ** 2)) for j in members}
+        return {j: weight / sum(weights.values()) for j, weight in weights.items()}
+
+    own = {i: neighbourhood(i) for i in row}
+    averaged = {i: {j: np.mean([own[a].get(j, 0.0) for a in near(i, 3)]) for j in row} for i in row}
+    scores = {}
+    for i in looked_at:
+        common = sum(min(averaged[-1][j], averaged[i][j]) for j in row)
+        either = sum(max(averaged[-1][j], averaged[i][j]) for j in row)
+        scores[i] = 0.75 * common / either + 0.25 * cosine(query, images[i])
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("step", "slow"),
+    [
+        (DatabaseAugmentation(k=4, alpha=2, depth=DEPTH), slow_augmentation),
+        (SuperGlobal(k=5, first=3, weight=0.7, depth=DEPTH), slow_superglobal),
+        (Diffusion(k=6, seeds=4, gamma=2, alpha=0.8, depth=DEPTH), slow_diffusion),
+        (Reciprocal(k=8, averaged=3, share=0.25, depth=DEPTH), slow_reciprocal),
+    ],
+    ids=["augmentation", "superglobal", "diffusion", "reciprocal"],
+)
+def test_a_step_scores_by_its_definition(rows: NDArray[np.float32], step: Step, slow: Slow) -> None:
+    query, ranked, database = asked(rows)
+    expected = slow(rows[0].astype(float), rows[1:].astype(float), ranked.positions[:DEPTH].tolist())
+    found = step(query, ranked, database)
+    assert found.positions[:DEPTH].tolist() == sorted(expected, key=lambda i: -round(expected[i], 9))
+    np.testing.assert_allclose(found.scores[:DEPTH], [expected[i] for i in found.positions[:DEPTH]], atol=2e-6)
+
+
+def test_query_expansion_searches_with_the_mean(rows: NDArray[np.float32]) -> None:
+    query, ranked, database = asked(rows)
+    images = rows[1:].astype(float)
+    mean = mean_with(rows[0].astype(float), [images[i] for i in ranked.positions[:5]], 3)
+    found = AlphaQueryExpansion(k=5, alpha=3)(query, ranked, database)
+    assert found.positions.tolist() == np.argsort(-(images @ mean), kind="stable").tolist()
+    np.testing.assert_allclose(found.scores, np.sort(images @ mean)[::-1], atol=2e-6)
+
+
+def test_query_expansion_brings_new_images_and_loses_none(rows: NDArray[np.float32]) -> None:
+    query, ranked, database = asked(rows)
+    short = Ranked(ranked.positions[[0, 1, 2, 80]], ranked.scores[[0, 1, 2, 80]])
+    found = AlphaQueryExpansion(k=2)(replace(query, length=10), short, database)
+    assert len(found) == 11
+    assert found.positions[-1] == ranked.positions[80], "missed by the second search, it stays, behind"
+
+
+def test_verification_moves_up_what_agrees_and_nothing_down(rows: NDArray[np.float32]) -> None:
+    query, ranked, _ = asked(rows)
+    last = int(ranked.positions[19])
+    agreeing = MemoryDatabase([rows[1:]], lambda i: random_features(0) if i == last else random_features(i + 1))
+    found = GeometricVerification(depth=20)(query, ranked, agreeing)
+    assert found.positions.tolist() == [last, *ranked.positions[:19], *ranked.positions[20:]]
+    assert found.scores[0] == 40
+    assert not found.scores[1:20].any()
+    nearer = GeometricVerification(depth=19)(query, ranked, agreeing)
+    assert nearer.positions.tolist() == ranked.positions.tolist(), "it lies behind the depth"
+    unread = MemoryDatabase([rows[1:]], lambda _: None)
+    assert GeometricVerification()(query, ranked, unread).positions.tolist() == ranked.positions.tolist()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_keeps_every_image_and_the_order_behind_its_depth(rows: NDArray[np.float32], name: str) -> None:
+    query, ranked, database = asked(rows)
+    step = STEPS[name]() if name == "aqe" else STEPS[name](depth=30)  # type: ignore[call-arg]
+    before = ranked.positions.copy(), ranked.scores.copy()
+    found = step(query, ranked, database)
+    np.testing.assert_array_equal(ranked.positions, before[0], "the list given is not touched")
+    np.testing.assert_array_equal(ranked.scores, before[1])
+    assert sorted(found.positions.tolist()) == sorted(ranked.positions.tolist())
+    assert (found.positions.dtype, found.scores.dtype) == (np.int64, np.float32)
+    looked_at = len(ranked) if name == "aqe" else 30
+    assert found.positions[looked_at:].tolist() == ranked.positions[looked_at:].tolist()
+    assert (np.diff(found.scores[:looked_at]) <= 0).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_database_of_few_images_is_enough(name: str, count: int) -> None:
+    rows = np.eye(6, dtype=np.float32)[: count + 1] + np.float32(0.1)
+    query, ranked, database = asked(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    found = Chain((STEPS[name](),))(query, ranked, database)
+    assert sorted(found.positions.tolist()) == list(range(count))
+    assert np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_same_arguments_give_the_same_list_in_any_thread(rows: NDArray[np.float32], name: str) -> None:
+    query, ranked, database = asked(rows)
+    with ThreadPoolExecutor(4) as threads:
+        lists = list(threads.map(lambda _: STEPS[name]()(query, ranked, database).positions.tolist(), range(8)))
+    assert lists == lists[:1] * 8
+
+
+def test_what_is_missing_is_said(rows: NDArray[np.float32]) -> None:
+    query, ranked, database = asked(rows)
+    with pytest.raises(GlamError, match="the query is a descriptor; to compare it point by point, its image is needed"):
+        GeometricVerification()(Query(query.descriptor), ranked, database)
+    with pytest.raises(GlamError, match="there are only descriptors here"):
+        GeometricVerification()(query, ranked, MemoryDatabase([rows[1:]]))

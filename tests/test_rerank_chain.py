@@ -1,0 +1,94 @@
+"""Chains: how they are written, what is refused, and that a search goes through them."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glam.errors import GlamError
+from glam.index.rerank.augmentation import DatabaseAugmentation
+from glam.index.rerank.chain import DEFAULT, LONGEST, STEPS, Chain, parse_chain
+from glam.index.rerank.interface import Database, Query, Ranked
+from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.query_expansion import AlphaQueryExpansion
+
+
+def test_steps_come_in_order_with_their_options() -> None:
+    chain = parse_chain(" aqe:k=3:alpha=0.5 , dba")
+    assert chain.steps == (AlphaQueryExpansion(k=3, alpha=0.5), DatabaseAugmentation())
+    assert parse_chain("default") == parse_chain(DEFAULT)
+
+
+@pytest.mark.parametrize("text", ["default", *STEPS, "geometric:least=5,aqe:alpha=0.12345678"])
+def test_a_chain_is_written_with_every_option_and_read_back(text: str) -> None:
+    chain = parse_chain(text)
+    assert parse_chain(str(chain)) == chain
+    assert str(chain).count("=") == sum(len(fields(step)) for step in chain.steps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there is no reranking step ''; there are aqe, dba, diffusion, reciprocal, superglobal, geometric, or"),
+        ("qe", "there is no reranking step 'qe'; there are aqe, dba,"),
+        ("aqe,default", "there is no reranking step 'default'; .* or alone: default"),
+        ("aqe:n=3", "aqe has no option 'n', only k, alpha"),
+        ("aqe:k", "aqe:k: an option is written as name=number, not 'k'"),
+        ("aqe:k=", "aqe:k=: it takes a whole number from 1 to 100"),
+        ("aqe:k=2.5", "aqe:k=2.5: it takes a whole number from 1 to 100"),
+        ("aqe:k=1:k=2", "aqe:k=1:k=2: the option k stands there twice"),
+        ("geometric:depth=100000", "geometric:depth=100000: it takes a whole number from 1 to 500"),
+        ("diffusion:alpha=1", "diffusion:alpha=1: it takes a number from 0.0 to 0.999"),
+        ("diffusion:alpha=nan", "diffusion:alpha=nan: it takes a number"),
+        (",".join(["aqe"] * (LONGEST + 1)), f"a chain has at most {LONGEST} steps, this one has {LONGEST + 1}"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_sentence(text: str, message: str) -> None:
+    with pytest.raises(GlamError, match=message):
+        parse_chain(text)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_option_has_bounds_that_hold_its_default(name: str) -> None:
+    options: tuple[Any, ...] = fields(STEPS[name])  # type: ignore[arg-type]
+    for option in options:
+        assert option.metadata["least"] <= option.default <= option.metadata["most"]
+        assert f"{option.name}:" in (STEPS[name].__doc__ or ""), "and is told about"
+
+
+class Noted:
+    """A step that reverses the list and remembers how long it was."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.seen: list[int] = []
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        self.seen.append(len(ranked))
+        return Ranked(ranked.positions[::-1], ranked.scores[::-1])
+
+
+def test_a_search_looks_as_far_as_its_deepest_step_and_returns_what_was_asked_for() -> None:
+    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
+    steps = Noted(3), Noted(12)
+    found = Chain(steps).search(Query(rows[0]), MemoryDatabase([rows]), 5)
+    plain = MemoryDatabase([rows]).search(rows[:1], 5)[1][0]
+    assert found.positions.tolist() == plain.tolist(), "turned round twice"
+    assert [step.seen for step in steps] == [[12], [12]]
+    assert len(Chain(steps).search(Query(rows[0]), MemoryDatabase([rows]), 100)) == 20
+
+
+def test_query_expansion_needs_few_results_to_bring_many() -> None:
+    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
+    step = Noted(12)
+    assert len(Chain((AlphaQueryExpansion(k=2), step)).search(Query(rows[0]), MemoryDatabase([rows]), 5)) == 5
+    assert step.seen == [12]
+    assert len(parse_chain("aqe").search(Query(rows[0]), MemoryDatabase([rows]), 15)) == 15
+
+
+def test_an_empty_list_stays_empty() -> None:
+    step = Noted(3)
+    empty = MemoryDatabase([np.empty((0, 4), dtype=np.float32)])
+    assert len(Chain((step,)).search(Query(np.eye(4, dtype=np.float32)[0]), empty, 5)) == 0
+    assert step.seen == []
