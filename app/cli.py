@@ -54,6 +54,12 @@ def search(
         str | None, typer.Option(help="Condition on the images, as in \"city = 'Paris' and year > 2010\".")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine of a result.")] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAIN", help="Look at the results again: default, or steps as in aqe,geometric:depth=50."
+        ),
+    ] = None,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
@@ -61,14 +67,23 @@ def search(
     """Find the nearest images to a photograph."""
     import glam
     from glam.app import terminal
+    from glam.images import read_image
     from glam.index import Index
+    from glam.index.rerank.chain import parse_chain
+    from glam.index.rerank.interface import Query
+    from glam.index.rerank.local_features import extract
 
+    chain = None if rerank is None else parse_chain(rerank)
     with Index.open(index) as opened:
         loaded = glam.load(model or opened.model_name, device)
         opened.check_model(loaded)
-        descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)
+        descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
         most = top or (10 if threshold is None else None)
-        hits = opened.search(descriptor, most, where=where, threshold=threshold)[0]
+        if chain is None:
+            hits = opened.search(descriptor, most, where=where, threshold=threshold)[0]
+        else:
+            query = Query(descriptor, lambda: extract(read_image(image), box=bbox))
+            hits = opened.search_reranked(query, chain, most, where=where, threshold=threshold)
     if json:
         terminal.as_json(
             [{"rank": hit.rank, "score": hit.score, "confidence": hit.confidence, **asdict(hit.entry)} for hit in hits]

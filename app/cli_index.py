@@ -139,6 +139,34 @@ def index_compact(index: IndexPath, json: AsJson = False) -> None:
         )
 
 
+@app.command("keep")
+def index_keep(
+    index: IndexPath,
+    features: Annotated[
+        bool | None, typer.Option("--features/--no-features", help="Local features, for the step geometric.")
+    ] = None,
+    neighbours: Annotated[
+        bool | None,
+        typer.Option(
+            "--neighbours/--no-neighbours", help="The graph of nearest images, for dba, diffusion, reciprocal."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Keep in an index what reranking needs, current from now on; or no longer keep it."""
+    from glam.app import terminal
+    from glam.index import keep
+
+    with terminal.progress("keeping") as report:
+        done = keep(index, features=features, neighbours=neighbours, progress=report)
+    if json:
+        terminal.as_json({"index": str(index), **asdict(done)})
+        return
+    kinds = " and ".join(done.keeps) or "nothing"
+    of = f", features of {done.features} of {done.images} images" if "features" in done.keeps else ""
+    terminal.results.print(f"{index}: keeps {kinds} for reranking{of}, {done.bytes / 1e6:.1f} MB", soft_wrap=True)
+
+
 @app.command("verify")
 def index_verify(
     index: IndexPath,

@@ -59,6 +59,7 @@ class Client:
         skip: int = 0,
         where: str | None = None,
         threshold: float | None = None,
+        rerank: str | None = None,
     ) -> schemas.SearchAnswer:
         """The images most like a photograph, best first.
 
@@ -69,9 +70,10 @@ class Client:
             skip: how many of the best to leave out.
             where: condition on the images, as ``city = 'Paris' and year > 2010``.
             threshold: least cosine.
+            rerank: steps that put the first results in a better order, as ``aqe,geometric``, or ``default``.
         """
         corners = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) if box is not None else {}
-        fields = {"top": top, "skip": skip, "where": where, "threshold": threshold, **corners}
+        fields = {"top": top, "skip": skip, "where": where, "threshold": threshold, "rerank": rerank, **corners}
         if isinstance(query, int):
             answer = self._get(f"/api/images/{query}/search", fields)
         else:

@@ -83,7 +83,9 @@ class Result(BaseModel):
     """One image that was found."""
 
     rank: int = Field(description="1 for the best.")
-    score: float = Field(description="Cosine similarity of the descriptors, -1 to 1.")
+    score: float = Field(
+        description="Cosine similarity of the descriptors, -1 to 1; with `rerank` it need not fall along the results."
+    )
     confidence: float | None = Field(
         description="How likely it is that the best of as many unrelated images scores lower, 0 to 1; null where the "
         "index has too few images to tell."
@@ -95,7 +97,7 @@ class Timing(BaseModel):
     """Where the time went, in milliseconds, waiting for other requests included."""
 
     describe: float = Field(description="Reading the image and computing its descriptor; about 0 for a stored one.")
-    search: float = Field(description="Searching the index.")
+    search: float = Field(description="Searching the index, and reranking where that was asked for.")
 
 
 class SearchAnswer(BaseModel):

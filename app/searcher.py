@@ -1,6 +1,7 @@
 """Searching the index with the descriptors of several requests at a time, and the rows of an answer.
 
 request --submit--> queries of one index, condition and threshold --> one Index.search --> the hits of each
+        --submit, to be reranked--> one at a time, in a thread of its own --Index.search_reranked--> its hits
 """
 
 import asyncio
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glam.app import schemas
 from glam.app.batching import Batcher
@@ -19,6 +19,8 @@ from glam.app.metrics import Metrics
 from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Entry, Hit, Index
+from glam.index.rerank.chain import Chain
+from glam.index.rerank.interface import Query
 
 BATCH = 32
 
@@ -28,7 +30,7 @@ class BoxError(ValueError):
 
 
 class ConditionError(ValueError):
-    """A condition on the images that cannot be understood. ``str(error)`` is one sentence."""
+    """A condition on the images, or a chain, that cannot be used. ``str(error)`` is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Wanted:
         skip: how many of the best are left out.
         where: condition on the images.
         threshold: least cosine.
+        chain: that puts them in order; None for that of their cosines.
     """
 
     top: int
     skip: int = 0
     where: str | None = None
     threshold: float | None = None
+    chain: Chain | None = None
 
 
 class Page(NamedTuple):
@@ -60,7 +64,7 @@ class _Search:
     """A query of the queue: where, with what, and the condition, the threshold and number of its results."""
 
     index: Index
-    descriptor: NDArray[np.float32]
+    query: Query
     wanted: Wanted
     count: int
 
@@ -81,21 +85,28 @@ class Searcher:
             key=_Search.key,
             report=metrics.batch("search"),
         )
+        # What takes longer has a queue of its own, so that plain searches need not wait for it.
+        self._reranker: Batcher[_Search, list[Hit]] = Batcher(
+            lambda searches: [_reranked(search) for search in searches],
+            name="rerank",
+            room=limits.waiting,
+            report=metrics.batch("rerank"),
+        )
         metrics.watch_queue("search", self._batcher)
+        metrics.watch_queue("rerank", self._reranker)
 
-    async def search(
-        self, index: Index, descriptor: NDArray[np.float32], wanted: Wanted, itself: Entry | None = None
-    ) -> Page:
+    async def search(self, index: Index, query: Query, wanted: Wanted, itself: Entry | None = None) -> Page:
         """The nearest images, best first, ranked from 1 without ``itself``.
 
         Raises:
-            ConditionError: the condition cannot be used.
+            ConditionError: the condition cannot be used, or the chain not on this index.
             FullError, ClosedError: see `glam.app.batching`.
         """
         # One more tells whether there are more, and one because an indexed query finds itself.
         most = wanted.skip + wanted.top
-        search = _Search(index, descriptor, wanted, most + 1 + (itself is not None))
-        hits = await asyncio.wrap_future(self._batcher.submit(search))
+        search = _Search(index, query, wanted, most + 1 + (itself is not None))
+        batcher = self._batcher if wanted.chain is None else self._reranker
+        hits = await asyncio.wrap_future(batcher.submit(search))
         if itself is not None:
             hits = [hit for hit in hits if hit.entry.id != itself.id]
         return Page(hits[wanted.skip : most], len(hits) > most)
@@ -103,18 +114,31 @@ class Searcher:
     def close(self) -> None:
         """Finishes what waits."""
         self._batcher.close()
+        self._reranker.close()
 
 
 def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
     """The hits of searches that share a key."""
     first, most = searches[0], max(search.count for search in searches)
-    descriptors = np.stack([search.descriptor for search in searches])
+    descriptors = np.stack([search.query.descriptor for search in searches])
     where, threshold = first.wanted.where, first.wanted.threshold
     try:
         found = first.index.search(descriptors, k=most, where=where, threshold=threshold)
     except GlamError as error:
         raise ConditionError(sentence(error)) from error
     return [hits[: search.count] for search, hits in zip(searches, found, strict=True)]
+
+
+def _reranked(search: _Search) -> list[Hit]:
+    """The hits of a search whose results go through a chain."""
+    wanted = search.wanted
+    assert wanted.chain is not None
+    try:
+        return search.index.search_reranked(
+            search.query, wanted.chain, search.count, where=wanted.where, threshold=wanted.threshold
+        )
+    except GlamError as error:
+        raise ConditionError(sentence(error)) from error
 
 
 class Clock:

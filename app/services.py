@@ -26,6 +26,7 @@ from glam.app.serving import Current, Serving, Watcher
 from glam.errors import GlamError, ImageError
 from glam.images import Box
 from glam.index import Entry, Index
+from glam.index.rerank.interface import Query
 from glam.model import Model
 
 T = TypeVar("T")
@@ -135,25 +136,25 @@ class Services:
             raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
 
     async def search(
-        self, query: schemas.Query, known: Known, wanted: Wanted, milliseconds: float, itself: Entry | None = None
+        self, told: schemas.Query, query: Query, wanted: Wanted, milliseconds: float, itself: Entry | None = None
     ) -> schemas.SearchAnswer:
         """Searches with a descriptor.
 
         Args:
-            query: what is told of it.
-            known: the photograph.
+            told: what the answer says of the query.
+            query: what is searched with.
             wanted: which results.
             milliseconds: that describing it took.
             itself: an image that is not to be found.
 
         Raises:
-            ConditionError: the condition cannot be used.
+            ConditionError: the condition cannot be used, or the chain not on this index.
             HTTPException: 503, too many wait.
         """
         began = asyncio.get_running_loop().time()
-        page = await self._while_asked(self.shared.searcher.search(self.index, known.descriptor, wanted, itself))
+        page = await self._while_asked(self.shared.searcher.search(self.index, query, wanted, itself))
         took = 1000 * (asyncio.get_running_loop().time() - began)
-        return answer(query, page, wanted.skip, schemas.Timing(describe=milliseconds, search=took))
+        return answer(told, page, wanted.skip, schemas.Timing(describe=milliseconds, search=took))
 
     async def change(self, change: Change) -> int:
         """Changes the index; what is done when it returns is in the index that later requests see.

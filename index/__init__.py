@@ -1,6 +1,6 @@
 """The index: descriptors and a catalogue of images in one folder on disk, searched by FAISS.
 
-    changed by   build, sync, add, remove, compact     read by   open, verify, near_duplicates
+    changed by   build, sync, add, remove, compact, keep     read by   open, verify, near_duplicates
 
 `docs/index.md` describes the format, what is guaranteed, and the commands.
 """
@@ -9,6 +9,7 @@ from glam.index.building import BuildReport, build
 from glam.index.catalogue import Entry
 from glam.index.compaction import CompactReport, compact
 from glam.index.duplicates import Group, near_duplicates
+from glam.index.keeping import KeepReport, keep
 from glam.index.milvus import Milvus
 from glam.index.removal import remove
 from glam.index.search import Hit, Index
@@ -24,6 +25,7 @@ __all__ = [
     "Group",
     "Hit",
     "Index",
+    "KeepReport",
     "Milvus",
     "Problem",
     "SyncReport",
@@ -31,6 +33,7 @@ __all__ = [
     "add",
     "build",
     "compact",
+    "keep",
     "near_duplicates",
     "open",
     "remove",

@@ -17,7 +17,7 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.milvus.place import Place
-from glam.index.schema import CATALOGUE, SCHEMA_VERSION, connect, create_tables, open_any_version
+from glam.index.schema import CATALOGUE, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
 from glam.index.segments import Numbers
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
@@ -37,6 +37,7 @@ class About:
         root: folder that the images' paths are relative to.
         structure: the search structure that was asked for; '' where it is chosen by size.
         milvus: the collection that is searched; None where FAISS searches.
+        keeps: what is kept for reranking, of `glam.index.kept.KINDS`.
     """
 
     model: str
@@ -47,6 +48,7 @@ class About:
     root: str
     structure: str = ""
     milvus: Place | None = None
+    keeps: tuple[str, ...] = ()
 
     def check_model(self, index: Path, model: "Model") -> None:
         """Makes sure that descriptors of ``model`` can be compared with those in the index at ``index``.
@@ -159,7 +161,7 @@ class Catalogue:
             GlamError: it is not there, is no catalogue, or was written by another version.
         """
         connection, version = open_any_version(index)
-        if version != SCHEMA_VERSION:
+        if version not in READABLE:
             connection.close()
             raise GlamError(f"{index}: schema version {version}; this version of glam reads {SCHEMA_VERSION}")
         return cls(connection)
@@ -190,15 +192,26 @@ class Catalogue:
             self.connection.execute("ROLLBACK")
 
     @property
+    def version(self) -> int:
+        """Of the schema; a writer that comes later may have brought it to a newer one."""
+        return self._number("PRAGMA user_version")
+
+    @property
     def about(self) -> About:
         """What the index was built with."""
         (text,) = self.connection.execute("SELECT description FROM about").fetchone()
         values = json.loads(text)
         place = values.get("milvus")
-        return About(**{**values, "scales": tuple(values["scales"]), "milvus": Place(**place) if place else None})
+        lists = {name: tuple(values.get(name, ())) for name in ("scales", "keeps")}
+        return About(**{**values, **lists, "milvus": Place(**place) if place else None})
 
     def __len__(self) -> int:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
+
+    def removed(self) -> Numbers:
+        """Ids of the images that were removed and still take up room."""
+        found = self.connection.execute("SELECT id FROM images WHERE state = 'removed'")
+        return np.array([image for (image,) in found], dtype=np.int64)
 
     def removed_count(self) -> int:
         """How many images were removed and still take up room."""
@@ -228,8 +241,7 @@ class Catalogue:
         segments = np.concatenate([np.full(len(batch.images), batch.segment) for batch in batches])
         rows = np.concatenate([batch.first + np.arange(len(batch.images)) for batch in batches])
         order = np.argsort(ids, kind="stable")
-        removed = [image for (image,) in self.connection.execute("SELECT id FROM images WHERE state = 'removed'")]
-        order = order[~np.isin(ids[order], np.array(removed, dtype=np.int64), kind="sort")]
+        order = order[~np.isin(ids[order], self.removed(), kind="sort")]
         return ids[order], segments[order], rows[order]
 
     def segments(self) -> dict[int, int]:
@@ -250,6 +262,13 @@ class Catalogue:
             "SELECT id, path, label, metadata, hash, bytes, modified, state FROM images ORDER BY id"
         )
         return (Stored(row[0], Facts(*row[1:7]), row[7] == "present") for row in rows)
+
+    def facts(self, image: int) -> Facts | None:
+        """The facts of an image's file; None where it is not known."""
+        row = self.connection.execute(
+            "SELECT path, label, metadata, hash, bytes, modified FROM images WHERE id = ?", [image]
+        ).fetchone()
+        return None if row is None else Facts(*row)
 
     def paths(self) -> dict[str, int]:
         """Id of each present image by its path."""

@@ -15,6 +15,8 @@ import numpy as np
 from glam.errors import GlamError
 from glam.index import segments
 from glam.index.catalogue import Batch, Catalogue
+from glam.index.features import without as features_without
+from glam.index.kept import put_kept
 from glam.index.segments import Numbers, digest_rows, segment_file
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.verification import damaged_segments
@@ -63,7 +65,10 @@ def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
         raise GlamError(f"{file}: {problem}; nothing was compacted")
     moving = np.flatnonzero(np.isin(snapshot.segments, old))
     batches = list(_write(writer, snapshot, moving))
+    features = features_without(writer.path, catalogue, catalogue.removed())
     with catalogue.transaction():
+        for rest, whole in features:
+            put_kept(catalogue, rest, [whole])
         catalogue.forget_removed(old)
         for batch in batches:
             catalogue.add_batch(batch)

@@ -1,8 +1,9 @@
 """Catalogues of older versions, made into those of this one.
 
-    Index.open, info, verify --> open_catalogue --upgrade, if it is old--> Catalogue          Writer --> upgrade
+    Index.open, info, verify --> open_catalogue --upgrade, if it is of version 1--> Catalogue      Writer --> upgrade
 
 Version 1 had one file of descriptors, in which row i belonged to the image with id i, and knew nothing of the files.
+Version 2 kept nothing for reranking; it is read as it is, so that it opens also where nothing may be written.
 """
 
 import sqlite3
@@ -12,8 +13,9 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.catalogue import Batch, Catalogue
+from glam.index.checksums import delete_checksums
 from glam.index.lock import writing
-from glam.index.schema import create_tables, open_any_version
+from glam.index.schema import KEPT, SCHEMA_VERSION, create_tables, open_any_version
 from glam.index.segments import digest_rows, flush_folder, open_segment, segment_file
 
 DESCRIPTORS_1 = "descriptors.f32"
@@ -21,7 +23,7 @@ BATCH_ROWS = 4096
 
 
 def open_catalogue(index: Path) -> Catalogue:
-    """The catalogue of the index in the folder ``index``, brought to this version first where it is older.
+    """The catalogue of the index in the folder ``index``, brought to this version first if that has to be.
 
     Raises:
         GlamError: there is none, it is damaged or newer, or it is older and cannot be changed now.
@@ -43,6 +45,8 @@ def upgrade(index: Path) -> None:
     try:
         if version == 1:
             _from_1(index, Catalogue(connection))
+        elif version == 2:
+            _from_2(index, Catalogue(connection))
     finally:
         connection.close()
     (index / DESCRIPTORS_1).unlink(missing_ok=True)
@@ -79,3 +83,10 @@ def _from_1(index: Path, catalogue: Catalogue) -> None:
             catalogue.add_batch(Batch(1, first, np.arange(first, first + len(block)), digest_rows(block)))
         for table in ("about", "images", "unreadable"):
             database.execute(f"DROP TABLE {table}_1")
+
+
+def _from_2(index: Path, catalogue: Catalogue) -> None:
+    delete_checksums(index)
+    with catalogue.transaction():
+        catalogue.connection.execute(KEPT)
+        catalogue.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -13,7 +13,22 @@ from glam.errors import GlamError
 
 CATALOGUE = "catalogue.sqlite"
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+READABLE = (2, SCHEMA_VERSION)
+"""Versions that a reader takes as they are; a writer brings an older one to this first."""
+
+KEPT_SINCE = 3
+"""The version that brought what follows."""
+
+KEPT = """
+CREATE TABLE kept (                    -- files for reranking, each of the images that it names
+    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: a reader may still have the old file
+    kind TEXT NOT NULL,                -- what is in it, and the suffix of the file
+    recipe TEXT NOT NULL,              -- how it was made; what was made otherwise is not used
+    images BLOB NOT NULL,              -- their ids, 64 bits, little-endian
+    digest TEXT NOT NULL               -- BLAKE2b-128 of the file
+)"""
 
 SCHEMA = """
 CREATE TABLE about (description TEXT NOT NULL);
@@ -94,6 +109,6 @@ def open_any_version(index: Path) -> tuple[sqlite3.Connection, int]:
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Makes the tables of this version, inside the caller's transaction."""
-    for statement in SCHEMA.strip().split(";\n"):
+    for statement in [*SCHEMA.strip().split(";\n"), KEPT]:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -23,12 +23,17 @@ from glam.index.calibration import Calibration
 from glam.index.catalogue import Catalogue, Entry
 from glam.index.filters import matching
 from glam.index.migration import open_catalogue
+from glam.index.neighbours import Places
+from glam.index.rerank.interface import Query
+from glam.index.rerank.local_features import LocalFeatures
+from glam.index.reranking import IndexDatabase, Kept, Opened
 from glam.index.segments import Numbers, Rows
 from glam.index.snapshot import take_snapshot
 from glam.index.structures import Mask, RowSource, Scores, Structure, build_structure
 
 if TYPE_CHECKING:
     from glam.index.milvus.collection import Collection
+    from glam.index.rerank.chain import Chain
     from glam.model import Model
 
 NEAR_GUESS = 32
@@ -89,8 +94,11 @@ class Index:
         self._collection: Collection | None = None
         self._structure, self._ids_at = self._open_structure()
         self._rows: RowSource = self._open_rows()
-        present = self._snapshot.find(self._ids_at) >= 0
-        self._present: Mask | None = None if present.all() else present
+        places = self._snapshot.find(self._ids_at)
+        self._present: Mask | None = None if (places >= 0).all() else places >= 0
+        searched = Places(self._structure, places)
+        self._opened = Opened(path, self.root, catalogue, self._lock, self.ids, self._rows, searched)
+        self._kept = Kept(self._opened)
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
@@ -168,6 +176,59 @@ class Index:
         searched = len(self) if allowed is None else int(allowed.sum())
         return [self._hits(scores, ids, searched) for scores, ids in found]
 
+    def search_reranked(
+        self,
+        query: Query,
+        chain: "Chain",
+        k: int | None = 10,
+        *,
+        where: str | None = None,
+        threshold: float | None = None,
+    ) -> list[Hit]:
+        """The images that a chain of reranking steps puts first.
+
+        Args:
+            query: its descriptor (dim,), and what gives its local features, where a step wants them.
+            chain: as `glam.index.rerank.chain.parse_chain` makes it.
+            k: as in `search`.
+            where: likewise; what it leaves out is in no list.
+            threshold: likewise, of the cosine with the query.
+
+        Returns:
+            Its hits in the order of the chain. Their scores are still cosines with the query, so they need not fall.
+
+        Raises:
+            GlamError: as `search`; or the query or the index lacks what a step needs.
+        """
+        if k is None and threshold is None:
+            raise ValueError("k or threshold has to be given")
+        descriptor = self._queries(query.descriptor)[0]
+        allowed = None if where is None else self._matching(where)
+        database = self.database(where)
+        most = len(self) if k is None else k
+        if threshold is not None:
+            most = min(most, len(self._all_within(descriptor, threshold, allowed)[0]))
+        length = max(most, 1)
+        while True:  # once, mostly; again where the chain put others before some that are above the threshold
+            found = chain.search(query, database, length).positions
+            scores = self._rows[found] @ descriptor
+            if threshold is None:
+                break
+            found, scores = found[scores >= threshold], scores[scores >= threshold]
+            if len(found) >= most or length >= len(self):
+                break
+            length *= 4
+        searched = len(self) if allowed is None else int(allowed.sum())
+        return self._hits(scores[:most], self.ids[found[:most]], searched)
+
+    def database(self, where: str | None = None) -> IndexDatabase:
+        """What reranking steps may ask of the index; results are images that meet a condition.
+
+        Raises:
+            GlamError: the condition cannot be understood.
+        """
+        return IndexDatabase(self._opened, self._kept, None if where is None else self._matching(where))
+
     def within(self, descriptors: NDArray[np.float32], threshold: float) -> list[Found]:
         """All images with a cosine of at least ``threshold``, for each query: (q, dim) or (dim,)."""
         queries = self._queries(descriptors)
@@ -223,6 +284,10 @@ class Index:
         if gone.any():
             raise KeyError(images[int(np.flatnonzero(gone)[0])])
         return rows
+
+    def local_features(self, image: int) -> LocalFeatures | None:
+        """The local features of the image with this id, kept or made; None where its file cannot be read any more."""
+        return self._kept.features(image)
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read when the index was built."""

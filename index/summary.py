@@ -23,6 +23,7 @@ class Summary:
         landmarks: that are named.
         model, fingerprint, dim, size, scales, root: as in `glam.index.Index`.
         structure: the saved search structure; "" where none is saved, as for a small index.
+        keeps: what is kept for reranking.
         backend: "faiss", or the collection in Milvus that is searched.
         segments: files of descriptors.
         bytes: of all files of the index.
@@ -41,6 +42,7 @@ class Summary:
     scales: tuple[float, ...]
     root: str
     structure: str
+    keeps: tuple[str, ...]
     backend: str
     segments: int
     bytes: int
@@ -71,6 +73,7 @@ def summary(path: str | Path) -> Summary:
                 scales=about.scales,
                 root=about.root,
                 structure=_saved_kind(index),
+                keeps=about.keeps,
                 backend=str(about.milvus or "faiss"),
                 segments=len(catalogue.segments()),
                 bytes=sum(file.stat().st_size for file in index.rglob("*") if file.is_file()),

@@ -1,6 +1,7 @@
 """Whether an index is what its writers left, and whether that is right.
 
-    verify --> checksums.json --vouches for--> catalogue and search list --vouch for--> descriptors, search structure
+    verify --> checksums.json --vouches for--> catalogue and search list --vouch for--> descriptors, search structure,
+                                                                                        what is kept for reranking
     verify --> counts in the catalogue, a sample of images described again
 
 Nothing is changed, and no writer works meanwhile. Where a writer was killed there are no checksums: then the catalogue
@@ -17,7 +18,7 @@ import numpy as np
 
 from glam.datasets.collection import Photo
 from glam.errors import GlamError
-from glam.index import saved, segments
+from glam.index import kept, saved, segments
 from glam.index.catalogue import Batch, Catalogue, Stored
 from glam.index.checksums import CHECKSUMS, read_checksums
 from glam.index.digests import digest_file
@@ -180,6 +181,9 @@ class _Check:
                 self._problem(file, f"{over} bytes longer than the catalogue says")
         if self._checksums is not None:
             self._strays(segments.FOLDER, {segment_file(self._index, number).name for number in counts})
+            self._strays(kept.FOLDER, {file.path(self._index).name for file in kept.kept_files(catalogue)})
+        for file, what in kept.damaged_files(self._index, catalogue):
+            self._problem(file, what)
         self._counts(catalogue, counts)
         self._milvus(catalogue)
 
@@ -197,6 +201,9 @@ class _Check:
             covered[batch.segment] = batch.first + len(batch.images)
         if covered != counts:
             self._problem(self._index / CATALOGUE, "segments and batches do not count the same rows")
+        for file in kept.kept_files(catalogue):
+            if len(np.unique(file.images)) < len(file.images) or not np.isin(file.images, rows).all():
+                self._problem(self._index / CATALOGUE, f"{file.path(self._index).name} is of images that are not there")
 
     def _milvus(self, catalogue: Catalogue) -> None:
         """The collection holds what the folder does, where Milvus searches the index."""

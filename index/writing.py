@@ -1,7 +1,7 @@
 """The one writer of an index: it holds the lock, and makes batches count.
 
-    build, sync, add, remove, compact --open_writer--> Writer --> segments, then one transaction of Catalogue
-                                                       at the end --> saved (search structure), checksums
+    build, sync, add, remove, compact --open_writer--> Writer --> segments, features, then one transaction of Catalogue
+                                                       at the end --> saved (search structure), neighbours, checksums
 
 A batch is in the index once its transaction is. A writer that is killed leaves the index as of its last batch, without
 checksums; the next one tidies up.
@@ -9,7 +9,7 @@ checksums; the next one tidies up.
 
 import errno
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index import saved, segments
+from glam.index import kept, saved, segments
 from glam.index.catalogue import About, Batch, Catalogue, Facts, NewImage
 from glam.index.checksums import delete_checksums, read_checksums, write_checksums
 from glam.index.digests import digest_file
+from glam.index.features import NewFeatures, features_of_all, write_features
 from glam.index.lock import LOCK, writing
 from glam.index.migration import upgrade
 from glam.index.milvus import Milvus, Place
 from glam.index.milvus.mirror import Mirror, check_free, keeping
+from glam.index.neighbours import renewed_graph
+from glam.index.rerank.local_features import LocalFeatures
 from glam.index.schema import CATALOGUE, NoIndexError
 from glam.index.segments import Numbers, Rows, delete_unknown, digest_rows, segment_file
 from glam.index.snapshot import take_snapshot
@@ -95,13 +98,40 @@ class Writer:
         images = [NewImage(file.facts, file.width, file.height) for file in files]
         rows = np.stack([file.descriptor for file in files]) if files else None
         number, first = (0, 0) if rows is None else self._append(rows)
+        features = self._write_features(files)
         with self.catalogue.transaction():
             self.catalogue.add_unreadable(unreadable)
             if rows is not None:
                 ids = self.catalogue.add_images(images)
                 self.catalogue.add_batch(Batch(number, first, ids, digest_rows(rows)))
+                if features is not None:
+                    features.put(self.catalogue, ids)
+        if features is not None:
+            self._delete(features.joined)
         if rows is not None:
             self._put(ids, rows)
+
+    def add_features(self, images: Numbers, made: Sequence[LocalFeatures | None]) -> None:
+        """Keeps the local features of images of the index, of which none are kept yet: ids (n,), and n of them."""
+        features = write_features(self.path, self.catalogue, made)
+        if features is None:
+            return
+        self.changes()
+        with self.catalogue.transaction():
+            features.put(self.catalogue, images)
+        self._delete(features.joined)
+
+    def _write_features(self, files: Sequence[DescribedFile]) -> NewFeatures | None:
+        """The local features of a batch, in a file that does not count yet; None where they are not kept."""
+        about = self.about
+        if kept.FEATURES not in about.keeps:
+            return None
+        made = features_of_all(Path(about.root), [file.facts for file in files])
+        return write_features(self.path, self.catalogue, list(made))
+
+    def _delete(self, files: Iterable[kept.KeptFile]) -> None:
+        for file in files:
+            file.path(self.path).unlink(missing_ok=True)
 
     def _put(self, ids: Numbers, rows: Rows) -> None:
         """Puts a batch that is committed where Milvus finds it."""
@@ -158,6 +188,7 @@ class Writer:
         known = self.catalogue.segments()
         delete_unknown(self.path, known)
         saved.delete_unknown(self.path)
+        kept.delete_unknown(self.path, self.catalogue)
         for number, rows in known.items():
             file, size = segment_file(self.path, number), rows * self.about.dim * 4
             if file.exists() and file.stat().st_size > size:
@@ -182,6 +213,27 @@ class Writer:
                 f"{self.path}: all images are in, but their search structure cannot be saved ({error}); "
                 "until a later run saves it, it is built anew each time the index is opened"
             ) from error
+
+    def renew_graph(
+        self, progress: Callable[[int, int], None] = lambda done, total: None, *, begin: bool = False
+    ) -> None:
+        """Brings the graph of nearest images up to date where it is kept.
+
+        Args:
+            progress: called with images done and images in all.
+            begin: whether it is kept from now on; the index says so when the graph is there, so that a kill in the
+                middle of so much work leaves none of it to the next writer.
+        """
+        keeps = self.about.keeps
+        if not begin and not (self._changed and kept.NEIGHBOURS in keeps):
+            return
+        self._begin()
+        before = kept.kept_files(self.catalogue, kept.NEIGHBOURS)
+        graph = renewed_graph(self.path, self.catalogue, progress)
+        if graph is not None or kept.NEIGHBOURS not in keeps:
+            with self.catalogue.transaction():
+                kept.put_kept(self.catalogue, graph, before if graph is not None else ())
+                self.catalogue.set_about(replace(self.about, keeps=kept.with_kind(keeps, kept.NEIGHBOURS)))
 
     def _renew_mirror(self, mirror: Mirror) -> None:
         with keeping(self.path):
@@ -220,6 +272,7 @@ def open_writer(path: Path, begin: About | None = None) -> Iterator[Writer]:
             try:
                 yield writer
                 writer.renew_structure()
+                writer.renew_graph()
             except BaseException:
                 # What was committed stays; without room for the checksums the index is as after a kill.
                 with suppress(OSError, sqlite3.Error):
@@ -256,8 +309,9 @@ def _opened(path: Path, begin: About | None) -> Writer:
         if begin is None:
             raise
         return Writer(path, Catalogue.create(path, begin), clean=False)
-    writer = Writer(path, Catalogue.open(path), clean=checksums is not None)
-    if checksums is None:
+    is_clean = read_checksums(path) is not None  # an upgrade is a change
+    writer = Writer(path, Catalogue.open(path), clean=is_clean)
+    if not is_clean:
         (found,) = writer.catalogue.connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise GlamError(f"{path / CATALOGUE}: damaged ({found})")

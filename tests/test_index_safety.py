@@ -388,6 +388,6 @@ def test_a_migration_that_was_killed_is_done_again(folder: Path, tmp_path: Path,
 
 def test_an_index_of_a_newer_version_is_refused(index: Path) -> None:
     with closing(sqlite3.connect(index / CATALOGUE)) as database:
-        database.execute("PRAGMA user_version = 3")
-    with pytest.raises(GlamError, match="schema version 3; this version of glam reads 2"):
+        database.execute("PRAGMA user_version = 4")
+    with pytest.raises(GlamError, match="schema version 4; this version of glam reads 3"):
         Index.open(index)

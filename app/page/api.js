@@ -40,9 +40,9 @@ export function fetchImage(id, signal) {
   return ask(`api/images/${id}`, { signal });
 }
 
-/** {query, results, more, milliseconds} for `top` results after the first `skip`. */
-export function search(source, { box, where, top, skip }, signal) {
-  const fields = { top, ...(skip ? { skip } : {}), ...(where ? { where } : {}), ...box };
+/** {query, results, more, milliseconds} for `top` results after the first `skip`; `rerank` names a chain, or is "". */
+export function search(source, { box, where, rerank, top, skip }, signal) {
+  const fields = { top, ...(skip ? { skip } : {}), ...(where ? { where } : {}), ...(rerank ? { rerank } : {}), ...box };
   if (source.file) return ask("api/search", { method: "POST", body: form({ image: source.file, ...fields }), signal });
   return ask(`api/images/${source.image}/search?${new URLSearchParams(fields)}`, { signal });
 }

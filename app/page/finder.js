@@ -23,7 +23,7 @@ export class Finder {
     this.running = null; // AbortController of what is under way
   }
 
-  /** Search from the start. `asked` is {source, box, where}, as in api.js. */
+  /** Search from the start. `asked` is {source, box, where, rerank}, as in api.js. */
   async start(asked) {
     this.stop();
     this.asked = asked;
@@ -46,11 +46,11 @@ export class Finder {
   }
 
   async run(skip, onAnswer, onProblem) {
-    const { source, box, where } = this.asked;
+    const { source, ...wanted } = this.asked;
     const running = new AbortController();
     const { signal } = running;
     this.running = running;
-    const ask = () => search(source, { box, where, top: FIRST, skip }, signal);
+    const ask = () => search(source, { ...wanted, top: FIRST, skip }, signal);
     try {
       const answer = await patiently(ask, { signal, onWait: this.told.onBusy });
       if (signal.aborted) return;

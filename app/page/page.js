@@ -13,12 +13,13 @@ import { QueryPanel } from "./query.js";
 import { ResultsView, nothingFound } from "./results.js";
 import { showSamples } from "./samples.js";
 import { listenForSharing } from "./share.js";
-import { NOTHING, format, hasQuery, parse } from "./state.js";
+import { NOTHING, RERANK, format, hasQuery, parse } from "./state.js";
 import { mayAskAgain } from "./token.js";
 import { find, keep } from "./uploads.js";
 
 const NOT_HERE =
   "This search was made with a photograph that this browser does not have. Choose it again to search with it.";
+const RERANK_NOTE = "The first results are looked at again, for a better order. That makes a search slower";
 const BOX_PAUSE = 250; // milliseconds without a change of the box before it is searched with
 
 let view = NOTHING; // see state.js
@@ -105,9 +106,11 @@ async function open(next) {
   part("share").hidden = view.image === null; // a link to an upload opens in this browser only
   part("group").setAttribute("aria-pressed", String(view.group));
   results.setGrouped(view.group);
+  part("rerank").setAttribute("aria-pressed", String(view.rerank));
+  part("rerank-note").hidden = !view.rerank || !hasQuery(view);
   if (differ(before, view, ["filters"])) filters.show(view.filters);
   if (differ(before, view, ["image", "upload"])) await openSource();
-  else if (differ(before, view, ["box", "filters"])) openBox();
+  else if (differ(before, view, ["box", "filters", "rerank"])) openBox();
   else results.readdress();
   showComparison();
 }
@@ -153,7 +156,7 @@ function search() {
   if (!source) return;
   mayAskAgain();
   filters.showWrong("");
-  finder.start({ source, box: view.box, where: expression(view.filters) });
+  finder.start({ source, box: view.box, where: expression(view.filters), rerank: view.rerank ? RERANK : "" });
 }
 
 function showAnswer(answer) {
@@ -163,10 +166,17 @@ function showAnswer(answer) {
   document.title = `${compared.name} · GLAM landmark search`;
   results.show(answer.results, answer.more);
   part("group").hidden = !results.canGroup;
+  if (view.rerank) tellCost(answer.milliseconds.search);
   notices.tell(summary(answer));
   if (!answer.results.length) showNothingFound();
   showComparison();
   filters.load(); // where that failed at first, for want of a token perhaps
+}
+
+/** Say what looking again costs: what it does, and once there is an answer how long that took. */
+function tellCost(milliseconds = null) {
+  const took = milliseconds === null ? "" : `; this one took ${Math.max(1, Math.round(milliseconds))} ms`;
+  part("rerank-note").textContent = `${RERANK_NOTE}${took}.`;
 }
 
 function showNothingFound() {
@@ -261,6 +271,8 @@ listenForPhotographs({
   onProblem: (sentence) => notices.alarm(sentence),
 });
 listenForSharing();
+tellCost();
+part("rerank").addEventListener("click", () => go({ ...view, rerank: !view.rerank }));
 part("group").addEventListener("click", () => amend({ ...view, group: !view.group }));
 window.addEventListener("popstate", () => open(parse(location.search)));
 document.querySelector(".brand").addEventListener("click", (event) => {

@@ -1,10 +1,11 @@
 // What is being looked at, as the address says it: pure functions between a view and an address.
 //
-// A view is {image, upload, box, filters, group, compare, show}:
+// A view is {image, upload, box, filters, rerank, group, compare, show}:
 //   image    id of the indexed image that is searched with, or null
 //   upload   key of the uploaded photograph that is searched with (see uploads.js), or null
 //   box      {x1, y1, x2, y2} in pixels of that image, or null for all of it
 //   filters  see expression.js
+//   rerank   whether the first results are looked at again, for a better order
 //   group    whether results stand by landmark
 //   compare  id of the result that is compared with the query, or null
 //   show     what the comparison shows, one of SHOWS
@@ -13,11 +14,14 @@ import { NO_FILTERS } from "./expression.js";
 
 export const SHOWS = ["photographs", "matches", "local_channel", "local_spatial", "global_channel", "global_spatial"];
 
+export const RERANK = "default"; // the chain of steps that the service is asked for
+
 export const NOTHING = Object.freeze({
   image: null,
   upload: null,
   box: null,
   filters: NO_FILTERS,
+  rerank: false,
   group: false,
   compare: null,
   show: SHOWS[0],
@@ -38,6 +42,7 @@ export function parse(search) {
     upload,
     box: parseBox(fields.get("box")),
     filters: parseFilters(fields),
+    rerank: fields.get("rerank") === RERANK,
     group: fields.get("group") === "landmark",
     compare: parseId(fields.get("compare")),
     show: SHOWS.includes(fields.get("show")) ? fields.get("show") : SHOWS[0],
@@ -55,6 +60,7 @@ export function format(view) {
     for (const end of ["from", "to"]) if ((chosen[end] ?? null) !== null) fields.set(`${end}.${name}`, chosen[end]);
   }
   if (view.filters.where.trim()) fields.set("where", view.filters.where.trim());
+  if (view.rerank) fields.set("rerank", RERANK);
   if (view.group) fields.set("group", "landmark");
   if (view.compare !== null) fields.set("compare", view.compare);
   if (view.compare !== null && view.show !== SHOWS[0]) fields.set("show", view.show);

@@ -54,7 +54,7 @@ def test_no_state_of_a_search_has_a_serious_fault(visit: Any, rules: list[str] |
     page.evaluate("document.getElementById('drop').hidden = false")
     inspector.look("while a photograph is dragged over the page")
 
-    visit.search("?image=0&box=10,10,150,150&is.label=petra&is.label=lotus_temple&group=landmark")
+    visit.search("?image=0&box=10,10,150,150&is.label=petra&is.label=lotus_temple&rerank=default&group=landmark")
     page.locator("#filter").click()
     page.get_by_text("Write an expression").click()
     page.get_by_label("Only photographs for which this holds").fill("nothing = 1")

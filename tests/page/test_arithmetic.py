@@ -125,6 +125,7 @@ VIEW = {
         "columns": {"a&b": {"values": ["x=y", "é, z"]}, "year": {"from": 1.5, "to": None}},
         "where": "label like 'a%'",
     },
+    "rerank": True,
     "group": True,
     "compare": 12,
     "show": "global_spatial",
@@ -139,7 +140,8 @@ def test_a_view_comes_back_from_its_address(evaluate: Evaluate) -> None:
 
 
 def test_a_plain_search_has_a_short_address(evaluate: Evaluate) -> None:
-    plain = {**VIEW, "box": None, "filters": {"columns": {}, "where": ""}, "group": False, "compare": None}
+    nothing = {"box": None, "filters": {"columns": {}, "where": ""}, "rerank": False, "group": False, "compare": None}
+    plain = {**VIEW, **nothing}
     assert state(evaluate, "format(...a)", plain) == "?image=7"
 
 
@@ -152,11 +154,12 @@ def test_an_address_without_a_query_is_the_way_in(evaluate: Evaluate, address: s
 
 
 def test_nonsense_in_an_address_is_left_out(evaluate: Evaluate) -> None:
-    address = "?image=3&box=1,2,x,4&compare=no&show=everything&from.year=soon&group=colour&is.=x"
+    address = "?image=3&box=1,2,x,4&compare=no&show=everything&from.year=soon&rerank=maybe&group=colour&is.=x"
     view = state(evaluate, "parse(...a)", address)
     assert json.loads(json.dumps(view)) == {
         **dict.fromkeys(("upload", "box", "compare")),
         "image": 3,
+        "rerank": False,
         "group": False,
         "show": "photographs",
         "filters": {"columns": {}, "where": ""},

@@ -1,0 +1,132 @@
+"""What an index keeps for reranking, and what keeping it current costs.
+
+    .venv/bin/python benchmarks/kept.py ../shared/landmarks/val --out benchmarks/results/kept.json
+
+The graph of nearest images on made-up descriptors (`World` in search.py); local features on photographs, whose
+descriptors are random, since nothing here asks what they find. Seconds are of the processor, all threads together.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from search import DIM, World
+
+from glam.datasets.collection import Photo
+from glam.datasets.readers import read_folder
+from glam.index import Index, keep
+from glam.index.catalogue import About, Facts
+from glam.index.files import read_facts
+from glam.index.kept import KINDS
+from glam.index.rerank.interface import NEIGHBOURS
+from glam.index.segments import Rows
+from glam.index.writing import DescribedFile, open_writer
+
+BLOCK = 10_000
+LOOKED_AT = 400
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of the processor, that work takes."""
+    began = time.process_time()
+    work()
+    return round(time.process_time() - began, 4)
+
+
+def about(root: Path) -> About:
+    return About("made up", "0" * 16, DIM, 320, (1.0,), str(root.resolve()))
+
+
+def add(index: Path, begin: int, rows: Rows) -> None:
+    """Adds made-up images in one run of a writer."""
+    with open_writer(index, begin=about(index)) as writer:
+        for start in range(0, len(rows), BLOCK):
+            block = enumerate(rows[start : start + BLOCK], begin + start)
+            writer.add(
+                [DescribedFile(Facts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(row)) for i, row in block]
+            )
+
+
+def remove(index: Path, count: int) -> None:
+    with open_writer(index) as writer:
+        writer.changes()
+        with writer.catalogue.transaction():
+            writer.catalogue.remove(range(count))
+
+
+def graph(folder: Path, vectors: int) -> dict[str, Any]:
+    """Figures of the graph of so many images."""
+    World().make(folder, vectors)
+    rows = np.load(folder / "rows.npy", mmap_mode="r")
+    index = folder / "i.glam"
+    add(index, 0, rows[:vectors])
+    without = seconds(lambda: add(index, vectors, rows[vectors : vectors + 1]))
+    made = seconds(lambda: keep(index, neighbours=True))
+    figures: dict[str, Any] = {
+        "images": vectors + 1,
+        "neighbours": NEIGHBOURS,
+        "seconds_to_make": made,
+        "bytes_an_image": keep(index).bytes / (vectors + 1),
+        "seconds_to_add_one_without": without,
+        "seconds_to_add_one": seconds(lambda: add(index, vectors + 1, rows[vectors + 1 : vectors + 2])),
+        "seconds_to_add_100": seconds(lambda: add(index, vectors + 2, rows[vectors + 2 : vectors + 102])),
+        "seconds_to_remove_100": seconds(lambda: remove(index, 100)),
+    }
+    with Index.open(index) as opened:
+        database = opened.database()
+        looked_at = np.random.default_rng(0).integers(len(opened), size=LOOKED_AT)
+        figures["ms_first_look"] = 1000 * seconds(lambda: database.neighbours(looked_at))
+        figures[f"ms_to_look_at_{LOOKED_AT}"] = 1000 * seconds(lambda: database.neighbours(looked_at))
+    return figures
+
+
+def features(folder: Path, photographs: Path) -> dict[str, Any]:
+    """Figures of the local features of photographs."""
+    index, root = folder / "f.glam", photographs.resolve()
+    draws = np.random.default_rng(0)
+    with open_writer(index, begin=about(root)) as writer:
+        facts = [read_facts(root, Photo(photo.path)) for photo in read_folder(root).photos]
+        rows = draws.standard_normal((len(facts), DIM), dtype=np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        writer.add([DescribedFile(f, 1, 1, row) for f, row in zip(facts, rows, strict=True) if f is not None])
+    made = seconds(lambda: keep(index, features=True))
+    report = keep(index)
+    with Index.open(index) as opened:
+        database = opened.database()
+        database.features(0)
+        read = seconds(lambda: [database.features(i) for i in range(len(opened))])
+    return {
+        "images": report.images,
+        "bytes_an_image": report.bytes / report.features,
+        "ms_to_make_one": 1000 * made / report.features,
+        "ms_to_read_one": 1000 * read / report.images,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path, help="folder of images")
+    parser.add_argument("--vectors", type=int, default=100_000, help="images of the graph")
+    parser.add_argument("--out", type=Path, help="file for the figures")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        figures = {
+            "machine": platform.processor() or platform.machine(),
+            "kinds": KINDS,
+            "features": features(Path(name), options.photographs),
+            "graph": graph(Path(name), options.vectors),
+        }
+    text = json.dumps(figures, indent=2) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Reranking from the library, the command line and the service: one chain, one list; and what the service refuses."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+import glam
+from glam.app.cli import app as commands
+from glam.app.limits import Limits
+from glam.app.server import create_app
+from glam.datasets.readers import read_folder
+from glam.describe import Settings
+from glam.images import read_image
+from glam.index import Hit, Index, build, keep
+from glam.index.rerank.chain import parse_chain
+from glam.index.rerank.interface import Query
+from glam.index.rerank.local_features import extract
+from glam.model import Model
+
+LANDMARKS, INDEXED, SIZE = ("cologne_cathedral", "petra", "stonehenge"), 8, 160
+CHAINS = (
+    "aqe",
+    "dba",
+    "diffusion",
+    "reciprocal",
+    "superglobal",
+    "geometric:depth=12:least=4",
+    "aqe,diffusion,geometric",
+)
+BOX = (10.0, 20.0, 130.0, 140.0)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return glam.load("glam-lite0", "cpu")
+
+
+@pytest.fixture(scope="module")
+def place(photographs: Path, tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
+    """A folder with photographs, some of them in an index, and one that is not: query.jpg."""
+    folder = tmp_path_factory.mktemp("place")
+    for landmark in LANDMARKS:
+        (folder / "photographs" / landmark).mkdir(parents=True)
+        *files, last = sorted((photographs / "val" / landmark).iterdir())[: INDEXED + 1]
+        for file in files:
+            shutil.copyfile(file, folder / "photographs" / landmark / file.name)
+    shutil.copyfile(last, folder / "query.jpg")
+    build(folder / "i.glam", read_folder(folder / "photographs"), model, settings=Settings(SIZE, workers=1))
+    keep(folder / "i.glam", features=True, neighbours=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(place: Path) -> Iterator[Index]:
+    with Index.open(place / "i.glam") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(index: Index, model: Model) -> Iterator[TestClient]:
+    with TestClient(create_app(index, model)) as client:
+        yield client
+
+
+def in_library(index: Index, model: Model, file: Path, chain: str, box: Any = None, **options: Any) -> list[Hit]:
+    descriptor = model.describe([file], boxes=[box], size=index.size, scales=index.scales)[0]
+    query = Query(descriptor, lambda: extract(read_image(file), box=box))
+    return index.search_reranked(query, parse_chain(chain), 20, **options)
+
+
+def asked(client: TestClient, file: Path, **fields: Any) -> Any:
+    return client.post("/api/search", files={"image": ("query.jpg", file.read_bytes())}, data={"top": 20, **fields})
+
+
+def ids(answer: Any) -> list[int]:
+    assert answer.status_code == 200, answer.text
+    return [result["image"]["id"] for result in answer.json()["results"]]
+
+
+def sentence(answer: Any) -> str:
+    assert answer.status_code == 422, answer.text
+    return str(answer.json()["detail"])
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_one_chain_gives_one_list_everywhere(
+    place: Path, index: Index, model: Model, client: TestClient, chain: str
+) -> None:
+    file = place / "query.jpg"
+    for where, box in ((None, None), ("label != 'petra'", BOX)):
+        expected = in_library(index, model, file, chain, box, where=where)
+        options = [*(("--where", where) if where else ()), *(("--bbox", *map(str, box)) if box else ())]
+        search = ["search", str(index.path), str(file), "--rerank", chain, "--top", "20", "--device", "cpu", "--json"]
+        printed = CliRunner().invoke(commands, [*search, *options], catch_exceptions=False)
+        assert printed.exit_code == 0, printed.output
+        assert [row["id"] for row in json.loads(printed.stdout)] == [hit.entry.id for hit in expected]
+        fields = {"where": where or "", **(dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) if box else {})}
+        answer = asked(client, file, rerank=chain, **fields)
+        assert ids(answer) == [hit.entry.id for hit in expected]
+        scores = [result["score"] for result in answer.json()["results"]]
+        assert scores == pytest.approx([hit.score for hit in expected], abs=1e-4)
+
+
+def test_an_indexed_query_is_not_in_its_own_list(index: Index, model: Model, client: TestClient) -> None:
+    for chain in CHAINS:
+        found = ids(client.get("/api/images/3/search", params={"rerank": chain, "top": 20}))
+        query = Query(index.descriptor(3), lambda: extract(read_image(index.file(3))))
+        hits = index.search_reranked(query, parse_chain(chain), 21)
+        assert found == [hit.entry.id for hit in hits if hit.entry.id != 3][:20]
+    boxed = {"x1": 10, "y1": 20, "x2": 130, "y2": 140, "rerank": "geometric", "top": 20}
+    expected = in_library(index, model, index.file(3), "geometric", BOX)
+    assert ids(client.get("/api/images/3/search", params=boxed))[:19] == [
+        hit.entry.id for hit in expected if hit.entry.id != 3
+    ]
+
+
+def test_pages_of_a_reranked_list_follow_one_another(place: Path, client: TestClient) -> None:
+    whole = ids(asked(client, place / "query.jpg", rerank="aqe,geometric"))
+    parts = [asked(client, place / "query.jpg", rerank="aqe,geometric", top=7, skip=skip) for skip in (0, 7, 14)]
+    assert [image for part in parts for image in ids(part)][:20] == whole
+    assert [part.json()["more"] for part in parts] == [True, True, True]
+    assert parts[1].json()["results"][0]["rank"] == 8
+
+
+def test_a_threshold_is_still_of_the_cosine(place: Path, client: TestClient) -> None:
+    plain = asked(client, place / "query.jpg").json()["results"]
+    cut = (plain[7]["score"] + plain[8]["score"]) / 2
+    found = asked(client, place / "query.jpg", rerank="superglobal", threshold=cut)
+    assert sorted(ids(found)) == sorted(result["image"]["id"] for result in plain[:8])
+
+
+def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
+    place: Path, client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = place / "query.jpg"
+    assert "no reranking step 'best'; there are aqe" in sentence(asked(client, file, rerank="best"))
+    assert "no reranking step ''" in sentence(asked(client, file, rerank="aqe,"))
+    assert "aqe has no option 'x'" in sentence(asked(client, file, rerank="aqe:x=1"))
+    assert "from 1 to" in sentence(asked(client, file, rerank="geometric:depth=100000"))
+    assert "at most" in sentence(asked(client, file, rerank=",".join(["aqe"] * 20)))
+    assert sentence(asked(client, file, rerank="a" * 1000)).startswith("rerank: ")
+    answer = client.get("/api/images/0/search", params={"rerank": "best"})
+    assert sentence(answer).startswith("rerank: there is no reranking step")
+    assert ids(asked(client, file, rerank=" ")) == ids(asked(client, file))
+    failed = CliRunner().invoke(commands, ["search", str(place / "i.glam"), str(file), "--rerank", "best"])
+    assert isinstance(failed.exception, glam.GlamError)
+    monkeypatch.setattr("glam.index.reranking.LINKED_IN_MEMORY", 1)
+    copy = place / "copy.glam"
+    shutil.copytree(place / "i.glam", copy)
+    keep(copy, neighbours=False)
+    with Index.open(copy) as opened, TestClient(create_app(opened, model)) as other:
+        told = sentence(asked(other, file, rerank="diffusion"))
+        assert told.startswith("The index keeps no graph of nearest images")
+        assert str(place) not in told
+
+
+def test_plain_searches_do_not_wait_for_reranking_and_its_queue_is_bounded(
+    place: Path, index: Index, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_finish = threading.Event(), threading.Event()
+
+    def slowly(*arguments: object, **options: object) -> list[Hit]:
+        began.set()
+        assert may_finish.wait(30)
+        return []
+
+    monkeypatch.setattr(Index, "search_reranked", slowly)
+    answers: list[int] = []
+    limits = Limits(waiting=1, request_seconds=30)
+    with TestClient(create_app(index, model, limits)) as client:
+
+        def ask() -> None:
+            answers.append(client.get("/api/images/0/search", params={"rerank": "aqe"}).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        threads[0].start()
+        assert began.wait(30)
+        for thread in threads[1:]:
+            thread.start()
+        assert len(ids(client.get("/api/images/0/search", params={"top": 5}))) == 5
+        for thread in threads[1:]:
+            thread.join(2)  # two of them are refused at once
+        assert answers == [503, 503]
+        assert 'glam_queue_waiting{queue="rerank"} 1.0' in client.get("/metrics").text
+        may_finish.set()
+        for thread in threads:
+            thread.join()
+    assert sorted(answers) == [200, 200, 503, 503]
+
+
+def test_the_client_asks_for_a_chain(place: Path, index: Index, model: Model, serve: Any) -> None:
+    with serve(create_app(index, model), 5) as (port, _):
+        client = glam.Client(f"http://127.0.0.1:{port}")
+        answer = client.search(place / "query.jpg", rerank="aqe,superglobal", top=20)
+        with pytest.raises(glam.GlamError, match="no reranking step 'best'"):
+            client.search(0, rerank="best")
+    expected = in_library(index, model, place / "query.jpg", "aqe,superglobal")
+    assert [result.image.id for result in answer.results] == [hit.entry.id for hit in expected]
+
+
+def test_what_is_kept_is_told_and_changed_from_the_command_line(place: Path) -> None:
+    copy = place / "told.glam"
+    shutil.copytree(place / "i.glam", copy)
+
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(commands, ["index", *arguments, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    assert run("info", str(copy))["keeps"] == ["features", "neighbours"]
+    kept = run("keep", str(copy), "--no-neighbours")
+    assert (kept["keeps"], kept["features"], kept["images"]) == (["features"], 24, 24)
+    assert run("keep", str(copy), "--no-features")["bytes"] == 0
+    assert run("keep", str(copy), "--features", "--neighbours")["keeps"] == ["features", "neighbours"]
+    assert run("verify", str(copy), "--sample", "0")["problems"] == []
+    text = CliRunner().invoke(commands, ["index", "keep", str(copy)]).stdout
+    assert "keeps features and neighbours for reranking, features of 24 of 24 images" in text
