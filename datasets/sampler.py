@@ -6,6 +6,8 @@ of like aspect ratio 78.6 (arXiv 2107.08000, "group-size sampling").
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,20 @@ class Draw:
     image: int
     size: Size
     epoch: int
+
+
+class Part(NamedTuple):
+    """A part of an epoch that is done.
+
+    Attributes:
+        ranks: processes that did it.
+        batch_size: most images in a batch then.
+        batches: how many each of them did.
+    """
+
+    ranks: int
+    batch_size: int
+    batches: int
 
 
 def group_sizes(
@@ -70,7 +86,8 @@ class SizeBatchSampler(Sampler[list[Draw]]):
     """Batches of one size each; over all ranks every image comes once an epoch.
 
     The batches of an epoch are a function of seed and epoch alone, there are equally many in every epoch, and an epoch
-    can be entered at any batch, so that training resumes where it was.
+    can be entered at any batch, so that training resumes where it was. Where other numbers of ranks, or batches of
+    another size, have done a part of the epoch, what that left is batched anew.
 
     Args:
         sizes: (height, width) that each image is brought to.
@@ -84,7 +101,8 @@ class SizeBatchSampler(Sampler[list[Draw]]):
 
     Attributes:
         epoch: that the next pass draws.
-        start: batches of that epoch that are passed over; back to 0 once it has been entered.
+        earlier: parts of that epoch that are passed over; none once it has been entered.
+        start: batches, after them, that are passed over; back to 0 once it has been entered.
     """
 
     def __init__(
@@ -106,6 +124,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
+        self.earlier: tuple[Part, ...] = ()
         self.start = 0
         kinds = sorted(set(self.sizes))
         self._group = np.array([kinds.index(size) for size in self.sizes], dtype=np.int64)
@@ -123,27 +142,51 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         return self
 
     def __len__(self) -> int:
-        return len(self._batches())
+        return self._length
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        batches, self.start = self._batches()[self.start :], 0
+        batches, self.start, self.earlier = self._batches()[self.start :], 0, ()
         for batch in batches:
             yield [Draw(int(image), self.sizes[image], self.epoch) for image in batch]
 
+    @property
+    def skipped(self) -> int:
+        """Batches by which the epoch is shorter for this rank because of its earlier parts."""
+        return len(self) - len(self._batches()) if self.earlier else 0
+
+    @cached_property
+    def _length(self) -> int:
+        """Batches of this rank in a whole epoch, equally many in each."""
+        images, random = self._epoch_images()
+        return len(self._plan(images, self.batch_size, self.ranks, random)) // self.ranks
+
     def _batches(self) -> list[NDArray[np.int64]]:
-        """This rank's batches of the epoch, as image numbers."""
+        """This rank's batches of the epoch after its earlier parts, as image numbers."""
+        images, random = self._epoch_images()
+        for part in self.earlier:
+            done = self._plan(images, part.batch_size, part.ranks, random)[: part.ranks * part.batches]
+            images = images[~np.isin(images, np.concatenate([[-1], *done]))]
+        return self._plan(images, self.batch_size, self.ranks, random)[self.rank :: self.ranks]
+
+    def _epoch_images(self) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """The epoch's images in its order, and where the random numbers of its batches come from."""
         random = np.random.default_rng([self.seed, self.epoch])
         images = random.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
-        images = images[_places(self._cell[images]) < self._quota[self._cell[images]]]
+        return images[_places(self._cell[images]) < self._quota[self._cell[images]]], random
+
+    def _plan(
+        self, images: NDArray[np.int64], batch_size: int, ranks: int, random: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """Batches of these images, in turn for each of the ranks."""
         groups = self._group[images]
         batches = [
             part
             for group in np.unique(groups)
-            for part in np.array_split(images[groups == group], -(-int((groups == group).sum()) // self.batch_size))
+            for part in np.array_split(images[groups == group], -(-int((groups == group).sum()) // batch_size))
         ]
-        _split_to_multiple(batches, self.ranks)
+        _split_to_multiple(batches, ranks)
         order = random.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
-        return [batches[i] for i in order[self.rank :: self.ranks]]
+        return [batches[i] for i in order]
 
 
 def _places(cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -170,7 +213,9 @@ def _quotas(labels: NDArray[np.int64], cells: NDArray[np.int64], per_label: int)
 
 
 def _split_to_multiple(batches: list[NDArray[np.int64]], ranks: int) -> None:
-    """Halves the largest batches until every rank gets as many, so that none waits for another at the end."""
+    """Halves the largest batches until every rank gets as many, so that none waits for another at the end; of fewer
+    images than ranks, some come twice."""
     while len(batches) % ranks and max(map(len, batches)) > 1:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         batches += np.array_split(batches.pop(largest), 2)
+    batches += [batches[i % len(batches)] for i in range(-len(batches) % ranks)]

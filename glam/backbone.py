@@ -30,6 +30,7 @@ class Backbone(nn.Module):
         name: a timm model name, CNN or vision transformer, with or without its weights tag.
         pretrained: whether to start from ImageNet weights (from an installed package where there is one, else timm's
             hub).
+        stride: pixels to a position of the feature map, 8 or 16; None for the network's own.
 
     Attributes:
         channels: c.
@@ -40,10 +41,10 @@ class Backbone(nn.Module):
         GlamError: no such model, or its weights cannot be had.
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False) -> None:
+    def __init__(self, name: str, *, pretrained: bool = False, stride: int | None = None) -> None:
         super().__init__()
         self.name = name
-        self.net = _create(name, pretrained)
+        self.net = _create(name, pretrained, {} if stride is None else {"output_stride": stride})
         self.channels: int = self.net.num_features
         self.tokens = hasattr(self.net, "num_prefix_tokens")
         self.multiple: int = _patch_size(self.net) if self.tokens else 16
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
         return features
 
 
-def _create(name: str, pretrained: bool) -> Any:
+def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """Builds the timm network; image sizes are left free where the network allows it."""
     packaged = PACKAGED_WEIGHTS.get(name.partition(".")[0]) if pretrained else None
     path = _packaged_path(*packaged) if packaged else None
@@ -70,9 +71,11 @@ def _create(name: str, pretrained: bool) -> Any:
     free_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
     for free_size in free_sizes:
         try:
-            net = timm.create_model(name, pretrained=pretrained and path is None, num_classes=0, **free_size)
+            net = timm.create_model(name, pretrained=pretrained and path is None, num_classes=0, **options, **free_size)
             break
         except TypeError:  # the network has no such argument
+            if not free_size and options:
+                raise GlamError(f"{name!r} has no other stride than its own") from None
             if not free_size:
                 raise
         except (OSError, RuntimeError) as error:

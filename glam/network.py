@@ -25,6 +25,8 @@ class Architecture:
         gem_p: exponent of GeM at the start.
         dropout: share of the descriptor's entries dropped in training.
         whitening: length of the descriptor after a whitening, see `glam.eval.whitening`; None for no whitening.
+        stride: pixels of the image to a position of the feature map, 8 or 16: the last stages are dilated instead of
+            going on in larger steps; None for the backbone's own, mostly 32.
     """
 
     backbone: str
@@ -33,6 +35,7 @@ class Architecture:
     gem_p: float = 3.0
     dropout: float = 0.0
     whitening: int | None = None
+    stride: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -56,7 +59,7 @@ class DescriptorNetwork(nn.Module):
     def __init__(self, architecture: Architecture, *, pretrained: bool = False) -> None:
         super().__init__()
         self.architecture = architecture
-        self.backbone = Backbone(architecture.backbone, pretrained=pretrained)
+        self.backbone = Backbone(architecture.backbone, pretrained=pretrained, stride=architecture.stride)
         self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
         channels = self.backbone.channels
         self.glam = nn.Identity() if architecture.glam is None else GLAM(channels, **architecture.glam)

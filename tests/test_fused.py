@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {
     torch.float32: 1e-5,
-    torch.bfloat16: 1e-2 if DEVICE == "cuda" else 1.5e-2,
+    torch.bfloat16: 1e-2 if DEVICE == "cuda" else 2e-2,
 }  # the interpreter cuts bfloat16 off
 
 SHAPES = [(2, 24, 7, 33), (1, 16, 1, 1), (3, 40, 5, 4)]

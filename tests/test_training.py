@@ -141,7 +141,7 @@ def test_a_killed_run_resumes_as_if_never_stopped(landmarks: Path, tmp_path: Pat
     assert killed.returncode == -9, killed.stderr[-2000:]
     reached = last_checkpoint(tmp_path / "broken")["LandmarkData"]
     assert reached["epoch"] == 1
-    assert reached["batches"] > 0, "the run must have been cut within an epoch"
+    assert reached["parts"], "the run must have been cut within an epoch"
     train([*arguments, "--resume"])
     ours, expected = (last_weights(tmp_path / name) for name in ("broken", "unbroken"))
     assert all(torch.equal(ours[key], expected[key]) for key in expected)
@@ -187,3 +187,12 @@ def test_bundled_configurations_parse() -> None:
 def test_training_wants_landmarks(tmp_path: Path) -> None:
     with pytest.raises(GlamError):
         train(["--config", "demo", "--data.train", str(tmp_path / "nowhere")])
+
+
+def test_frozen_batch_norms_stay_frozen() -> None:
+    """Also when the module is put into training mode in the middle of an epoch, as where a run is resumed."""
+    module = LandmarkModule("resnet10t", 8, pretrained=False).train()
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert module.network.head.dropout.training

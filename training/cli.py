@@ -1,8 +1,11 @@
 """`glam train`: LightningCLI over the landmark module and data, from a YAML configuration with dotted overrides.
 
-files -> LandmarkData -> LandmarkModule -> checkpoints in OUT -> the best of them as OUT/model.safetensors
+files -> LandmarkData -> LandmarkModule -> checkpoints in OUT -> OUT/model.safetensors: the best of them, or where a run
+started from a trained model the better of that and the last.
 """
 
+import copy
+import json
 import logging
 import sys
 import warnings
@@ -17,11 +20,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from glam import checkpoint
+from glam.checkpoint import Header
 from glam.errors import GlamError
+from glam.model import Model, load
+from glam.training import speed
 from glam.training.data import LandmarkData
+from glam.training.finetune import StartAtMeans, compare, diverged
 from glam.training.module import LandmarkModule
-
-MODEL_FILE = "model.safetensors"
+from glam.training.plots import Plots
+from glam.training.teachers import MODEL_FILE, made_teachers
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the size sampler shares images out itself
@@ -32,7 +40,13 @@ TRAINER_DEFAULTS = {
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI with the arguments of `glam train`."""
+    """LightningCLI with the arguments of `glam train`.
+
+    Attributes:
+        start: the trained model that the run starts from; None where it starts from a backbone.
+    """
+
+    start: Model | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what a run is, beside model, data and trainer."""
@@ -40,11 +54,32 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with that run")
         parser.add_argument("--half", type=bool, default=False, help="store the model's weights as float16")
         parser.add_argument("--save_every", type=int, default=1000, help="steps between checkpoints in an epoch")
+        parser.add_argument("--weights", type=str | None, default=None, help="model to start from: a path or name")
+        parser.add_argument(
+            "--teachers",
+            type=list[str],
+            default=[],
+            help="models to learn from instead of from landmarks: each a path, or options of glam train, which makes "
+            "it first, on the same data, as OUT/teachers/NUMBER",
+        )
         parser.link_arguments("data.seed", "model.seed")
 
     def before_instantiate_classes(self) -> None:
-        """Seeds the layers that are drawn at random."""
+        """Seeds the layers that are drawn at random, and takes architecture and size from the model to start from."""
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
+        if self.config.weights is not None:
+            self.start = load(self.config.weights, "cpu")
+            architecture = self.start.network.architecture
+            self.config.model.backbone, self.config.model.pretrained = architecture.backbone, False
+            self.config.model.dim, self.config.model.glam = self.start.dim, architecture.glam
+            self.config.model.start, self.config.model.input_weight = "random", None  # they would undo its weights
+            self.config.data.val_size = self.config.data.val_size or self.start.size
+
+    def instantiate_classes(self) -> None:
+        """Builds module, data and trainer; the network is a copy of the model's where there is one to start from."""
+        super().instantiate_classes()
+        if self.start is not None:
+            self.model.network = copy.deepcopy(self.start.network)
 
 
 class PlainProgress(L.Callback):
@@ -69,8 +104,43 @@ def train(arguments: Sequence[str]) -> Path:
     Raises:
         GlamError: ``--out`` holds a run and ``--resume`` was not given, or the other way round; unusable data.
     """
+    cli = configured(arguments)
+    out = Path(cli.config.out)
+    last = out / "checkpoints" / "last.ckpt"
+    if last.exists() and not cli.config.resume:
+        raise GlamError(f"{out} holds an earlier run; add --resume to go on with it, or name another --out")
+    if cli.config.resume and not last.exists():
+        raise GlamError(f"{out} holds no run to go on with")
+    for error in cli.datamodule.unreadable:
+        print(f"left out: {error}", file=sys.stderr)
+    best = _add_callbacks(cli, out)
+    cli.trainer.loggers = [
+        CSVLogger(out, name="csv"),  # a resumed run logs beside the first part, not over it
+        TensorBoardLogger(out, name="tensorboard"),
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    cli.model.teachers = [load(path, "cpu").network for path in made_teachers(cli.config, out / "teachers")]
+    cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_unset=False)
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
+    if cli.trainer.is_global_zero:
+        if cli.start is None:
+            _write_best(cli, best, out / MODEL_FILE)
+        else:
+            _write_better(cli, cli.start, out / MODEL_FILE)
+    return out / MODEL_FILE
+
+
+def configured(arguments: Sequence[str]) -> TrainingCLI:
+    """Module, data and trainer as the arguments say, seeded; nothing is trained or written.
+
+    Args:
+        arguments: as of `train`.
+
+    Raises:
+        GlamError: unusable data.
+    """
     _hush()
-    cli = TrainingCLI(
+    return TrainingCLI(
         LandmarkModule,
         LandmarkData,
         args=_with_bundled_config(arguments),
@@ -80,23 +150,6 @@ def train(arguments: Sequence[str]) -> Path:
         trainer_defaults=TRAINER_DEFAULTS | {"precision": _precision(), "enable_progress_bar": sys.stderr.isatty()},
         parser_kwargs={"prog": "glam train", "description": "Train a descriptor on landmarks."},
     )
-    out = Path(cli.config.out)
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not cli.config.resume:
-        raise GlamError(f"{out} holds an earlier run; add --resume to go on with it, or name another --out")
-    if cli.config.resume and not last.exists():
-        raise GlamError(f"{out} holds no run to go on with")
-    for error in cli.datamodule.unreadable:
-        print(f"left out: {error}", file=sys.stderr)
-    best = _checkpoints(cli.trainer, out, cli.config.save_every)
-    cli.trainer.loggers = [
-        CSVLogger(out, name="csv"),  # a resumed run logs beside the first part, not over it
-        TensorBoardLogger(out, name="tensorboard"),
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_unset=False)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
-    return _write_best(cli, best, out / MODEL_FILE)
 
 
 def bundled_configs() -> dict[str, Path]:
@@ -140,30 +193,59 @@ def _precision() -> str:
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
-def _checkpoints(trainer: L.Trainer, out: Path, save_every: int) -> ModelCheckpoint:
-    """Sets up what is saved: the best epoch by validation mAP, and the last state to resume from."""
+def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
+    """Sets up what is shown and saved; returns what keeps the best epoch by validation mAP. The last state is kept to
+    resume from."""
     folder = out / "checkpoints"
     best = ModelCheckpoint(
         folder, filename="best", monitor="val_map", mode="max", save_top_k=1, enable_version_counter=False
     )
     within = ModelCheckpoint(
-        folder, filename="last", every_n_train_steps=save_every, save_top_k=1, enable_version_counter=False
+        folder, filename="last", every_n_train_steps=cli.config.save_every, save_top_k=1, enable_version_counter=False
     )
     epoch = ModelCheckpoint(
         folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
-    kept = [callback for callback in trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    trainer.callbacks = [*kept, PlainProgress(), best, within, epoch]  # type: ignore[attr-defined]
+    shown = [*speed.callbacks(), PlainProgress(), Plots(out)]
+    first = [] if cli.start is None else [StartAtMeans()]
+    kept = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    cli.trainer.callbacks = [*kept, *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
     return best
 
 
-def _write_best(cli: Any, best: ModelCheckpoint, path: Path) -> Path:
-    """Writes the best epoch's weights as a model file; only the first process does."""
-    module: LandmarkModule = cli.model
-    if cli.trainer.is_global_zero:
-        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
-        score = None if best.best_model_score is None else float(best.best_model_score)
-        training = {"data": str(cli.config.data.train), "epoch": checkpoint["epoch"] + 1, "val_map": score}
-        module.write_model(path, {**training, "seed": cli.config.data.seed}, half=cli.config.half)
-    return path
+def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
+    """Writes the best epoch's weights as a model file."""
+    found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    cli.model.load_state_dict(found["state_dict"])
+    score = None if best.best_model_score is None else float(best.best_model_score)
+    training = {**_training(cli), "epoch": found["epoch"] + 1, "val_map": score}
+    cli.model.write_model(path, training, half=cli.config.half)
+
+
+def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
+    """Compares the last epoch with the start on the landmarks held out, writes the better as a model file, and says
+    which that is."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network, data = cli.model.network.to_device(device).eval(), cli.datamodule
+    before = Model(start.name, start.network.to_device(device), start.header)
+    training = {**_training(cli), "weights": cli.config.weights}
+    header = Header(network.architecture, data.val_size, start.scales, training)
+    better = False
+    if diverged(network):
+        print("training diverged")
+    else:
+        found = compare(before, Model("after", network, header), data.val, data.train)
+        (path.parent / "comparison.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+        print(found)
+        training["comparison"], better = found.to_dict(), found.better
+    if better:
+        print("kept: the fine-tuned model")
+        checkpoint.save(path, network, header, half=cli.config.half)
+    else:
+        print("kept: the model it started from, unchanged, for training did not help on these landmarks")
+        checkpoint.save(path, before.network, before.header, half=cli.config.half)
+
+
+def _training(cli: TrainingCLI) -> dict[str, Any]:
+    """What a model file says of its training, whatever was kept."""
+    return {"data": str(cli.config.data.train), "seed": cli.config.data.seed}

@@ -3,23 +3,29 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer import Trainer
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from glam.backbone import Backbone
 from glam.datasets.collection import Collection, read_names, without
 from glam.datasets.photographs import Item, Photographs, readable, resize_to
 from glam.datasets.readers import read_collection
-from glam.datasets.sampler import SizeBatchSampler, group_sizes
+from glam.datasets.sampler import Part, SizeBatchSampler, group_sizes
 from glam.datasets.transforms import Augment, to_tensor
+from glam.datasets.views import View, Views, finish
 from glam.errors import GlamError
 from glam.network import DescriptorNetwork
 from glam.sizes import fitted_size
+from glam.training.speed import TimedLoader
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""(b, 3, h, w) normalised images, (b,) labels of their landmarks, (b,) their numbers in the collection."""
 
 
 class LandmarkData(L.LightningDataModule):
@@ -37,6 +43,8 @@ class LandmarkData(L.LightningDataModule):
         crop: smallest share of an image's area that a random crop keeps.
         perspective: how far corners move, as a share of the side.
         light: strength of changes of brightness, contrast and saturation.
+        augment_on: what changes viewpoint and light: the "workers", one image after another, or the training "device",
+            a batch at a time, which leaves decoding and resizing to the workers (`glam.datasets.views`).
         workers: processes that read images, for each device; one less than there are cores by default.
         seed: of order, held-out landmarks and augmentation.
     """
@@ -56,6 +64,7 @@ class LandmarkData(L.LightningDataModule):
         crop: float = 0.5,
         perspective: float = 0.3,
         light: float = 0.3,
+        augment_on: Literal["workers", "device"] = "workers",
         workers: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -67,9 +76,11 @@ class LandmarkData(L.LightningDataModule):
         self.crop = crop
         self.perspective = perspective
         self.light = light
+        self.augment_on = augment_on
         self.workers = min((os.cpu_count() or 2) - 1, 16) if workers is None else workers
         self.seed = seed
-        self.resume_at = (0, 0)  # epoch, batches of it that are done
+        self.resume_at: tuple[int, tuple[Part, ...]] = (0, ())  # epoch, parts of it that are done
+        self.entered: tuple[int, tuple[Part, ...], int] = (0, (), 0)  # epoch, parts before, batches they stand for
         everything = read_collection(train)
         if leave_out is not None:
             everything = without(everything, read_names(leave_out))
@@ -83,8 +94,19 @@ class LandmarkData(L.LightningDataModule):
         if len(self.train.landmarks) < 2:
             raise GlamError(f"{train}: training wants at least two landmarks, each in a sub-folder of its own")
 
-    def train_dataloader(self) -> DataLoader[Item]:
+    def train_dataloader(self) -> TimedLoader:
         """Augmented images in batches of one size, entered where the run stopped."""
+        backbone = self._backbone()
+        sampler = self.train_sampler()
+        self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
+        scale = (self.crop, 1.0)
+        if self.augment_on == "device":
+            return self._loader(Views(self.train, scale, self.perspective, self.light, seed=self.seed), sampler)
+        transform = Augment(scale, self.perspective, self.light, mean=backbone.mean, std=backbone.std)
+        return self._loader(Photographs(self.train, transform, seed=self.seed), sampler)
+
+    def train_sampler(self) -> SizeBatchSampler:
+        """This process's batches, from where the run stopped."""
         backbone = self._backbone()
         sampler = SizeBatchSampler(
             group_sizes(self.train_shapes, self.size, multiple=_multiple(backbone), smallest_group=self.batch_size),
@@ -95,12 +117,23 @@ class LandmarkData(L.LightningDataModule):
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
         )
-        sampler.epoch, sampler.start = self.resume_at
-        self.resume_at = (0, 0)
-        transform = Augment((self.crop, 1.0), self.perspective, self.light, mean=backbone.mean, std=backbone.std)
-        return self._loader(Photographs(self.train, transform, seed=self.seed), sampler)
+        sampler.epoch, sampler.earlier = self.resume_at
+        if sampler.earlier and sampler.earlier[-1][:2] == (sampler.ranks, sampler.batch_size):
+            *earlier, current = sampler.earlier
+            sampler.earlier, sampler.start = tuple(earlier), current.batches
+        return sampler
 
-    def val_dataloader(self) -> DataLoader[Item]:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Does on the device what the workers have left to it."""
+        if len(batch) == 3:
+            images, labels, numbers = batch
+            return images, labels, numbers
+        pixels, labels, numbers, changes = batch
+        network = self._network()
+        images = finish(pixels, changes, network.backbone.mean, network.backbone.std)
+        return images.contiguous(memory_format=network.layout(images.device)), labels, numbers
+
+    def val_dataloader(self) -> TimedLoader:
         """Validation images at the sizes that they are described at."""
         backbone = self._backbone()
         sizes = [fitted_size(w, h, self.val_size, backbone.multiple) for w, h in self.val_shapes]
@@ -111,19 +144,34 @@ class LandmarkData(L.LightningDataModule):
         return self._loader(Photographs(self.val, transform), sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the epoch has come; Lightning puts it into every checkpoint."""
+        """How far the epoch has come, and by how many processes; Lightning puts it into every checkpoint."""
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         assert isinstance(progress, _ProcessedTracker)
-        done, all_batches = progress.processed, self.trainer.num_training_batches
-        epoch = self.trainer.current_epoch
-        return {"epoch": epoch + 1, "batches": 0} if done >= all_batches else {"epoch": epoch, "batches": done}
+        epoch, ranks = self.trainer.current_epoch, self.trainer.world_size
+        state = {"epoch": epoch, "ranks": ranks, "batch_size": self.batch_size}
+        if progress.processed >= self.trainer.num_training_batches:
+            return {**state, "epoch": epoch + 1, "parts": []}
+        entered, earlier, skipped = self.entered
+        if epoch != entered:
+            earlier, skipped = (), 0
+        parts = [*earlier, Part(ranks, self.batch_size, progress.processed - skipped)]
+        return {**state, "parts": [list(part) for part in parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken."""
-        self.resume_at = (state_dict["epoch"], state_dict["batches"])
+        """Goes on where `state_dict` was taken, by as many processes or by others."""
+        self.resume_at = (state_dict["epoch"], tuple(Part(*part) for part in state_dict["parts"]))
 
-    def _loader(self, dataset: Photographs, sampler: SizeBatchSampler) -> DataLoader[Item]:
-        return DataLoader(
+    def recounted(self, state_dict: dict[str, Any]) -> tuple[int, int] | None:
+        """Goes on where `state_dict` was taken; if that was by another number of processes or in batches of another
+        size, returns what that is here: the epoch's batches that count as done, and those of a whole epoch."""
+        self.load_state_dict(state_dict)
+        sampler = self.train_sampler()
+        if (state_dict["ranks"], state_dict["batch_size"]) == (sampler.ranks, sampler.batch_size):
+            return None
+        return (sampler.skipped if sampler.earlier else len(sampler)), len(sampler)
+
+    def _loader(self, dataset: Dataset[Item] | Dataset[View], sampler: SizeBatchSampler) -> TimedLoader:
+        return TimedLoader(
             dataset,
             batch_sampler=sampler,
             num_workers=self.workers,
@@ -132,9 +180,12 @@ class LandmarkData(L.LightningDataModule):
         )
 
     def _backbone(self) -> Backbone:
+        return self._network().backbone
+
+    def _network(self) -> DescriptorNetwork:
         network = self.trainer.lightning_module.network
         assert isinstance(network, DescriptorNetwork)
-        return network.backbone
+        return network
 
 
 def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collection, Collection]:

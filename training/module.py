@@ -1,6 +1,8 @@
 """The Lightning module: a descriptor network trained with ArcFace, validated by retrieval on unseen landmarks."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +17,15 @@ from glam.attention import GLAM
 from glam.checkpoint import Header, save
 from glam.datasets.photographs import mixed_seed
 from glam.describe import Settings
+from glam.errors import GlamError
 from glam.eval.folder import score_folder
 from glam.network import Architecture, DescriptorNetwork
-from glam.training.data import LandmarkData
+from glam.training.data import Batch, LandmarkData
+from glam.training.distillation import Distillation
 from glam.training.losses import ArcFace
+from glam.training.resuming import recount
+from glam.training.sharded import ShardedArcFace, change_centres
 from glam.training.start import start_from_pca
-
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class LandmarkModule(L.LightningModule):
@@ -41,13 +45,21 @@ class LandmarkModule(L.LightningModule):
             null to start GLAM as its layers come.
         margin: of ArcFace, in radians.
         scale: of ArcFace's logits.
+        sharded: whether the landmark centres are split over the processes, for a million landmarks or more.
         optimizer: AdamW, or SGD with momentum 0.9.
         lr: learning rate of the backbone.
         new_lr: learning rate of GLAM, GeM, descriptor layer and landmark centres.
         weight_decay: of all but norms and biases.
         warmup: share of the steps in which the learning rate rises; it falls by a cosine to 0 over the rest.
         freeze_batch_norm: whether batch norms keep the statistics they start with, and the backbone's their gains too.
+        compiled: whether ``torch.compile`` makes the backbone's training steps faster, which takes it minutes first:
+            "any_size" compiles once for all image sizes, "each_size" anew for each.
+        stride: pixels of the image to a position of the feature map, 8 or 16; null for the backbone's own.
+        glam_lr: learning rate of GLAM; ``new_lr`` by default.
         seed: of dropout.
+
+    Attributes:
+        teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
     """
 
     def __init__(
@@ -64,28 +76,40 @@ class LandmarkModule(L.LightningModule):
         input_weight: float | None = 0.9,
         margin: float = 0.3,
         scale: float = 30.0,
+        sharded: bool = False,
         optimizer: Literal["adamw", "sgd"] = "adamw",
         lr: float = 1e-4,
         new_lr: float = 1e-3,
         weight_decay: float = 1e-5,
         warmup: float = 0.05,
         freeze_batch_norm: bool = True,
+        compiled: Literal["no", "any_size", "each_size"] = "no",
+        stride: int | None = None,
+        glam_lr: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network = DescriptorNetwork(Architecture(backbone, dim, glam, gem_p, dropout), pretrained=pretrained)
+        architecture = Architecture(backbone, dim, glam, gem_p, dropout, stride=stride)
+        self.network = DescriptorNetwork(architecture, pretrained=pretrained)
+        self.teachers: Sequence[DescriptorNetwork] = ()
         if isinstance(self.network.glam, GLAM) and input_weight is not None:
             self.network.glam.start_near_identity(input_weight)
+        if freeze_batch_norm:  # now, for several processes agree on what is trained before the optimizer is made
+            for norm in _batch_norms(self.network.backbone):
+                norm.requires_grad_(False)
         self.start = start
         self.whitening = whitening
         self.start_images = start_images
         self.arcface = {"margin": margin, "scale": scale}
+        self.sharded = sharded
         self.optimizer = optimizer
         self.lr = lr
         self.new_lr = new_lr
+        self.glam_lr = new_lr if glam_lr is None else glam_lr
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.freeze_batch_norm = freeze_batch_norm
+        self.compiled = compiled
         self.seed = seed
         self.retrieval = RetrievalScore()
         self.resumed = False
@@ -99,18 +123,50 @@ class LandmarkModule(L.LightningModule):
 
     def configure_model(self) -> None:
         """Adds the loss, once the number of landmarks is known."""
-        if not hasattr(self, "loss"):
-            self.loss = ArcFace(len(self.data.train.landmarks), self.network.dim, **self.arcface)
+        if hasattr(self, "loss"):
+            return
+        landmarks, dim = len(self.data.train.landmarks), self.network.dim
+        if self.teachers:
+            backbone = self.network.backbone
+            self.loss: ArcFace | ShardedArcFace | Distillation = Distillation(
+                self.teachers, backbone.mean, backbone.std
+            )
+            return
+        if not self.sharded:
+            self.loss = ArcFace(landmarks, dim, **self.arcface)
+            return
+        if self.trainer.gradient_clip_val:
+            raise GlamError("gradients are clipped by their norm in each process, so sharded wants gradient_clip_val 0")
+        self.loss = ShardedArcFace(landmarks, dim, self.data.batch_size, **self.arcface, seed=self.seed)
+        self._ddp_params_and_buffers_to_ignore = ["loss.centres"]  # PyTorch's way to name what each process has its own
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remembers that the run goes on with weights of its own."""
+        """Remembers that the run goes on with weights of its own, perhaps on another number of processes."""
         self.resumed = True
+        counts = self.data.recounted(checkpoint[LandmarkData.__qualname__])
+        if counts is not None:
+            recount(checkpoint, *counts, accumulated=self.trainer.accumulate_grad_batches)
+        if isinstance(self.loss, ShardedArcFace):
+            change_centres(checkpoint, "loss.centres", self._place_of(self.loss.centres), self.loss.own)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the centres of all processes into a checkpoint."""
+        if isinstance(self.loss, ShardedArcFace):
+            change_centres(checkpoint, "loss.centres", self._place_of(self.loss.centres), self.loss.whole)
 
     def on_fit_start(self) -> None:
-        """Starts the new layers from what the backbone knows, unless a run is resumed."""
+        """Starts the new layers from what the backbone knows, unless a run is resumed; compiles the backbone."""
         self.network.to_device(self.device)
-        if self.start == "random" or self.resumed:
-            return
+        if isinstance(self.loss, Distillation):
+            self.loss.to_device(self.device)
+        if self.start == "pca" and not self.resumed:
+            self._start_from_pca()
+        self.train()
+        if self.compiled != "no":
+            torch._dynamo.config.recompile_limit = 64  # of sizes; by default what comes after eight runs uncompiled
+            self.network.backbone.compile(dynamic=False)  # but for the sides that `training_step` marks
+
+    def _start_from_pca(self) -> None:
         settings = Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
         descriptors, labels = start_from_pca(
             self.network,
@@ -120,28 +176,36 @@ class LandmarkModule(L.LightningModule):
             most=self.start_images,
             seed=self.seed,
         )
-        self.loss.start_at_means(descriptors, labels)
+        if not isinstance(self.loss, Distillation):
+            self.loss.start_at_means(descriptors, labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch: (b, 3, h, w) images, (b,) labels. Dropout is drawn from seed and step, so that a resumed run
         draws what an unbroken one would."""
         images, labels, _ = batch
         torch.manual_seed(mixed_seed(self.seed, self.global_step, self.global_rank))
-        loss: Tensor = self.loss(self.network(images), labels)
+        if self.compiled != "no":  # batches of one size differ by an image
+            torch._dynamo.maybe_mark_dynamic(images, (0, 2, 3) if self.compiled == "any_size" else 0)
+        with _without_statistics(self.network.head) if len(images) == 1 else nullcontext():
+            descriptors = self.network(images)
+            loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else labels)
         self.log("loss", loss, prog_bar=True, batch_size=len(images))
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         return loss
 
-    def on_train_epoch_start(self) -> None:
-        """Keeps batch norms as they came; Lightning has put all of the network into training mode."""
+    def train(self, mode: bool = True) -> "LandmarkModule":
+        """As of any module, but that frozen batch norms stay as they came."""
+        super().train(mode)
         if self.freeze_batch_norm:
             for norm in _batch_norms(self.network):
                 norm.eval()
+        return self
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Describes a batch of validation images."""
         images, labels, numbers = batch
-        self.retrieval.update(self.network(images), labels, numbers)
+        with torch.compiler.set_stance("force_eager"):  # validation images come in many sizes
+            self.retrieval.update(self.network(images), labels, numbers)
 
     def on_validation_epoch_end(self) -> None:
         """Scores the validation images, each as a query against all others."""
@@ -150,13 +214,12 @@ class LandmarkModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, no weight decay on vectors and scalars, warm-up and cosine a step."""
-        groups = [
-            {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": decay}
-            for parameters, lr in self._trained()
-            for decayed, decay in ((True, self.weight_decay), (False, 0.0))
-        ]
+        groups = self._groups()
+        fused = self.trainer.strategy.root_device.type == "cuda"
         optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(groups) if self.optimizer == "adamw" else torch.optim.SGD(groups, momentum=0.9)
+            torch.optim.AdamW(groups)
+            if self.optimizer == "adamw"
+            else torch.optim.SGD(groups, momentum=0.9, fused=fused)
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.warmup))
@@ -173,17 +236,35 @@ class LandmarkModule(L.LightningModule):
         header = Header(self.network.architecture, size=self.data.val_size, training=training)
         save(path, self.network, header, half=half)
 
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups of parameters."""
+        return [
+            {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": decay}
+            for parameters, lr in self._trained()
+            for decayed, decay in ((True, self.weight_decay), (False, 0.0))
+        ]
+
+    def _place_of(self, parameter: nn.Parameter) -> int:
+        """A parameter's number among those of the optimizer."""
+        parameters = [p for group in self._groups() for p in group["params"]]
+        return next(i for i, p in enumerate(parameters) if p is parameter)
+
     def _trained(self) -> list[tuple[list[nn.Parameter], float]]:
         """The parameters that are trained, with their learning rates."""
-        frozen: set[nn.Parameter] = set()
-        if self.freeze_batch_norm:
-            for norm in _batch_norms(self.network.backbone):
-                frozen.update(norm.parameters())
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        backbone = [p for p in self.network.backbone.parameters() if p not in frozen]
-        new = [*self.network.glam.parameters(), *self.network.pool.parameters(), *self.network.head.parameters()]
-        return [(backbone, self.lr), ([*new, *self.loss.parameters()], self.new_lr)]
+        backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
+        new = [*self.network.pool.parameters(), *self.network.head.parameters(), *self.loss.parameters()]
+        return [(backbone, self.lr), (list(self.network.glam.parameters()), self.glam_lr), (new, self.new_lr)]
+
+
+@contextmanager
+def _without_statistics(head: nn.Module) -> Iterator[None]:
+    """Has a head's batch norm use what it has learned so far: an image that is alone in its batch has no variance."""
+    norms = [norm for norm in _batch_norms(head) if norm.training]
+    for norm in norms:
+        norm.eval()
+    yield
+    for norm in norms:
+        norm.train()
 
 
 def _batch_norms(network: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,300 @@
+"""Images a second that `glam train --config gldv2_r101` trains, from JPEG files, in the last of some hundred steps.
+
+    python benchmarks/train_speed.py --out benchmarks/results/train_speed.json
+    python benchmarks/train_speed.py --variants any+frozen any+data.batch_size=128 --steps 400
+    python benchmarks/train_speed.py --variants each+frozen --ratios 4:3 3:4       # fewer sizes to compile for
+    python benchmarks/train_speed.py --small --variants eager any                  # tries the script, on any machine
+
+The files are made first: ``train_clean.csv`` and folders as Google Landmarks v2 has them, 81,313 landmarks of one
+photograph each, 800 pixels on the longest side, about 120 KB. Only --distinct of them are distinct, the others are
+hard links, so that they come from the disk cache: a disk that is slower than the processors is not measured. The
+network starts at random, which costs the same as ImageNet weights.
+
+A variant is its parts joined by "+": "eager"; "any" or "each" (compiled once for all image sizes, or for each);
+"frozen" (batch norm); "workers" (augmentation by the workers, not on the GPU); "cudnn" (which tries its algorithms);
+or any option of `glam train`, as in "data.workers=8". Each runs in a process of its own. Those that --out holds already
+are not run again, and those that no longer fit into --minutes are left for the next call.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+LANDMARKS = 81_313
+LONGEST = 800
+PARTS = {
+    "eager": ["--model.compiled", "no"],
+    "any": ["--model.compiled", "any_size"],
+    "each": ["--model.compiled", "each_size"],
+    "frozen": ["--model.freeze_batch_norm", "true"],
+    "workers": ["--data.augment_on", "workers"],
+    "cudnn": ["--trainer.benchmark", "true"],
+}
+SMALL = [
+    *("--model.backbone", "resnet10t", "--model.glam", "{reduction: 16}", "--data.size", "96"),
+    *("--data.batch_size", "8", "--data.workers", "1"),
+]
+ENDING = 15.0
+"""Seconds that a variant gets to end in when the time is over."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a variant came to.
+
+    Attributes:
+        variant: its name.
+        steps: that it did; ``images_per_second`` and ``waiting`` are of the last stretch of them.
+        images_per_second: trained.
+        waiting: share of the time in which the process stood still for want of data.
+        first_seconds: of the first stretch, with starting the workers and compiling.
+        workers: processes that read images.
+        batch_size: images a step.
+        peak_gib: of the GPU's memory, held for tensors; 0 on a CPU.
+        device: that trained.
+    """
+
+    variant: str
+    steps: int
+    images_per_second: float
+    waiting: float
+    first_seconds: float
+    workers: int
+    batch_size: int
+    peak_gib: float
+    device: str
+
+
+def make_tree(root: Path, *, landmarks: int, distinct: int, ratios: Sequence[str]) -> None:
+    """Writes a made-up part of Google Landmarks v2: ``train_clean.csv``, ``train/`` and, for validation, ``val/``.
+
+    Args:
+        root: a folder; left as it is if it holds the table.
+        landmarks: how many, of one photograph each.
+        distinct: files that are written; the photographs are links to them in turn.
+        ratios: width to height of the photographs, as "4:3", in turn.
+    """
+    if (root / "train_clean.csv").exists():
+        return
+    stock = root / "stock"
+    stock.mkdir(parents=True)
+    per_process = -(-distinct // (8 * (os.cpu_count() or 1)))
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(_write_jpeg, stock, ratios), range(distinct), chunksize=per_process))
+    draw = random.Random(0)
+    ids = [f"{draw.getrandbits(64):016x}" for _ in range(landmarks)]
+    for i, id in enumerate(ids):
+        file = root / "train" / id[0] / id[1] / id[2] / f"{id}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.link(stock / f"{i % distinct}.jpg", file)
+    (root / "val").mkdir()
+    (root / "val" / "train").symlink_to(root.resolve() / "train")
+    _write_table(root / "val" / "train_clean.csv", ids[:8])
+    _write_table(root / "train_clean.csv", ids)
+
+
+def _write_table(file: Path, ids: Sequence[str]) -> None:
+    lines = (f"{landmark},{id}\n" for landmark, id in enumerate(ids))
+    file.write_text("landmark_id,images\n" + "".join(lines))
+
+
+_canvas: Image.Image | None = None
+"""Of this process; photographs are cut from it."""
+
+
+def _write_jpeg(folder: Path, ratios: Sequence[str], i: int) -> None:
+    """Writes JPEG number ``i``: noise that is weaker the finer it is, as in photographs."""
+    global _canvas
+    if _canvas is None:
+        _canvas = _draw_canvas(2 * LONGEST, os.getpid())
+    random = np.random.default_rng(i)
+    across, down = (int(part) for part in ratios[i % len(ratios)].split(":"))
+    width, height = (round(LONGEST * side / max(across, down)) for side in (across, down))
+    left, top = int(random.integers(2 * LONGEST - width)), int(random.integers(2 * LONGEST - height))
+    _canvas.crop((left, top, left + width, top + height)).save(folder / f"{i}.jpg", quality=90)
+
+
+def _draw_canvas(side: int, seed: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    total = np.full((side, side, 3), 128, dtype=np.float32)
+    for cells, strength in ((8, 70), (32, 40), (128, 20), (512, 10), (side, 5)):
+        noise = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += (
+            np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 128 - 1
+        ) * strength
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+def overrides(variant: str) -> list[str]:
+    """The arguments of `glam train` that a variant stands for.
+
+    Raises:
+        ValueError: a part of it is unknown.
+    """
+    arguments = []
+    for part in variant.split("+"):
+        option, equals, value = part.partition("=")
+        if not equals and part not in PARTS:
+            raise ValueError(f"{part!r} is none of {', '.join(PARTS)} and no option like data.workers=8")
+        arguments += [f"--{option}", value] if equals else PARTS[part]
+    return arguments
+
+
+def measure(variant: str, tree: Path, options: argparse.Namespace, until: float) -> Result:
+    """Trains a variant in this process, until that time (of `time.time`) at most.
+
+    Raises:
+        RuntimeError: the time was over before the first stretch was.
+    """
+    import torch
+    from lightning.pytorch.callbacks import Timer
+
+    from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI, bundled_configs
+    from glam.training.data import LandmarkData
+    from glam.training.module import LandmarkModule
+    from glam.training.speed import Throughput
+
+    warnings.filterwarnings("ignore", module="lightning")
+    on_gpu = torch.cuda.is_available()
+    arguments = [
+        *("--config", str(bundled_configs()["gldv2_r101"]), "--model.pretrained", "false"),
+        *("--data.train", str(tree), "--data.val", str(tree / "val"), "--data.augment_on", "device"),
+        *("--trainer.precision", "bf16-mixed" if on_gpu else "32-true", "--trainer.devices", "1"),
+        *("--trainer.max_steps", str(options.steps), "--trainer.limit_val_batches", "0"),
+        *("--trainer.logger", "false", "--trainer.enable_checkpointing", "false"),
+        *("--trainer.enable_progress_bar", "false"),
+        *(SMALL if options.small else []),
+        *overrides(variant),
+    ]
+    cli = TrainingCLI(
+        LandmarkModule,
+        LandmarkData,
+        args=arguments,
+        run=False,
+        seed_everything_default=False,
+        save_config_callback=None,
+        trainer_defaults=TRAINER_DEFAULTS,
+    )
+    throughput = Throughput(options.stretch)
+    timer = Timer(timedelta(seconds=max(0.0, until - time.time())))
+    cli.trainer.callbacks += [timer, throughput]  # type: ignore[attr-defined]
+    cli.trainer.fit(cli.model, cli.datamodule)
+    if not throughput.stretches:
+        raise RuntimeError(f"{variant}: the time was over before {options.stretch} steps were done")
+    first, last = throughput.stretches[0], throughput.stretches[-1]
+    batch_size = cli.datamodule.batch_size
+    return Result(
+        variant=variant,
+        steps=last.step,
+        images_per_second=round(last.images_per_second, 1),
+        waiting=round(last.waiting, 4),
+        first_seconds=round(options.stretch * batch_size / first.images_per_second, 1),
+        workers=cli.datamodule.workers,
+        batch_size=batch_size,
+        peak_gib=round(torch.cuda.max_memory_allocated() / 2**30, 1) if on_gpu else 0.0,
+        device=torch.cuda.get_device_name() if on_gpu else platform.machine(),
+    )
+
+
+def run_all(tree: Path, options: argparse.Namespace, results: list[Result], until: float) -> None:
+    """Runs the variants that ``results`` lacks, each in a process of its own, and adds what they come to."""
+    for variant in options.variants:
+        left = until - time.time()
+        if any(result.variant == variant for result in results):
+            continue
+        if left < options.least:
+            print(f"{variant}: left for the next call", flush=True)
+            continue
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            passed = ["--measure", variant, file.name, str(until - ENDING), "--tree", str(tree)]
+            command = [sys.executable, __file__, *sys.argv[1:], *passed]
+            print(f"\n{variant}", flush=True)
+            try:
+                code = subprocess.run(command, timeout=left).returncode
+            except subprocess.TimeoutExpired:
+                code = "no end in time"
+            if code != 0:
+                print(f"{variant}: failed ({code})", flush=True)
+                continue
+            results.append(Result(**json.loads(Path(file.name).read_text())))
+        save(options.out, results)
+
+
+def save(path: Path, results: Sequence[Result]) -> None:
+    """Writes the results as JSON, with what they were measured on, and as CSV."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
+    path.write_text(json.dumps({**machine, "results": [asdict(result) for result in results]}, indent=2) + "\n")
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(Result.__annotations__))
+        table.writeheader()
+        table.writerows(asdict(result) for result in results)
+
+
+def saved(path: Path) -> list[Result]:
+    """The results that a file holds, none if there is no such file."""
+    found: list[dict[str, Any]] = json.loads(path.read_text())["results"] if path.exists() else []
+    return [Result(**row) for row in found]
+
+
+def show(results: Sequence[Result]) -> None:
+    """Prints the results as a table."""
+    print(f"\n{'variant':32} images/s  waiting  steps  first stretch  workers  batch    GiB")
+    for r in results:
+        figures = f"{r.images_per_second:8.0f}  {r.waiting:7.1%}  {r.steps:5}  {r.first_seconds:11.0f} s"
+        print(f"{r.variant:32} {figures}  {r.workers:7}  {r.batch_size:5}  {r.peak_gib:5.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", default=["any", "any+frozen", "eager"])
+    parser.add_argument("--steps", type=int, default=200, help="most steps of a variant")
+    parser.add_argument("--stretch", type=int, default=50, help="steps in a stretch; the last one counts")
+    parser.add_argument("--minutes", type=float, default=5.5, help="for all of it")
+    parser.add_argument("--least", type=float, default=75, help="seconds left with which a variant is still begun")
+    parser.add_argument("--tree", type=Path, help="folder that keeps the files for the next call")
+    parser.add_argument("--distinct", type=int, default=8192, help="files that differ")
+    parser.add_argument("--ratios", nargs="+", default=["4:3", "4:3", "3:2", "3:4"], help="of the photographs, in turn")
+    parser.add_argument("--small", action="store_true", help="a small network, few landmarks: tries the script")
+    parser.add_argument("--out", type=Path, default=Path("train_speed.json"), help="JSON file; a .csv comes beside it")
+    parser.add_argument("--measure", nargs=3, metavar=("VARIANT", "FILE", "UNTIL"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        variant, file, until = options.measure
+        Path(file).write_text(json.dumps(asdict(measure(variant, options.tree, options, float(until)))))
+        return
+    for variant in options.variants:
+        overrides(variant)  # complains before anything is made
+    began = time.time()
+    results = saved(options.out)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = options.tree or Path(folder) / "gldv2"
+        landmarks, distinct = (500, 40) if options.small else (LANDMARKS, options.distinct)
+        make_tree(tree, landmarks=landmarks, distinct=distinct, ratios=options.ratios)
+        print(f"files made after {time.time() - began:.0f} s", flush=True)
+        run_all(tree, options, results, began + 60 * options.minutes)
+    show(results)
+
+
+if __name__ == "__main__":
+    main()

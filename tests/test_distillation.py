@@ -1,0 +1,125 @@
+"""Learning from other models: the loss, the teachers that are made first, and backbones of another stride."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import glam
+from glam.errors import GlamError
+from glam.network import Architecture, DescriptorNetwork
+from glam.training.cli import train
+from glam.training.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _others
+
+Draw = Callable[..., Image.Image]
+
+HALF = (0.5, 0.5, 0.5)
+TINY: dict[str, Any] = {"backbone": "mobilenetv3_small_050", "dim": 8, "glam": None}
+
+
+def network(seed: int) -> DescriptorNetwork:
+    torch.manual_seed(seed)
+    return DescriptorNetwork(Architecture(**TINY)).eval()
+
+
+def test_others_are_the_cosines_but_those_with_itself() -> None:
+    table = torch.arange(16.0).view(4, 4)
+    expected = torch.stack([torch.cat([row[:i], row[i + 1 :]]) for i, row in enumerate(table)])
+    assert torch.equal(_others(table), expected)
+
+
+def test_the_loss_is_its_definition() -> None:
+    """Image by image, in float64, from the teachers' descriptors at each scale."""
+    teachers, images = [network(1), network(2)], torch.randn(5, 3, 64, 96)
+    loss = Distillation(teachers, teachers[0].backbone.mean, teachers[0].backbone.std)
+    descriptors = F.normalize(torch.randn(5, 16), dim=1)
+    with torch.no_grad():
+        rows = []
+        for teacher in teachers:
+            views = [images, F.interpolate(images, size=(96, 128), mode="bilinear", align_corners=False)]
+            assert [round(64 * scale / 16) * 16 for scale in SCALES] == [64, 96]
+            rows.append(F.normalize(teacher(views[0]) + teacher(views[1]), dim=1).double())
+    wanted, found = (x @ x.T for x in (torch.cat(rows, dim=1) / 2**0.5, descriptors.double()))
+    total = 0.0
+    for i in range(5):
+        others = [j for j in range(5) if j != i]
+        p, q = ((x[i, others] / TEMPERATURE).softmax(dim=0) for x in (wanted, found))
+        total += SQUARES * (wanted - found)[i, others].square().sum() / 20 + (p * (p / q).log()).sum() / 5
+    torch.testing.assert_close(loss(descriptors, images).double(), torch.as_tensor(total), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_left_to_learn_from_oneself() -> None:
+    teacher, images = network(1), torch.randn(4, 3, 64, 64)
+    loss = Distillation([teacher], teacher.backbone.mean, teacher.backbone.std)
+    taught = loss.taught(images)
+    turned = taught @ torch.linalg.qr(torch.randn(8, 8))[0]
+    assert float(loss(turned, images)) < 1e-5
+    assert float(loss(F.normalize(torch.randn(4, 8), dim=1), images)) > 1
+
+
+def test_teachers_see_images_in_their_own_normalisation() -> None:
+    teacher, pixels = network(1), torch.rand(3, 3, 64, 64)
+    own = torch.tensor([teacher.backbone.mean, teacher.backbone.std])[:, :, None, None]
+    loss = Distillation([teacher], HALF, HALF)
+    expected = Distillation([teacher], teacher.backbone.mean, teacher.backbone.std).taught((pixels - own[0]) / own[1])
+    torch.testing.assert_close(loss.taught((pixels - 0.5) / 0.5), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_alone_teaches_nothing() -> None:
+    loss, descriptors = Distillation([network(1)], HALF, HALF), torch.ones(1, 4, requires_grad=True)
+    assert float(loss(descriptors, torch.randn(1, 3, 64, 64)).detach()) == 0
+
+
+def test_teachers_are_made_once_and_a_student_learns_from_them(
+    tmp_path: Path, draw_image: Draw, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for landmark in range(6):
+        folder = tmp_path / "landmarks" / str(landmark)
+        folder.mkdir(parents=True)
+        for view in range(4):
+            draw_image(72, 64, 10 * landmark + view).save(folder / f"{view}.png")
+    small = (
+        "--model.backbone mobilenetv3_small_050 --model.pretrained false --model.dim 8 --model.glam null "
+        "--data.size 64 --data.batch_size 8 --data.workers 0 --trainer.max_epochs 1 --trainer.accelerator cpu"
+    )
+    student = small.replace("mobilenetv3_small_050", "tf_efficientnet_lite0")
+    arguments = [*student.split(), "--data.train", str(tmp_path / "landmarks"), "--data.val_share", "0.3"]
+    arguments += ["--teachers", f"['{small} --data.val_share 0.3', '{small} --data.val_share 0.3 --data.seed 1']"]
+    arguments += ["--model.stride", "16", "--out", str(tmp_path / "run")]
+    path = train(arguments)
+    assert capfd.readouterr().out.count("glam train") == 2
+    model = glam.load(path, "cpu")
+    assert model.network.architecture.stride == 16
+    assert model.network.backbone(torch.zeros(1, 3, 64, 64)).shape[2:] == (4, 4)
+    teachers = [glam.load(tmp_path / "run" / "teachers" / n / "model.safetensors", "cpu") for n in "01"]
+    assert teachers[0].fingerprint != teachers[1].fingerprint
+    train([*arguments, "--resume", "--trainer.max_epochs", "2"])
+    assert "glam train" not in capfd.readouterr().out
+
+
+def test_a_teacher_that_cannot_be_trained_is_named(tmp_path: Path, draw_image: Draw) -> None:
+    for landmark in range(4):
+        (tmp_path / str(landmark)).mkdir()
+        for view in range(2):
+            draw_image(48, 48, 10 * landmark + view).save(tmp_path / str(landmark) / f"{view}.png")
+    arguments = ["--model.backbone", "mobilenetv3_small_050", "--model.pretrained", "false", "--data.size", "64"]
+    arguments += ["--data.train", str(tmp_path), "--out", str(tmp_path / "run"), "--teachers", "['--no_such 1']"]
+    with pytest.raises(GlamError, match="teacher 0 could not be trained"):
+        train([*arguments, "--data.val_share", "0.3"])
+
+
+@pytest.mark.parametrize(("stride", "side"), [(None, 2), (16, 4), (8, 8)])
+def test_a_smaller_stride_gives_a_finer_map_of_the_same_weights(stride: int | None, side: int) -> None:
+    plain = DescriptorNetwork(Architecture("tf_efficientnet_lite0", 8, None)).state_dict()
+    network = DescriptorNetwork(Architecture("tf_efficientnet_lite0", 8, None, stride=stride))
+    network.load_state_dict(plain)
+    assert network.backbone(torch.zeros(1, 3, 64, 64)).shape[2:] == (side, side)
+
+
+def test_a_backbone_without_strides_says_so() -> None:
+    with pytest.raises(GlamError, match="no other stride"):
+        DescriptorNetwork(Architecture("vit_tiny_patch16_224", 8, None, stride=16))

@@ -1,0 +1,124 @@
+"""Fine-tuning: where it starts, how it is compared with its start, and that its end is never worse."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import glam
+from glam import GlamError
+from glam.checkpoint import Header, fingerprint, save
+from glam.datasets.readers import read_folder
+from glam.eval.folder import score_folder
+from glam.network import Architecture, DescriptorNetwork
+from glam.training import cli
+from glam.training.cli import train
+from glam.training.finetune import compare
+from glam.training.module import Batch, LandmarkModule
+
+
+@pytest.fixture
+def landmarks(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> Path:
+    """Seven landmarks of five noisy views each."""
+    for landmark in range(7):
+        path = tmp_path / "landmarks" / f"landmark {landmark}"
+        path.mkdir(parents=True)
+        view = np.asarray(draw_image(72, 56, landmark), dtype=np.int16)
+        for i in range(5):
+            noise = np.random.default_rng([landmark, i]).normal(0, 60, view.shape)
+            Image.fromarray((view + noise).clip(0, 255).astype(np.uint8)).save(path / f"{i}.png")
+    return tmp_path / "landmarks"
+
+
+def small_model(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam={"reduction": 8})).eval()
+    save(path, network, Header(network.architecture, size=64, scales=(1.0, 0.7), training={"data": "before"}))
+    return path
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A model file to start from."""
+    return small_model(tmp_path / "start.safetensors", seed=0)
+
+
+def options(landmarks: Path, start: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--config", "finetune", "--weights", str(start), "--data.train", str(landmarks), "--data.size", "64"),
+        *("--data.batch_size", "8", "--data.workers", "0", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
+        *("--out", str(out), *more),
+    ]
+
+
+def test_a_run_starts_from_the_model(
+    landmarks: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its weights, its size, and each centre at the mean of its landmark's descriptors."""
+    seen = []
+
+    def watched(self: LandmarkModule, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if not seen:
+            seen.append((fingerprint(self.network), self.data, self.loss.loss.W.detach().T.clone()))
+        return step(self, batch, batch_idx)
+
+    step = LandmarkModule.training_step
+    monkeypatch.setattr(LandmarkModule, "training_step", watched)
+    train(options(landmarks, start, tmp_path / "run"))
+    model = glam.load(start, "cpu")
+    weights, data, centres = seen[0]
+    assert (weights, data.val_size) == (model.fingerprint, 64)
+    rows = model.describe([data.train.file(i) for i in range(len(data.train))], scales=(1.0,))
+    means = [rows[data.train.labels == label].mean(axis=0) for label in range(len(data.train.landmarks))]
+    torch.testing.assert_close(F.normalize(torch.tensor(np.array(means)), dim=1), centres, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("lr", "said"), [("0", "did not help"), ("10", "diverged")])
+def test_a_training_that_does_not_help_leaves_the_start(
+    landmarks: Path, start: Path, tmp_path: Path, lr: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that changes nothing, and one that ends in NaN."""
+    options_ = options(landmarks, start, tmp_path / "run", "--model.lr", lr, "--model.new_lr", lr)
+    kept = glam.load(train([*options_, "--model.optimizer", "sgd"]), "cpu")
+    assert kept.fingerprint == glam.load(start, "cpu").fingerprint
+    assert kept.header == glam.load(start, "cpu").header
+    assert said in capsys.readouterr().out
+
+
+def test_a_training_that_helps_is_kept_and_says_what_it_brought(
+    landmarks: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start is compared as a worse one would be: here with its descriptors of another network."""
+    other = glam.load(small_model(tmp_path / "other.safetensors", seed=1), "cpu")
+    monkeypatch.setattr(cli, "compare", lambda before, after, *rest: compare(other, after, *rest))
+    monkeypatch.setattr("glam.training.finetune.Comparison.better", True)
+    kept = glam.load(train(options(landmarks, start, tmp_path / "run")), "cpu")
+    assert kept.fingerprint != glam.load(start, "cpu").fingerprint
+    assert (kept.size, kept.scales) == (64, (1.0, 0.7))
+    assert kept.header.training["comparison"] == json.loads((tmp_path / "run" / "comparison.json").read_text())
+
+
+def test_a_gain_is_the_mean_difference_of_ap_over_held_out_photographs(landmarks: Path, tmp_path: Path) -> None:
+    everything = read_folder(landmarks)
+    held_out = everything.only(lambda photo: photo.landmark[-1] in "012")
+    others = everything.only(lambda photo: photo.landmark[-1] not in "012")
+    models = [glam.load(small_model(tmp_path / f"{seed}.safetensors", seed), "cpu") for seed in (2, 3)]
+    found = compare(*models, held_out, others)
+    ap = []
+    for model in models:
+        rows, rest = (model.describe([part.file(i) for i in range(len(part))]) for part in (held_out, others))
+        ap.append(score_folder(rows, held_out.labels, rest).ap)
+    assert found.gain == pytest.approx(np.mean(ap[1] - ap[0]))
+    by_landmark = (ap[1] - ap[0]).reshape(3, 5).mean(axis=1)
+    assert by_landmark.min() - 1e-9 <= found.interval[0] <= found.gain <= found.interval[1] <= by_landmark.max() + 1e-9
+    assert (found.landmarks, found.before.distractors) == (3, 20)
+
+
+def test_a_model_to_start_from_has_to_be_there(landmarks: Path, tmp_path: Path) -> None:
+    with pytest.raises(GlamError, match="no model named"):
+        train(options(landmarks, Path("glam-lite99"), tmp_path / "run"))

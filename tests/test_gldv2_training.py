@@ -1,0 +1,91 @@
+"""The large recipe on a small made-up part of Google Landmarks v2: 200 steps, killed and resumed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import glam
+from glam.training import speed
+from glam.training.cli import train
+
+PROGRAM = """
+import os, signal, sys
+from glam.training import module
+step = module.LandmarkModule.training_step
+def dying(self, batch, i):
+    if self.global_step == 117:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, i)
+module.LandmarkModule.training_step = dying
+from glam.training.cli import train
+train(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def gldv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve landmarks of eight photographs, as the publishers lay them out; two of the landmarks will be held out."""
+    root = tmp_path_factory.mktemp("gldv2")
+    lines = ["landmark_id,images"]
+    for landmark in range(12):
+        random = np.random.default_rng(landmark)
+        view = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        ids = [random.bytes(8).hex() for _ in range(8)]
+        for i, id in enumerate(ids):
+            file = root / "train" / id[0] / id[1] / id[2] / f"{id}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            size = (160, 120) if i % 2 else (120, 160)
+            Image.fromarray(view).resize(size, Image.Resampling.BICUBIC).save(file, quality=60 + i)
+        lines.append(f"{landmark * 1000},{' '.join(ids)}")
+    (root / "train_clean.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def arguments(gldv2: Path, out: Path) -> list[str]:
+    """The recipe with what makes it small: ten epochs of twenty steps."""
+    return [
+        *("--config", "gldv2_r101", "--data.train", str(gldv2), "--data.size", "32", "--data.batch_size", "4"),
+        *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "16"),
+        *("--model.glam", "{reduction: 8}", "--model.compiled", "no", "--trainer.accelerator", "cpu"),
+        *("--save_every", "10", "--out", str(out)),
+    ]
+
+
+def last_checkpoint(out: Path) -> dict[str, Any]:
+    return torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)  # type: ignore[no-any-return]
+
+
+def test_two_hundred_steps_are_killed_and_resumed(gldv2: Path, tmp_path: Path) -> None:
+    """The weights at the end equal an unbroken run's to the last bit, and the model file opens."""
+    train(arguments(gldv2, tmp_path / "unbroken"))
+    broken = [sys.executable, "-c", PROGRAM, *arguments(gldv2, tmp_path / "broken")]
+    killed = subprocess.run(broken, env=dict(os.environ), capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert last_checkpoint(tmp_path / "broken")["global_step"] == 110
+    model = train([*arguments(gldv2, tmp_path / "broken"), "--resume"])
+    ours, expected = (last_checkpoint(tmp_path / name) for name in ("broken", "unbroken"))
+    assert ours["global_step"] == expected["global_step"] == 200
+    assert all(torch.equal(ours["state_dict"][key], weight) for key, weight in expected["state_dict"].items())
+    assert glam.load(model, "cpu").dim == 16
+
+
+def test_its_speed_is_in_the_logs(
+    gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an epoch, of twenty steps, is shorter than the stretch that is measured."""
+    monkeypatch.setattr(speed, "callbacks", lambda: [speed.Throughput(every=30)])
+    train([*arguments(gldv2, tmp_path), "--data.workers", "1", "--trainer.max_epochs", "4"])
+    table = (tmp_path / "csv" / "version_0" / "metrics.csv").open()
+    rows = [row for row in csv.DictReader(table) if row.get("images_per_second")]
+    assert [int(row["step"]) for row in rows] == [30, 60]
+    assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["waiting"]) <= 1 for row in rows)
+    assert "images/s  waiting" in capsys.readouterr().out

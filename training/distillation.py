@@ -1,0 +1,98 @@
+"""Learning from other models: the descriptors of a batch are to lie to each other as those of its teachers do.
+
+    images as augmented --teachers, at several scales--> their descriptors side by side, (b, t), of unit length
+                        --student--> (b, dim)
+    loss: how far the student's (b, b) cosines are from the teachers', as squares and as choices of neighbours
+
+Several models together tell landmarks apart better than each of them, and what they know of a view needs no label. The
+teachers see the very view that the student sees. Only cosines are compared, so descriptors may differ in length and
+may be turned against each other.
+
+Sources: L. Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022. W. Park et al.,
+"Relational knowledge distillation", CVPR 2019.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glam.network import DescriptorNetwork
+from glam.sizes import scaled_size
+
+SCALES = (1.0, 2**0.5)
+"""Of the training image that teachers look at."""
+
+TEMPERATURE = 0.07
+"""Of the choice of a neighbour."""
+
+SQUARES = 100.0
+"""Weight of the squared differences of cosines; those are about a hundredth."""
+
+
+class Distillation(nn.Module):
+    """The loss of a student that learns from teachers.
+
+    Args:
+        teachers: trained networks, whose weights stay as they are and are no part of this module's state.
+        mean, std: per channel, that the student's images are normalised with.
+    """
+
+    def __init__(self, teachers: Sequence[DescriptorNetwork], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
+        self._mean, self._std = tuple(mean), tuple(std)
+
+    def to_device(self, device: torch.device) -> None:
+        """Moves the teachers."""
+        for teacher in self._teachers:
+            teacher.to_device(device)
+
+    def forward(self, descriptors: Tensor, images: Tensor) -> Tensor:
+        """Loss of (b, dim) descriptors of (b, 3, h, w) normalised images; 0 for an image alone."""
+        if len(images) < 2:
+            return 0.0 * descriptors.sum()
+        taught = self.taught(images)
+        wanted, found = _others(taught @ taught.T), _others(descriptors @ descriptors.T)
+        squares = F.mse_loss(found, wanted)
+        choices = F.kl_div(
+            (found / TEMPERATURE).log_softmax(dim=1),
+            (wanted / TEMPERATURE).log_softmax(dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return SQUARES * squares + choices
+
+    @torch.no_grad()
+    def taught(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised images to the teachers' descriptors side by side, (b, t), of unit length."""
+        rows = []
+        for teacher in self._teachers:
+            seen = self._normalised_for(teacher, images)
+            size = seen.shape[2], seen.shape[3]
+            views = (_resized(seen, *scaled_size(size, scale, teacher.backbone.multiple)) for scale in SCALES)
+            rows.append(F.normalize(sum(teacher(view).float() for view in views), dim=1))
+        return F.normalize(torch.cat(rows, dim=1), dim=1)
+
+    def _normalised_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
+        """Images as a teacher's backbone wants them."""
+        mean, std = teacher.backbone.mean, teacher.backbone.std
+        if (mean, std) == (self._mean, self._std):
+            return images
+        own_mean, own_std, its_mean, its_std = (
+            images.new_tensor(values)[:, None, None] for values in (self._mean, self._std, mean, std)
+        )
+        return (images * own_std + own_mean - its_mean) / its_std
+
+
+def _resized(images: Tensor, height: int, width: int) -> Tensor:
+    if images.shape[2:] == (height, width):
+        return images
+    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def _others(cosines: Tensor) -> Tensor:
+    """(b, b) to (b, b - 1): each image's cosines with the others."""
+    count = len(cosines)
+    return cosines.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)

@@ -1,0 +1,116 @@
+"""Fine-tuning: a run that starts from a trained model, and keeps whichever of the two is better on folders held out.
+
+The held-out folders are neither trained on nor do they pick an epoch: the weights of the last epoch are compared with
+the start once, and that comparison decides what is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from glam.checkpoint import Header
+from glam.datasets.collection import Collection
+from glam.eval.folder import FolderReport, evaluate_folder
+from glam.eval.metrics import bootstrap_interval
+from glam.model import Model
+from glam.network import DescriptorNetwork
+from glam.training.distillation import Distillation
+from glam.training.module import LandmarkModule
+from glam.training.start import evenly
+
+
+class StartAtMeans(L.Callback):
+    """Puts the centre of each landmark at the mean of its photographs, described by the network as it starts."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Does so, unless a run is resumed, or learns from a teacher and has no centres."""
+        assert isinstance(pl_module, LandmarkModule)
+        if pl_module.resumed or isinstance(pl_module.loss, Distillation):
+            return
+        data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
+        images = evenly(data.train, pl_module.start_images, pl_module.seed)
+        model = Model("start", network.eval(), Header(network.architecture, size=data.val_size))
+        rows = model.describe([data.train.file(i) for i in images], errors=[])
+        read = ~np.isnan(rows[:, 0])
+        descriptors, labels = (
+            torch.from_numpy(a[read]).to(pl_module.device) for a in (rows, data.train.labels[images])
+        )
+        pl_module.loss.start_at_means(descriptors, labels)
+
+
+def diverged(network: DescriptorNetwork) -> bool:
+    """Whether training has left a weight that is not finite."""
+    return not all(bool(torch.isfinite(weights).all()) for weights in network.state_dict().values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same queries.
+
+    Attributes:
+        before, after: what they scored.
+        gain: of mAP, a fraction.
+        interval: 95% bootstrap interval of the gain, over landmarks.
+        landmarks: how many were held out.
+    """
+
+    before: FolderReport
+    after: FolderReport
+    gain: float
+    interval: tuple[float, float]
+    landmarks: int
+
+    @property
+    def better(self) -> bool:
+        """Whether the second is."""
+        return self.gain > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a result file, fractions."""
+        return {
+            "landmarks": self.landmarks,
+            "queries": int((~np.isnan(self.before.scores.ap)).sum()),
+            "others": self.before.distractors,
+            "before": {"map": self.before.scores.mean_ap, "recall_at_1": self.before.scores.recall_at_1},
+            "after": {"map": self.after.scores.mean_ap, "recall_at_1": self.after.scores.recall_at_1},
+            "gain": self.gain,
+            "interval": list(self.interval),
+            "better": self.better,
+        }
+
+    def __str__(self) -> str:
+        before, after = 100 * self.before.scores.mean_ap, 100 * self.after.scores.mean_ap
+        low, high = (100 * end for end in self.interval)
+        return (
+            f"mAP on {self.landmarks} landmarks held out: {before:.2f} before, {after:.2f} after "
+            f"({100 * self.gain:+.2f}, 95% interval {low:+.2f} to {high:+.2f})"
+        )
+
+
+def compare(before: Model, after: Model, held_out: Collection, others: Collection) -> Comparison:
+    """Compares two models by retrieval: each held-out photograph queries all others and the ``others``.
+
+    Args:
+        before: the first model; each describes at its own size and scales.
+        after: the second.
+        held_out: photographs of landmarks that neither was trained on.
+        others: further photographs in the database, such as those of the training.
+
+    Raises:
+        GlamError: no held-out landmark has two readable photographs.
+    """
+    first, second = (evaluate_folder(model, held_out, others) for model in (before, after))
+    gains = second.scores.ap - first.scores.ap
+    landmarks = np.array([held_out.photos[i].landmark for i in _places(held_out, first.paths)])
+    asked = ~np.isnan(gains)
+    groups = [gains[asked & (landmarks == landmark)] for landmark in np.unique(landmarks[asked])]
+    return Comparison(first, second, float(gains[asked].mean()), bootstrap_interval(groups), len(groups))
+
+
+def _places(collection: Collection, paths: Sequence[str]) -> list[int]:
+    places = {photo.path: i for i, photo in enumerate(collection.photos)}
+    return [places[path] for path in paths]

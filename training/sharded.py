@@ -1,0 +1,187 @@
+"""ArcFace with its landmark centres split over the processes, for more landmarks than each should hold.
+
+    (b, dim) descriptors --gather--> (B, dim) of all processes --own centres--> (B, own landmarks) cosines
+        --softmax over all processes--> mean loss of the B
+
+A process holds, updates and multiplies by its own centres only; between processes go the descriptors and two numbers
+an image, never a centre. A checkpoint holds all centres, so that it resumes on any number of processes.
+
+Source: J. Deng et al., "ArcFace" (arXiv 1801.07698), "parallel acceleration"; X. An et al., "Partial FC"
+(arXiv 2010.05222), with all centres.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glam.datasets.photographs import mixed_seed
+
+PADDING = -1
+"""Label of the rows that fill a batch up."""
+
+
+class ShardedArcFace(nn.Module):
+    """ArcFace loss over the images of all processes; each holds the centres of its own landmarks.
+
+    The gradients of the centres are complete in each process, so they must be left out of `DistributedDataParallel`.
+
+    Args:
+        landmarks: how many classes, over all processes; at least one for each.
+        dim: length of a descriptor.
+        batch_size: most images in a batch of one process.
+        margin: in radians.
+        scale: of the logits.
+        seed: of the centres.
+
+    Attributes:
+        centres: (own, dim), of the landmarks from ``first`` on.
+    """
+
+    def __init__(
+        self, landmarks: int, dim: int, batch_size: int, *, margin: float = 0.3, scale: float = 30.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.firsts = [landmarks * rank // self.ranks for rank in range(self.ranks + 1)]
+        self.first, end = self.firsts[self.rank], self.firsts[self.rank + 1]
+        self.batch_size = batch_size
+        self.margin = margin
+        self.scale = scale
+        generator = torch.Generator().manual_seed(mixed_seed(seed, self.rank))
+        self.centres = nn.Parameter(torch.randn(end - self.first, dim, generator=generator))
+        self.register_load_state_dict_pre_hook(_take_own)  # type: ignore[no-untyped-call]
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """(b, dim) descriptors and (b,) labels of this process to the mean loss over all processes' images, a float32
+        scalar. Nothing waits for the device."""
+        with torch.autocast(descriptors.device.type, enabled=False):
+            spare = self.batch_size - len(labels)
+            everyone = _Gather.apply(F.pad(descriptors.float(), (0, 0, 0, spare)), self.ranks)
+            landmarks = gathered(F.pad(labels, (0, spare), value=PADDING), self.ranks)
+            cosines = everyone @ F.normalize(self.centres, dim=1).T
+            place = landmarks - self.first
+            mine = (place >= 0) & (place < len(self.centres))
+            column = place.clamp(0, len(self.centres) - 1)[:, None]
+            target = cosines.gather(1, column)
+            target = torch.where(mine[:, None], with_margin(target, self.margin), target)
+            logits = self.scale * cosines.scatter(1, column, target)
+            loss: Tensor = _SoftmaxLoss.apply(logits, column, mine, landmarks != PADDING, self.ranks)
+            return loss
+
+    @torch.no_grad()
+    def start_at_means(self, descriptors: Tensor, labels: Tensor) -> None:
+        """Puts the centre of each landmark that has images at the mean of their descriptors.
+
+        Args:
+            descriptors: (n, dim), of unit length, the same in every process.
+            labels: (n,).
+        """
+        own = (labels >= self.first) & (labels < self.first + len(self.centres))
+        places = labels[own] - self.first
+        sums = torch.zeros_like(self.centres).index_add_(0, places, descriptors[own])
+        seen = torch.bincount(places, minlength=len(sums)) > 0
+        self.centres[seen] = F.normalize(sums[seen], dim=1)
+
+    def whole(self, own: Tensor) -> Tensor:
+        """(own, dim) rows of each process to (landmarks, dim) rows of all; every process must ask for it."""
+        sizes = [end - first for first, end in zip(self.firsts, self.firsts[1:], strict=False)]
+        padded = gathered(F.pad(own.detach(), (0, 0, 0, max(sizes) - len(own))), self.ranks)
+        blocks = padded.view(self.ranks, max(sizes), -1)
+        return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)])
+
+    def own(self, whole: Tensor) -> Tensor:
+        """(landmarks, dim) rows of all processes to the (own, dim) rows of this one."""
+        return whole[self.first : self.first + len(self.centres)]
+
+
+def change_centres(checkpoint: dict[str, Any], key: str, place: int, change: Callable[[Tensor], Tensor]) -> None:
+    """Puts other rows into a checkpoint of Lightning's, for the centres and what the optimizer keeps of them.
+
+    Args:
+        checkpoint: changed in place; tensors and dictionaries that live outside of it are not.
+        key: of the centres in its weights.
+        place: of the centres among the optimizer's parameters.
+        change: from the rows that are there to the others.
+    """
+    checkpoint["state_dict"] = {**checkpoint["state_dict"], key: change(checkpoint["state_dict"][key])}
+    for number, optimizer in enumerate(checkpoint.get("optimizer_states", [])):
+        kept = optimizer["state"].get(place, {})
+        changed = {name: change(value) if _has_rows(value) else value for name, value in kept.items()}
+        state = {**optimizer["state"], place: changed} if changed else optimizer["state"]
+        checkpoint["optimizer_states"][number] = {**optimizer, "state": state}
+
+
+def with_margin(cosines: Tensor, margin: float) -> Tensor:
+    """Cosines of angles widened by a margin in radians; past pi they go on falling in a line, as in ArcFace's paper."""
+    angles = torch.acos(cosines.clamp(-1 + 1e-6, 1 - 1e-6))
+    return torch.where(angles <= math.pi - margin, (angles + margin).cos(), cosines - margin * math.sin(margin))
+
+
+def gathered(rows: Tensor, ranks: int) -> Tensor:
+    """(n, ...) rows of each process, as many in each, to the (ranks * n, ...) of all, in the order of the ranks."""
+    if ranks == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(ranks)]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+class _Gather(torch.autograd.Function):
+    """`gathered`, with gradients: `DistributedDataParallel` will divide them by the number of processes."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: int) -> Tensor:
+        ctx.ranks = ranks
+        return gathered(rows, ranks)
+
+    @staticmethod
+    def backward(ctx: Any, d_all: Tensor) -> Any:
+        if ctx.ranks == 1:
+            return d_all, None
+        total = d_all.contiguous()
+        dist.all_reduce(total)
+        return total.chunk(ctx.ranks)[dist.get_rank()] * ctx.ranks, None
+
+
+class _SoftmaxLoss(torch.autograd.Function):
+    """Mean cross-entropy of logits whose columns are spread over the processes.
+
+    Takes (n, own) logits, (n, 1) columns of the labels, (n,) whether they are this process's, (n,) which rows count.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, column: Tensor, mine: Tensor, counted: Tensor, ranks: int) -> Tensor:
+        highest = logits.amax(dim=1)
+        if ranks > 1:
+            dist.all_reduce(highest, dist.ReduceOp.MAX)
+        powers = (logits - highest[:, None]).exp()
+        target = logits.gather(1, column).squeeze(1).where(mine, logits.new_zeros(()))
+        sums = torch.stack([powers.sum(dim=1), target])
+        if ranks > 1:
+            dist.all_reduce(sums)
+        weight = counted / counted.sum()
+        ctx.save_for_backward(powers.div_(sums[0][:, None]), column, mine, weight)
+        return ((sums[0].log() + highest - sums[1]) * weight).sum()
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: Tensor) -> Any:
+        shares, column, mine, weight = ctx.saved_tensors
+        d_logits = shares.scatter_add(1, column, -mine[:, None].to(shares.dtype))
+        return d_logits.mul_((weight * d_loss)[:, None]), None, None, None, None
+
+
+def _has_rows(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 2
+
+
+def _take_own(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Of the centres of all landmarks, leaves those of this process to be loaded."""
+    assert isinstance(module, ShardedArcFace)
+    centres = state.get(f"{prefix}centres")
+    if centres is not None and len(centres) == module.firsts[-1]:
+        state[f"{prefix}centres"] = module.own(centres)
