@@ -206,20 +206,21 @@ class Index:
         allowed = None if where is None else self._matching(where)
         database = self.database(where)
         most = len(self) if k is None else k
+        near = np.ones(len(self), dtype=np.bool_)  # which images are above the threshold, by place
         if threshold is not None:
-            most = min(most, len(self._all_within(descriptor, threshold, allowed)[0]))
+            near[:] = False
+            near[self._snapshot.find(self._all_within(descriptor, threshold, allowed)[1])] = True
+            most = min(most, int(near.sum()))
         length = max(most, 1)
         while True:  # once, mostly; again where the chain put others before some that are above the threshold
             found = chain.search(query, database, length).positions
-            scores = self._rows[found] @ descriptor
-            if threshold is None:
-                break
-            found, scores = found[scores >= threshold], scores[scores >= threshold]
+            found = found[near[found]]
             if len(found) >= most or length >= len(self):
                 break
             length *= 4
+        found = found[:most]
         searched = len(self) if allowed is None else int(allowed.sum())
-        return self._hits(scores[:most], self.ids[found[:most]], searched)
+        return self._hits(self._rows[found] @ descriptor, self.ids[found], searched)
 
     def database(self, where: str | None = None) -> IndexDatabase:
         """What reranking steps may ask of the index; results are images that meet a condition.
