@@ -173,6 +173,7 @@ def kept_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Seq
         loaded[:] = loaded or [glam.load(model_name)]
         rows = loaded[0].describe(files, size=320, scales=(1,))
         if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
             np.save(file, rows)
         return rows
 

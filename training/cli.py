@@ -248,4 +248,5 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
 
 def _training(cli: TrainingCLI) -> dict[str, Any]:
     """What a model file says of its training, whatever was kept."""
-    return {"data": str(cli.config.data.train), "seed": cli.config.data.seed}
+    teachers = {"teachers": list(cli.config.teachers)} if cli.config.teachers else {}
+    return {"data": str(cli.config.data.train), "seed": cli.config.data.seed, **teachers}

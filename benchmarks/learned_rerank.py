@@ -1,0 +1,307 @@
+"""Whether a small network that scores pairs of photographs pays as a reranking step. It does not: docs/reranking.md.
+
+    OMP_NUM_THREADS=1 python benchmarks/learned_rerank.py ../shared/landmarks    # benchmarks/results/learned_rerank.csv
+
+A network (learned_scorers.py) scores the first 100 images of a list, and its score is added to the list's own, so that
+before training nothing moves.
+
+Networks are trained on lists from train/ (draws of at most 14 photographs a landmark, the most in val/), plain or after
+`superglobal`; every fifth landmark is held out, and the epoch that ranks those best is taken, or the order as it was
+where none does. They are tested as in rerank.py. For the last rows perceptrons are trained on val/ itself, each on the
+landmarks of three folds in four and half of the distractors, and asked by the landmarks of the fourth: whether
+photographs that the model was not trained on teach more. For two rows nothing is trained: the cosine of the
+descriptors, and the mean of the best cosines of local ones, rank the 100 alone.
+"""
+
+import argparse
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from learned_scorers import DEPTH, KINDS, Column, Kind, Looks, Perceptron, Scorer, kept_looks
+from numpy.typing import NDArray
+from rerank import DRAWS, RESULTS, Landmarks, between, kept_descriptions, percent, write_rows
+from torch import Tensor
+
+import glam
+from glam.datasets.readers import read_folder
+from glam.eval.metrics import bootstrap_interval
+from glam.index.rerank.chain import Chain, parse_chain
+from glam.index.rerank.interface import Database, Query, Ranked, reordered
+from glam.index.rerank.memory import MemoryDatabase
+from glam.index.structures import Rows
+
+MOST = (14, 8, 4)
+"""Photographs of a landmark that lists are made of, draw by draw: folders differ."""
+
+DEFAULT = parse_chain("superglobal")
+
+HELD_OUT, FOLDS = 5, 4
+"""Every how manieth landmark of train/ is held out, and folds of the landmarks of val/."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """First images of m lists.
+
+    Attributes:
+        queries: (m,), numbers of photographs.
+        images: (m, `DEPTH`), likewise, best first.
+        scores: (m, `DEPTH`), of the list.
+        right: (m, `DEPTH`), which show the query's landmark.
+        used: (m, `DEPTH`), which may be trained on.
+    """
+
+    queries: Tensor
+    images: Tensor
+    scores: Tensor
+    right: Tensor
+    used: Tensor
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Lists":
+        some = torch.from_numpy(chosen)
+        return Lists(*(values[some] for values in vars(self).values()))
+
+
+def make_lists(rows: Rows, labels: NDArray[np.int64], draws: Sequence[NDArray[np.int64]], chain: Chain | None) -> Lists:
+    """The lists of all photographs with a label that is not negative, among those of each draw."""
+    queries, images, scores = [], [], []
+    for draw in draws:
+        database = MemoryDatabase([rows[draw]])
+        for place in np.flatnonzero(labels[draw] >= 0):
+            asked, query = database.without(int(place)), Query(rows[draw[place]])
+            if chain is None:
+                found_scores, found = (values[0] for values in asked.search(query.descriptor[None], DEPTH))
+            else:
+                ranked = chain.search(query, asked, DEPTH)
+                found_scores, found = ranked.scores, ranked.positions
+            queries.append(draw[place])
+            images.append(draw[found])
+            scores.append(found_scores)
+    asking, listed = np.array(queries), np.array(images)
+    right = torch.from_numpy(labels[listed] == labels[asking][:, None])
+    return Lists(
+        torch.from_numpy(asking), torch.from_numpy(listed), torch.from_numpy(np.array(scores)), right, right | True
+    )
+
+
+def draws_of(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Photographs with all that have no label: at most so many of each landmark."""
+    found = []
+    for seed, most in enumerate(MOST):
+        generator = np.random.default_rng(seed)
+        some = [
+            generator.permutation(np.flatnonzero(labels == label))[:most] for label in np.unique(labels[labels >= 0])
+        ]
+        found.append(np.sort(np.concatenate([*some, np.flatnonzero(labels < 0)])))
+    return found
+
+
+def train(
+    kind: Kind, looks: Looks, lists: Lists, held_out: Lists | None, inputs: Tensor, held: Tensor | None, seed: int
+) -> tuple[Scorer, float]:
+    """The scorer of the best epoch on the lists held out, and what it gains there; of the last epoch without any.
+
+    What is made large is a smooth AP, which counts an image above another by the logistic function of their scores.
+    """
+    torch.manual_seed(seed)
+    scorer = Scorer(kind.network(looks, inputs))
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=1e-3, weight_decay=0.05)
+    best, gain = copy.deepcopy(scorer.state_dict()), 0.0
+    before = 0.0 if held_out is None else mean_ap(held_out, held_out.scores)
+    able = ((lists.right & lists.used).any(dim=1) & (~lists.right & lists.used).any(dim=1)).nonzero()[:, 0]
+    for _ in range(kind.epochs):
+        scorer.train()
+        for batch in able[torch.randperm(len(able))].split(16):
+            some = torch.rand(len(batch), DEPTH).argsort(dim=1)[:, : kind.pairs]
+            take = batch[:, None], some
+            total = scorer(inputs[take], lists.scores[take])
+            right, wrong = lists.right[take] & lists.used[take], ~lists.right[take] & lists.used[take]
+            loss = 1 - smooth_ap(total, right, wrong)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        scorer.eval()
+        if held_out is None or held is None:
+            continue
+        now = mean_ap(held_out, scored(scorer, held, held_out.scores)) - before
+        if now > gain:
+            best, gain = copy.deepcopy(scorer.state_dict()), now
+    if held_out is not None:
+        scorer.load_state_dict(best)
+    return scorer.eval(), gain
+
+
+def smooth_ap(scores: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
+    """The mean over lists, (b, d); images neither right nor wrong do not count. A. Brown, W. Xie, V. Kalogeiton,
+    A. Zisserman, "Smooth-AP: smoothing the path towards large-scale image retrieval", ECCV 2020."""
+    above = torch.sigmoid(scores[:, None] - scores[:, :, None]) * (right | wrong)[:, None]
+    above = above * (1 - torch.eye(scores.shape[1]))
+    precision = (1 + (above * right[:, None]).sum(dim=2)) / (1 + above.sum(dim=2))
+    return ((precision * right).sum(dim=1) / right.sum(dim=1).clamp(min=1)).mean()
+
+
+@torch.inference_mode()
+def scored(scorer: Scorer, inputs: Tensor, scores: Tensor) -> Tensor:
+    """(m, d) scores of lists."""
+    return torch.cat([scorer(*part) for part in zip(inputs.split(16), scores.split(16), strict=True)])
+
+
+def mean_ap(lists: Lists, scores: Tensor) -> float:
+    """Of lists in a new order, as far as they go."""
+    right = torch.gather(lists.right, 1, scores.argsort(dim=1, descending=True, stable=True)).float()
+    right = right[right.any(dim=1)]
+    precision = right.cumsum(dim=1) / torch.arange(1, DEPTH + 1)
+    return float(((precision * right).sum(dim=1) / right.sum(dim=1)).mean())
+
+
+def inputs_of(kind: Kind, looks: Looks, lists: Lists) -> Tensor:
+    """(m, d, n), what networks of a kind see of lists."""
+    rows = zip(lists.queries, lists.images, lists.scores, strict=True)
+    return torch.stack([kind.inputs(looks, *row) for row in rows])
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A `Step`. The database, and the query, give the number of a photograph in place of its local features.
+
+    Attributes:
+        kind: of its scorers.
+        looks: at all photographs.
+        scorers: for each photograph that may ask.
+        depth: images looked at.
+    """
+
+    kind: Kind
+    looks: Looks
+    scorers: Sequence[Scorer | Column]
+    depth: int = DEPTH
+
+    @torch.inference_mode()
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        number = cast(int, query.local_features())
+        images = torch.tensor([cast(int, database.features(int(at))) for at in ranked.positions[: self.depth]])
+        scores = torch.from_numpy(ranked.scores[: self.depth])
+        inputs = self.kind.inputs(self.looks, torch.tensor(number), images, scores)
+        return reordered(ranked, self.scorers[number](inputs, scores).numpy())
+
+
+class Trial:
+    """Photographs of train/, of val/ and the distractors, and the networks trained and tested on their lists."""
+
+    def __init__(self, folder: Path, model_name: str, cache: Path | None) -> None:
+        described, model = kept_descriptions(model_name, cache), glam.load(model_name)
+        self.landmarks = Landmarks(folder, described)
+        self.landmarks.features = cast(Any, lambda number: number)
+        self.looks = kept_looks(model, "landmarks", self.landmarks.files, self.landmarks.rows, cache)
+        unknown = np.full(len(self.landmarks.files) - len(self.landmarks.labels), -1)
+        self.labels = np.concatenate([self.landmarks.labels, unknown])
+        taught = read_folder(folder / "train")
+        files = [taught.file(i) for i in range(len(taught))]
+        self.taught_rows, self.taught_labels = described("train", files), taught.labels
+        self.taught_looks = kept_looks(model, "train", files, self.taught_rows, cache)
+        self.known: dict[str, Lists] = {}
+        everything = np.arange(len(self.landmarks.files))
+        self.sets = [everything, *(self.landmarks.draw(seed) for seed in range(DRAWS))]
+        self.plain, self.default = self.aps(None), self.aps(DEFAULT)
+
+    def aps(self, chain: Chain | None) -> list[NDArray[np.float64]]:
+        """AP of the queries, with all photographs and in each draw of four a landmark."""
+        return [self.landmarks.ap(images, chain) for images in self.sets]
+
+    def learned(
+        self, before: Chain | None, kind: Kind, scorers: Sequence[Scorer | Column]
+    ) -> list[NDArray[np.float64]]:
+        """Those of a chain that a scorer follows; before any chain, of the scorer alone."""
+        steps = () if before is None else before.steps
+        return self.aps(Chain((*steps, Learned(kind, self.looks, scorers))))
+
+    def row(self, name: str, runs: list[list[NDArray[np.float64]]], held_out: float | None) -> dict[str, Any]:
+        """A row of the table: of the mean over some runs with other seeds."""
+        aps = [np.mean(parts, axis=0) for parts in zip(*runs, strict=True)]
+        labels = self.landmarks.labels
+        groups = [labels == label for label in np.unique(labels)]
+        figures: dict[str, Any] = {"chain": name, "runs": len(runs), "map": percent(aps[0].mean())}
+        for over, were in (("plain", self.plain), ("superglobal", self.default)):
+            gains = aps[0] - were[0]
+            figures[f"over_{over}"] = percent(gains.mean())
+            figures[f"over_{over}_low_high"] = between(bootstrap_interval([gains[group] for group in groups]))
+            few = [np.nanmean(ap) - np.nanmean(was) for ap, was in zip(aps[1:], were[1:], strict=True)]
+            figures[f"over_{over}_of_four"] = percent(float(np.mean(few)))
+        return {**figures, "held_out_of_train": "" if held_out is None else percent(held_out)}
+
+    def rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The table."""
+        yield self.row("plain", [self.plain], None)
+        yield self.row("superglobal", [self.default], None)
+        for name, column in (("cosine", 0), ("local cosines", 2)):
+            alone = [Column(column)] * len(self.labels)
+            yield self.row(f"superglobal,{name}", [self.learned(DEFAULT, KINDS["statistics"], alone)], None)
+        for name in names:
+            yield self.from_train("superglobal", name)
+            if KINDS[name].network is Perceptron:  # a transformer takes minutes
+                yield self.from_train("", name)
+        for name in names:
+            if KINDS[name].network is Perceptron:
+                yield self.from_folds("superglobal", name)
+
+    def lists_of_train(self, text: str) -> Lists:
+        """Made once for each chain; none of the landmarks held out is trained on."""
+        if text not in self.known:
+            chain = parse_chain(text) if text else None
+            lists = make_lists(self.taught_rows, self.taught_labels, draws_of(self.taught_labels), chain)
+            lists.used[torch.from_numpy(self.taught_labels % HELD_OUT == 0)[lists.images]] = False
+            self.known[text] = lists
+        return self.known[text]
+
+    def from_train(self, text: str, name: str) -> dict[str, Any]:
+        """Trained on train/."""
+        before, kind = parse_chain(text) if text else None, KINDS[name]
+        lists = self.lists_of_train(text)
+        held = self.taught_labels[lists.queries.numpy()] % HELD_OUT == 0
+        inputs = inputs_of(kind, self.taught_looks, lists)
+        runs, gains = [], []
+        for seed in range(kind.seeds):
+            some = torch.from_numpy(held)
+            parts = inputs[~some], inputs[some]
+            scorer, gain = train(kind, self.taught_looks, lists.only(~held), lists.only(held), *parts, seed)
+            gains.append(gain)
+            runs.append(self.learned(before, kind, [scorer.on(self.looks)] * len(self.labels)))
+        return self.row(",".join(filter(None, [text, f"learned:{name}"])), runs, float(np.mean(gains)))
+
+    def from_folds(self, text: str, name: str) -> dict[str, Any]:
+        """Trained on other landmarks of val/ than those that ask."""
+        before, kind = parse_chain(text), KINDS[name]
+        lists = make_lists(self.landmarks.rows, self.labels, draws_of(self.labels), before)
+        inputs = inputs_of(kind, self.looks, lists)
+        numbers = np.arange(len(self.labels))
+        runs = []
+        for seed in range(kind.seeds):
+            scorers = []
+            for fold in range(FOLDS):
+                known = np.where(self.labels < 0, numbers % 2 == 0, self.labels % FOLDS != fold)
+                asking = known[lists.queries.numpy()]
+                some = lists.only(asking)
+                some.used[~torch.from_numpy(known)[some.images]] = False
+                scorers.append(train(kind, self.looks, some, None, inputs[torch.from_numpy(asking)], None, seed)[0])
+            runs.append(self.learned(before, kind, [scorers[label % FOLDS] for label in self.labels]))
+        return self.row(f"{text},learned:{name} by folds of val", runs, None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("landmarks", type=Path)
+    parser.add_argument("--model", default="glam-lite0")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--cache", type=Path, help="folder that descriptors are left in, and taken from")
+    parser.add_argument("--out", type=Path, default=RESULTS / "learned_rerank.csv")
+    options = parser.parse_args()
+    write_rows(options.out, Trial(options.landmarks, options.model, options.cache).rows(options.kinds))
+
+
+if __name__ == "__main__":
+    main()

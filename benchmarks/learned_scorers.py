@@ -1,0 +1,230 @@
+"""The small networks that learned_rerank.py tries, and what they see of two photographs.
+
+Of a photograph they see its descriptor and 16 local descriptors: the positions of the attended feature map where the
+channels respond most, times the local spatial attention, each brought through the last layers as if it were the pooled
+map; and what the four attentions say there. Of a pair:
+
+    descriptors   a perceptron on the entrywise product of the two descriptors
+    statistics    a perceptron on what the local descriptors come to: means of best cosines, mutual pairs, attention
+    transformer   two layers over the two descriptors and the 2 x 16 local ones, in the manner of F. Tan, J. Yuan,
+                  V. Ordonez, "Instance-level image retrieval using reranking transformers", ICCV 2021
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import glam
+from glam.attention_maps import _features, maps_of
+from glam.index.structures import Rows
+
+TOKENS, DEPTH = 16, 100
+"""Local descriptors of a photograph, and images of a list that are scored."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What networks see of n photographs.
+
+    Attributes:
+        rows: (n, dim), their descriptors.
+        tokens: (n, `TOKENS`, dim), their local descriptors, of unit length.
+        attention: (n, `TOKENS`, 4): local channel, local spatial, global channel, and how much others look there; each
+            about 1 in the mean over the map.
+    """
+
+    rows: Tensor
+    tokens: Tensor
+    attention: Tensor
+
+
+@torch.inference_mode()
+def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """(`TOKENS`, dim) local descriptors of a photograph, and (`TOKENS`, 4) attentions; places come twice where a map
+    has fewer."""
+    network = model.fast
+    features, area = _features(model, file, None, 320)
+    maps = maps_of(cast(Any, network.glam), features, area)
+    assert maps.local_channel is not None
+    assert maps.local_spatial is not None
+    assert maps.global_channel is not None
+    assert maps.global_spatial is not None
+    attention = np.stack(
+        [
+            (maps.local_channel / maps.local_channel.mean()).ravel(),
+            1 + maps.local_spatial.ravel(),
+            (maps.global_channel / maps.global_channel.mean()).ravel(),
+            maps.global_spatial.sum(axis=0),
+        ],
+        axis=1,
+    )
+    chosen = np.resize(np.argsort(-attention[:, 0] * attention[:, 1], kind="stable")[:TOKENS], TOKENS)
+    attended = network.glam(features)[0].flatten(1).T.float().clamp(min=1e-6)  # (h w, c)
+    tokens = F.normalize(network.head(F.normalize(attended[torch.from_numpy(chosen)], dim=1)).float(), dim=1)
+    return tokens.numpy().astype(np.float16), attention[chosen].astype(np.float32)
+
+
+def kept_looks(model: glam.Model, name: str, files: Sequence[Path], rows: Rows, cache: Path | None) -> Looks:
+    """Looks at photographs, or takes what was left in a folder."""
+    kept = None if cache is None else cache / f"{name}_looks.npz"
+    if kept is not None and kept.exists():
+        stored = np.load(kept)
+        tokens, attention = stored["tokens"], stored["attention"]
+    else:
+        tokens, attention = (np.stack(parts) for parts in zip(*(look(model, file) for file in files), strict=True))
+        if kept is not None:
+            np.savez(kept, tokens=tokens, attention=attention)
+    return Looks(torch.from_numpy(rows), torch.from_numpy(tokens).float(), torch.from_numpy(attention))
+
+
+def products(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
+    """A list, () and (d,), to the entrywise products of its descriptors, (d, dim), about 1 in size."""
+    return looks.rows[query] * looks.rows[images] * looks.rows.shape[1]
+
+
+def statistics(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
+    """A list, () and (d,), to (d, 17): what two photographs' local descriptors and attentions come to."""
+    asking, asked = looks.tokens[query], looks.tokens[images]
+    cosines = torch.einsum("ic,njc->nij", asking, asked)
+    best_q, best_x = cosines.max(dim=2), cosines.max(dim=1)
+    mutual = torch.gather(best_x.indices, 1, best_q.indices) == torch.arange(TOKENS)
+    weight_q, weight_x = (part[..., 0] * part[..., 1] for part in (looks.attention[query], looks.attention[images]))
+    weight_q, weight_x = weight_q / weight_q.sum(), weight_x / weight_x.sum(dim=1, keepdim=True)
+    seen_q, seen_x = looks.attention[query], looks.attention[images]
+    partner = torch.gather(seen_x, 1, best_q.indices[..., None].expand(-1, -1, 4))
+    count = mutual.sum(dim=1).clamp(min=1)
+    to_rows = asked @ looks.rows[query]
+    from_rows = looks.rows[images] @ asking.T
+    columns = [
+        looks.rows[images] @ looks.rows[query],
+        scores - scores[0],
+        best_q.values.mean(dim=1),
+        best_x.values.mean(dim=1),
+        (best_q.values * weight_q).sum(dim=1),
+        (best_x.values * weight_x).sum(dim=1),
+        best_q.values.max(dim=1).values,
+        best_q.values.topk(4, dim=1).values.mean(dim=1),
+        mutual.float().mean(dim=1),
+        (best_q.values * mutual).sum(dim=1) / count,
+        cosines.mean(dim=(1, 2)),
+        to_rows.max(dim=1).values,
+        from_rows.max(dim=1).values,
+        *((seen_q - partner).abs() * mutual[..., None]).sum(dim=1).div(count[:, None]).T,
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def pairs(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
+    """(d, 2): the numbers of the photographs."""
+    return torch.stack([query.expand_as(images), images], dim=1)
+
+
+class Perceptron(nn.Module):
+    """(..., n) inputs of pairs to (...) scores; they begin at 0."""
+
+    def __init__(self, looks: Looks, inputs: Tensor) -> None:
+        super().__init__()
+        self.looks = looks
+        flat = inputs.flatten(0, -2)
+        self.mean, self.spread = flat.mean(dim=0), flat.std(dim=0) + 1e-6
+        self.hidden = nn.Sequential(nn.Linear(flat.shape[1], 32), nn.ReLU(), nn.Dropout(0.2))
+        self.last = nn.Linear(32, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.hidden((inputs - self.mean) / self.spread))[..., 0]
+        return scores
+
+
+class PairTransformer(nn.Module):
+    """(..., 2) numbers of photographs to (...) scores; they begin at 0."""
+
+    WIDTH = 64
+
+    def __init__(self, looks: Looks, inputs: Tensor) -> None:
+        super().__init__()
+        self.looks = looks
+        self.token = nn.Linear(looks.rows.shape[1], self.WIDTH)
+        self.seen = nn.Linear(4, self.WIDTH)
+        self.kind = nn.Parameter(0.02 * torch.randn(5, self.WIDTH))  # class, and two descriptors and parts of each
+        layer = nn.TransformerEncoderLayer(self.WIDTH, 2, 2 * self.WIDTH, 0.1, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.last = nn.Linear(self.WIDTH, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        numbers = inputs.flatten(0, -2)
+        scale = self.looks.rows.shape[1] ** 0.5
+        parts = [self.kind[0].expand(len(numbers), 1, -1)]
+        for side in (0, 1):
+            known = numbers[:, side]
+            whole = self.token(scale * self.looks.rows[known])[:, None]
+            local = self.token(scale * self.looks.tokens[known]) + self.seen(self.looks.attention[known])
+            parts += [whole + self.kind[1 + side], local + self.kind[3 + side]]
+        scores: Tensor = self.last(self.layers(torch.cat(parts, dim=1))[:, 0])[:, 0]
+        return scores.view(inputs.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A network and how it is trained.
+
+    Attributes:
+        inputs: what it is given of a query, () its number, and of the images of its list, (d,) numbers and scores.
+        network: made of looks and of the inputs that it will be trained on.
+        epochs: on its lists.
+        pairs: of a list that are drawn at a time.
+        seeds: how often it is trained.
+    """
+
+    inputs: Callable[[Looks, Tensor, Tensor, Tensor], Tensor]
+    network: type[Perceptron] | type[PairTransformer]
+    epochs: int
+    pairs: int
+    seeds: int
+
+
+KINDS = {
+    "descriptors": Kind(products, Perceptron, 15, DEPTH, 3),
+    "statistics": Kind(statistics, Perceptron, 15, DEPTH, 3),
+    "transformer": Kind(pairs, PairTransformer, 2, 24, 1),
+}
+
+
+class Column(nn.Module):
+    """One of the inputs alone as the score of a pair."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, inputs: Tensor, scores: Tensor) -> Tensor:
+        """(..., d, n) and (..., d) to (..., d)."""
+        return inputs[..., self.number]
+
+
+class Scorer(nn.Module):
+    """A list's own scores, at a learned scale, plus those of a network."""
+
+    def __init__(self, network: Perceptron | PairTransformer) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = nn.Parameter(torch.tensor(40.0).log())
+
+    def on(self, looks: Looks) -> "Scorer":
+        """The scorer, now of other photographs."""
+        self.network.looks = looks
+        return self
+
+    def forward(self, inputs: Tensor, scores: Tensor) -> Tensor:
+        total: Tensor = self.scale.exp() * scores + self.network(inputs)
+        return total
