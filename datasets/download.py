@@ -19,6 +19,7 @@ from glam.datasets.fetch import Report, fetch
 from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.tables import header_of
 from glam.errors import GlamError
+from glam.files import written_whole
 
 Progress = Callable[[str], AbstractContextManager[Report]]
 """Opens a progress bar with a title, as `glam.app.terminal.progress` does."""
@@ -129,10 +130,8 @@ def _note(remote: Remote, folder: Path) -> Path:
 
 def _write_note(remote: Remote, folder: Path, sizes: dict[str, int], sha256: str = "") -> None:
     note = _note(remote, folder)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    partial = note.with_name(note.name + ".partial")
-    partial.write_text(json.dumps({"sha256": sha256, "files": sizes}))
-    partial.replace(note)
+    with written_whole(note) as partial:
+        partial.write_text(json.dumps({"sha256": sha256, "files": sizes}))
 
 
 def _is_here(remote: Remote, folder: Path) -> bool:

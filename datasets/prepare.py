@@ -21,6 +21,7 @@ from PIL import Image
 from glam.datasets.collection import Collection
 from glam.datasets.manifest import COLUMNS, write_rows
 from glam.errors import GlamError, ImageError
+from glam.files import written_whole
 from glam.images import read_image
 
 QUALITY = 92
@@ -167,10 +168,8 @@ def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
     except ImageError as error:
         return _Outcome(fault=error.reason)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    unfinished = target.with_name(target.name + ".partial")
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    image.save(unfinished, "JPEG", quality=QUALITY, comment=mark)
-    unfinished.replace(target)
+    with written_whole(target) as partial:
+        image.save(partial, "JPEG", quality=QUALITY, comment=mark)
     return _Outcome(image.size, made=True)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glam.errors import GlamError
+from glam.files import written_whole
 from glam.network import Architecture, DescriptorNetwork
 
 FORMAT = 1
@@ -70,10 +71,8 @@ def save(path: Path, network: DescriptorNetwork, header: Header, *, half: bool =
         key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"glam": header.to_json()})
-    partial.replace(path)
+    with written_whole(path) as partial:
+        save_file(tensors, partial, metadata={"glam": header.to_json()})
 
 
 def load(path: Path) -> tuple[DescriptorNetwork, Header]:

@@ -10,6 +10,7 @@ import torch
 from torch.export import Dim
 
 from glam.errors import GlamError
+from glam.files import written_whole
 from glam.kernels import forms
 
 if TYPE_CHECKING:
@@ -58,10 +59,8 @@ def export_onnx(model: "Model", path: Path) -> None:
     written = program.model_proto
     _name_dimensions(written.graph)
     onnx.helper.set_model_props(written, {"glam": json.dumps(preprocessing(model))})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    onnx.save(written, str(partial))
-    partial.replace(path)
+    with written_whole(path) as partial:
+        onnx.save(written, str(partial))
 
 
 def preprocessing(model: "Model") -> dict[str, object]:

@@ -204,7 +204,7 @@ class Index:
             raise ValueError("k or threshold has to be given")
         descriptor = self._queries(query.descriptor)[0]
         allowed = None if where is None else self._matching(where)
-        database = self.database(where)
+        database = IndexDatabase(self._opened, self._kept, allowed)
         most = len(self) if k is None else k
         near = np.ones(len(self), dtype=np.bool_)  # which images are above the threshold, by place
         if threshold is not None:

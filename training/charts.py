@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from glam.files import written_whole
+
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .faint { fill: #6e7781 } .grid { stroke: #d0d7de } .strong { font-weight: 600 }
@@ -48,13 +50,11 @@ class Chart:
         """Writes the drawing as an SVG file, wholly or not at all."""
         size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
         body = "\n".join(self._elements)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{body}\n</svg>\n',
-            encoding="utf-8",
-        )
-        partial.replace(path)
+        with written_whole(path) as partial:
+            partial.write_text(
+                f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{body}\n</svg>\n',
+                encoding="utf-8",
+            )
 
     def _add(self, element: str) -> None:
         self._elements.append(element)

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glam.describe import describe_tensor
 from glam.network import DescriptorNetwork
-from glam.sizes import scaled_size
 
 SCALES = (1.0, 2**0.5)
 """Of the training image that teachers look at."""
@@ -67,12 +67,7 @@ class Distillation(nn.Module):
     @torch.no_grad()
     def taught(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised images to the teachers' descriptors side by side, (b, t), of unit length."""
-        rows = []
-        for teacher in self._teachers:
-            seen = self._normalised_for(teacher, images)
-            size = seen.shape[2], seen.shape[3]
-            views = (_resized(seen, *scaled_size(size, scale, teacher.backbone.multiple)) for scale in SCALES)
-            rows.append(F.normalize(sum(teacher(view).float() for view in views), dim=1))
+        rows = [describe_tensor(teacher, self._normalised_for(teacher, images), SCALES) for teacher in self._teachers]
         return F.normalize(torch.cat(rows, dim=1), dim=1)
 
     def _normalised_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
@@ -84,12 +79,6 @@ class Distillation(nn.Module):
             images.new_tensor(values)[:, None, None] for values in (self._mean, self._std, mean, std)
         )
         return (images * own_std + own_mean - its_mean) / its_std
-
-
-def _resized(images: Tensor, height: int, width: int) -> Tensor:
-    if images.shape[2:] == (height, width):
-        return images
-    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def _others(cosines: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torchmetrics.utilities import dim_zero_cat
 from glam.datasets.collection import Collection
 from glam.errors import ImageError
 from glam.eval.metrics import average_precision, positive_ranks
+from glam.files import written_whole
 from glam.images import read_image
 from glam.training.charts import Curve, line_chart
 from glam.training.module import LandmarkModule
@@ -178,10 +179,8 @@ def draw_worst(collection: Collection, queries: Sequence[Query], path: Path) -> 
             sheet.paste(_tile(collection, image), (left, top + line))
             pen.rectangle((left, top + line, left + TILE - 1, top + line + TILE - 1), outline=colour, width=3)
             pen.text((left, top + line + TILE + 2), words, colour, font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    sheet.save(partial, "WEBP", quality=80)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        sheet.save(partial, "WEBP", quality=80)
 
 
 def _tile(collection: Collection, image: int) -> Image.Image:
