@@ -3,7 +3,7 @@
     python benchmarks/search.py [--count 1000000] [--ways ivf_pq flat ...] [--out benchmarks/results/search.json]
 
 The descriptors are views of landmarks as glam-lite0 sees them, as far as that can be drawn; `World` says how. Queries
-are further views, one at a time on one thread. Each way runs in its own process; one whose library is not installed
+are further views, one at a time. Each way runs in its own process; one whose library is not installed
 is left out and named. The others: pip install '.[bench]'.
 """
 
@@ -24,7 +24,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.structures import KINDS, Mask, Rows, build_structure, read_structure
+from glam.index.structures import KINDS, Mask, Rows, RowSource, build_structure, read_structure
+from glam.index.structures.products import products_at
 
 DIM = 512
 QUERIES = 500
@@ -89,7 +90,7 @@ class World:
         return rng.standard_normal((n, self.LATENT), dtype=np.float32) * np.float32(width)
 
 
-class Stored:
+class Stored(RowSource):
     """Rows of a file as an index has them: memory-mapped, and so many of them."""
 
     dim = DIM
@@ -102,6 +103,9 @@ class Stored:
 
     def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
         return self._rows[: self._count][positions]
+
+    def products(self, query: Rows, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        return products_at(query, self._rows, positions)
 
 
 def measure_ours(
@@ -119,9 +123,14 @@ def measure_ours(
     began = time.perf_counter()
     structure = read_structure(file, Stored(rows, len(rows)))
     result["open_seconds"] = since(began)
-    file.unlink()
     plain = timed(lambda query: structure.search(query, 10)[1], queries, truth["plain"])
     filtered = timed(lambda query: structure.search(query, 10, allowed)[1], queries, truth["filtered"])
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    alone = read_structure(file, Stored(rows, count))
+    result["one_thread"] = timed(lambda query: alone.search(query, 10)[1], queries, truth["plain"])
+    faiss.omp_set_num_threads(threads)
+    file.unlink()
     began = time.perf_counter()
     structure.add(rows[count:])
     result["add_1000_seconds"] = since(began)
@@ -183,16 +192,13 @@ def measure_other(way: str, rows: Rows, queries: Rows, truth: dict[str, NDArray[
 
 
 def timed(find: Find, queries: Rows, truth: NDArray[np.int64]) -> dict[str, float]:
-    """Times of single queries on one thread, in milliseconds, and recall@10."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
+    """Times of single queries, in milliseconds, and recall@10."""
     times, found = [], []
     for i in range(len(queries)):
         began = time.perf_counter()
         positions = find(queries[i : i + 1])
         times.append(1000 * (time.perf_counter() - began))
         found.append(np.isin(truth[i], positions).mean())
-    faiss.omp_set_num_threads(threads)
     p10, p50, p95 = np.quantile(times, [0.1, 0.5, 0.95]).round(3).tolist()
     return {"p50_ms": p50, "p10_ms": p10, "p95_ms": p95, "recall_at_10": round(float(np.mean(found)), 4)}
 

@@ -208,7 +208,7 @@ class Places:
         return scores, np.where(positions < 0, -1, self._places[positions])
 
 
-class _Some:
+class _Some(RowSource):
     """The rows at some positions of a source, as a source."""
 
     def __init__(self, rows: RowSource, positions: Numbers) -> None:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index.digests import digest
+from glam.index.structures.interface import RowSource
+from glam.index.structures.products import products_at
 
 FOLDER = "descriptors"
 
@@ -22,6 +24,7 @@ SEGMENT_ROWS = 262_144
 """Most rows of a segment: 512 MB at 512 dimensions."""
 
 Rows = NDArray[np.float32]
+Scores = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
 
@@ -77,7 +80,7 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-class StoredRows:
+class StoredRows(RowSource):
     """Descriptors by position, wherever they lie; what the search structures are built of.
 
     Args:
@@ -111,6 +114,16 @@ class StoredRows:
         for number, stored in self._maps.items():
             here = segments == number
             found[here] = stored[rows[here]]
+        return found
+
+    def products(self, query: Rows, positions: Numbers) -> Scores:
+        """Of a query (dim,) with the rows at these positions, (n,), in place; 0 for those no longer stored."""
+        segments, rows = self._segments[positions], self._rows[positions]
+        found = np.zeros(len(rows), dtype=np.float32)
+        for number, stored in self._maps.items():
+            here = np.flatnonzero(segments == number)
+            if len(here):
+                found[here] = products_at(query, stored, rows[here])
         return found
 
 

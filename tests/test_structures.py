@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.segments import StoredRows
 from glam.index.structures import (
     KINDS,
     Positions,
     Rows,
+    RowSource,
     Scores,
     Structure,
     build_structure,
@@ -26,7 +28,7 @@ from glam.index.structures.inverted import Inverted
 COUNT, DIM = 12_000, 32
 
 
-class ArrayRows:
+class ArrayRows(RowSource):
     """Rows in memory."""
 
     def __init__(self, array: Rows) -> None:
@@ -277,3 +279,12 @@ def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPa
         check()
     assert (copies[0].index.ntotal, copies[0].asked) == (100, 1)
     assert recall(structure.search(QUERIES, 5)[1], ROWS[:100], QUERIES) == 1.0
+
+
+def test_products_with_stored_rows_are_those_of_the_rows_wherever_they_lie() -> None:
+    segments, places = np.array([2, 1, 1, 7, 2, 1]), np.array([5, 0, 9, 3, 0, 4])
+    stored = StoredRows({1: ROWS[:20], 2: ROWS[20:30]}, segments, places, DIM)  # nothing is stored of segment 7
+    positions = np.array([4, 0, 3, 1, 5, 2, 0])
+    np.testing.assert_allclose(stored.products(QUERIES[0], positions), stored[positions] @ QUERIES[0], atol=1e-6)
+    assert stored.products(QUERIES[0], positions)[2] == 0
+    assert stored.products(QUERIES[0], positions[:0]).shape == (0,)

@@ -15,7 +15,7 @@ from glam.index.milvus.collection import MOST_RESULTS, Collection, Found
 from glam.index.milvus.conditions import Part, parts
 from glam.index.segments import Numbers
 from glam.index.snapshot import Snapshot
-from glam.index.structures import Mask, Positions, Rows, Scores, Structure, build_structure
+from glam.index.structures import Mask, Positions, Rows, RowSource, Scores, Structure, build_structure
 from glam.index.structures.selecting import best_first
 
 
@@ -145,7 +145,7 @@ class Searched:
         return scores, self._lacking[places]
 
 
-class FetchedRows:
+class FetchedRows(RowSource):
     """The descriptors of these images, fetched when they are asked for; zeros of one that is gone.
 
     Args:

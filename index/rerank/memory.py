@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.index.rerank.interface import NEIGHBOURS, Neighbours
 from glam.index.rerank.local_features import LocalFeatures
-from glam.index.structures import Positions, Rows, Scores
+from glam.index.structures import Positions, Rows, RowSource, Scores
 
 BLOCK = 65_536
 """Rows that are compared at a time."""
 
 
-class ArrayRows:
-    """Rows of several arrays, numbered through all of them, as a `glam.index.structures.RowSource`.
+class ArrayRows(RowSource):
+    """Rows of several arrays, numbered through all of them.
 
     Args:
         parts: (n, dim) each, of any floating-point type.

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.index.structures.products import products
+
 Rows = NDArray[np.float32]
 """Descriptors of unit length, (n, dim)."""
 
@@ -26,14 +28,17 @@ class RowSource(Protocol):
     is given by `Structure.add` has to be here too, at the same position.
     """
 
-    @property
-    def dim(self) -> int:
-        """Length of a descriptor."""
+    dim: int
+    """Length of a descriptor."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, positions: slice | Positions) -> Rows:
         """The rows at these positions, in their order."""
+
+    def products(self, query: Rows, positions: Positions) -> Scores:
+        """Of a query (dim,) with the rows at these positions: (n,)."""
+        return products(query, self[positions])
 
 
 class Structure(Protocol):

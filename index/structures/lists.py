@@ -7,8 +7,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.structures.interface import Positions, Rows, RowSource
-from glam.index.structures.scanning import products
+from glam.index.structures.interface import Positions, Rows, RowSource, Scores
+from glam.index.structures.products import products
 
 SEED = 1
 LISTS = 2
@@ -23,6 +23,13 @@ SAMPLE_PER_LIST = 200
 ITERATIONS = 16
 """Of k-means."""
 
+AXES = 192
+"""Principal axes of the centroids that a query is compared along: most of them have next to nothing beyond these."""
+
+SHARED_SCAN = 15
+"""FAISS's number for a scan of one query's lists by several threads, the best codes kept in a reservoir; 0: it chooses
+among those of one thread."""
+
 BLOCK = 16_384
 """Rows read at a time."""
 
@@ -34,12 +41,13 @@ class Lists:
     """A FAISS inverted file whose lists are chosen by angle, so that easy queries look into few.
 
     Args:
-        index: the inverted file; its quantiser is flat.
+        index: the inverted file; its quantiser is flat. FAISS may use several threads for a query where it may now.
     """
 
     def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
         self.index = index
-        self._centroids: Rows = np.ascontiguousarray(index.quantizer.reconstruct_n(0, index.nlist))
+        index.implem = SHARED_SCAN if faiss.omp_get_max_threads() > 1 else 0
+        self._axes, self._places = _principal(index.quantizer.reconstruct_n(0, index.nlist))
 
     @classmethod
     def train(cls, rows: RowSource) -> Self:
@@ -64,12 +72,13 @@ class Lists:
 
     @property
     def memory_bytes(self) -> int:
-        """Of codes, padded to whole blocks of 32, positions, two copies of the centroids and the quantiser's table."""
+        """Of codes, padded to whole blocks of 32, positions, centroids with their axes, and the quantiser's table."""
         lists = self.index.invlists
         assert lists is not None
         sizes = np.array([lists.list_size(i) for i in range(self.index.nlist)])
         codes = int(((sizes + 31) // 32 * 32).sum()) * int(self.index.code_size)
-        return codes + len(self) * 8 + 2 * self._centroids.nbytes + int(self.index.pq.ksub) * self.index.d * 4
+        centroids = (self.index.nlist + int(self.index.pq.ksub)) * self.index.d * 4
+        return codes + len(self) * 8 + centroids + self._axes.nbytes + self._places.nbytes
 
     def excess(self, query: Rows, rows: Rows) -> NDArray[np.float32]:
         """The reach, in radians, from which on each of the rows is in a list that the query looks into."""
@@ -87,7 +96,7 @@ class Lists:
             reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
             selector: which positions may be found.
         """
-        cosines = products(query, self._centroids)
+        cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
         near = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
         found = self._probe(query, n, near, selector)
@@ -109,8 +118,12 @@ class Lists:
             part.add(np.ascontiguousarray(rows[positions[start : start + BLOCK]]))
         return part
 
+    def _cosines(self, query: Rows) -> Scores:
+        """Of a query with the centroids, along the axes."""
+        return products(products(query, self._axes), self._places)
+
     def _angles(self, query: Rows) -> NDArray[np.float32]:
-        angles: NDArray[np.float32] = np.arccos(np.clip(products(query, self._centroids), -1, 1))
+        angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
         return angles
 
     def _probe(self, query: Rows, n: int, lists: Positions, selector: faiss.IDSelector | None) -> Positions:
@@ -122,3 +135,10 @@ class Lists:
         pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, positions)]
         self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
         return positions[positions >= 0]
+
+
+def _principal(centroids: Rows) -> tuple[Rows, Rows]:
+    """The principal axes of centroids (n, dim), (a, dim), and where the centroids lie along them, (n, a)."""
+    _, vectors = np.linalg.eigh(centroids.T.astype(np.float64) @ centroids)
+    axes = np.ascontiguousarray(vectors[:, : -AXES - 1 : -1].T, dtype=np.float32)
+    return axes, np.ascontiguousarray(centroids @ axes.T)

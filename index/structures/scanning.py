@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import faiss
 import numpy as np
 
 from glam.index.structures.interface import Positions, Rows, RowSource, Scores
@@ -26,7 +25,7 @@ def best_of(rows: RowSource, candidates: Iterable[Positions], queries: Rows, k: 
     scores, positions = _nothing(len(queries), k)
     for i, (query, some) in enumerate(zip(queries, candidates, strict=True)):
         some = np.sort(some)
-        _keep_best(products(query, rows[some]), some, scores[i], positions[i])
+        _keep_best(rows.products(query, some), some, scores[i], positions[i])
     return scores, positions
 
 
@@ -45,16 +44,6 @@ def scan(rows: RowSource, allowed: Positions, queries: Rows, k: int) -> tuple[Sc
     for i in range(len(queries)):
         _keep_best(table[:, i], allowed, scores[i], positions[i])
     return scores, positions
-
-
-def products(query: Rows, rows: Rows) -> Scores:
-    """Of a query (dim,) with rows (n, dim). Not NumPy's: it wakes up further threads, which takes longer than the work
-    for a few thousand rows."""
-    query, rows = (np.ascontiguousarray(array, dtype=np.float32) for array in (query, rows))
-    found = np.empty(len(rows), dtype=np.float32)
-    pointers = [faiss.swig_ptr(array) for array in (found, query, rows)]
-    faiss.fvec_inner_products_ny(*pointers, rows.shape[1], len(rows))  # type: ignore[attr-defined]
-    return found
 
 
 def _nothing(queries: int, k: int) -> tuple[Scores, Positions]:

@@ -26,7 +26,7 @@ QUERIES = 400
 SHARES = (1.0, 0.1, 0.01)
 """Of the rows that a filter may leave: the nearest of fewer rows lie further off."""
 
-COVERED = (0.993, 0.996, 0.998, 1.0)
+COVERED = (0.993, 0.9945, 0.996, 0.998, 1.0)
 """Shares of the neighbours that the lists have to hold, tried in this order."""
 
 CANDIDATES = (50, 75, 100, 150, 200, 300, 400, 600, 800)
