@@ -13,7 +13,7 @@ import glam
 from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import train
-from glam.training.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _others
+from glam.training.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _others, patched
 
 Draw = Callable[..., Image.Image]
 
@@ -74,6 +74,31 @@ def test_an_image_alone_teaches_nothing() -> None:
     assert float(loss(descriptors, torch.randn(1, 3, 64, 64)).detach()) == 0
 
 
+def test_a_patched_image_is_of_two_images_in_place() -> None:
+    torch.manual_seed(0)
+    images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 32, 48)
+    result = patched(images)
+    assert result.shape == images.shape
+    foreign = result != images
+    assert all(len(image.unique()) <= 2 for image in result)
+    assert torch.equal(foreign[:, 0], foreign[:, 2])
+    assert 0.2 < float(foreign.float().mean()) < 0.5
+    rows = foreign[:, 0].any(dim=2).sum(dim=1)
+    columns = foreign[:, 0].any(dim=1).sum(dim=1)
+    assert torch.equal(rows * columns, foreign[:, 0].flatten(1).sum(dim=1)), "a rectangle"
+
+
+def test_only_teachers_can_say_what_a_patched_image_shows(tmp_path: Path, draw_image: Draw) -> None:
+    for landmark in range(4):
+        (tmp_path / str(landmark)).mkdir()
+        for view in range(2):
+            draw_image(48, 48, 10 * landmark + view).save(tmp_path / str(landmark) / f"{view}.png")
+    arguments = ["--model.backbone", "mobilenetv3_small_050", "--model.pretrained", "false", "--data.size", "64"]
+    arguments += ["--model.patched", "0.5", "--data.train", str(tmp_path), "--out", str(tmp_path / "run")]
+    with pytest.raises(GlamError, match="only a run with teachers"):
+        train([*arguments, "--data.val_share", "0.3"])
+
+
 def test_teachers_are_made_once_and_a_student_learns_from_them(
     tmp_path: Path, draw_image: Draw, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,7 +114,7 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
     student = small.replace("mobilenetv3_small_050", "tf_efficientnet_lite0")
     arguments = [*student.split(), "--data.train", str(tmp_path / "landmarks"), "--data.val_share", "0.3"]
     arguments += ["--teachers", f"['{small} --data.val_share 0.3', '{small} --data.val_share 0.3 --data.seed 1']"]
-    arguments += ["--model.stride", "16", "--out", str(tmp_path / "run")]
+    arguments += ["--model.stride", "16", "--model.patched", "1", "--out", str(tmp_path / "run")]
     path = train(arguments)
     assert capfd.readouterr().out.count("glam train") == 2
     model = glam.load(path, "cpu")

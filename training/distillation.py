@@ -1,15 +1,16 @@
 """Learning from other models: the descriptors of a batch are to lie to each other as those of its teachers do.
 
-    images as augmented --teachers, at several scales--> their descriptors side by side, (b, t), of unit length
-                        --student--> (b, dim)
+    images as augmented, patched --teachers, at several scales--> their descriptors side by side, (b, t), unit length
+                                 --student--> (b, dim)
     loss: how far the student's (b, b) cosines are from the teachers', as squares and as choices of neighbours
 
 Several models together tell landmarks apart better than each of them, and what they know of a view needs no label. The
-teachers see the very view that the student sees. Only cosines are compared, so descriptors may differ in length and
-may be turned against each other.
+teachers see the very view that the student sees. That may be patched together of two photographs: it has no landmark,
+but teachers describe it all the same, and few photographs become many. Only cosines are compared, so descriptors may
+differ in length and may be turned against each other.
 
 Sources: L. Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022. W. Park et al.,
-"Relational knowledge distillation", CVPR 2019.
+"Relational knowledge distillation", CVPR 2019. S. Yun et al., "CutMix", ICCV 2019.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glam.describe import describe_tensor
+from glam.inference import inference_form
 from glam.network import DescriptorNetwork
 
 SCALES = (1.0, 2**0.5)
@@ -45,9 +47,8 @@ class Distillation(nn.Module):
         self._mean, self._std = tuple(mean), tuple(std)
 
     def to_device(self, device: torch.device) -> None:
-        """Moves the teachers."""
-        for teacher in self._teachers:
-            teacher.to_device(device)
+        """Moves the teachers, which take the form there that describes fast."""
+        self._teachers = tuple(inference_form(teacher.to_device(device)) for teacher in self._teachers)
 
     def forward(self, descriptors: Tensor, images: Tensor) -> Tensor:
         """Loss of (b, dim) descriptors of (b, 3, h, w) normalised images; 0 for an image alone."""
@@ -79,6 +80,21 @@ class Distillation(nn.Module):
             images.new_tensor(values)[:, None, None] for values in (self._mean, self._std, mean, std)
         )
         return (images * own_std + own_mean - its_mean) / its_std
+
+
+def patched(images: Tensor) -> Tensor:
+    """Each image of a batch with a rectangle of another, at the same place, as CutMix does.
+
+    Args:
+        images: (b, 3, h, w). The sides of the rectangles, as shares of the image's, are roots of uniform numbers, so
+            that its area is half of the image's on average, less what hangs over the border.
+    """
+    count, _, height, width = images.shape
+    draws = torch.rand(3, count, 1, 1, device=images.device)
+    half, middle_y, middle_x = draws[0].sqrt() / 2, draws[1], draws[2]
+    y, x = ((torch.arange(n, device=images.device) + 0.5) / n for n in (height, width))
+    inside = ((y[:, None] - middle_y).abs() < half) & ((x - middle_x).abs() < half)
+    return torch.where(inside[:, None], images[torch.randperm(count, device=images.device)], images)
 
 
 def _others(cosines: Tensor) -> Tensor:

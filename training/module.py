@@ -21,7 +21,7 @@ from glam.errors import GlamError
 from glam.eval.folder import score_folder
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.data import Batch, LandmarkData
-from glam.training.distillation import Distillation
+from glam.training.distillation import Distillation, patched
 from glam.training.losses import ArcFace
 from glam.training.resuming import recount
 from glam.training.sharded import ShardedArcFace, change_centres
@@ -56,7 +56,8 @@ class LandmarkModule(L.LightningModule):
             "any_size" compiles once for all image sizes, "each_size" anew for each.
         stride: pixels of the image to a position of the feature map, 8 or 16; null for the backbone's own.
         glam_lr: learning rate of GLAM; ``new_lr`` by default.
-        seed: of dropout.
+        patched: share of the batches whose images are patched together of two, for runs with teachers.
+        seed: of dropout and patches.
 
     Attributes:
         teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
@@ -86,6 +87,7 @@ class LandmarkModule(L.LightningModule):
         compiled: Literal["no", "any_size", "each_size"] = "no",
         stride: int | None = None,
         glam_lr: float | None = None,
+        patched: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -110,6 +112,7 @@ class LandmarkModule(L.LightningModule):
         self.warmup = warmup
         self.freeze_batch_norm = freeze_batch_norm
         self.compiled = compiled
+        self.patched = patched
         self.seed = seed
         self.retrieval = RetrievalScore()
         self.resumed = False
@@ -125,6 +128,8 @@ class LandmarkModule(L.LightningModule):
         """Adds the loss, once the number of landmarks is known."""
         if hasattr(self, "loss"):
             return
+        if self.patched and not self.teachers:
+            raise GlamError("patched images show two landmarks: only a run with teachers can learn from them")
         landmarks, dim = len(self.data.train.landmarks), self.network.dim
         if self.teachers:
             backbone = self.network.backbone
@@ -180,10 +185,12 @@ class LandmarkModule(L.LightningModule):
             self.loss.start_at_means(descriptors, labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch: (b, 3, h, w) images, (b,) labels. Dropout is drawn from seed and step, so that a resumed run
-        draws what an unbroken one would."""
+        """Loss of a batch: (b, 3, h, w) images, (b,) labels. Dropout and patches are drawn from seed and step, so that
+        a resumed run draws what an unbroken one would."""
         images, labels, _ = batch
         torch.manual_seed(mixed_seed(self.seed, self.global_step, self.global_rank))
+        if self.patched and torch.rand(()) < self.patched:
+            images = patched(images)
         if self.compiled != "no":  # batches of one size differ by an image
             torch._dynamo.maybe_mark_dynamic(images, (0, 2, 3) if self.compiled == "any_size" else 0)
         with _without_statistics(self.network.head) if len(images) == 1 else nullcontext():
