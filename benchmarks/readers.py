@@ -1,6 +1,6 @@
 """Readers of the service while a writer adds images: no request fails, and no row points to another image.
 
-    python benchmarks/readers.py [--images 10000] [--readers 100] [--out benchmarks/results/readers.json]
+    python benchmarks/readers.py [--images 10000] [--readers 100] [--pause 10] [--out benchmarks/results/readers.json]
 
 The images are made up, small, and each is like no other. The index begins with the first tenth of them. While
 `glam.index.add` puts in the others, in a process of its own and a part at a time, readers ask the service for a random
@@ -60,15 +60,15 @@ def draw(folder: Path, count: int) -> dict[str, str]:
 
 
 class Readers:
-    """Clients that ask until they are told to end.
+    """Clients that ask until they are told to end, each with a pause after an answer.
 
     Attributes:
         seen: how many answers were right, and how many were anything else.
         images: the largest number of images that the service said it had.
     """
 
-    def __init__(self, url: str, digests: dict[str, str], count: int) -> None:
-        self._url, self._digests = url, digests
+    def __init__(self, url: str, digests: dict[str, str], count: int, pause: float) -> None:
+        self._url, self._digests, self._pause = url, digests, pause
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.seen: Counter[str] = Counter()
@@ -96,6 +96,7 @@ class Readers:
             with self._lock:
                 self.seen.update(found)
                 self.times.append(time.perf_counter() - began)
+            self._ended.wait(self._pause * chance.uniform(0.5, 1.5))
 
     def _look(self, chance: random.Random) -> list[str]:
         """Searches with an image and checks three of the rows: each "right", or what is wrong with it."""
@@ -122,6 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000, help="that the writer adds")
     parser.add_argument("--readers", type=int, default=100)
+    parser.add_argument(
+        "--pause", type=float, default=10, help="seconds between two looks, on average"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/readers.json"))
     options = parser.parse_args()
     first = max(50, options.images // 10)
@@ -136,7 +140,7 @@ def main() -> None:
         (folder / "files").write_text("\n".join(str(root / path) for path in paths[first:]), encoding="utf-8")
         with service(index, ["--waiting", str(4 * options.readers)]) as running:
             began = time.perf_counter()
-            with Readers(running.url, digests, options.readers) as readers:
+            with Readers(running.url, digests, options.readers, options.pause) as readers:
                 command = [sys.executable, "-c", WRITE, str(index), str(folder / "files"), MODEL, str(PART)]
                 written = subprocess.run(command, check=False).returncode
                 seconds = time.perf_counter() - began
@@ -148,6 +152,7 @@ def main() -> None:
     result = {
         "command": " ".join(["python", *sys.argv]),
         "readers": options.readers,
+        "pause_seconds": options.pause,
         "images_at_first": first,
         "images_added": options.images,
         "writer_exit_code": written,
