@@ -123,9 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000, help="that the writer adds")
     parser.add_argument("--readers", type=int, default=100)
-    parser.add_argument(
-        "--pause", type=float, default=10, help="seconds between two looks, on average"
-    )
+    parser.add_argument("--pause", type=float, default=10, help="seconds between two looks, on average")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/readers.json"))
     options = parser.parse_args()
     first = max(50, options.images // 10)

@@ -1,7 +1,6 @@
 """The manifest: a CSV file that lists photographs, so that nothing about them has to be found out from their files."""
 
 import csv
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from glam.datasets.collection import NOTHING, Collection, Photo, Value
 from glam.datasets.tables import inside, open_text
 from glam.errors import GlamError
+from glam.files import written_whole
 
 COLUMNS = ("path", "landmark", "width", "height")
 
@@ -54,14 +54,10 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
 
 def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a CSV file with a header line; it appears whole or not at all."""
-    partial = file.with_name(file.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as text:
+    with written_whole(file, on_disk=True) as partial, partial.open("w", newline="", encoding="utf-8") as text:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
-        text.flush()
-        os.fsync(text.fileno())
-    partial.replace(file)
 
 
 def _value(field: str) -> Value:

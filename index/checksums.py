@@ -8,12 +8,11 @@ first change: where there is none, the last writer did not come to its end.
 """
 
 import json
-import os
 from pathlib import Path
 
 from glam.errors import GlamError
+from glam.files import flush, written_whole
 from glam.index.digests import digest, digest_file
-from glam.index.segments import flush_folder
 
 CHECKSUMS = "checksums.json"
 
@@ -46,22 +45,13 @@ def read_checksums(index: Path) -> dict[str, str] | None:
 def delete_checksums(index: Path) -> None:
     """Says that the index is being changed, and returns once that is on the disk."""
     (index / CHECKSUMS).unlink(missing_ok=True)
-    flush_folder(index)
+    flush(index)
 
 
 def write_whole(file: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all, and returns once it is on the disk."""
-    partial = file.with_name(file.name + ".partial")
-    try:
-        with partial.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    flush_folder(file.parent)
+    with written_whole(file, on_disk=True) as partial:
+        partial.write_bytes(content)
 
 
 def _text(digests: dict[str, str]) -> str:

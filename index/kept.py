@@ -7,7 +7,6 @@ and an id stays with one content for ever. So a reader may take whatever files t
 that it shows, and looks only for what it has.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.files import flush
 from glam.index.catalogue import Catalogue
 from glam.index.digests import digest_file, digest_parts
 from glam.index.schema import KEPT_SINCE
-from glam.index.segments import Numbers, flush_folder
+from glam.index.segments import Numbers
 
 FOLDER = "rerank"
 
@@ -103,10 +103,9 @@ def write_kept(
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as out:
         out.writelines(parts)
-        out.flush()
-        os.fsync(out.fileno())
-    flush_folder(path.parent)
-    flush_folder(index)
+    flush(path)
+    flush(path.parent)
+    flush(index)
     return file
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from glam.errors import GlamError
+from glam.files import flush
 from glam.index.catalogue import Batch, Catalogue
 from glam.index.checksums import delete_checksums
 from glam.index.lock import writing
 from glam.index.schema import KEPT, SCHEMA_VERSION, create_tables, open_any_version
-from glam.index.segments import digest_rows, flush_folder, open_segment, segment_file
+from glam.index.segments import digest_rows, open_segment, segment_file
 
 DESCRIPTORS_1 = "descriptors.f32"
 BATCH_ROWS = 4096
@@ -59,8 +60,8 @@ def _from_1(index: Path, catalogue: Catalogue) -> None:
     segment.parent.mkdir(exist_ok=True)
     if old.exists():
         old.replace(segment)
-        flush_folder(segment.parent)
-        flush_folder(index)
+        flush(segment.parent)
+        flush(index)
     database = catalogue.connection
     database.execute("PRAGMA journal_mode = DELETE")
     (count,) = database.execute("SELECT count(*) FROM images").fetchone()

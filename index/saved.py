@@ -7,7 +7,6 @@ the other file, position by position; images added since are added to it in memo
 """
 
 import json
-import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from glam.errors import GlamError
+from glam.files import flush
 from glam.index.catalogue import About, Catalogue
 from glam.index.checksums import write_whole
 from glam.index.digests import digest_file
-from glam.index.segments import Numbers, flush_folder
+from glam.index.segments import Numbers
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.structures import Structure, build_structure, choose_kind, read_structure
 from glam.index.structures.exact import Exact
@@ -165,10 +165,8 @@ def _write(folder: Path, structure: Structure, ids: Numbers) -> None:
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob("ids-*.npy")), default=0)
     files = folder / f"structure-{number:06d}.faiss", folder / f"ids-{number:06d}.npy"
     structure.write(files[0])
-    with files[1].open("wb") as out:
-        np.save(out, ids)
-        out.flush()
-        os.fsync(out.fileno())
+    np.save(files[1], ids)
+    flush(files[1])
     digests = {file.name: digest_file(file) for file in files}
     values = {"kind": structure.kind, "structure": files[0].name, "ids": files[1].name, "digests": digests}
     write_whole(folder / LIST, (json.dumps(values, indent=2) + "\n").encode())
@@ -182,4 +180,4 @@ def _clear(folder: Path, keep: Container[str]) -> None:
     for file in folder.iterdir():
         if file.name not in keep:
             file.unlink()
-    flush_folder(folder)
+    flush(folder)

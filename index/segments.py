@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.files import flush
 from glam.index.digests import digest
 from glam.index.structures.interface import RowSource
 from glam.index.structures.products import products_at
@@ -54,7 +55,7 @@ def append(file: Path, row: int, rows: Rows) -> None:
         out.flush()
         os.fsync(out.fileno())
     if new:
-        flush_folder(file.parent)
+        flush(file.parent)
 
 
 def open_segment(file: Path, count: int, dim: int) -> Rows:
@@ -69,15 +70,6 @@ def open_segment(file: Path, count: int, dim: int) -> Rows:
     if file.stat().st_size < count * dim * 4:
         raise GlamError(f"{file}: shorter than the {count} descriptors that the catalogue names; the index is damaged")
     return np.asarray(np.memmap(file, dtype="<f4", mode="r", shape=(count, dim)))
-
-
-def flush_folder(folder: Path) -> None:
-    """Returns once the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class StoredRows(RowSource):

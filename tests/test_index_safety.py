@@ -147,7 +147,7 @@ def test_after_a_kill_verify_says_so_and_the_next_writer_seals(index: Path, cont
         file.write(b"half a row")
     (index / "descriptors" / "000002.f32").write_bytes(b"of a compaction")
     (index / "search").mkdir()
-    (index / "search" / "structure-000001.faiss.unfinished").write_bytes(b"half a structure")
+    (index / "search" / "structure-000001.faiss.partial").write_bytes(b"half a structure")
     found = verify(index)
     assert (found.clean, found.problems) == (False, ())
     assert "process 1 on host (glam index sync), since then" in " ".join(found.notes)

@@ -1,7 +1,6 @@
 """A structure on disk: one FAISS file, and at its end one line of JSON with what FAISS does not keep."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import faiss
 
 from glam.errors import GlamError
+from glam.files import written_whole
 
 LONGEST_LINE = 4096
 
@@ -28,13 +28,10 @@ class StructureFile:
 
 def write_file(path: Path, index: faiss.Index, facts: dict[str, Any]) -> None:
     """Writes a structure, and returns once it is on the disk. The file may be there already, not half of it."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    faiss.write_index(index, str(unfinished))
-    with unfinished.open("ab") as file:
-        file.write(b"\n" + json.dumps(facts).encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with written_whole(path, on_disk=True) as partial:
+        faiss.write_index(index, str(partial))
+        with partial.open("ab") as file:
+            file.write(b"\n" + json.dumps(facts).encode("ascii"))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
