@@ -27,7 +27,6 @@ from glam.index import Hit, Index, Milvus, add, build, compact, near_duplicates,
 from glam.index.catalogue import Catalogue
 from glam.index.milvus import Place, collection, conditions, searched
 from glam.index.milvus.collection import Collection
-from glam.index.milvus.conditions import Condition, Part, parts
 from glam.index.milvus.connection import connect, disconnect
 from glam.index.summary import summary
 
@@ -539,61 +538,6 @@ def test_the_database_of_another_process_is_told(tmp_path: Path) -> None:
             connect(uri)
         other.communicate("\n")
     disconnect(connect(uri), uri)
-
-
-# Conditions
-
-
-def met(ids: list[int], condition: Condition) -> list[int]:
-    """Which ids meet a condition, by SQLite."""
-    text = condition.as_text().expression.replace("[", "(").replace("]", ")")
-    with sqlite3.connect(":memory:") as connection:
-        connection.execute("CREATE TABLE rows (id INTEGER)")
-        connection.executemany("INSERT INTO rows VALUES (?)", [(id,) for id in ids])
-        kept = [id for (id,) in connection.execute(f"SELECT id FROM rows WHERE {text} ORDER BY id")]
-    connection.close()
-    return kept
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_a_condition_keeps_what_is_allowed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(seed)
-    monkeypatch.setattr(conditions, "MOST_LISTED", 20)
-    ids = np.sort(random.choice(1000, 200, replace=False)).astype(np.int64)
-    allowed = random.random(200) < random.choice([0.02, 0.5, 0.98])
-    for _ in range(seed % 4):
-        first = int(random.integers(200))
-        allowed[first : first + int(random.integers(60))] ^= True
-    cut = list(parts(Part(ids, allowed), most=50))
-    conditions_of = [part.condition for part in cut]
-    kept = [met(ids.tolist(), condition) for condition in conditions_of]
-    assert [id for some in kept for id in some] == ids[allowed].tolist()
-    assert all(len(some) <= 50 for some in kept)
-    for condition in conditions_of:
-        assert len(condition.listed) <= 20
-        expression, parameters = condition.as_template()
-        whole = expression.replace("{listed}", str(parameters.get("listed")))
-        assert whole == condition.as_text().expression
-
-
-def test_a_large_filter_takes_few_numbers() -> None:
-    ids = np.arange(1_000_000) * 2
-    for allowed, most in (
-        (np.ones(1_000_000, bool), 0),
-        (np.arange(1_000_000) < 500_000, 0),
-        (np.arange(1_000_000) // 50_000 % 2 == 0, 0),
-        (np.arange(1_000_000) % 1_000 != 0, 1_000),
-        (np.arange(1_000_000) % 1_000 == 0, 1_000),
-    ):
-        part = Part(ids, allowed)
-        (only,) = parts(part)
-        condition = only.condition
-        assert len(condition.listed) <= most
-        assert len(condition.as_text().expression) < 2_000 + 9 * most
-    worst = list(parts(Part(ids, np.random.default_rng(0).random(1_000_000) < 0.5)))
-    assert len(worst) == 8
-    assert all(len(part.condition.as_text().expression) < 1_000_000 for part in worst)
-    assert not list(parts(Part(ids, np.zeros(1_000_000, bool))))
 
 
 # The command line
