@@ -10,20 +10,18 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from glam.attention import GLAM
 from glam.checkpoint import Header, save
 from glam.datasets.photographs import mixed_seed
 from glam.describe import Settings
 from glam.errors import GlamError
-from glam.eval.folder import score_folder
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.data import Batch, LandmarkData
 from glam.training.distillation import Distillation, patched
 from glam.training.losses import ArcFace
 from glam.training.resuming import recount
+from glam.training.retrieval_score import RetrievalScore
 from glam.training.sharded import ShardedArcFace, change_centres
 from glam.training.start import start_from_pca
 
@@ -284,30 +282,3 @@ def _rate(step: int, steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / (rising + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
-
-
-class RetrievalScore(Metric):
-    """Retrieval on the validation images of all processes: each image queries all others."""
-
-    full_state_update = False
-    descriptors: list[Tensor]
-    labels: list[Tensor]
-    numbers: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("descriptors", "labels", "numbers"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, descriptors: Tensor, labels: Tensor, numbers: Tensor) -> None:
-        """Takes (b, dim) descriptors with their (b,) labels and (b,) numbers in the collection."""
-        self.descriptors.append(descriptors.float())
-        self.labels.append(labels)
-        self.numbers.append(numbers)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Scores of all images taken, in the order of their numbers, whatever process had them."""
-        order = dim_zero_cat(self.numbers).argsort()
-        descriptors = dim_zero_cat(self.descriptors)[order].cpu().numpy()
-        scores = score_folder(descriptors, dim_zero_cat(self.labels)[order].cpu().numpy())
-        return {"val_map": torch.tensor(scores.mean_ap), "val_recall_at_1": torch.tensor(scores.recall_at_1)}

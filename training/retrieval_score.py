@@ -1,0 +1,35 @@
+"""mAP and recall@1 of validation images, gathered from all processes of a run."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from glam.eval.folder import score_folder
+
+
+class RetrievalScore(Metric):
+    """Retrieval on the validation images of all processes: each image queries all others."""
+
+    full_state_update = False
+    descriptors: list[Tensor]
+    labels: list[Tensor]
+    numbers: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("descriptors", "labels", "numbers"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, descriptors: Tensor, labels: Tensor, numbers: Tensor) -> None:
+        """Takes (b, dim) descriptors with their (b,) labels and (b,) numbers in the collection."""
+        self.descriptors.append(descriptors.float())
+        self.labels.append(labels)
+        self.numbers.append(numbers)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores of all images taken, in the order of their numbers, whatever process had them."""
+        order = dim_zero_cat(self.numbers).argsort()
+        descriptors = dim_zero_cat(self.descriptors)[order].cpu().numpy()
+        scores = score_folder(descriptors, dim_zero_cat(self.labels)[order].cpu().numpy())
+        return {"val_map": torch.tensor(scores.mean_ap), "val_recall_at_1": torch.tensor(scores.recall_at_1)}
