@@ -26,6 +26,16 @@ def network(seed: int) -> DescriptorNetwork:
     return DescriptorNetwork(Architecture(**TINY)).eval()
 
 
+def few_landmarks(folder: Path, draw_image: Draw) -> list[str]:
+    """Draws two views of four landmarks; returns arguments that train a small network on them."""
+    for landmark in range(4):
+        (folder / str(landmark)).mkdir()
+        for view in range(2):
+            draw_image(48, 48, 10 * landmark + view).save(folder / str(landmark) / f"{view}.png")
+    arguments = ["--model.backbone", "mobilenetv3_small_050", "--model.pretrained", "false", "--data.size", "64"]
+    return [*arguments, "--data.val_share", "0.3", "--data.train", str(folder), "--out", str(folder / "run")]
+
+
 def test_others_are_the_cosines_but_those_with_itself() -> None:
     table = torch.arange(16.0).view(4, 4)
     expected = torch.stack([torch.cat([row[:i], row[i + 1 :]]) for i, row in enumerate(table)])
@@ -89,14 +99,9 @@ def test_a_patched_image_is_of_two_images_in_place() -> None:
 
 
 def test_only_teachers_can_say_what_a_patched_image_shows(tmp_path: Path, draw_image: Draw) -> None:
-    for landmark in range(4):
-        (tmp_path / str(landmark)).mkdir()
-        for view in range(2):
-            draw_image(48, 48, 10 * landmark + view).save(tmp_path / str(landmark) / f"{view}.png")
-    arguments = ["--model.backbone", "mobilenetv3_small_050", "--model.pretrained", "false", "--data.size", "64"]
-    arguments += ["--model.patched", "0.5", "--data.train", str(tmp_path), "--out", str(tmp_path / "run")]
+    arguments = few_landmarks(tmp_path, draw_image)
     with pytest.raises(GlamError, match="only a run with teachers"):
-        train([*arguments, "--data.val_share", "0.3"])
+        train([*arguments, "--model.patched", "0.5"])
 
 
 def test_teachers_are_made_once_and_a_student_learns_from_them(
@@ -127,14 +132,9 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
 
 
 def test_a_teacher_that_cannot_be_trained_is_named(tmp_path: Path, draw_image: Draw) -> None:
-    for landmark in range(4):
-        (tmp_path / str(landmark)).mkdir()
-        for view in range(2):
-            draw_image(48, 48, 10 * landmark + view).save(tmp_path / str(landmark) / f"{view}.png")
-    arguments = ["--model.backbone", "mobilenetv3_small_050", "--model.pretrained", "false", "--data.size", "64"]
-    arguments += ["--data.train", str(tmp_path), "--out", str(tmp_path / "run"), "--teachers", "['--no_such 1']"]
+    arguments = few_landmarks(tmp_path, draw_image)
     with pytest.raises(GlamError, match="teacher 0 could not be trained"):
-        train([*arguments, "--data.val_share", "0.3"])
+        train([*arguments, "--teachers", "['--no_such 1']"])
 
 
 @pytest.mark.parametrize(("stride", "side"), [(None, 2), (16, 4), (8, 8)])
