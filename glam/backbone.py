@@ -34,7 +34,8 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: c.
-        multiple: image sides must be multiples of this many pixels.
+        multiple: image sides must be multiples of this many pixels, those to a position of the map. A CNN would take
+            other sides, but where TensorFlow's padding is used its strides begin at other pixels then.
         mean, std: per channel, of images scaled to [0, 1], that the weights were trained with.
 
     Raises:
@@ -47,7 +48,7 @@ class Backbone(nn.Module):
         self.net = _create(name, pretrained, {} if stride is None else {"output_stride": stride})
         self.channels: int = self.net.num_features
         self.tokens = hasattr(self.net, "num_prefix_tokens")
-        self.multiple: int = _patch_size(self.net) if self.tokens else 16
+        self.multiple: int = _patch_size(self.net) if self.tokens else self.net.feature_info[-1]["reduction"]
         self.mean: tuple[float, ...] = tuple(self.net.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
 

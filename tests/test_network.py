@@ -31,7 +31,7 @@ def test_gems_exponent_is_learned() -> None:
     ("name", "size"),
     [
         ("resnet18", (64, 96)),
-        ("tf_efficientnet_lite0", (48, 80)),
+        ("tf_efficientnet_lite0", (64, 96)),
         ("convnext_atto", (64, 32)),
         ("vit_tiny_patch16_224", (48, 80)),
         ("vit_small_patch14_reg4_dinov2", (28, 56)),
@@ -45,6 +45,15 @@ def test_any_timm_backbone_gives_a_map_for_any_size(name: str, size: tuple[int, 
         features = backbone(torch.randn(2, 3, *size))
     assert features.shape[:2] == (2, backbone.channels)
     assert features.ndim == 4
+
+
+@pytest.mark.parametrize(("stride", "multiple"), [(None, 32), (16, 16), (8, 8)])
+def test_images_come_in_multiples_of_the_stride(stride: int | None, multiple: int) -> None:
+    """Then each position of the map is of as many pixels, and none of padding."""
+    backbone = Backbone("resnet18", stride=stride).eval()
+    assert backbone.multiple == multiple
+    with torch.inference_mode():
+        assert backbone(torch.randn(1, 3, 3 * multiple, 5 * multiple)).shape[2:] == (3, 5)
 
 
 def test_packaged_imagenet_weights_are_loaded() -> None:
