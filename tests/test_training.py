@@ -13,15 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 
 from glam.datasets.readers import read_folder
 from glam.describe import Settings, describe_stream
 from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import bundled_configs, train
+from glam.training.ending import whiten_head
 from glam.training.losses import ArcFace
 from glam.training.module import Batch, LandmarkModule
-from glam.training.start import Components, evenly, start_from_pca
+from glam.training.start import Components, evenly, pooled_features, start_from_pca
 
 Draw = Callable[..., Image.Image]
 
@@ -90,6 +92,51 @@ def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> No
     np.testing.assert_allclose(again, descriptors.numpy(), atol=1e-4)  # one size, so in the collection's order
     assert torch.bincount(labels).tolist() == [6] * 6
     assert network.head.norm.running_var.std() < 1e-3 * network.head.norm.running_var.mean() or whitening < 1
+
+
+@pytest.mark.parametrize("power", [0.0, 0.25, 1.0])
+def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmarks: Path, power: float) -> None:
+    """What the head gives afterwards is what it gave, uncentred, along the components; at power 0 no cosine changes."""
+    torch.manual_seed(0)
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
+    collection, settings = read_folder(landmarks), Settings(size=64)
+    start_from_pca(network, collection, settings, whitening=0.0, most=1000, seed=0)
+    norm = network.head.norm
+    with torch.no_grad():  # as training could have left it
+        norm.bias.add_(0.3 * norm.weight[0] * torch.randn(8))
+        norm.weight.mul_(torch.linspace(0.5, 2, 8))
+        norm.running_mean.add_(0.2 * norm.weight[0] * torch.randn(8))
+        norm.running_var.mul_(torch.linspace(2, 1, 8))
+    pooled, _ = pooled_features(network, collection, list(range(len(collection))), settings)
+    with torch.no_grad():
+        before = network.head(pooled).double()
+        whiten_head(network, collection, settings, power=power, most=1000, seed=0)
+        after = network.head(pooled).double()
+    _, singular, vectors = torch.linalg.svd(before - before.mean(dim=0), full_matrices=False)
+    wanted = before @ vectors.T / (singular / len(before) ** 0.5) ** power
+    torch.testing.assert_close(after.abs(), wanted.abs(), rtol=2e-2, atol=2e-2 * float(wanted.abs().max()))
+    cosines = [F.normalize(rows, dim=1) @ F.normalize(rows, dim=1).T for rows in (before, wanted, after)]
+    torch.testing.assert_close(cosines[2], cosines[1], rtol=1e-3, atol=1e-3)
+    assert (power == 0) == torch.allclose(cosines[2], cosines[0], atol=1e-3)
+
+
+def test_an_end_that_cannot_be_is_one_sentence(landmarks: Path) -> None:
+    collection, settings = read_folder(landmarks), Settings(size=64)
+    for dim, sentence in ((None, "wants a descriptor layer"), (64, "wants more than 64 images; there are 36")):
+        network = DescriptorNetwork(Architecture("resnet10t", dim=dim, glam=None)).eval()
+        with pytest.raises(GlamError, match=sentence):
+            whiten_head(network, collection, settings, power=0.25, most=1000, seed=0)
+
+
+def test_a_run_whitens_what_it_writes(landmarks: Path, tmp_path: Path) -> None:
+    """The model file has the head of the best epoch, whitened; the checkpoint keeps it as it was trained."""
+    models = [train(options(landmarks, tmp_path / power, "--model.end_whitening", power)) for power in ("0", "0.25")]
+    plain, whitened = map(load_file, models)
+    assert torch.equal(plain["backbone.net.conv1.0.weight"], whitened["backbone.net.conv1.0.weight"])
+    assert not torch.equal(plain["head.linear.weight"], whitened["head.linear.weight"])
+    torch.testing.assert_close(whitened["head.norm.running_var"], torch.ones(8))
+    kept = [torch.load(tmp_path / power / "checkpoints" / "best.ckpt", weights_only=True) for power in ("0", "0.25")]
+    assert torch.equal(*(found["state_dict"]["network.head.linear.weight"] for found in kept))
 
 
 def test_a_few_images_are_drawn_evenly_over_the_landmarks(landmarks: Path) -> None:

@@ -217,6 +217,8 @@ def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
     """Writes the best epoch's weights as a model file."""
     found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     cli.model.load_state_dict(found["state_dict"])
+    cli.model.network.to_device(_device())
+    cli.model.whiten()
     score = None if best.best_model_score is None else float(best.best_model_score)
     training = {**_training(cli), "epoch": found["epoch"] + 1, "val_map": score}
     cli.model.write_model(path, training, half=cli.config.half)
@@ -225,8 +227,10 @@ def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
 def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     """Compares the last epoch with the start on the landmarks held out, writes the better as a model file, and says
     which that is."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
+    if not diverged(network):
+        cli.model.whiten()
     before = Model(start.name, start.network.to_device(device), start.header)
     training = {**_training(cli), "weights": cli.config.weights}
     header = Header(network.architecture, data.val_size, start.scales, training)
@@ -246,7 +250,15 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
         checkpoint.save(path, before.network, before.header, half=cli.config.half)
 
 
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _training(cli: TrainingCLI) -> dict[str, Any]:
     """What a model file says of its training, whatever was kept."""
-    teachers = {"teachers": list(cli.config.teachers)} if cli.config.teachers else {}
-    return {"data": str(cli.config.data.train), "seed": cli.config.data.seed, **teachers}
+    training = {"data": str(cli.config.data.train), "seed": cli.config.data.seed}
+    if cli.config.teachers:
+        training["teachers"] = list(cli.config.teachers)
+    if cli.model.end_whitening:  # after the score of the epoch was taken
+        training["end_whitening"] = cli.model.end_whitening
+    return training

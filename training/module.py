@@ -19,6 +19,7 @@ from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.data import Batch, LandmarkData
 from glam.training.distillation import Distillation, patched
+from glam.training.ending import whiten_head
 from glam.training.losses import ArcFace
 from glam.training.resuming import recount
 from glam.training.retrieval_score import RetrievalScore
@@ -55,6 +56,8 @@ class LandmarkModule(L.LightningModule):
         stride: pixels of the image to a position of the feature map, 8 or 16; null for the backbone's own.
         glam_lr: learning rate of GLAM; ``new_lr`` by default.
         patched: share of the batches whose images are patched together of two, for runs with teachers.
+        end_whitening: power of their spread that the descriptor's principal components are divided by at the end; 0
+            leaves them as they were trained (`glam.training.ending`).
         seed: of dropout and patches.
 
     Attributes:
@@ -86,6 +89,7 @@ class LandmarkModule(L.LightningModule):
         stride: int | None = None,
         glam_lr: float | None = None,
         patched: float = 0.0,
+        end_whitening: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -111,6 +115,7 @@ class LandmarkModule(L.LightningModule):
         self.freeze_batch_norm = freeze_batch_norm
         self.compiled = compiled
         self.patched = patched
+        self.end_whitening = end_whitening
         self.seed = seed
         self.retrieval = RetrievalScore()
         self.resumed = False
@@ -170,17 +175,26 @@ class LandmarkModule(L.LightningModule):
             self.network.backbone.compile(dynamic=False)  # but for the sides that `training_step` marks
 
     def _start_from_pca(self) -> None:
-        settings = Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
         descriptors, labels = start_from_pca(
             self.network,
             self.data.train,
-            settings,
+            self._settings(),
             whitening=self.whitening,
             most=self.start_images,
             seed=self.seed,
         )
         if not isinstance(self.loss, Distillation):
             self.loss.start_at_means(descriptors, labels)
+
+    def whiten(self) -> None:
+        """Whitens the trained network's descriptors by ``end_whitening``, on the device that it is on."""
+        if self.end_whitening:
+            data, power = self.data.train, self.end_whitening
+            whiten_head(self.network, data, self._settings(), power=power, most=self.start_images, seed=self.seed)
+
+    def _settings(self) -> Settings:
+        """How training images are described."""
+        return Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch: (b, 3, h, w) images, (b,) labels. Dropout and patches are drawn from seed and step, so that

@@ -46,7 +46,7 @@ def start_from_pca(
     if not isinstance(head, Head):
         raise GlamError("a start from PCA wants a descriptor layer; set dim")
     images = evenly(collection, most, seed)
-    pooled, labels = _pooled(network, collection, images, settings)
+    pooled, labels = pooled_features(network, collection, images, settings)
     dim = head.linear.out_features
     if len(pooled) <= dim:
         raise GlamError(f"a PCA to {dim} dimensions wants more than {dim} images; there are {len(pooled)}")
@@ -96,10 +96,10 @@ def evenly(collection: Collection, most: int, seed: int) -> list[int]:
     return sorted(int(image) for image in order[np.argsort(turns, kind="stable")][:most])
 
 
-def _pooled(
+def pooled_features(
     network: DescriptorNetwork, collection: Collection, images: list[int], settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """Pooled features (n, c) before the head and labels (n,); unreadable images are left out."""
+    """Pooled features (n, c) before the head, of unit length, and labels (n,); unreadable images are left out."""
     head, network.head = network.head, torch.nn.Identity()
     was_training = network.training
     network.eval()
