@@ -281,7 +281,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         variant, file, until = options.measure
-        Path(file).write_text(json.dumps(asdict(measure(variant, options.tree, options, float(until)))))
+        result = measure(variant, options.tree, options, float(until))
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # Lightning runs this script again for each further GPU
+            Path(file).write_text(json.dumps(asdict(result)))
         return
     for variant in options.variants:
         overrides(variant)  # complains before anything is made

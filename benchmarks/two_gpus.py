@@ -33,7 +33,7 @@ def train(options: argparse.Namespace, devices: int, seed: int) -> Run:
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            *(str(Path(sys.executable).with_name("glam")), "train", "--config", options.config, "--out", folder),
+            *(sys.executable, "-m", "glam.app", "train", "--config", options.config, "--out", folder),
             *("--data.train", str(options.train), "--data.val", str(options.val), "--data.seed", str(seed)),
             *("--data.batch_size", str(options.batch_size // devices), "--trainer.devices", str(devices)),
             *("--trainer.accelerator", options.accelerator, *options.more),
@@ -66,8 +66,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="images a step, over all devices")
     parser.add_argument("--accelerator", default="gpu")
     parser.add_argument("--out", type=Path, default=Path("two_gpus.json"))
-    parser.add_argument("more", nargs="*", help="options of `glam train`, after --")
-    options = parser.parse_args()
+    parser.epilog = "Options of `glam train` may follow after --."
+    split = [*sys.argv, "--"].index("--")
+    options = parser.parse_args(sys.argv[1:split])
+    options.more = sys.argv[split + 1 :]
     runs: list[Run] = json.loads(options.out.read_text()) if options.out.exists() else []
     for seed in options.seeds:
         for devices in options.devices:
