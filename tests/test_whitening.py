@@ -100,9 +100,9 @@ def test_several_scales_are_averaged_before_it() -> None:
     """As it was fitted: on descriptors averaged over scales."""
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None, whitening=4)).eval()
-    images, scales = torch.rand(2, 3, 64, 96), (0.5, 1.0)
+    images, scales = torch.rand(2, 3, 64, 128), (0.5, 1.0)
     with torch.no_grad():
-        small = torch.nn.functional.interpolate(images, size=(32, 48), mode="bilinear", antialias=True)
+        small = torch.nn.functional.interpolate(images, size=(32, 64), mode="bilinear", antialias=True)
         average = torch.nn.functional.normalize(network.unwhitened(images) + network.unwhitened(small), dim=1)
         torch.testing.assert_close(describe_tensor(network, images, scales), network.whitened(average))
 
