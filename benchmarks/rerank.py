@@ -36,11 +36,12 @@ from glam.eval.metrics import bootstrap_interval
 from glam.eval.reranking import Positions, features_of, rerank_all
 from glam.eval.revisited import PROTOCOLS, score_revisited
 from glam.images import read_image
+from glam.index.arrays import Rows, Scores
 from glam.index.rerank import LocalFeatures, Matches, compare, extract, verification
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.interface import NEIGHBOURS, Query
 from glam.index.rerank.memory import MemoryDatabase
-from glam.index.structures import Rows, Scores, build_structure
+from glam.index.structures import build_structure
 
 RESULTS = Path("benchmarks/results")
 

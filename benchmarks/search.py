@@ -24,7 +24,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.structures import KINDS, Mask, Rows, RowSource, build_structure, read_structure
+from glam.index.arrays import Mask, Rows
+from glam.index.structures import KINDS, RowSource, build_structure, read_structure
 from glam.index.structures.products import products_at
 
 DIM = 512

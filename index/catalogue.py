@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.arrays import Numbers
 from glam.index.milvus.place import Place
 from glam.index.schema import CATALOGUE, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
-from glam.index.segments import Numbers
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
     from glam.model import Model

@@ -14,10 +14,11 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index import segments
+from glam.index.arrays import Numbers
 from glam.index.catalogue import Batch, Catalogue
 from glam.index.features import without as features_without
 from glam.index.kept import put_kept
-from glam.index.segments import Numbers, digest_rows, segment_file
+from glam.index.segments import digest_rows, segment_file
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.verification import damaged_segments
 from glam.index.writing import Writer, open_writer

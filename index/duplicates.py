@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glam.index.arrays import Numbers
 from glam.index.catalogue import Entry
-from glam.index.segments import Numbers
 
 if TYPE_CHECKING:
     from glam.index.search import Index

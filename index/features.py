@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from glam.ahead import done_ahead
 from glam.errors import ImageError
 from glam.images import read_image
+from glam.index.arrays import Numbers
 from glam.index.catalogue import Catalogue, Facts
 from glam.index.digests import digest
 from glam.index.kept import FEATURES, KeptFile, kept_files, put_kept, write_kept
 from glam.index.rerank.local_features import CONTRAST, LENGTH, MOST, SIZE, LocalFeatures, extract
-from glam.index.segments import Numbers
 
 RECIPE = f"upright RootSIFT, at most {MOST} at {SIZE} pixels, contrast {CONTRAST}"
 """Has to change whenever `extract` gives something else: what was kept by another recipe is not used."""

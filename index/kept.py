@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.files import flush
+from glam.index.arrays import Numbers
 from glam.index.catalogue import Catalogue
 from glam.index.digests import digest_file, digest_parts
 from glam.index.schema import KEPT_SINCE
-from glam.index.segments import Numbers
 
 FOLDER = "rerank"
 

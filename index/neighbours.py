@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import saved
+from glam.index.arrays import Mask, Numbers, Positions, Rows, Scores
 from glam.index.catalogue import Catalogue
 from glam.index.digests import digest
 from glam.index.kept import NEIGHBOURS, KeptFile, kept_files, write_kept
 from glam.index.rerank.interface import NEIGHBOURS as K
-from glam.index.segments import Numbers
 from glam.index.snapshot import take_snapshot
-from glam.index.structures import Mask, Positions, Rows, RowSource, Scores, Structure, build_structure
+from glam.index.structures import RowSource, Structure, build_structure
 from glam.index.structures.exact import Exact
 
 Progress = Callable[[int, int], None]

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.arrays import Mask, Numbers, Positions, Rows, Scores
 from glam.index.catalogue import Catalogue
 from glam.index.features import KeptFeatures, features_of
 from glam.index.neighbours import Carried, Graph, Places, kept_graph
 from glam.index.rerank.interface import Neighbours
 from glam.index.rerank.local_features import LocalFeatures
-from glam.index.segments import Numbers
-from glam.index.structures import Mask, Positions, Rows, RowSource, Scores
+from glam.index.structures import RowSource
 
 FEATURES_IN_MEMORY = 1_000
 """Images whose features are remembered after they were made: 60 MB."""

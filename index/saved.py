@@ -16,10 +16,10 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.files import flush
+from glam.index.arrays import Numbers
 from glam.index.catalogue import About, Catalogue
 from glam.index.checksums import write_whole
 from glam.index.digests import digest_file
-from glam.index.segments import Numbers
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.structures import Structure, build_structure, choose_kind, read_structure
 from glam.index.structures.exact import Exact

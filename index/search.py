@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import saved
+from glam.index.arrays import Mask, Numbers, Rows, Scores
 from glam.index.calibration import Calibration
 from glam.index.catalogue import Catalogue, Entry
 from glam.index.filters import matching
@@ -27,9 +28,8 @@ from glam.index.neighbours import Places
 from glam.index.rerank.interface import Query
 from glam.index.rerank.local_features import LocalFeatures
 from glam.index.reranking import IndexDatabase, Kept, Opened
-from glam.index.segments import Numbers, Rows
 from glam.index.snapshot import take_snapshot
-from glam.index.structures import Mask, RowSource, Scores, Structure, build_structure
+from glam.index.structures import RowSource, Structure, build_structure
 
 if TYPE_CHECKING:
     from glam.index.milvus.collection import Collection

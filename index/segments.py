@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.files import flush
+from glam.index.arrays import Numbers, Rows, Scores
 from glam.index.digests import digest
 from glam.index.structures.interface import RowSource
 from glam.index.structures.products import products_at
@@ -23,10 +23,6 @@ FOLDER = "descriptors"
 
 SEGMENT_ROWS = 262_144
 """Most rows of a segment: 512 MB at 512 dimensions."""
-
-Rows = NDArray[np.float32]
-Scores = NDArray[np.float32]
-Numbers = NDArray[np.int64]
 
 
 def segment_file(index: Path, number: int) -> Path:

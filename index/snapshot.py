@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.arrays import Numbers, Rows
 from glam.index.catalogue import Catalogue
-from glam.index.segments import FOLDER, Numbers, Rows, StoredRows, open_segment, segment_file
+from glam.index.segments import FOLDER, StoredRows, open_segment, segment_file
 
 NOWHERE = -1
 ATTEMPTS = 5

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import kept, saved, segments
+from glam.index.arrays import Numbers, Rows
 from glam.index.catalogue import About, Batch, Catalogue, Facts, NewImage
 from glam.index.checksums import delete_checksums, read_checksums, write_checksums
 from glam.index.digests import digest_file
@@ -31,7 +32,7 @@ from glam.index.milvus.mirror import Mirror, check_free, keeping
 from glam.index.neighbours import renewed_graph
 from glam.index.rerank.local_features import LocalFeatures
 from glam.index.schema import CATALOGUE, NoIndexError
-from glam.index.segments import Numbers, Rows, delete_unknown, digest_rows, segment_file
+from glam.index.segments import delete_unknown, digest_rows, segment_file
 from glam.index.snapshot import take_snapshot
 
 OWN_NAMES = frozenset({LOCK, CATALOGUE, f"{CATALOGUE}-journal", segments.FOLDER, saved.FOLDER})

@@ -9,18 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.arrays import Positions, Rows, Scores
 from glam.index.segments import StoredRows
-from glam.index.structures import (
-    KINDS,
-    Positions,
-    Rows,
-    RowSource,
-    Scores,
-    Structure,
-    build_structure,
-    choose_kind,
-    read_structure,
-)
+from glam.index.structures import KINDS, RowSource, Structure, build_structure, choose_kind, read_structure
 from glam.index.structures import inverted as inverted_module
 from glam.index.structures.exact import Exact
 from glam.index.structures.inverted import Inverted

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.arrays import Numbers, Rows
 from glam.index.milvus.conditions import Condition
 from glam.index.milvus.connection import connect, disconnect, in_one_sentence
 from glam.index.milvus.place import Place
-from glam.index.segments import Numbers, Rows
 
 MOST_RESULTS = 16_384
 """A query's most results; Milvus allows no more."""

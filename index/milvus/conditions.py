@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glam.index.segments import Numbers
-from glam.index.structures import Mask
+from glam.index.arrays import Mask, Numbers
 
 MOST_RANGES = 32
 """In a condition: each is looked at for each row, whereas a list, however long, is one look-up."""

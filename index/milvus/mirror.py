@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.arrays import Numbers, Rows
 from glam.index.catalogue import About
 from glam.index.digests import digest
 from glam.index.milvus.collection import APPROXIMATE, EXACT, Collection
 from glam.index.milvus.place import Place
 from glam.index.milvus.searched import Searched
 from glam.index.saved import wanted_kind
-from glam.index.segments import Numbers, Rows
 from glam.index.snapshot import Snapshot
 from glam.index.structures.exact import Exact
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.arrays import Mask, Numbers, Positions, Rows, Scores
 from glam.index.milvus.collection import MOST_RESULTS, Collection, Found
 from glam.index.milvus.conditions import Part, parts
-from glam.index.segments import Numbers
 from glam.index.snapshot import Snapshot
-from glam.index.structures import Mask, Positions, Rows, RowSource, Scores, Structure, build_structure
+from glam.index.structures import RowSource, Structure, build_structure
 from glam.index.structures.selecting import best_first
 
 

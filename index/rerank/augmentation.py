@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glam.index.arrays import Positions, Rows
 from glam.index.rerank.averaging import averaged, powers
 from glam.index.rerank.interface import NEIGHBOURS, Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
 from glam.index.rerank.query_expansion import expand
-from glam.index.structures import Positions, Rows
 
 
 @dataclass(frozen=True)

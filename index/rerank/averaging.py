@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from glam.index.structures import Rows, Scores
+from glam.index.arrays import Rows, Scores
 
 
 def averaged(rows: Rows, others: Rows, weights: Scores) -> Rows:

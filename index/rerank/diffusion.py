@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.index.arrays import Positions
 from glam.index.rerank.averaging import powers
 from glam.index.rerank.interface import NEIGHBOURS, Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
-from glam.index.structures import Positions
 
 
 @dataclass(frozen=True)

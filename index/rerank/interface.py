@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.arrays import Positions, Rows, Scores
 from glam.index.rerank.local_features import LocalFeatures
-from glam.index.structures import Positions, Rows, RowSource, Scores
+from glam.index.structures import RowSource
 
 NEIGHBOURS = 32
 """Of each image, that the k-nearest-neighbour graph holds: no step looks at more."""

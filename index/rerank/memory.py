@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.arrays import Positions, Rows, Scores
 from glam.index.rerank.interface import NEIGHBOURS, Neighbours
 from glam.index.rerank.local_features import LocalFeatures
-from glam.index.structures import Positions, Rows, RowSource, Scores
+from glam.index.structures import RowSource
 
 BLOCK = 65_536
 """Rows that are compared at a time."""

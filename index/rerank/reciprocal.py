@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.index.arrays import Scores
 from glam.index.rerank.interface import NEIGHBOURS, Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
-from glam.index.structures import Scores
 
 Sets = NDArray[np.bool_]
 """(n, n): row i says which of n images are in the set of image i."""

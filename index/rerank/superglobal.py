@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glam.index.arrays import Rows
 from glam.index.rerank.averaging import averaged, powers
 from glam.index.rerank.interface import Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
-from glam.index.structures import Rows
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,12 @@ import faiss
 from glam.errors import GlamError
 from glam.index.structures.exact import Exact
 from glam.index.structures.file import read_facts
-from glam.index.structures.interface import Mask, Positions, Rows, RowSource, Scores, Structure
+from glam.index.structures.interface import RowSource, Structure
 from glam.index.structures.inverted import Inverted
 
 __all__ = [
     "KINDS",
-    "Mask",
-    "Positions",
     "RowSource",
-    "Rows",
-    "Scores",
     "Structure",
     "build_structure",
     "choose_kind",

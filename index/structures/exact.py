@@ -6,8 +6,9 @@ from typing import Self
 import faiss
 import numpy as np
 
+from glam.index.arrays import Mask, Positions, Rows, Scores
 from glam.index.structures.file import read_file, write_file
-from glam.index.structures.interface import Mask, Positions, Rows, RowSource, Scores
+from glam.index.structures.interface import RowSource
 from glam.index.structures.selecting import best_first, bitmap
 
 BLOCK = 65_536

@@ -3,22 +3,8 @@
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from glam.index.arrays import Mask, Positions, Rows, Scores
 from glam.index.structures.products import products
-
-Rows = NDArray[np.float32]
-"""Descriptors of unit length, (n, dim)."""
-
-Scores = NDArray[np.float32]
-"""Cosines; -inf where there is no result."""
-
-Positions = NDArray[np.int64]
-"""Numbers of rows in the order in which they were added; -1 where there is no result."""
-
-Mask = NDArray[np.bool_]
-"""Which positions may be results."""
 
 
 class RowSource(Protocol):

@@ -16,8 +16,9 @@ import faiss
 import numpy as np
 
 from glam.errors import GlamError
+from glam.index.arrays import Mask, Positions, Rows, Scores
 from glam.index.structures.file import read_file, write_file
-from glam.index.structures.interface import Mask, Positions, Rows, RowSource, Scores
+from glam.index.structures.interface import RowSource
 from glam.index.structures.lists import Lists
 from glam.index.structures.scanning import best_of, scan
 from glam.index.structures.selecting import best_first, bitmap

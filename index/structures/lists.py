@@ -7,7 +7,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.structures.interface import Positions, Rows, RowSource, Scores
+from glam.index.arrays import Positions, Rows, Scores
+from glam.index.structures.interface import RowSource
 from glam.index.structures.products import products
 
 SEED = 1

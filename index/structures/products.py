@@ -5,11 +5,8 @@ Not NumPy's: it wakes up further threads, which takes longer than the work for a
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]
-Scores = NDArray[np.float32]
-Positions = NDArray[np.int64]
+from glam.index.arrays import Positions, Rows, Scores
 
 
 def products(query: Rows, rows: Rows) -> Scores:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from glam.index.structures.interface import Positions, Rows, RowSource, Scores
+from glam.index.arrays import Positions, Rows, Scores
+from glam.index.structures.interface import RowSource
 
 BLOCK = 4_096
 """Rows read at a time: few enough to stay in the processor's cache."""

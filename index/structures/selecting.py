@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 
-from glam.index.structures.interface import Mask, Positions, Scores
+from glam.index.arrays import Mask, Positions, Scores
 
 
 def bitmap(allowed: Mask) -> faiss.IDSelectorBitmap:

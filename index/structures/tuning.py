@@ -8,7 +8,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.structures.interface import Mask, Positions, Rows, RowSource
+from glam.index.arrays import Mask, Positions, Rows
+from glam.index.structures.interface import RowSource
 from glam.index.structures.lists import Lists
 from glam.index.structures.selecting import bitmap
 
