@@ -188,8 +188,10 @@ class LandmarkModule(L.LightningModule):
 
     def whiten(self) -> None:
         """Whitens the trained network's descriptors by ``end_whitening``, on the device that it is on."""
-        if self.end_whitening:
-            data, power = self.data.train, self.end_whitening
+        if not self.end_whitening:
+            return
+        data, power = self.data.train, self.end_whitening
+        with torch.compiler.set_stance("force_eager"):  # as in validation
             whiten_head(self.network, data, self._settings(), power=power, most=self.start_images, seed=self.seed)
 
     def _settings(self) -> Settings:
