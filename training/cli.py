@@ -217,8 +217,7 @@ def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
     """Writes the best epoch's weights as a model file."""
     found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     cli.model.load_state_dict(found["state_dict"])
-    cli.model.network.to_device(_device())
-    cli.model.whiten()
+    cli.model.whiten(_device())
     score = None if best.best_model_score is None else float(best.best_model_score)
     training = {**_training(cli), "epoch": found["epoch"] + 1, "val_map": score}
     cli.model.write_model(path, training, half=cli.config.half)
@@ -229,8 +228,6 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     which that is."""
     device = _device()
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
-    if not diverged(network):
-        cli.model.whiten()
     before = Model(start.name, start.network.to_device(device), start.header)
     training = {**_training(cli), "weights": cli.config.weights}
     header = Header(network.architecture, data.val_size, start.scales, training)
@@ -238,6 +235,7 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     if diverged(network):
         print("training diverged")
     else:
+        cli.model.whiten(device)
         found = compare(before, Model("after", network, header), data.val, data.train)
         (path.parent / "comparison.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
         print(found)

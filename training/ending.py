@@ -6,12 +6,13 @@ attenuated whitening (Mukundan, Tolias, Chum, "Explicit spatial encoding for dee
 """
 
 import torch
+from torch.nn.utils.fusion import fuse_linear_bn_weights
 
 from glam.datasets.collection import Collection
 from glam.describe import Settings
 from glam.errors import GlamError
 from glam.network import DescriptorNetwork, Head
-from glam.training.start import Components, evenly, pooled_features
+from glam.training.start import Components, evenly, pooled_features, set_head
 
 
 @torch.no_grad()
@@ -41,17 +42,12 @@ def whiten_head(
     dim = head.linear.out_features
     if len(pooled) <= dim:
         raise GlamError(f"a whitening of {dim} dimensions wants more than {dim} images; there are {len(pooled)}")
-    norm = head.norm
+    linear, norm = head.linear, head.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-    weight = gain[:, None] * head.linear.weight
-    bias = gain * (head.linear.bias - norm.running_mean) + norm.bias
+    weight, bias = fuse_linear_bn_weights(
+        linear.weight, linear.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
     components = Components.fit(pooled @ weight.T + bias, dim)
     turn = components.basis / components.variance.sqrt().pow(power)[:, None]
-    head.linear.weight.copy_(turn @ weight)
-    head.linear.bias.copy_(turn @ bias)
-    norm.weight.fill_((1 + norm.eps) ** 0.5)
-    norm.bias.zero_()
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1)
+    set_head(head, turn @ weight, turn @ bias, torch.ones_like(bias))

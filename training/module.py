@@ -186,10 +186,11 @@ class LandmarkModule(L.LightningModule):
         if not isinstance(self.loss, Distillation):
             self.loss.start_at_means(descriptors, labels)
 
-    def whiten(self) -> None:
-        """Whitens the trained network's descriptors by ``end_whitening``, on the device that it is on."""
+    def whiten(self, device: torch.device) -> None:
+        """Whitens the trained network's descriptors by ``end_whitening``, on a device."""
         if not self.end_whitening:
             return
+        self.network.to_device(device)
         data, power = self.data.train, self.end_whitening
         with torch.compiler.set_stance("force_eager"):  # as in validation
             whiten_head(self.network, data, self._settings(), power=power, most=self.start_images, seed=self.seed)

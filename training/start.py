@@ -53,15 +53,22 @@ def start_from_pca(
     components = Components.fit(pooled, dim)
     spread = components.variance.sqrt()
     basis = components.basis / spread.pow(whitening)[:, None]
-    head.linear.weight.copy_(basis)
-    head.linear.bias.copy_(-(basis @ components.mean))
-    # Batch norm divides by the spread of each dimension; its gain gives it back, and the start is the PCA asked for.
-    variance = spread.pow(1 - whitening).square()
-    head.norm.weight.copy_((variance + head.norm.eps).sqrt())
-    head.norm.bias.zero_()
-    head.norm.running_mean.zero_()  # type: ignore[union-attr]
-    head.norm.running_var.copy_(variance)  # type: ignore[union-attr]
+    set_head(head, basis, -(basis @ components.mean), spread.pow(1 - whitening).square())
     return torch.nn.functional.normalize((pooled - components.mean) @ basis.T, dim=1), labels
+
+
+def set_head(head: Head, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
+    """Makes a head the linear layer of (dim, c) ``weight`` and (dim,) ``bias``: its batch norm divides by the spread of
+    each dimension, whose (dim,) ``variance`` is given, and its gain gives that back."""
+    norm = head.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    head.linear.weight.copy_(weight)
+    head.linear.bias.copy_(bias)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.zero_()
+    norm.running_mean.zero_()
+    norm.running_var.copy_(variance)
 
 
 @dataclass(frozen=True)
