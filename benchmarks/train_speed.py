@@ -30,7 +30,6 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,12 +164,12 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
         RuntimeError: the time was over before the first stretch was.
     """
     import torch
-    from lightning.pytorch.callbacks import Timer
+    from lightning.pytorch.callbacks import LambdaCallback
 
     from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI, bundled_configs
     from glam.training.data import LandmarkData
     from glam.training.module import LandmarkModule
-    from glam.training.speed import Throughput
+    from glam.training.speed import Throughput, callbacks
 
     warnings.filterwarnings("ignore", module="lightning")
     on_gpu = torch.cuda.is_available()
@@ -193,10 +192,15 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
         save_config_callback=None,
         trainer_defaults=TRAINER_DEFAULTS,
     )
-    throughput = Throughput(options.stretch)
-    timer = Timer(timedelta(seconds=max(0.0, until - time.time())))
-    cli.trainer.callbacks += [timer, throughput]  # type: ignore[attr-defined]
+
+    def stop_in_time(trainer: Any, *_: Any) -> None:
+        if trainer.global_step % options.stretch == 0:  # not at every step: processes wait for each other's answer
+            trainer.should_stop |= trainer.strategy.broadcast(time.time() > until)
+
+    added = callbacks(options.stretch)
+    cli.trainer.callbacks += [*added, LambdaCallback(on_train_batch_end=stop_in_time)]  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, cli.datamodule)
+    throughput = next(callback for callback in added if isinstance(callback, Throughput))
     if not throughput.stretches:
         raise RuntimeError(f"{variant}: the time was over before {options.stretch} steps were done")
     first, last = throughput.stretches[0], throughput.stretches[-1]

@@ -186,7 +186,20 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         ]
         _split_to_multiple(batches, ranks)
         order = random.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
-        return [batches[i] for i in order]
+        batches = [batches[i] for i in order]
+        return [batches[i] for i in _rounds([int(self._group[batch[0]]) for batch in batches], ranks).flatten()]
+
+
+def _rounds(groups: Sequence[int], ranks: int) -> NDArray[np.intp]:
+    """(rounds, ranks) batches to be trained at the same time: of one group where there are enough of it, for every rank
+    waits for the one with the largest images; rounds in the order in which the first of each comes.
+
+    Args:
+        groups: the group of each batch; their number is a multiple of ``ranks``.
+        ranks: how many batches are trained at a time.
+    """
+    rounds = np.argsort(groups, kind="stable").reshape(-1, ranks)
+    return rounds[np.argsort(rounds.min(axis=1))]
 
 
 def _places(cells: NDArray[np.int64]) -> NDArray[np.int64]:

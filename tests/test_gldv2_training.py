@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import glam
 from glam.training import speed
@@ -89,3 +91,64 @@ def test_its_speed_is_in_the_logs(
     assert [int(row["step"]) for row in rows] == [30, 60]
     assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["waiting"]) <= 1 for row in rows)
     assert "images/s  waiting" in capsys.readouterr().out
+
+
+class Answers(TorchDispatchMode):
+    """Counts what a program cannot go on without the device's answer to: numbers read, entries counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten, by_mask = torch.ops.aten, (torch.bool, torch.uint8)
+        read = func in (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default)
+        if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default):
+            read = any(index is not None and index.dtype in by_mask for index in args[1])
+        if read:
+            self.asked.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Asked(L.Callback):
+    """Counts over the steps from the first to the last of a stretch."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+        self.answers = Answers()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.first:
+            self.answers.__enter__()
+        elif trainer.global_step == self.last:
+            self.answers.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("more", [[], ["--model.sharded", "true"]], ids=["whole", "sharded"])
+def test_steps_do_not_wait_for_the_device(
+    gldv2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    """A GPU that has to answer at each step stands still until the next is asked of it: a fifth of the time."""
+    asked = Asked(21, 38)
+    monkeypatch.setattr(speed, "callbacks", lambda: [speed.Throughput(), asked])
+    train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2", *more])
+    assert asked.answers.asked == []
+
+
+def test_processes_ask_each_other_for_a_signal_now_and_then(gldv2: Path, tmp_path: Path) -> None:
+    """Lightning's loop asks before each step; what it would ask with is counted here, over forty steps."""
+    asked: list[int] = []
+
+    class Counting(L.Callback):
+        def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            loop = trainer.fit_loop.epoch_loop
+            loop._broadcast_sigterm_tensor = lambda: asked.append(loop.global_step)  # type: ignore[method-assign]
+            speed.FewerWaits(every=15).on_fit_start(trainer, pl_module)
+
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "callbacks", lambda: [Counting()])
+        train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2"])
+    assert asked == [0, 15, 30]

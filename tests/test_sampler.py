@@ -59,6 +59,16 @@ def test_an_epoch_can_be_entered_at_any_batch() -> None:
     assert list(rest) == list(whole), "only the first pass is cut short"
 
 
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_train_images_of_one_size_at_a_time(ranks: int) -> None:
+    """But where a group has no batches left for all of them; else each step takes as long as its largest images do."""
+    samplers = [SizeBatchSampler(group_sizes(SHAPES, 256), 8, rank=rank, ranks=ranks) for rank in range(ranks)]
+    steps = [{batch[0].size for batch in step} for step in zip(*samplers, strict=True)]
+    assert sum(len(step) > 1 for step in steps) < len(ASPECT_RATIOS)
+    first_sizes = [next(iter(step)) for step in steps if len(step) == 1]
+    assert first_sizes != sorted(first_sizes), "sizes come in turn over the epoch"
+
+
 def test_a_cap_on_images_of_a_landmark() -> None:
     labels = np.repeat(np.arange(5), [200, 150, 100, 47, 3])
     sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, labels=labels, per_label=40)

@@ -128,9 +128,12 @@ class LandmarkModule(L.LightningModule):
         return data
 
     def configure_model(self) -> None:
-        """Adds the loss, once the number of landmarks is known."""
+        """Adds the loss, once the number of landmarks is known, and what several processes agree on before they are
+        joined: the layout of the weights, and which buffers stay as they are and need not be sent at every step."""
         if hasattr(self, "loss"):
             return
+        self.network.to(memory_format=self.network.layout(self.trainer.strategy.root_device))
+        self._ddp_params_and_buffers_to_ignore = self._frozen_statistics()  # PyTorch's way to name them
         if self.patched and not self.teachers:
             raise GlamError("patched images show two landmarks: only a run with teachers can learn from them")
         landmarks, dim = len(self.data.train.landmarks), self.network.dim
@@ -146,7 +149,12 @@ class LandmarkModule(L.LightningModule):
         if self.trainer.gradient_clip_val:
             raise GlamError("gradients are clipped by their norm in each process, so sharded wants gradient_clip_val 0")
         self.loss = ShardedArcFace(landmarks, dim, self.data.batch_size, **self.arcface, seed=self.seed)
-        self._ddp_params_and_buffers_to_ignore = ["loss.centres"]  # PyTorch's way to name what each process has its own
+        self._ddp_params_and_buffers_to_ignore.append("loss.centres")  # of which each process has its own
+
+    def _frozen_statistics(self) -> list[str]:
+        """Names of the buffers of the backbone's batch norms, if those are frozen."""
+        buffers = self.network.backbone.named_buffers(prefix="network.backbone") if self.freeze_batch_norm else ()
+        return [name for name, _ in buffers]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers that the run goes on with weights of its own, perhaps on another number of processes."""
@@ -172,6 +180,7 @@ class LandmarkModule(L.LightningModule):
         self.train()
         if self.compiled != "no":
             torch._dynamo.config.recompile_limit = 64  # of sizes; by default what comes after eight runs uncompiled
+            torch._dynamo.config.optimize_ddp = False  # or several processes compile eight graphs for each of one
             self.network.backbone.compile(dynamic=False)  # but for the sides that `training_step` marks
 
     def _start_from_pca(self) -> None:
@@ -211,7 +220,7 @@ class LandmarkModule(L.LightningModule):
         with _without_statistics(self.network.head) if len(images) == 1 else nullcontext():
             descriptors = self.network(images)
             loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else labels)
-        self.log("loss", loss, prog_bar=True, batch_size=len(images))
+        self.log("loss", loss, batch_size=len(images))  # the progress bar would wait for it at every step
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         return loss
 

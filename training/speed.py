@@ -121,7 +121,9 @@ class Throughput(L.Callback):
         figures = {"images_per_second": speed.images_per_second, "waiting": speed.waiting}
         for logger in trainer.loggers:
             logger.log_metrics(figures, speed.step)
-        pl_module.log_dict({name: torch.tensor(value) for name, value in figures.items()}, prog_bar=True, logger=False)
+        shown = {**trainer.callback_metrics, **{name: torch.tensor(value) for name, value in figures.items()}}
+        bar = {name: shown[name].cpu() for name in ("loss", *figures) if name in shown}
+        pl_module.log_dict(bar, prog_bar=True, logger=False)
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(f"step {speed.step}  {speed}", flush=True)
 
@@ -139,9 +141,35 @@ class Throughput(L.Callback):
         self._since = None
 
 
-def callbacks() -> list[L.Callback]:
-    """The callbacks that `glam train` adds to every run."""
-    return [Throughput()]
+class FewerWaits(L.Callback):
+    """Has several processes ask each other every so many steps whether one was told to end, and not before each.
+
+    Lightning asks with SIGTERM in mind; the answer comes by way of the device, which has nothing to do until then.
+
+    Args:
+        every: steps.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Puts itself before the question, in versions of Lightning that ask it."""
+        loop = trainer.fit_loop.epoch_loop
+        ask = getattr(loop, "_broadcast_sigterm_tensor", None)
+        if ask is None:
+            return
+
+        def ask_now_and_then() -> None:
+            if loop.global_step % self.every == 0:
+                ask()
+
+        loop._broadcast_sigterm_tensor = ask_now_and_then  # type: ignore[method-assign]
+
+
+def callbacks(every: int = 50) -> list[L.Callback]:
+    """The callbacks that `glam train` adds to every run, which act every so many steps."""
+    return [Throughput(every), FewerWaits(every)]
 
 
 def _waited(trainer: L.Trainer) -> float:
