@@ -1,0 +1,99 @@
+"""What the tests of Milvus share: one index in FAISS and one in Milvus, which are to answer alike."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from glam.index import Hit, Index, near_duplicates
+from glam.index.catalogue import Catalogue
+from glam.index.milvus import Place
+from glam.index.milvus.collection import Collection
+
+COUNT = 40
+
+
+WHERE = ("id >= 5 and id < 30", "id % 3 = 0", "city = 'Paris' and year > 2010", "id != 7", "year = 1")
+
+
+def write(folder: Path, i: int) -> None:
+    (folder / f"{i:02d}.jpg").write_text(f"content {i}")
+
+
+def list_them(folder: Path) -> None:
+    lines = ["path,landmark,city,year"]
+    for i, file in enumerate(sorted(folder.glob("*.jpg"))):
+        lines.append(f"{file.name},{'abbey' if i < 20 else 'bridge'},{'Paris' if i % 2 else 'Rome'},{2000 + i}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+
+
+class Pair(NamedTuple):
+    """One index in FAISS and one in Milvus, of the same folder."""
+
+    faiss: Path
+    milvus: Path
+
+    def both(self, change: Callable[[Path], object]) -> None:
+        assert change(self.faiss) == change(self.milvus)
+
+
+def place_of(index: Path) -> Place:
+    catalogue = Catalogue.open(index)
+    place = catalogue.about.milvus
+    catalogue.close()
+    assert place is not None
+    return place
+
+
+def opened_collection(index: Path) -> Collection:
+    opened = Collection(place_of(index))
+    opened.load()
+    return opened
+
+
+def found(hits: list[list[Hit]]) -> list[list[str]]:
+    """Paths by rank; of twins, which score the same, either may come first."""
+    return [[hit.entry.path.replace("04.jpg", "03.jpg") for hit in some] for some in hits]
+
+
+def same_answers(pair: Pair) -> None:
+    """Both indexes answer alike, and alike to the plain product."""
+    with Index.open(pair.faiss) as faiss, Index.open(pair.milvus) as milvus:
+        np.testing.assert_array_equal(faiss.ids, milvus.ids)
+        rows = faiss.descriptors(faiss.ids.tolist())
+        np.testing.assert_array_equal(rows, milvus.descriptors(milvus.ids.tolist()))
+        random = np.random.default_rng(0)
+        queries = rows[::7] + random.normal(size=rows[::7].shape).astype(np.float32) / 8
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        expected, got = faiss.search(queries), milvus.search(queries)
+        assert found(expected) == found(got)
+        products = np.sort(queries @ rows.T, axis=1)[:, ::-1][:, :10]
+        np.testing.assert_allclose([[hit.score for hit in some] for some in got], products, atol=1e-6)
+        sure = [[[hit.confidence or 0 for hit in some] for some in hits] for hits in (expected, got)]
+        np.testing.assert_allclose(sure[0], sure[1], atol=1e-4)
+        for where in WHERE:
+            assert found(faiss.search(queries, where=where)) == found(milvus.search(queries, where=where))
+            alike = [i.search(queries, None, where=where, threshold=0.05) for i in (faiss, milvus)]
+            assert found(alike[0]) == found(alike[1])
+        assert found(faiss.search(queries, threshold=0.3)) == found(milvus.search(queries, threshold=0.3))
+        assert near_duplicates(faiss, 0.9) == near_duplicates(milvus, 0.9)
+
+
+def spoil(index: Path, missing: list[int], strays: list[int]) -> None:
+    held = opened_collection(index)
+    held.delete(np.array(missing))
+    rows = np.random.default_rng(1).normal(size=(len(strays), 32)).astype(np.float32)
+    held.put(np.array(strays), rows)
+    held.close()
+
+
+def forget_digest(index: Path) -> None:
+    with sqlite3.connect(index / "catalogue.sqlite") as connection:
+        ((text,),) = connection.execute("SELECT description FROM about").fetchall()
+        about = json.loads(text)
+        about["milvus"]["images"] = ""
+        connection.execute("UPDATE about SET description = ?", [json.dumps(about)])
+    connection.close()

@@ -1,0 +1,127 @@
+"""An index in Milvus (Lite, embedded) beside the same index in FAISS: the same answers, whatever happens to both."""
+
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glam.datasets.readers import read_collection
+from glam.errors import GlamError
+from glam.index import Index, Milvus, add, build, compact, remove, sync, verify
+from glam.index.milvus import collection, conditions, searched
+from glam.index.summary import summary
+
+from .pairs import COUNT, Pair, forget_digest, found, list_them, opened_collection, place_of, same_answers, spoil, write
+
+
+def test_the_same_answers_after_every_change(pair: Pair, folder: Path, content_model: Any) -> None:
+    same_answers(pair)
+
+    def model() -> Any:
+        return content_model
+
+    write(folder, COUNT)
+    pair.both(lambda index: add(index, [folder / f"{COUNT}.jpg"], model))
+    pair.both(lambda index: remove(index, ["10.jpg", "11.jpg", "30.jpg"]))
+    same_answers(pair)
+    (folder / "05.jpg").rename(folder / "zz.jpg")
+    (folder / "06.jpg").write_text("another content")
+    (folder / "07.jpg").unlink()
+    list_them(folder)
+    pair.both(lambda index: sync(index, read_collection(folder), model))  # 10, 11 and 30 come back with it
+    same_answers(pair)
+    pair.both(compact)
+    same_answers(pair)
+    for index in pair:
+        done = verify(index, model)
+        assert (done.problems, done.notes) == ((), ())
+
+
+def test_an_index_remembers_its_backend(pair: Pair, folder: Path, content_model: Any) -> None:
+    place = place_of(pair.milvus)
+    assert summary(pair.faiss).backend == "faiss"
+    assert summary(pair.milvus).backend == f"collection {place.collection} at {place.uri}"
+    build(pair.milvus, read_collection(folder), content_model)
+    assert place_of(pair.milvus) == place
+    build(pair.milvus, read_collection(folder), content_model, backend=Milvus(place.uri, place.collection))
+    assert place_of(pair.milvus) == place
+    build(pair.milvus, read_collection(folder), content_model, backend="faiss")
+    assert summary(pair.milvus).backend == "faiss"
+    same_answers(pair)
+    build(pair.milvus, read_collection(folder), content_model, backend=Milvus(place.uri, f"{place.collection}_2"))
+    assert place_of(pair.milvus).owner != place.owner
+    same_answers(pair)
+    assert content_model.described.count(b"content 1") == 2  # once for each index, whatever searches it
+
+
+def test_few_results_at_a_time_are_put_together(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searched, "MOST_RESULTS", 4)
+    monkeypatch.setattr(conditions, "MOST_LISTED", 3)
+    monkeypatch.setattr(conditions, "MOST_RANGES", 2)
+    monkeypatch.setattr(collection, "RESULTS", 9)
+    same_answers(pair)
+
+
+def test_an_approximate_structure_is_the_servers(
+    pair: Pair, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glam.index.saved.FEWEST", 10)
+    photos = read_collection(folder)
+    for asked, kept in (("ivf_pq", "AUTOINDEX"), ("exact", "FLAT")):
+        build(pair.milvus, photos, content_model, structure=asked)
+        held = opened_collection(pair.milvus)
+        assert held._client.describe_index(held.place.collection, "vector")["index_type"] == kept
+        held.close()
+        assert not list((pair.milvus / "search").glob("*"))
+        same_answers(pair)  # so few are compared one by one whatever is asked for
+
+
+def test_readers_see_one_moment(pair: Pair, folder: Path, content_model: Any) -> None:
+    query = content_model.descriptor(f"content {COUNT}".encode())
+    with Index.open(pair.milvus) as before:
+        was = found(before.search(query))
+        write(folder, COUNT)
+        add(pair.milvus, [folder / f"{COUNT}.jpg"], lambda: content_model)
+        assert found(before.search(query)) == was
+        with Index.open(pair.milvus) as after:
+            assert after.search(query)[0][0].entry.path == f"{COUNT}.jpg"
+        remove(pair.milvus, ["07.jpg"])
+        paths = {hit.entry.path for hit in before.search(query, len(before))[0]}
+        assert paths == {before.entry(id).path for id in before.ids.tolist()} - {"07.jpg"}
+
+
+def test_a_catalogue_alone_can_be_searched_elsewhere(
+    pair: Pair, tmp_path: Path, folder: Path, content_model: Any
+) -> None:
+    copy = tmp_path / "copy.glam"
+    copy.mkdir()
+    (copy / "catalogue.sqlite").write_bytes((pair.milvus / "catalogue.sqlite").read_bytes())
+    same_answers(Pair(pair.faiss, copy))
+    for change in (
+        lambda: remove(copy, ["01.jpg"]),
+        lambda: sync(copy, read_collection(folder), lambda: content_model),
+        lambda: compact(copy),
+    ):
+        with pytest.raises(GlamError, match="only the index it was copied from can be changed"):
+            change()
+    with Index.open(copy) as older:
+        last = older.entry(int(older.ids.max()))
+        remove(pair.milvus, [last.path])
+        assert last not in [hit.entry for hit in older.search(np.ones(32, np.float32), COUNT)[0]]
+        with pytest.raises(KeyError):
+            older.descriptor(last.id)
+    forget_digest(copy)
+    spoil(pair.milvus, missing=[3], strays=[])
+    with pytest.raises(GlamError, match=r"2 images are not in .* yet, and this copy of the index has no descriptors"):
+        Index.open(copy)
+
+
+def test_many_threads_search_at_once(pair: Pair) -> None:
+    with Index.open(pair.milvus) as index, futures.ThreadPoolExecutor(4) as pool:
+        rows = index.descriptors(index.ids.tolist())
+        expected = [index.search(row, 5)[0] for row in rows]
+        wheres = [None, "1", "id >= 0", "id < 100"]
+        got = list(pool.map(lambda i: index.search(rows[i], 5, where=wheres[i % 4])[0], range(len(rows))))
+        assert [found([some]) for some in got] == [found([some]) for some in expected]

@@ -1,0 +1,148 @@
+"""A collection that lacks rows, or has others: found, searched beside, mended; also after a kill."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glam.datasets.readers import read_collection
+from glam.index import Index, Milvus, build, remove, sync, verify
+from glam.index.milvus.connection import connect, disconnect
+
+from .pairs import COUNT, Pair, forget_digest, list_them, opened_collection, place_of, same_answers, spoil
+
+
+def test_what_the_collection_lacks_is_searched_beside_it(pair: Pair) -> None:
+    """As after a kill, when the catalogue is ahead of the collection."""
+    spoil(pair.milvus, missing=[0, 1, 2, 30], strays=[1000, 1001])
+    forget_digest(pair.milvus)
+    same_answers(pair)
+
+
+def test_verify_compares_the_collection_with_the_folder(pair: Pair, content_model: Any) -> None:
+    spoil(pair.milvus, missing=[0, 1], strays=[1000])
+    held = opened_collection(pair.milvus)
+    held.put(np.array([7]), np.ones((1, 32), np.float32))
+    held.close()
+    problems = [problem.what for problem in verify(pair.milvus).problems]
+    assert [what[:34] for what in problems] == [
+        "2 images are not in the collection",
+        "1 rows in the collection test_veri",
+        "1 of 38 descriptors in the collect",
+    ]
+    place = place_of(pair.milvus)
+    client = connect(place.uri)
+    client.drop_collection(place.collection)
+    (problem,) = verify(pair.milvus).problems
+    assert problem.what.startswith(f"there is no {place}; any command that writes to the index fills it again")
+    remove(pair.milvus, ["39.jpg"])
+    remove(pair.faiss, ["39.jpg"])
+    assert verify(pair.milvus).problems == ()
+    same_answers(pair)
+    disconnect(client, place.uri)
+
+
+def test_a_collection_whose_maker_was_killed_is_finished(
+    folder: Path, tmp_path: Path, database: str, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pymilvus makes a collection, then its structure, then loads it."""
+    index = tmp_path / "half.glam"
+    photos = read_collection(folder)
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr("pymilvus.MilvusClient.create_index", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(index, photos, content_model, backend=Milvus(database))
+    assert build(index, photos, content_model).added == COUNT
+    assert verify(index).problems == ()
+
+
+KILLED = """
+import hashlib, os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+import glam.index.building
+from glam.datasets.readers import read_collection
+from glam.index import Milvus, build, sync
+from glam.index.milvus.collection import Collection
+
+index, folder, uri, moment, call = sys.argv[1:]
+rows = np.load(Path(folder) / "rows.npy")
+
+class Model:
+    name, fingerprint, dim = "contents", "c" * 16, 32
+    def settings(self):
+        return SimpleNamespace(size=64, scales=(1.0,))
+    def stream(self, items, settings):
+        for position, (source, _) in enumerate(items):
+            row = rows[int(source.split()[1])]
+            yield SimpleNamespace(position=position, descriptor=row, width=9, height=1, error=None)
+
+glam.index.building.COMMIT_EVERY = 10
+left = int(call)
+usual = getattr(Collection, moment)
+
+def killed(self, *arguments):
+    global left
+    left -= 1
+    if not left:
+        if moment == "put":  # in the middle of a batch
+            usual(self, *(argument[:3] for argument in arguments))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(self, *arguments)
+
+setattr(Collection, moment, killed)
+if os.path.exists(index):
+    sync(index, read_collection(folder), Model)
+else:
+    build(index, read_collection(folder), Model(), backend=Milvus(uri))
+"""
+
+
+def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    pair, uri = Pair(tmp_path / "faiss.glam", tmp_path / "milvus.glam"), str(tmp_path / "own.db")
+    np.save(folder / "rows.npy", [content_model.descriptor(f"content {i}".encode()) for i in range(COUNT)])
+
+    def kill(moment: str, call: int) -> None:
+        arguments = [str(pair.milvus), str(folder), uri, moment, str(call)]
+        done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+    kill("put", 3)  # while it is built: the third batch is committed, and three of its rows are in the collection
+    with Index.open(pair.milvus) as index:
+        assert len(index) == 30
+        hits = index.search(index.descriptors(index.ids.tolist()), 1)
+        assert all(hit.score > 0.999 for (hit,) in hits)
+    assert verify(pair.milvus).problems == ()
+    build(pair.milvus, read_collection(folder), content_model)
+    same_answers(taken_back(pair, folder, content_model))
+    for moment, gone in (("delete", "20.jpg"), ("settle", "21.jpg")):
+        (folder / gone).unlink()
+        list_them(folder)
+        kill(moment, 1)
+        with Index.open(pair.milvus) as index:
+            hits = index.search(content_model.descriptor(f"content {gone[:2]}".encode()), len(index))[0]
+            assert gone not in [hit.entry.path for hit in hits]
+            assert len(hits) == len(index)
+        same = sync(pair.milvus, read_collection(folder), lambda: content_model)
+        assert (same.removed, same.added) == (0, 0)
+        done = verify(pair.milvus)
+        assert (done.problems, done.notes) == ((), ())
+        same_answers(taken_back(pair, folder, content_model))
+
+
+def taken_back(pair: Pair, folder: Path, model: Any) -> Pair:
+    """The pair with a copy of the index in Milvus that FAISS searches."""
+    shutil.rmtree(pair.faiss, ignore_errors=True)
+    shutil.copytree(pair.milvus, pair.faiss)
+    build(pair.faiss, read_collection(folder), model, backend="faiss")
+    return pair
