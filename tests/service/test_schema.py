@@ -1,6 +1,6 @@
 """Every endpoint against requests made up from the service's own schema: none is answered with an error of ours.
 
-GLAM_SCHEMA_CASES=5000 .venv/bin/pytest tests/test_service_schema.py       thousands of requests an endpoint
+GLAM_SCHEMA_CASES=5000 .venv/bin/pytest tests/service/test_schema.py       thousands of requests an endpoint
 """
 
 import os

@@ -1,0 +1,68 @@
+"""What tests of what an index keeps for reranking share: a change of the folder, and whether all is right after it."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glam.images import read_image
+from glam.index import Index, verify
+from glam.index.features import usable_files
+from glam.index.kept import NEIGHBOURS, kept_files
+from glam.index.migration import open_catalogue
+from glam.index.rerank.interface import NEIGHBOURS as K
+from glam.index.rerank.local_features import LocalFeatures, extract
+
+COUNT = 50
+
+
+Draw = Callable[..., Image.Image]
+
+
+def same(a: LocalFeatures, b: LocalFeatures) -> bool:
+    return a.scale == b.scale and all(
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("points", "diameters", "descriptors")
+    )
+
+
+def expected_neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The graph in the slow way."""
+    cosines = rows.astype(np.float64) @ rows.T.astype(np.float64)
+    np.fill_diagonal(cosines, -np.inf)
+    order = np.argsort(-cosines, axis=1)[:, : min(K, len(rows) - 1)]
+    return order, np.take_along_axis(cosines, order, axis=1)
+
+
+def check(index: Path) -> int:
+    """All that is kept is right and there for every image; how many there are."""
+    with closing(open_catalogue(index)) as catalogue:
+        kept = np.concatenate([file.images for file in usable_files(catalogue)])
+        (graph,) = kept_files(catalogue, NEIGHBOURS)
+    assert verify(index).problems == ()
+    with Index.open(index) as opened:
+        assert len(np.unique(kept)) == len(kept)
+        assert np.isin(opened.ids, kept).all()
+        np.testing.assert_array_equal(graph.images, opened.ids)
+        database = opened.database()
+        for place, image in enumerate(opened.ids.tolist()):
+            found = database.features(place)
+            assert found is not None
+            assert same(found, extract(read_image(opened.file(image))))
+        everything = np.arange(len(opened))
+        found = database.neighbours(everything)
+        places, cosines = expected_neighbours(opened.descriptors(opened.ids.tolist()))
+        np.testing.assert_array_equal(found.positions[:, : places.shape[1]], places)
+        np.testing.assert_allclose(found.scores[:, : places.shape[1]], cosines, atol=1e-6)
+        assert (found.positions[:, places.shape[1] :] == -1).all()
+        return len(opened)
+
+
+def change(folder: Path, draw_image: Draw) -> None:
+    """New, changed, moved and removed files."""
+    draw_image(64, 48, 100).save(folder / "place 0" / "new.png")
+    draw_image(64, 48, 101).save(folder / "place 1" / "01.png")
+    (folder / "place 2" / "02.png").rename(folder / "place 2" / "moved.png")
+    (folder / "place 3" / "03.png").unlink()
