@@ -3,7 +3,11 @@
 python docs/screenshots.py PHOTOGRAPHS [--out docs/pictures] [--query PATH] [--result PATH]
 
 It indexes the photographs with the bundled model, serves them, and looks at the page with Chromium: results and a
-comparison, on a desktop and a phone, light and dark. Show only photographs that you may publish.
+comparison, on a desktop and a phone, light and dark. Show only photographs that you may publish. Those of the README:
+
+glam data generate photographs --landmarks 25
+python docs/screenshots.py photographs --query landmark_00012/0000.jpg      # the results
+python docs/screenshots.py photographs --query landmark_00000/0003.jpg      # matches and attention
 """
 
 import argparse
