@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from glam import checkpoint
 from glam.checkpoint import Header
@@ -112,7 +113,7 @@ def train(arguments: Sequence[str]) -> Path:
     if cli.config.resume and not last.exists():
         raise GlamError(f"{out} holds no run to go on with")
     for error in cli.datamodule.unreadable:
-        print(f"left out: {error}", file=sys.stderr)
+        rank_zero_only(print)(f"left out: {error}", file=sys.stderr)
     best = _add_callbacks(cli, out)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run logs beside the first part, not over it
@@ -181,6 +182,7 @@ def _hush() -> None:
         "The number of training batches",
         "Found .* module.s. in eval mode",  # batch norms are frozen
         ".*does not have many workers",
+        ".*when logging on epoch level in distributed setting",  # every process scores all images
         "Checkpoint directory .* exists and is not empty",
         "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler enters it where it was
         r"\s*``.*was deprecated in v4.49",  # calls of LightningCLI's own
