@@ -14,8 +14,6 @@ from glam.index.milvus import Place
 from glam.index.milvus.collection import Collection
 
 COUNT = 40
-
-
 WHERE = ("id >= 5 and id < 30", "id % 3 = 0", "city = 'Paris' and year > 2010", "id != 7", "year = 1")
 
 

@@ -17,8 +17,6 @@ from glam.index.rerank.interface import NEIGHBOURS as K
 from glam.index.rerank.local_features import LocalFeatures, extract
 
 COUNT = 50
-
-
 Draw = Callable[..., Image.Image]
 
 

@@ -1,6 +1,5 @@
 """Adding and removing images through the API, on an index of real files with a real model."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from glam.describe import Settings
 from glam.index import Index, build, sync, verify
 from glam.index.lock import writing
 from glam.model import Model
+
+from .colours import encoded
 
 Draw = Callable[..., Image.Image]
 
@@ -47,12 +48,6 @@ def client(index: Path, model: Model) -> Iterator[TestClient]:
 @pytest.fixture
 def data(draw_image: Draw) -> bytes:
     return encoded(draw_image(64, 48, 9))
-
-
-def encoded(image: Image.Image, format: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    image.save(out, format)
-    return out.getvalue()
 
 
 def post(client: TestClient, data: bytes, name: str = "x.png", **fields: str) -> Any:

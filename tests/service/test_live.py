@@ -30,6 +30,8 @@ from glam.describe import Settings
 from glam.index import Index, build
 from glam.model import Model
 
+from .colours import wait_until
+
 Draw = Callable[..., Image.Image]
 LIMITS = Limits(body_seconds=1.0)
 MB = 1_000_000
@@ -198,7 +200,7 @@ def test_stopped_in_the_middle_of_50_requests_all_are_answered_and_new_ones_refu
         requests = [threading.Thread(target=note, args=(statuses, port, png(draw_image, seed))) for seed in range(50)]
         for thread in requests:
             thread.start()
-        wait_until(lambda: server._running.count == 50)
+        wait_until(lambda: server._running.count == 50, seconds=20)
         server.handle_exit(15, None)
         late: Counter[int | str] = Counter()
         note(late, port, png(draw_image, 99))
@@ -235,13 +237,6 @@ def note(statuses: "Counter[int | str]", port: int, data: bytes) -> None:
         statuses[repr(error)] += 1
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-
-
 def test_each_request_has_a_number_in_its_answer_and_a_line_in_the_log(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -252,7 +247,7 @@ def test_each_request_has_a_number_in_its_answer_and_a_line_in_the_log(
             answer = connection.getresponse()
             answer.read()
             assert (answer.headers["x-request-id"] == given) == kept
-    wait_until(lambda: len(caplog.records) >= 3)
+    wait_until(lambda: len(caplog.records) >= 3, seconds=20)
     line = json.loads(JsonLines().format(caplog.records[0]))
     assert (line["request_id"], line["method"], line["status"]) == ("abc-1", "GET", 404)
     assert (line["path"], line["event"], line["level"]) == ("/api/images/77", "request", "info")
