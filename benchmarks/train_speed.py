@@ -169,7 +169,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI, bundled_configs
     from glam.training.data import LandmarkData
     from glam.training.module import LandmarkModule
-    from glam.training.speed import Throughput, callbacks
+    from glam.training.speed import FewerWaits, Throughput
 
     warnings.filterwarnings("ignore", module="lightning")
     on_gpu = torch.cuda.is_available()
@@ -197,10 +197,10 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
         if trainer.global_step % options.stretch == 0:  # not at every step: processes wait for each other's answer
             trainer.should_stop |= trainer.strategy.broadcast(time.time() > until)
 
-    added = callbacks(options.stretch)
-    cli.trainer.callbacks += [*added, LambdaCallback(on_train_batch_end=stop_in_time)]  # type: ignore[attr-defined]
+    throughput = Throughput(options.stretch)
+    stop = LambdaCallback(on_train_batch_end=stop_in_time)
+    cli.trainer.callbacks += [throughput, FewerWaits(), stop]  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, cli.datamodule)
-    throughput = next(callback for callback in added if isinstance(callback, Throughput))
     if not throughput.stretches:
         raise RuntimeError(f"{variant}: the time was over before {options.stretch} steps were done")
     first, last = throughput.stretches[0], throughput.stretches[-1]

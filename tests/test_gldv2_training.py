@@ -135,7 +135,9 @@ def test_steps_do_not_wait_for_the_device(
     assert asked.answers.asked == []
 
 
-def test_processes_ask_each_other_for_a_signal_now_and_then(gldv2: Path, tmp_path: Path) -> None:
+def test_processes_ask_each_other_for_a_signal_now_and_then(
+    gldv2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lightning's loop asks before each step; what it would ask with is counted here, over forty steps."""
     asked: list[int] = []
 
@@ -148,7 +150,6 @@ def test_processes_ask_each_other_for_a_signal_now_and_then(gldv2: Path, tmp_pat
         def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "callbacks", lambda: [Counting()])
-        train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2"])
+    monkeypatch.setattr(speed, "callbacks", lambda: [Counting()])
+    train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2"])
     assert asked == [0, 15, 30]

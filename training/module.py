@@ -172,7 +172,6 @@ class LandmarkModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Starts the new layers from what the backbone knows, unless a run is resumed; compiles the backbone."""
-        self.network.to_device(self.device)
         if isinstance(self.loss, Distillation):
             self.loss.to_device(self.device)
         if self.start == "pca" and not self.resumed:

@@ -121,8 +121,9 @@ class Throughput(L.Callback):
         figures = {"images_per_second": speed.images_per_second, "waiting": speed.waiting}
         for logger in trainer.loggers:
             logger.log_metrics(figures, speed.step)
-        shown = {**trainer.callback_metrics, **{name: torch.tensor(value) for name, value in figures.items()}}
-        bar = {name: shown[name].cpu() for name in ("loss", *figures) if name in shown}
+        bar = {name: torch.tensor(value) for name, value in figures.items()}
+        if "loss" in trainer.callback_metrics:
+            bar["loss"] = trainer.callback_metrics["loss"].cpu()
         pl_module.log_dict(bar, prog_bar=True, logger=False)
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(f"step {speed.step}  {speed}", flush=True)
@@ -167,9 +168,9 @@ class FewerWaits(L.Callback):
         loop._broadcast_sigterm_tensor = ask_now_and_then  # type: ignore[method-assign]
 
 
-def callbacks(every: int = 50) -> list[L.Callback]:
-    """The callbacks that `glam train` adds to every run, which act every so many steps."""
-    return [Throughput(every), FewerWaits(every)]
+def callbacks() -> list[L.Callback]:
+    """The callbacks that `glam train` adds to every run."""
+    return [Throughput(), FewerWaits()]
 
 
 def _waited(trainer: L.Trainer) -> float:
