@@ -35,15 +35,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import glam.index
-import glam.index.building
-import glam.index.saved
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
+from glam.index.limits import IndexLimits
 from glam.index.schema import CATALOGUE, NoIndexError, connect
 from glam.index.writing import open_writer
 
 DIM = 64
-COMMIT_EVERY = 16
+LIMITS = IndexLimits(commit_images=16, save_exact=True)
+"""So that there is more to kill than so small an index would need."""
 
 
 def content_hash(data: bytes) -> str:
@@ -94,26 +94,19 @@ class MadeUpModel:
                 yield MadeUpDescribed(position, descriptor_of(content), width, height)
 
 
-def commit_often_and_save_structures() -> None:
-    """So that there is more to kill than so small an index would need."""
-    glam.index.building.COMMIT_EVERY = COMMIT_EVERY
-    glam.index.saved.NOT_SAVED = ""
-
-
 def run(operation: str, index: Path, folder: Path, log: Path, started: Connection) -> None:
     """What the process that is killed does."""
-    commit_often_and_save_structures()
     model: Any = MadeUpModel(log)
     started.send(None)
     if operation == "build":
-        glam.index.build(index, read_folder(folder), model)
+        glam.index.build(index, read_folder(folder), model, limits=LIMITS)
     elif operation == "sync":
-        glam.index.sync(index, read_folder(folder), lambda: model)
+        glam.index.sync(index, read_folder(folder), lambda: model, limits=LIMITS)
     elif operation == "remove":
         with suppress(GlamError):  # all of them are gone already: killed after the transaction and before the end
-            glam.index.remove(index, ["gone"])
+            glam.index.remove(index, ["gone"], limits=LIMITS)
     else:
-        glam.index.compact(index)
+        glam.index.compact(index, limits=LIMITS)
 
 
 @dataclass
@@ -264,15 +257,14 @@ def prepare(work: Path, photographs: list[Path]) -> dict[str, Callable[[Path], N
         )
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    commit_often_and_save_structures()
     model: Any = MadeUpModel(work / "log")
-    glam.index.build(full / "i.glam", read_folder(full / "photographs"), model)
+    glam.index.build(full / "i.glam", read_folder(full / "photographs"), model, limits=LIMITS)
     shutil.copytree(full, changed)
     change(changed / "photographs")
     less = work / "less"
     shutil.copytree(full, less)
     point_to(less)
-    glam.index.remove(less / "i.glam", ["gone"])
+    glam.index.remove(less / "i.glam", ["gone"], limits=LIMITS)
 
     def state(source: Path, *, index: bool = True) -> Callable[[Path], None]:
         def set_up(target: Path) -> None:
@@ -298,7 +290,7 @@ def copy(source: str, target: str) -> None:
 
 def point_to(place: Path) -> None:
     """Gives a copied index the root beside it, and the checksums that go with that."""
-    with open_writer(place / "i.glam") as writer:
+    with open_writer(place / "i.glam", limits=LIMITS) as writer:
         about = replace(writer.about, root=str((place / "photographs").resolve()))
         writer.changes()
         with writer.catalogue.transaction():

@@ -61,6 +61,7 @@ def fetch(
     verify: Verify,
     progress: Report = lambda done, total: None,
     room: int = 1,
+    pause: float = PAUSE,
 ) -> None:
     """Fetches a file to ``target``; what was there is replaced.
 
@@ -70,6 +71,7 @@ def fetch(
         verify: called with the complete file under another name.
         progress: called as it goes, where the server says how long the file is.
         room: disk space wanted, as a multiple of the file's length: 2 where it is to be unpacked.
+        pause: seconds before the second try; doubled before each further one.
 
     Raises:
         GlamError: no address gives the right file, or the disk is too full. Nothing is put in place; what came is
@@ -80,7 +82,7 @@ def fetch(
     for address in addresses:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            fault = _fetch_from(address, partial, verify, progress, room)
+            fault = _fetch_from(address, partial, verify, progress, room, pause)
             if not fault:
                 partial.replace(target)
                 return
@@ -90,7 +92,7 @@ def fetch(
     raise GlamError(f"{target.name} could not be downloaded ({'; '.join(faults)})")
 
 
-def _fetch_from(address: str, partial: Path, verify: Verify, progress: Report, room: int) -> str:
+def _fetch_from(address: str, partial: Path, verify: Verify, progress: Report, room: int, pause: float) -> str:
     """Tries one address until the verified file is at ``partial``; else says why it was given up."""
     failures = wrong_files = 0
     furthest = _size(partial)
@@ -113,7 +115,7 @@ def _fetch_from(address: str, partial: Path, verify: Verify, progress: Report, r
         furthest = max(furthest, _size(partial))
         if failures >= TRIES or wrong_files >= WRONG_FILES:
             return fault
-        time.sleep(PAUSE * 2 ** (failures - 1))
+        time.sleep(pause * 2 ** (failures - 1))
 
 
 def _transfer(address: str, partial: Path, progress: Report, room: int) -> None:

@@ -58,6 +58,8 @@ def count_above(
     *,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    block_bytes: int = BLOCK_BYTES,
+    query_block: int = QUERY_BLOCK,
 ) -> list[Counts]:
     """How many images come before each target in the ranking of its query.
 
@@ -67,6 +69,8 @@ def count_above(
         parts: the database and further images, each (n, dim); rows are numbered through all of them.
         device: that multiplies.
         progress: called with rows done and rows in all, as it goes.
+        block_bytes: bytes of the rows, or of the scores, in a block.
+        query_block: queries per pass over the rows.
 
     Returns:
         q arrays in the order of ``targets``.
@@ -74,25 +78,25 @@ def count_above(
     Raises:
         GlamError: a descriptor is infinite or too large for single precision.
     """
-    passes = [slice(start, start + QUERY_BLOCK) for start in range(0, len(queries), QUERY_BLOCK)]
+    passes = [slice(start, start + query_block) for start in range(0, len(queries), query_block)]
     total = len(passes) * sum(len(part) for part in parts)
     done = 0
     above: list[Counts] = []
     with _workers() as pool:
         for block in passes:
             counter = _Counter(queries[block], targets[block], torch.device(device))
-            for size in pool.map(counter.add, _blocks(parts, len(queries[block]))):
+            for size in pool.map(counter.add, _blocks(parts, len(queries[block]), block_bytes)):
                 done += size
                 progress(done, total)
             above += counter.above()
     return above
 
 
-def _blocks(parts: Sequence[Rows], queries: int) -> Iterator[tuple[Rows, int]]:
+def _blocks(parts: Sequence[Rows], queries: int, block_bytes: int) -> Iterator[tuple[Rows, int]]:
     """The parts in blocks, and the number of each block's first row."""
     first = 0
     for part in parts:
-        size = max(1, BLOCK_BYTES // (4 * max(part.shape[1], queries)))
+        size = max(1, block_bytes // (4 * max(part.shape[1], queries)))
         for start in range(0, len(part), size):
             rows = part[start : start + size]
             yield rows, first

@@ -18,6 +18,7 @@ from glam.images import ImageSource
 from glam.index.catalogue import About, Facts
 from glam.index.described import check_described, take_described
 from glam.index.files import read_ahead
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, Place
 from glam.index.milvus.mirror import check_free
 from glam.index.schema import CATALOGUE
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
     from glam.describe import Settings
     from glam.images import Box
     from glam.model import Model
-
-COMMIT_EVERY = 256
-"""Images a transaction: what a kill can cost."""
-
-COMMIT_SECONDS = 30.0
-"""With a slow model, what a kill can cost in time."""
 
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
@@ -68,6 +63,7 @@ def build(
     backend: "Milvus | Literal['faiss'] | None" = None,
     descriptors: Sequence[Path] = (),
     progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
 ) -> BuildReport:
     """Builds an index, or goes on with one that was begun with the same model and settings.
 
@@ -84,6 +80,7 @@ def build(
             there was nothing.
         descriptors: files of `glam describe` that have the descriptors of some images; these are not described again.
         progress: called with images done and images in all, as it goes.
+        limits: sizes and times at which the index changes how it works.
 
     Raises:
         GlamError: the index at ``path`` was built with another model, other settings or from another folder; another
@@ -97,7 +94,7 @@ def build(
     check_described(descriptors, about)
     if isinstance(backend, Milvus) and not (Path(path) / CATALOGUE).is_file():
         check_free(Place.of(backend, Path(path)), about)  # before there is an index that would be without it
-    with open_writer(Path(path), begin=about) as writer:
+    with open_writer(Path(path), begin=about, limits=limits) as writer:
         _check_same(writer, about)
         if backend is not None:
             writer.choose_backend(None if backend == FAISS else backend)
@@ -147,6 +144,7 @@ def describe_into(
             facts[position] = file.facts
             yield file.source, None
 
+    limits = writer.limits
     described: list[DescribedFile] = []
     noted = len(unreadable)
     last = time.monotonic()
@@ -159,7 +157,7 @@ def describe_into(
         else:
             described.append(DescribedFile(file, image.width, image.height, image.descriptor))
         waiting = len(described) + len(unreadable) - noted
-        if waiting == COMMIT_EVERY or done == len(photos) or time.monotonic() - last > COMMIT_SECONDS:
+        if waiting == limits.commit_images or done == len(photos) or time.monotonic() - last > limits.commit_seconds:
             writer.add(described, unreadable[noted:])
             described, noted, last = [], len(unreadable), time.monotonic()
         progress(done)

@@ -18,6 +18,7 @@ from glam.index.arrays import Numbers
 from glam.index.catalogue import Batch, Catalogue
 from glam.index.features import without as features_without
 from glam.index.kept import put_kept
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.segments import digest_rows, segment_file
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.verification import damaged_segments
@@ -40,13 +41,17 @@ class CompactReport:
     bytes_after: int
 
 
-def compact(path: str | Path) -> CompactReport:
+def compact(path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> CompactReport:
     """Rewrites the segments that hold removed images, and forgets these.
+
+    Args:
+        path: folder of the index.
+        limits: sizes and times at which the index changes how it works.
 
     Raises:
         GlamError: there is no index, its descriptors are damaged, another writer is at work, or the disk is full.
     """
-    with open_writer(Path(path)) as writer:
+    with open_writer(Path(path), limits=limits) as writer:
         catalogue = writer.catalogue
         removed, before = catalogue.removed_count(), _bytes(catalogue)
         if removed:
@@ -78,12 +83,13 @@ def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
 def _write(writer: Writer, snapshot: Snapshot, places: Numbers) -> Iterator[Batch]:
     """Writes the rows at these places of the snapshot to new segments in blocks; they count when their batches do."""
     number, first = writer.catalogue.next_segment(), 0
+    most = writer.limits.segment_rows
     rows = snapshot.stored(snapshot.ids)
     start = 0
     while start < len(places):
-        if first == segments.SEGMENT_ROWS:
+        if first == most:
             number, first = number + 1, 0
-        block = places[start : start + min(BLOCK_ROWS, segments.SEGMENT_ROWS - first)]
+        block = places[start : start + min(BLOCK_ROWS, most - first)]
         descriptors = rows[block]
         segments.append(segment_file(writer.path, number), first, descriptors)
         yield Batch(number, first, snapshot.ids[block], digest_rows(descriptors))

@@ -53,7 +53,9 @@ TOKENS = re.compile(
 TABLE = "image"
 
 
-def matching(connection: sqlite3.Connection, where: str) -> NDArray[np.int64]:
+def matching(
+    connection: sqlite3.Connection, where: str, *, seconds: float = SECONDS, steps: int = STEPS
+) -> NDArray[np.int64]:
     """Ids of the images in an index for which an expression holds, rising.
 
     Args:
@@ -61,6 +63,8 @@ def matching(connection: sqlite3.Connection, where: str) -> NDArray[np.int64]:
         where: an SQL expression over `COLUMNS` and the keys of the images' metadata. An image without a key has NULL
             there; true and false are 1 and 0; a list or an object is its JSON. A key that is called like a column is
             not seen.
+        seconds: how long it may run.
+        steps: SQLite instructions between two checks of the clock.
 
     Raises:
         GlamError: it names what there is not, does what it may not, is no expression, or takes too long.
@@ -79,14 +83,14 @@ def matching(connection: sqlite3.Connection, where: str) -> NDArray[np.int64]:
         f""" WHERE "state" = 'present') SELECT "{TABLE}"."id" FROM "{TABLE}" WHERE (\n{where}\n) ORDER BY 1"""
     )
     try:
-        with _guarded(connection):
+        with _guarded(connection, seconds, steps):
             found = connection.execute(query).fetchall()
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         reason = str(error)
         unknown = re.match(r"no such column: (.*)", reason)
         if unknown:
             raise _no_column(connection, where, unknown[1]) from error
-        raise _refused(where, _in_words(reason)) from error
+        raise _refused(where, _in_words(reason, seconds)) from error
     return np.array([image for (image,) in found], dtype=np.int64)
 
 
@@ -145,12 +149,12 @@ def _path(key: str) -> str:
 
 
 @contextmanager
-def _guarded(connection: sqlite3.Connection) -> Iterator[None]:
+def _guarded(connection: sqlite3.Connection, seconds: float, steps: int) -> Iterator[None]:
     """Keeps the connection to what a filter needs, for as long as it may run."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     usual = {limit: connection.setlimit(limit, most) for limit, most in LIMITS.items()}
     connection.set_authorizer(_may)
-    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    connection.set_progress_handler(lambda: time.monotonic() > end, steps)
     try:
         yield
     finally:
@@ -181,9 +185,9 @@ def _no_column(connection: sqlite3.Connection, where: str, name: str) -> GlamErr
     return _refused(where, f"there is no column {name!r}; the columns are {', '.join(columns(connection))}{text}")
 
 
-def _in_words(reason: str) -> str:
+def _in_words(reason: str, seconds: float) -> str:
     if reason == "interrupted":
-        return f"it took more than {SECONDS:.0f} seconds"
+        return f"it took more than {seconds:.0f} seconds"
     if "not authorized" in reason or "prohibited" in reason:
         function = re.search(r"function: (\w+)", reason)
         return f"it may not call {function[1]}" if function else "it may only compare what is known of an image"

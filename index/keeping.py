@@ -15,6 +15,7 @@ import numpy as np
 
 from glam.index.features import features_of_all, usable_files
 from glam.index.kept import FEATURES, NEIGHBOURS, kept_files, put_kept, with_kind
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.rerank.local_features import LocalFeatures
 from glam.index.writing import Writer, open_writer
 
@@ -48,6 +49,7 @@ def keep(
     features: bool | None = None,
     neighbours: bool | None = None,
     progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
 ) -> KeepReport:
     """Makes what reranking is quicker with, or cannot do without, and has it kept from now on. Killed and run again,
     it goes on where it stopped.
@@ -58,11 +60,12 @@ def keep(
             what there is.
         neighbours: whether to keep the graph of nearest images (`dba`, `diffusion`, `reciprocal`); likewise.
         progress: called as it goes, for the features, then for the graph.
+        limits: sizes and times at which the index changes how it works.
 
     Raises:
         GlamError: there is no index, another writer is at work, or the disk is full.
     """
-    with open_writer(Path(path)) as writer:
+    with open_writer(Path(path), limits=limits) as writer:
         for kind, wanted in ((FEATURES, features), (NEIGHBOURS, neighbours)):
             if wanted is False:
                 _drop(writer, kind)

@@ -21,6 +21,7 @@ from glam.index.arrays import Mask, Numbers, Positions, Rows, Scores
 from glam.index.catalogue import Catalogue
 from glam.index.digests import digest
 from glam.index.kept import NEIGHBOURS, KeptFile, kept_files, write_kept
+from glam.index.limits import IndexLimits
 from glam.index.rerank.interface import NEIGHBOURS as K
 from glam.index.snapshot import take_snapshot
 from glam.index.structures import RowSource, Structure, build_structure
@@ -118,7 +119,7 @@ class Carried:
         return graph
 
 
-def renewed_graph(index: Path, catalogue: Catalogue, progress: Progress) -> KeptFile | None:
+def renewed_graph(index: Path, catalogue: Catalogue, limits: IndexLimits, progress: Progress) -> KeptFile | None:
     """Writes the graph of the present images to a file that does not count yet; None where the one that is kept is it.
 
     A graph that is damaged is made anew from nothing.
@@ -132,7 +133,7 @@ def renewed_graph(index: Path, catalogue: Catalogue, progress: Progress) -> Kept
         return None
     rows = snapshot.stored(snapshot.ids)
     structure, ids_at = saved.load(index, snapshot) or (
-        build_structure(rows, saved.wanted_kind(catalogue.about, len(rows))),
+        build_structure(rows, saved.wanted_kind(catalogue.about, len(rows), limits)),
         snapshot.ids,
     )
     search = Places(structure, snapshot.find(ids_at)).search

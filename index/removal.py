@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glam.errors import GlamError
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.writing import open_writer
 
 
-def remove(path: str | Path, images: Sequence[str | Path]) -> int:
+def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimits = DEFAULT_LIMITS) -> int:
     """Removes images, all of them or none.
 
     Args:
         path: folder of the index.
         images: each a path as the index has it, or a file or folder on disk; a folder stands for all images below it.
+        limits: sizes and times at which the index changes how it works.
 
     Returns:
         How many images were removed.
@@ -23,7 +25,7 @@ def remove(path: str | Path, images: Sequence[str | Path]) -> int:
     Raises:
         GlamError: there is no index, another writer is at work, or one of ``images`` is not in the index.
     """
-    with open_writer(Path(path)) as writer:
+    with open_writer(Path(path), limits=limits) as writer:
         root = Path(writer.about.root)
         gone: set[int] = set()
         for image in images:

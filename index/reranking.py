@@ -17,6 +17,7 @@ from glam.errors import GlamError
 from glam.index.arrays import Mask, Numbers, Positions, Rows, Scores
 from glam.index.catalogue import Catalogue
 from glam.index.features import KeptFeatures, features_of
+from glam.index.limits import IndexLimits
 from glam.index.neighbours import Carried, Graph, Places, kept_graph
 from glam.index.rerank.interface import Neighbours
 from glam.index.rerank.local_features import LocalFeatures
@@ -24,10 +25,6 @@ from glam.index.structures import RowSource
 
 FEATURES_IN_MEMORY = 1_000
 """Images whose features are remembered after they were made: 60 MB."""
-
-LINKED_IN_MEMORY = 10_000
-"""Images that may look for their neighbours in memory, where no graph is kept or it is of other images than the index.
-It takes a second or two, once for each time that the index is opened."""
 
 
 class Opened(NamedTuple):
@@ -41,6 +38,7 @@ class Opened(NamedTuple):
         ids: (n,) of its images.
         rows: (n, dim), their descriptors.
         places: searches them.
+        limits: say how many images may look for their neighbours in memory.
     """
 
     path: Path
@@ -50,6 +48,7 @@ class Opened(NamedTuple):
     ids: Numbers
     rows: RowSource
     places: Places
+    limits: IndexLimits
 
 
 class Kept:
@@ -94,7 +93,7 @@ class Kept:
         if np.array_equal(graph.ids, index.ids):
             return graph
         carried = Carried.over(graph, index.ids)
-        if len(carried.look) > LINKED_IN_MEMORY:
+        if len(carried.look) > index.limits.linked_in_memory:
             what = "an older graph" if len(graph.ids) else "no graph"
             raise GlamError(
                 f"the index keeps {what} of nearest images, and this reranking needs one; "

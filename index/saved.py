@@ -20,25 +20,13 @@ from glam.index.arrays import Numbers
 from glam.index.catalogue import About, Catalogue
 from glam.index.checksums import write_whole
 from glam.index.digests import digest_file
+from glam.index.limits import IndexLimits
 from glam.index.snapshot import Snapshot, take_snapshot
 from glam.index.structures import Structure, build_structure, choose_kind, read_structure
 from glam.index.structures.exact import Exact
 
 FOLDER = "search"
 LIST = "list.json"
-
-ADDED_IN_MEMORY = 1000
-"""Images that an `Index` adds to a saved structure as it opens; with more, the writer saves a new one."""
-
-REMOVED_SHARE = 0.2
-"""Share of a structure's images that may be masked before a new one is built."""
-
-
-NOT_SAVED = Exact.kind
-"""The kind that is the descriptors themselves."""
-
-FEWEST = 1000
-"""Images below which search is exact, whatever was asked for: the other structures learn from the descriptors."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,9 @@ def read_list(index: Path) -> Saved | None:
         raise GlamError(f"{file}: damaged; delete the folder {FOLDER}, it is made again") from error
 
 
-def wanted_kind(about: About, count: int) -> str:
+def wanted_kind(about: About, count: int, limits: IndexLimits) -> str:
     """The kind of structure that ``count`` images of an index want."""
-    return Exact.kind if count < FEWEST else about.structure or choose_kind(count, about.dim)
+    return Exact.kind if count < limits.exact_below else about.structure or choose_kind(count, about.dim)
 
 
 def load(index: Path, snapshot: Snapshot) -> tuple[Structure, Numbers] | None:
@@ -107,26 +95,28 @@ def load(index: Path, snapshot: Snapshot) -> tuple[Structure, Numbers] | None:
     return structure, ids
 
 
-def renew(index: Path, catalogue: Catalogue) -> None:
+def renew(index: Path, catalogue: Catalogue, limits: IndexLimits) -> None:
     """Saves a structure of all present images where the one that is saved has fallen behind.
 
     Args:
         index: its folder.
         catalogue: of the index; it knows what kind was asked for.
+        limits: say when a saved structure has fallen behind.
 
     Raises:
         OSError, RuntimeError, GlamError: it cannot be built or written.
     """
-    wanted = wanted_kind(catalogue.about, len(catalogue))
+    wanted = wanted_kind(catalogue.about, len(catalogue), limits)
     folder = index / FOLDER
-    if wanted == NOT_SAVED or catalogue.about.milvus is not None:
+    if (wanted == Exact.kind and not limits.save_exact) or catalogue.about.milvus is not None:
         _clear(folder, keep=())
         return
     snapshot = take_snapshot(index, catalogue)
     covered = _covered(index, wanted)
-    if covered is not None and _is_near(covered, snapshot.ids):
+    if covered is not None and _is_near(covered, snapshot.ids, limits):
         return
-    found = None if covered is None or _removed(covered, snapshot.ids) > REMOVED_SHARE else load(index, snapshot)
+    is_old = covered is None or _removed(covered, snapshot.ids) > limits.removed_share
+    found = None if is_old else load(index, snapshot)
     structure, ids = found or (build_structure(snapshot.stored(snapshot.ids), wanted), snapshot.ids)
     _write(folder, structure, ids)
 
@@ -149,9 +139,9 @@ def _covered(index: Path, kind: str) -> Numbers | None:
         return None
 
 
-def _is_near(covered: Numbers, live: Numbers) -> bool:
+def _is_near(covered: Numbers, live: Numbers, limits: IndexLimits) -> bool:
     added = len(live) - np.isin(live, covered, assume_unique=True).sum()
-    return bool(added <= ADDED_IN_MEMORY and _removed(covered, live) <= REMOVED_SHARE)
+    return bool(added <= limits.added_in_memory and _removed(covered, live) <= limits.removed_share)
 
 
 def _removed(covered: Numbers, live: Numbers) -> float:

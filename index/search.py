@@ -23,6 +23,7 @@ from glam.index.arrays import Mask, Numbers, Rows, Scores
 from glam.index.calibration import Calibration
 from glam.index.catalogue import Catalogue, Entry
 from glam.index.filters import matching
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.migration import open_catalogue
 from glam.index.neighbours import Places
 from glam.index.rerank.interface import Query
@@ -77,7 +78,7 @@ class Index:
         ids: (n,) of its images, rising.
     """
 
-    def __init__(self, path: Path, catalogue: Catalogue) -> None:
+    def __init__(self, path: Path, catalogue: Catalogue, limits: IndexLimits) -> None:
         about = catalogue.about
         self.path = path
         self.model_name = about.model
@@ -89,6 +90,7 @@ class Index:
         self._about = about
         self._catalogue = catalogue
         self._lock = Lock()
+        self._limits = limits
         self._snapshot = take_snapshot(path, catalogue)
         self.ids = self._snapshot.ids
         self._collection: Collection | None = None
@@ -97,20 +99,24 @@ class Index:
         places = self._snapshot.find(self._ids_at)
         self._present: Mask | None = None if (places >= 0).all() else places >= 0
         searched = Places(self._structure, places)
-        self._opened = Opened(path, self.root, catalogue, self._lock, self.ids, self._rows, searched)
+        self._opened = Opened(path, self.root, catalogue, self._lock, self.ids, self._rows, searched, limits)
         self._kept = Kept(self._opened)
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
-    def open(cls, path: str | Path) -> "Index":
+    def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> "Index":
         """Opens an index.
+
+        Args:
+            path: its folder.
+            limits: sizes and times at which it changes how it works.
 
         Raises:
             GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
         """
         catalogue = open_catalogue(Path(path))
         try:
-            return cls(Path(path), catalogue)
+            return cls(Path(path), catalogue, limits)
         except BaseException:
             catalogue.close()
             raise
@@ -306,9 +312,9 @@ class Index:
         if place is not None:
             from glam.index.milvus.mirror import load
 
-            searched, self._collection = load(self._about, place, self._snapshot)
+            searched, self._collection = load(self._about, place, self._snapshot, self._limits.milvus)
             return searched, self.ids
-        kind = saved.wanted_kind(self._about, len(self.ids))
+        kind = saved.wanted_kind(self._about, len(self.ids), self._limits)
         return saved.load(self.path, self._snapshot) or (
             build_structure(self._snapshot.stored(self.ids), kind),
             self.ids,

@@ -21,9 +21,6 @@ from glam.index.structures.products import products_at
 
 FOLDER = "descriptors"
 
-SEGMENT_ROWS = 262_144
-"""Most rows of a segment: 512 MB at 512 dimensions."""
-
 
 def segment_file(index: Path, number: int) -> Path:
     """The file of segment ``number`` of the index in the folder ``index``."""

@@ -18,6 +18,7 @@ from glam.errors import GlamError
 from glam.index.building import Progress, Unreadable, describe_into, distinct
 from glam.index.catalogue import Facts, Stored
 from glam.index.files import metadata_json, read_facts, size_and_time
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.writing import Writer, open_writer
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def sync(
     load: "Callable[[], Model]",
     *,
     progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
 ) -> SyncReport:
     """Makes an index hold the images of a collection: adds what is new, describes what changed, follows what moved and
     removes what is gone. Killed and run again, it goes on where it stopped.
@@ -81,11 +83,12 @@ def sync(
         collection: what its folder holds now.
         load: opens the index's model; called when there is something to describe.
         progress: called with images described and images to describe.
+        limits: sizes and times at which the index changes how it works.
 
     Raises:
         GlamError: there is no index, it is of another folder or model, another writer is at work, the disk is full.
     """
-    with open_writer(Path(path)) as writer:
+    with open_writer(Path(path), limits=limits) as writer:
         root = str(collection.root.resolve())
         if writer.about.root != root:
             raise GlamError(f"{path} is an index of {writer.about.root}, not of {root}")
@@ -101,6 +104,7 @@ def add(
     load: "Callable[[], Model]",
     *,
     progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
 ) -> SyncReport:
     """Adds images that lie in the index's folder; one that changed since is described anew. The sub-folder that holds
     an image names its landmark.
@@ -110,11 +114,12 @@ def add(
         images: files.
         load: opens the index's model; called when there is something to describe.
         progress: called with images described and images to describe.
+        limits: sizes and times at which the index changes how it works.
 
     Raises:
         GlamError: as `sync`; or an image is not there or lies outside the index's folder.
     """
-    with open_writer(Path(path)) as writer:
+    with open_writer(Path(path), limits=limits) as writer:
         root = Path(writer.about.root)
         stored = list(writer.catalogue.stored())
         known = {image.facts.path: image.facts for image in stored if image.present}

@@ -25,6 +25,7 @@ from glam.index.catalogue import About, Batch, Catalogue, Facts, NewImage
 from glam.index.checksums import delete_checksums, read_checksums, write_checksums
 from glam.index.digests import digest_file
 from glam.index.features import NewFeatures, features_of_all, write_features
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.lock import LOCK, writing
 from glam.index.migration import upgrade
 from glam.index.milvus import Milvus, Place
@@ -59,11 +60,13 @@ class Writer:
     Attributes:
         path: folder of the index.
         catalogue: of the index; who changes it by itself says `changes` first.
+        limits: sizes and times at which the index changes how it works.
     """
 
-    def __init__(self, path: Path, catalogue: Catalogue, *, clean: bool) -> None:
+    def __init__(self, path: Path, catalogue: Catalogue, limits: IndexLimits, *, clean: bool) -> None:
         self.path = path
         self.catalogue = catalogue
+        self.limits = limits
         self._changed = not clean
         self._mirror: Mirror | None = None
 
@@ -144,7 +147,7 @@ class Writer:
     def _append(self, rows: Rows) -> tuple[int, int]:
         """Puts (n, dim) descriptors on the disk; returns their segment and first row."""
         number, count = max(self.catalogue.segments().items(), default=(0, 0))
-        if number == 0 or count + len(rows) > segments.SEGMENT_ROWS:
+        if number == 0 or count + len(rows) > self.limits.segment_rows:
             number, count = self.catalogue.next_segment(), 0
         segments.append(segment_file(self.path, number), count, rows)
         return number, count
@@ -176,7 +179,7 @@ class Writer:
         """The collection, opened when it is first asked for; None where FAISS searches."""
         about = self.about
         if self._mirror is None and about.milvus is not None:
-            self._mirror = Mirror(about.milvus, about)
+            self._mirror = Mirror(about.milvus, about, self.limits)
         return self._mirror
 
     def _close_mirror(self) -> None:
@@ -208,7 +211,7 @@ class Writer:
         if not self._changed:
             return
         try:
-            saved.renew(self.path, self.catalogue)
+            saved.renew(self.path, self.catalogue, self.limits)
         except (OSError, RuntimeError) as error:
             raise GlamError(
                 f"{self.path}: all images are in, but their search structure cannot be saved ({error}); "
@@ -230,7 +233,7 @@ class Writer:
             return
         self._begin()
         before = kept.kept_files(self.catalogue, kept.NEIGHBOURS)
-        graph = renewed_graph(self.path, self.catalogue, progress)
+        graph = renewed_graph(self.path, self.catalogue, self.limits, progress)
         if graph is not None or kept.NEIGHBOURS not in keeps:
             with self.catalogue.transaction():
                 kept.put_kept(self.catalogue, graph, before if graph is not None else ())
@@ -256,12 +259,13 @@ class Writer:
 
 
 @contextmanager
-def open_writer(path: Path, begin: About | None = None) -> Iterator[Writer]:
+def open_writer(path: Path, begin: About | None = None, limits: IndexLimits = DEFAULT_LIMITS) -> Iterator[Writer]:
     """Opens an index for writing; closed, it is searchable and its checksums are written.
 
     Args:
         path: folder of the index.
         begin: what a new index is built with, where there is none; None if there has to be one.
+        limits: sizes and times at which the index changes how it works.
 
     Raises:
         GlamError: there is no index or something else, it is damaged, another writer is at work, or the disk is full.
@@ -269,7 +273,7 @@ def open_writer(path: Path, begin: About | None = None) -> Iterator[Writer]:
     with _in_one_sentence(path):
         _check_folder(path, begin)
         with writing(path):
-            writer = _opened(path, begin)
+            writer = _opened(path, begin, limits)
             try:
                 yield writer
                 writer.renew_structure()
@@ -298,7 +302,7 @@ def _check_folder(path: Path, begin: About | None) -> None:
     (path / segments.FOLDER).mkdir(parents=True, exist_ok=True)
 
 
-def _opened(path: Path, begin: About | None) -> Writer:
+def _opened(path: Path, begin: About | None, limits: IndexLimits) -> Writer:
     checksums = read_checksums(path)
     if checksums is not None and checksums.get(CATALOGUE) != digest_file(path / CATALOGUE):
         raise GlamError(
@@ -309,9 +313,9 @@ def _opened(path: Path, begin: About | None) -> Writer:
     except NoIndexError:
         if begin is None:
             raise
-        return Writer(path, Catalogue.create(path, begin), clean=False)
+        return Writer(path, Catalogue.create(path, begin), limits, clean=False)
     is_clean = read_checksums(path) is not None  # an upgrade is a change
-    writer = Writer(path, Catalogue.open(path), clean=is_clean)
+    writer = Writer(path, Catalogue.open(path), limits, clean=is_clean)
     if not is_clean:
         (found,) = writer.catalogue.connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":

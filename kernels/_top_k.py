@@ -184,7 +184,14 @@ def suits(q: int, n: int, k: int) -> bool:
 
 
 def forward(
-    queries: Tensor, rows: Tensor, k: int, *, tile: Tile | None = None, sampled: int = SAMPLED, room: float = ROOM
+    queries: Tensor,
+    rows: Tensor,
+    k: int,
+    *,
+    tile: Tile | None = None,
+    sampled: int = SAMPLED,
+    room: float = ROOM,
+    most_bytes: int = MOST_BYTES,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The k best rows of each query, but for those that are lost.
 
@@ -197,6 +204,7 @@ def forward(
         tile: by default that of `tile_for`.
         sampled: one tile of rows in so many gives the bound.
         room: places for groups, as a multiple of how many rows in random order would give.
+        most_bytes: written at a time for the groups of all queries that share a pass.
 
     Returns:
         (q, k) scores and (q, k) rows, NaN and -1 for a query that is lost, and (1,) how many are.
@@ -207,7 +215,7 @@ def forward(
     sample = min(tiles, max(triton.cdiv(tiles, sampled), 2 * k), MOST_BLOCKS)
     expected = tiles * -math.log1p(-k / (sample + 1))
     places = min(triton.next_power_of_2(max(k, int(room * expected))), MOST_BLOCKS)
-    together = min(q, max(tile.queries, MOST_BYTES // (places * tile.rows)))  # a group is a quarter of a tile's rows
+    together = min(q, max(tile.queries, most_bytes // (places * tile.rows)))  # a group is a quarter of a tile's rows
     scores, best = rows.new_empty((q, k), dtype=torch.float32), rows.new_empty((q, k), dtype=torch.int64)
     lost = rows.new_zeros(1, dtype=torch.int32)
     for start in range(0, q, together):

@@ -51,13 +51,13 @@ def top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return answer_lost(queries, rows, scores, best) if lost.item() else (scores, best)
 
 
-def top_k_dense(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The plain form of `top_k`: writes all scores of a chunk of rows. Same arguments and result."""
+def top_k_dense(queries: Tensor, rows: Tensor, k: int, chunk_scores: int = CHUNK_SCORES) -> tuple[Tensor, Tensor]:
+    """The plain form of `top_k`: writes ``chunk_scores`` scores at a time. Same arguments and result."""
     q, n = len(queries), len(rows)
     wide = torch.float64 if rows.dtype == torch.int8 else torch.float32  # exact for int8 of any width
     last = 2**31 - 1
     best = torch.empty((q, 0), device=rows.device, dtype=torch.int64)
-    size = max(1, CHUNK_SCORES // max(1, q))
+    size = max(1, chunk_scores // max(1, q))
     for start in range(0, n, size):
         chunk = rows[start : start + size]
         scores = (queries.to(wide) @ chunk.to(wide).T).float() + 0.0  # -0 would come after 0

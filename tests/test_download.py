@@ -9,6 +9,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,15 +107,17 @@ def web_page(handler: Handler, body: bytes, start: int) -> None:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def server() -> Iterator[SimpleNamespace]:
     """`files` and `script` to fill, `asked`: what was asked for, `at`: its address; every file ``/file`` is `BODY`."""
-    monkeypatch.setattr(fetch_module, "PAUSE", 0.0)
     state: dict[str, object] = {"files": {"/file": BODY}, "script": [], "asked": []}
     listening = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), state))
     threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield SimpleNamespace(at=f"http://127.0.0.1:{listening.server_address[1]}", **state)
     listening.shutdown()
     listening.server_close()
+
+
+fetch_at_once = partial(fetch, pause=0.0)
 
 
 def right(file: Path) -> None:
@@ -127,7 +130,7 @@ def test_three_interruptions_end_with_the_right_bytes_and_little_is_fetched_twic
 ) -> None:
     server.script[:] = [dropping(700_000), dropping(700_000), dropping(700_000)]
     reports: list[tuple[int, int]] = []
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=right, progress=lambda *report: reports.append(report))
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right, progress=lambda *report: reports.append(report))
     assert (tmp_path / "f").read_bytes() == BODY
     step = 700_000 - fetch_module.OVERLAP
     assert [start for _, start in server.asked] == [0, step, 2 * step, 3 * step]
@@ -139,7 +142,7 @@ def test_a_drop_a_wrong_range_and_a_corrupted_body_end_with_the_right_bytes(
     server: SimpleNamespace, tmp_path: Path
 ) -> None:
     server.script[:] = [dropping(1_000_000), wrong_range, dropping(2_000_000), corrupted]
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert (tmp_path / "f").read_bytes() == BODY
     assert [start > 0 for _, start in server.asked] == [False, True, False, True, False]
 
@@ -149,7 +152,7 @@ def test_wrong_bytes_are_never_put_in_place(server: SimpleNamespace, tmp_path: P
     server.script[:] = script
     (tmp_path / "f").write_bytes(b"the former file")
     with pytest.raises(GlamError, match=r"f could not be downloaded .* another checksum"):
-        fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert (tmp_path / "f").read_bytes() == b"the former file"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
     assert sum(start == 0 for _, start in server.asked) == 2  # a gigabyte is not fetched five times to be wrong
@@ -160,36 +163,36 @@ def test_a_server_that_cannot_continue_is_found_out_without_any_checksum(
     server: SimpleNamespace, tmp_path: Path, answer: Answer
 ) -> None:
     server.script[:] = [dropping(1_500_000), answer]
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
     assert (tmp_path / "f").read_bytes() == BODY
 
 
 def test_another_range_is_refused_even_where_its_first_bytes_are_alike(server: SimpleNamespace, tmp_path: Path) -> None:
     server.files["/even"] = bytes(2_000_000) + BODY
     server.script[:] = [dropping(1_000_000), wrong_range]
-    fetch([f"{server.at}/even"], tmp_path / "f", verify=lambda file: None)
+    fetch_at_once([f"{server.at}/even"], tmp_path / "f", verify=lambda file: None)
     assert (tmp_path / "f").read_bytes() == server.files["/even"]
 
 
 def test_a_file_that_changed_meanwhile_is_begun_anew(server: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "f.partial").write_bytes(OTHER[:2_000_000])
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
     assert (tmp_path / "f").read_bytes() == BODY
 
 
 def test_remains_of_a_longer_file_are_dropped(server: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "f.partial").write_bytes(BODY + OTHER)
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert (tmp_path / "f").read_bytes() == BODY
 
 
 def test_the_next_call_goes_on_where_the_last_one_gave_up(server: SimpleNamespace, tmp_path: Path) -> None:
     server.script[:] = [dropping(1_000_000), *[failing] * fetch_module.TRIES]
     with pytest.raises(GlamError, match="503"):
-        fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert not (tmp_path / "f").exists()
     server.script.clear()
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert server.asked[-1][1] == 1_000_000 - fetch_module.OVERLAP
     assert (tmp_path / "f").read_bytes() == BODY
 
@@ -198,7 +201,7 @@ def test_a_long_file_over_a_bad_line_arrives_as_long_as_each_try_brings_some(
     server: SimpleNamespace, tmp_path: Path
 ) -> None:
     server.script[:] = [dropping(200_000)] * 30
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert (tmp_path / "f").read_bytes() == BODY
 
 
@@ -207,7 +210,7 @@ def test_the_next_address_goes_on_with_what_the_first_one_gave(server: SimpleNam
     server.script[:] = [dropping(1_000_000), *[failing] * fetch_module.TRIES]
     addresses = ["http://127.0.0.1:9/file", f"{server.at}/none", f"{server.at}/file", f"{server.at}/mirror"]
     server.script.insert(0, rightly)  # of the one that is not there
-    fetch(addresses, tmp_path / "f", verify=right)
+    fetch_at_once(addresses, tmp_path / "f", verify=right)
     assert server.asked[-1] == ("/mirror", 1_000_000 - fetch_module.OVERLAP)
     assert (tmp_path / "f").read_bytes() == BODY
 
@@ -215,7 +218,7 @@ def test_the_next_address_goes_on_with_what_the_first_one_gave(server: SimpleNam
 def test_the_error_names_every_address_and_its_fault(server: SimpleNamespace, tmp_path: Path) -> None:
     server.script[:] = [rightly, web_page]
     with pytest.raises(GlamError, match=r"/none: the server answers 404 .*/file: the server answers with a web page"):
-        fetch([f"{server.at}/none", f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
+        fetch_at_once([f"{server.at}/none", f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
     assert not any(tmp_path.iterdir())
 
 
@@ -225,10 +228,10 @@ def test_a_full_disk_is_told_before_anything_is_written(
     free = len(BODY) + fetch_module.SPARE_ROOM
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
     with pytest.raises(GlamError, match=r"the disk has 0\.1 GB free"):
-        fetch([f"{server.at}/file"], tmp_path / "f", verify=right, room=2)
+        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right, room=2)
     assert len(server.asked) == 1
     assert not any(tmp_path.iterdir())
-    fetch([f"{server.at}/file"], tmp_path / "f", verify=right)
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
 
 
 def tar(files: dict[str, bytes], mode: str) -> bytes:

@@ -18,7 +18,7 @@ from glam.eval.folder import score_folder
 from glam.network import Architecture, DescriptorNetwork
 from glam.training import cli
 from glam.training.cli import train
-from glam.training.finetune import compare
+from glam.training.finetune import Comparison, compare
 from glam.training.module import Batch, LandmarkModule
 
 
@@ -96,7 +96,7 @@ def test_a_training_that_helps_is_kept_and_says_what_it_brought(
     """The start is compared as a worse one would be: here with its descriptors of another network."""
     other = glam.load(small_model(tmp_path / "other.safetensors", seed=1), "cpu")
     monkeypatch.setattr(cli, "compare", lambda before, after, *rest: compare(other, after, *rest))
-    monkeypatch.setattr("glam.training.finetune.Comparison.better", True)
+    monkeypatch.setattr(Comparison, "better", True)
     kept = glam.load(train(options(landmarks, start, tmp_path / "run")), "cpu")
     assert kept.fingerprint != glam.load(start, "cpu").fingerprint
     assert (kept.size, kept.scales) == (64, (1.0, 0.7))

@@ -15,6 +15,7 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build
 from glam.index.catalogue import Catalogue
+from glam.index.limits import IndexLimits
 from glam.index.segments import segment_file
 from glam.model import Model
 
@@ -124,7 +125,6 @@ def test_a_build_that_was_killed_goes_on(
     model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the descriptors of a batch and its rows in the catalogue: what was not named is written over."""
-    monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 2)
     add, calls = Catalogue.add_batch, iter(range(100))
 
     def killed_at_the_second_batch(self: Catalogue, *batch: Any) -> None:
@@ -134,7 +134,7 @@ def test_a_build_that_was_killed_goes_on(
 
     monkeypatch.setattr(Catalogue, "add_batch", killed_at_the_second_batch)
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "i.glam", read_folder(folder), model)
+        build(tmp_path / "i.glam", read_folder(folder), model, limits=IndexLimits(commit_images=2))
     monkeypatch.undo()
     with segment_file(tmp_path / "i.glam", 1).open("ab") as file:
         file.write(b"half a row")

@@ -12,6 +12,7 @@ from glam.datasets.collection import Collection, Photo
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.segments import segment_file
 
 COUNT = 12
@@ -37,9 +38,9 @@ def write(file: Path, content: str) -> None:
     file.write_bytes(content.encode())
 
 
-def synced(index: Path, folder: Path, model: Any) -> SyncReport:
+def synced(index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_LIMITS) -> SyncReport:
     """Syncs, and checks that the index is the folder: every file once, with the descriptor of its content."""
-    report = sync(index, read_folder(folder), lambda: model)
+    report = sync(index, read_folder(folder), lambda: model, limits=limits)
     check(index, folder, model)
     return report
 
@@ -57,6 +58,18 @@ def check(index: Path, folder: Path, model: Any) -> None:
             assert opened.search(expected, k=1)[0][0].entry == entry
     found = verify(index, lambda: model)
     assert (found.problems, found.clean) == ((), True)
+
+
+def nothing_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a test fail when a file of the folder is opened."""
+    usual = Path.open
+
+    def noted(file: Path, *arguments: Any, **options: Any) -> Any:
+        if file.is_relative_to(folder):
+            pytest.fail(f"{file} was opened")
+        return usual(file, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", noted)
 
 
 def contents(model: Any) -> set[str]:
@@ -79,7 +92,7 @@ def test_a_folder_that_did_not_change_needs_no_model_and_opens_no_file(
     index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
-    monkeypatch.setattr("glam.index.syncing.read_facts", lambda *_: pytest.fail("a file was read"))
+    nothing_is_opened(folder, monkeypatch)
     report = sync(index, read_folder(folder), lambda: pytest.fail("the model was loaded"))
     assert report.unchanged == COUNT
     assert before == {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
@@ -90,7 +103,7 @@ def test_a_file_that_was_only_touched_is_read_once_and_not_described(
 ) -> None:
     os.utime(folder / "place 0" / "0.jpg", ns=(1, 1))
     assert synced(index, folder, content_model).unchanged == COUNT
-    monkeypatch.setattr("glam.index.syncing.read_facts", lambda *_: pytest.fail("a file was read"))
+    nothing_is_opened(folder, monkeypatch)
     assert sync(index, read_folder(folder), lambda: content_model).unchanged == COUNT
     assert contents(content_model) == set()
 
@@ -240,19 +253,18 @@ def test_everything_removed_and_compacted_is_an_empty_index(index: Path, folder:
     synced(index, folder, content_model)
 
 
-def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any) -> None:
     """Searched, synced and compacted over segments of five rows; those without removed images are left alone."""
-    monkeypatch.setattr("glam.index.segments.SEGMENT_ROWS", 5)
-    monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 2)
+    limits = IndexLimits(segment_rows=5, commit_images=2)
     index = tmp_path / "small.glam"
-    build(index, read_folder(folder), content_model)
+    build(index, read_folder(folder), content_model, limits=limits)
     check(index, folder, content_model)
     first = segment_file(index, 1).stat().st_ino
     with Index.open(index) as opened:
         last = opened.file(int(opened.ids[-1]))
     last.unlink()
-    synced(index, folder, content_model)
-    compact(index)
+    synced(index, folder, content_model, limits)
+    compact(index, limits=limits)
     check(index, folder, content_model)
     assert segment_file(index, 1).stat().st_ino == first
 

@@ -25,6 +25,7 @@ from glam.errors import GlamError
 from glam.index import Index, add, build, compact, remove, sync, verify
 from glam.index.catalogue import About
 from glam.index.checksums import CHECKSUMS
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.lock import LOCK, InUseError, Owner, owner, writing
 from glam.index.schema import CATALOGUE
 from glam.index.segments import segment_file
@@ -81,13 +82,11 @@ def flips(file: Path, count: int, seed: int) -> Iterator[int]:
     file.write_bytes(whole)
 
 
-def test_a_flipped_byte_in_any_file_is_found_and_named(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("glam.index.saved.NOT_SAVED", "")  # so that the small index has a search structure on disk
-    remove(index, ["01.jpg"])
+def test_a_flipped_byte_in_any_file_is_found_and_named(index: Path, folder: Path, content_model: Any) -> None:
+    limits = IndexLimits(save_exact=True)  # so that the small index has a search structure on disk
+    remove(index, ["01.jpg"], limits=limits)
     (folder / "new.jpg").write_text("new")
-    sync(index, read_folder(folder), lambda: content_model)
+    sync(index, read_folder(folder), lambda: content_model, limits=limits)
     files = [file for file in sorted(index.rglob("*")) if file.is_file() and file.stat().st_size]
     names = {file.relative_to(index).as_posix() for file in files}
     assert {"catalogue.sqlite", "checksums.json", "descriptors/000001.f32", "search/list.json"} <= names
@@ -187,12 +186,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_in(
-    small_disk: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+    small_disk: Path, folder: Path, content_model: Any
 ) -> None:
     """The disk fills up at each of many moments, since what else is on it grows; the index opens after each."""
-    monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 3)
+    limits = IndexLimits(commit_images=3)
     index, ballast = small_disk / "i.glam", small_disk / "ballast"
-    build(index, read_folder(folder), content_model)
+    build(index, read_folder(folder), content_model, limits=limits)
     failures = 0
     for kilobytes in range(4, 130, 7):
         with ballast.open("wb") as file:
@@ -201,22 +200,22 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_in(
         before = check(index, content_model)
         for i in range(30):
             (folder / f"more {kilobytes} {i}.jpg").write_text(f"more {kilobytes} {i}")
-        failures += not _synced_or("the disk is full", index, folder, content_model)
+        failures += not _synced_or("the disk is full", index, folder, content_model, limits)
         assert check(index, content_model) >= before
         assert verify(index).problems == ()
         ballast.unlink()
     assert failures > 3
-    sync(index, read_folder(folder), lambda: content_model)
+    sync(index, read_folder(folder), lambda: content_model, limits=limits)
     assert check(index, content_model) == len(read_folder(folder))
     assert verify(index, lambda: content_model).clean
     described = content_model.described
     assert len(described) - len(set(described)) <= failures * 3
 
 
-def _synced_or(sentence: str, index: Path, folder: Path, model: Any) -> bool:
+def _synced_or(sentence: str, index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_LIMITS) -> bool:
     """Whether a sync came to its end; the only other way is this sentence."""
     try:
-        sync(index, read_folder(folder), lambda: model)
+        sync(index, read_folder(folder), lambda: model, limits=limits)
     except GlamError as error:
         if sentence not in str(error):
             raise
@@ -282,11 +281,9 @@ def test_many_writers_at_once_leave_every_image_once(index: Path, folder: Path, 
     assert verify(index, lambda: content_model).problems == ()
 
 
-def test_readers_keep_their_view_while_a_writer_works(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path, content_model: Any) -> None:
     """Others open and search all the time; what was open before the writer still shows what was there then."""
-    monkeypatch.setattr("glam.index.building.COMMIT_EVERY", 4)
+    limits = IndexLimits(commit_images=4)
     errors: list[BaseException] = []
     stop = threading.Event()
     hashes = {f"{content_model.descriptor(f'content {i}'.encode())[0]:.6f}": i for i in range(COUNT)}
@@ -314,7 +311,7 @@ def test_readers_keep_their_view_while_a_writer_works(
         for turn in range(4):
             for i in range(10):
                 (folder / f"new {turn} {i}.jpg").write_text(f"new {turn} {i}")
-            sync(index, read_folder(folder), lambda: content_model)
+            sync(index, read_folder(folder), lambda: content_model, limits=limits)
             remove(index, [f"{10 + turn}.jpg"])
             (folder / f"{10 + turn}.jpg").unlink()
             compact(index)

@@ -10,30 +10,28 @@ import pytest
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build, compact, remove, sync
-from glam.index import saved as saved_module
+from glam.index.limits import IndexLimits
 from glam.index.saved import read_list
-from glam.index.structures import RowSource, Structure, build_structure
+from glam.index.structures import RowSource
+from glam.index.structures.exact import Exact
 
 COUNT = 20
 
 
-@pytest.fixture(autouse=True)
-def small_indexes_save_a_structure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glam.index.saved.NOT_SAVED", "")
-    monkeypatch.setattr("glam.index.saved.ADDED_IN_MEMORY", 3)
+LIMITS = IndexLimits(save_exact=True, added_in_memory=3)
 
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each structure that is built from nothing."""
     sizes: list[int] = []
+    usual = Exact.build
 
-    def note(rows: RowSource, kind: str | None = None) -> Structure:
+    def note(rows: RowSource) -> Exact:
         sizes.append(len(rows))
-        return build_structure(rows, kind)
+        return usual(rows)
 
-    monkeypatch.setattr(saved_module, "build_structure", note)
-    monkeypatch.setattr("glam.index.search.build_structure", note)
+    monkeypatch.setattr(Exact, "build", note)
     return sizes
 
 
@@ -47,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def index(folder: Path, tmp_path: Path, content_model: Any, built: list[int]) -> Path:
-    build(tmp_path / "i.glam", read_folder(folder), content_model)
+    build(tmp_path / "i.glam", read_folder(folder), content_model, limits=LIMITS)
     assert built == [COUNT]
     built.clear()
     return tmp_path / "i.glam"
@@ -61,7 +59,7 @@ def add_files(folder: Path, count: int) -> None:
 
 def check(index: Path, folder: Path) -> None:
     """Searches give what the plain product gives."""
-    with Index.open(index) as opened:
+    with Index.open(index, limits=LIMITS) as opened:
         assert {opened.entry(i).path for i in opened.ids.tolist()} == {p.path for p in read_folder(folder).photos}
         rows = opened.descriptors(opened.ids.tolist())
         for row, hits in zip(rows, opened.search(rows, k=100), strict=True):
@@ -78,9 +76,9 @@ def test_a_few_new_images_are_added_and_removed_ones_masked_in_memory(
     before = names(index)
     add_files(folder, 3)
     (folder / "04.jpg").unlink()
-    sync(index, read_folder(folder), lambda: content_model)
+    sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)
     check(index, folder)
-    compact(index)
+    compact(index, limits=LIMITS)
     check(index, folder)
     assert (names(index), built) == (before, [])
 
@@ -88,7 +86,7 @@ def test_a_few_new_images_are_added_and_removed_ones_masked_in_memory(
 def test_many_new_images_go_into_a_new_file(index: Path, folder: Path, content_model: Any, built: list[int]) -> None:
     before = names(index)
     add_files(folder, 4)
-    sync(index, read_folder(folder), lambda: content_model)
+    sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)
     assert names(index) == {"list.json", "structure-000002.faiss", "ids-000002.npy"} != before
     check(index, folder)
     assert built == []
@@ -96,7 +94,7 @@ def test_many_new_images_go_into_a_new_file(index: Path, folder: Path, content_m
 
 def test_many_removed_images_have_it_built_anew(index: Path, folder: Path, built: list[int]) -> None:
     gone = [folder / f"{i:02d}.jpg" for i in range(8)]
-    remove(index, gone)
+    remove(index, gone, limits=LIMITS)
     for file in gone:
         file.unlink()
     check(index, folder)
@@ -127,6 +125,6 @@ def test_an_unknown_kind_is_refused_before_anything_is_done(folder: Path, tmp_pa
 
 def test_what_was_asked_for_stays_until_something_else_is(index: Path, folder: Path, content_model: Any) -> None:
     for asked, kept in (("exact", "exact"), (None, "exact"), ("", "")):
-        build(index, read_folder(folder), content_model, structure=asked)
-        with Index.open(index) as opened:
+        build(index, read_folder(folder), content_model, structure=asked, limits=LIMITS)
+        with Index.open(index, limits=LIMITS) as opened:
             assert opened._about.structure == kept

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.eval import ranking
 from glam.eval.order import Rows, order_keys
 from glam.eval.ranking import count_above
 
@@ -63,11 +62,10 @@ MAKERS = [random, doubled, quantised, with_nan, nearly_constant, of_many_lengths
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("make", MAKERS)
-def test_counting_agrees_with_sorting(make: Made, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_agrees_with_sorting(make: Made, seed: int) -> None:
     rng = np.random.default_rng(seed)
     dim = int(rng.integers(1, 80))
-    monkeypatch.setattr(ranking, "BLOCK_BYTES", int(rng.integers(1, 20)) * 400)
-    monkeypatch.setattr(ranking, "QUERY_BLOCK", int(rng.integers(2, 6)))
+    block_bytes, query_block = int(rng.integers(1, 20)) * 400, int(rng.integers(2, 6))
     everything = make(rng, (int(rng.integers(30, 400)), dim))
     queries = make(rng, (5, dim))
     ends = np.sort(rng.integers(10, len(everything) + 1, 2))
@@ -76,7 +74,7 @@ def test_counting_agrees_with_sorting(make: Made, seed: int, monkeypatch: pytest
     keys = [order_keys(query, parts[0][numbers], numbers) for query, numbers in zip(queries, wanted, strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        above = count_above(queries, keys, parts)
+        above = count_above(queries, keys, parts, block_bytes=block_bytes, query_block=query_block)
     for query, numbers, counted in zip(queries, wanted, above, strict=True):
         assert counted.tolist() == sorted_ranks(query, everything)[numbers].tolist()
 

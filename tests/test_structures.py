@@ -12,7 +12,6 @@ from glam.errors import GlamError
 from glam.index.arrays import Positions, Rows, Scores
 from glam.index.segments import StoredRows
 from glam.index.structures import KINDS, RowSource, Structure, build_structure, choose_kind, read_structure
-from glam.index.structures import inverted as inverted_module
 from glam.index.structures.exact import Exact
 from glam.index.structures.inverted import Inverted
 
@@ -234,10 +233,9 @@ def test_duplicates_without_end_do_not_spoil_the_tuning() -> None:
     assert structure.tuning.efforts[0].recall >= 0.95
 
 
-def test_few_rows_make_inverted_lists_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inverted_module, "SCANNED", 0)
+def test_few_rows_make_inverted_lists_too() -> None:
     rows = views(5, 40, seed=1)
-    _, positions = build_structure(ArrayRows(rows), "ivf_pq").search(rows, 1)
+    _, positions = Inverted.build(ArrayRows(rows), scanned=0).search(rows, 1)
     assert (positions[:, 0] == np.arange(40)).all()
 
 

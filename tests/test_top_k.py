@@ -4,8 +4,6 @@ On a GPU the kernels run as compiled; without one Triton's interpreter runs them
 form sums exactly, show that ties are broken alike; they make many ties.
 """
 
-import sys
-
 import pytest
 import torch
 from torch import Tensor
@@ -69,10 +67,9 @@ def test_scores_of_real_numbers(q: int, n: int) -> None:
     assert torch.equal(best, numbers)
 
 
-def test_many_queries_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_top_k, "MOST_BYTES", 1)
+def test_many_queries_in_several_groups() -> None:
     queries, rows = whole_numbers(18, 150, 40, torch.float16)
-    scores, best, lost = _top_k.forward(queries, rows, 1, tile=SMALL, sampled=1, room=50)
+    scores, best, lost = _top_k.forward(queries, rows, 1, tile=SMALL, sampled=1, room=50, most_bytes=1)
     assert int(lost) == 0
     assert_same((scores, best), best_in_double(queries, rows, 1))
 
@@ -110,11 +107,10 @@ def test_int8_of_full_range_is_rounded_once() -> None:
         assert_same(top_k(queries, rows, 4), best_in_double(queries, rows, 4))
 
 
-def test_plain_form_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["glam.kernels.top_k"], "CHUNK_SCORES", 50)
+def test_plain_form_is_the_same_in_chunks() -> None:
     for dtype in TYPES:
         queries, rows = whole_numbers(3, 100, 8, dtype)
-        assert_same(top_k_dense(queries, rows, 20), best_in_double(queries, rows, 20))
+        assert_same(top_k_dense(queries, rows, 20, chunk_scores=50), best_in_double(queries, rows, 20))
 
 
 @pytest.mark.parametrize("k", [0, 11, 2000])

@@ -10,21 +10,16 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index.arrays import Numbers, Rows
+from glam.index.limits import DEFAULT_LIMITS, MilvusLimits
 from glam.index.milvus.conditions import Condition
 from glam.index.milvus.connection import connect, disconnect, in_one_sentence
 from glam.index.milvus.place import Place
-
-MOST_RESULTS = 16_384
-"""A query's most results; Milvus allows no more."""
 
 ROWS = 1_000
 """Rows sent or fetched in one message: 8 MB of length 2,048."""
 
 PAGE = 10_000
 """Ids fetched in one message."""
-
-RESULTS = 200_000
-"""Results fetched in one message, of all its queries together."""
 
 SECONDS = 60.0
 """How long one call may take."""
@@ -51,10 +46,12 @@ class Collection:
 
     Attributes:
         place: where it is.
+        limits: sizes of messages.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, limits: MilvusLimits = DEFAULT_LIMITS.milvus) -> None:
         self.place = place
+        self.limits = limits
         self._uri = place.address
         self._name = place.collection
         self._client = connect(self._uri)
@@ -173,7 +170,7 @@ class Collection:
 
         Args:
             queries: (q, dim).
-            k: how many, at most `MOST_RESULTS`.
+            k: how many, at most ``limits.results``.
             condition: on the ids.
             above: only what scores higher than that.
 
@@ -182,7 +179,7 @@ class Collection:
         """
         filters = condition.as_text() if self._lite else condition.as_template()
         parameters = {} if above is None else {"radius": above}
-        block = max(RESULTS // k, 1)
+        block = max(self.limits.results_per_message // k, 1)
         found: list[Found] = []
         for start in range(0, len(queries), block):
             with in_one_sentence(self._uri):

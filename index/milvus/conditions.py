@@ -8,22 +8,17 @@ less; where that is still too much for one message, the ids are halved and each 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from glam.index.arrays import Mask, Numbers
-
-MOST_RANGES = 32
-"""In a condition: each is looked at for each row, whereas a list, however long, is one look-up."""
+from glam.index.limits import DEFAULT_LIMITS, MilvusLimits
 
 WORTH = 8
 """Ids in a row from which on a range takes their place."""
-
-MOST_LISTED = 100_000
-"""Ids in a condition: under a megabyte."""
 
 
 class Filter(NamedTuple):
@@ -73,10 +68,12 @@ class Part:
     Attributes:
         ids: (n,), rising.
         allowed: (n,), which of them may be found.
+        limits: on the ranges and ids of its condition.
     """
 
     ids: Numbers
     allowed: Mask
+    limits: MilvusLimits = DEFAULT_LIMITS.milvus
 
     @cached_property
     def count(self) -> int:
@@ -86,14 +83,16 @@ class Part:
     def halves(self) -> "tuple[Part, Part]":
         """Both halves of its allowed ids."""
         at = int(np.flatnonzero(self.allowed)[self.count // 2])
-        return Part(self.ids[:at], self.allowed[:at]), Part(self.ids[at:], self.allowed[at:])
+        return replace(self, ids=self.ids[:at], allowed=self.allowed[:at]), replace(
+            self, ids=self.ids[at:], allowed=self.allowed[at:]
+        )
 
     @cached_property
     def condition(self) -> Condition:
         """What is true of its allowed ids, and of no other in the collection; one at least has to be allowed."""
         first, last = np.flatnonzero(self.allowed)[[0, -1]].tolist()
         ids, allowed = self.ids[first : last + 1], self.allowed[first : last + 1]
-        kept, left_out = _brief(ids, allowed), _brief(ids, ~allowed)
+        kept, left_out = (_brief(ids, chosen, self.limits.ranges) for chosen in (allowed, ~allowed))
         negated = len(left_out[1]) <= len(kept[1])
         ranges, listed = left_out if negated else kept
         return Condition(int(ids[0]), int(ids[-1]), ranges, listed, negated)
@@ -108,18 +107,18 @@ def parts(part: Part, most: int | None = None) -> Iterator[Part]:
     """
     if not part.count:
         return
-    if (most is not None and part.count > most) or len(part.condition.listed) > MOST_LISTED:
+    if (most is not None and part.count > most) or len(part.condition.listed) > part.limits.listed_ids:
         for half in part.halves():
             yield from parts(half, most)
     else:
         yield part
 
 
-def _brief(ids: Numbers, chosen: Mask) -> tuple[tuple[tuple[int, int], ...], Numbers]:
+def _brief(ids: Numbers, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int], ...], Numbers]:
     """The chosen ids as ranges, which may hold ids that are not there, and a list of the others."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
     firsts, lengths = edges[::2], edges[1::2] - edges[::2]
-    longest = np.argsort(-lengths, kind="stable")[:MOST_RANGES]
+    longest = np.argsort(-lengths, kind="stable")[:most]
     longest = np.sort(longest[lengths[longest] >= WORTH])
     rest = chosen.copy()
     ranges = []

@@ -14,6 +14,7 @@ from glam.errors import GlamError
 from glam.index.arrays import Numbers, Rows
 from glam.index.catalogue import About
 from glam.index.digests import digest
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits, MilvusLimits
 from glam.index.milvus.collection import APPROXIMATE, EXACT, Collection
 from glam.index.milvus.place import Place
 from glam.index.milvus.searched import Searched
@@ -34,14 +35,16 @@ class Mirror:
     Args:
         place: where it is.
         about: of the index.
+        limits: of the index.
 
     Raises:
         GlamError: the server cannot be used, or the collection is another's.
     """
 
-    def __init__(self, place: Place, about: About) -> None:
+    def __init__(self, place: Place, about: About, limits: IndexLimits) -> None:
         self.place = place
-        self._collection = _opened(place, about, make=True)
+        self._limits = limits
+        self._collection = _opened(place, about, limits.milvus, make=True)
 
     def close(self) -> None:
         """Lets go of the server."""
@@ -60,7 +63,7 @@ class Mirror:
             self._collection.put(missing[start : start + BLOCK], rows[start : start + BLOCK])
         self._collection.delete(np.setdiff1d(held, wanted, assume_unique=True))
         self._collection.settle()
-        exact = wanted_kind(about, len(wanted)) == Exact.kind
+        exact = wanted_kind(about, len(wanted), self._limits) == Exact.kind
         self._collection.choose(EXACT if exact else APPROXIMATE)
         return digest_ids(wanted)
 
@@ -90,13 +93,13 @@ def check_free(place: Place, about: About) -> None:
         collection.close()
 
 
-def load(about: About, place: Place, snapshot: Snapshot) -> tuple[Searched, Collection]:
+def load(about: About, place: Place, snapshot: Snapshot, limits: MilvusLimits) -> tuple[Searched, Collection]:
     """Opens the collection of an index for searching the images of a snapshot.
 
     Raises:
         GlamError: the server cannot be used, or the collection is not there or another's.
     """
-    collection = _opened(place, about)
+    collection = _opened(place, about, limits)
     try:
         same = place.images == digest_ids(snapshot.ids)
         return Searched(collection, snapshot, snapshot.ids if same else collection.ids()), collection
@@ -111,7 +114,7 @@ def check(about: About, place: Place, snapshot: Snapshot) -> list[str]:
     Raises:
         GlamError: as `load`.
     """
-    collection = _opened(place, about)
+    collection = _opened(place, about, DEFAULT_LIMITS.milvus)
     try:
         held = collection.ids()
         common = np.intersect1d(held, snapshot.ids, assume_unique=True)
@@ -137,9 +140,9 @@ def digest_ids(ids: Numbers) -> str:
     return digest(np.ascontiguousarray(ids, dtype="<i8").data)
 
 
-def _opened(place: Place, about: About, *, make: bool = False) -> Collection:
+def _opened(place: Place, about: About, limits: MilvusLimits, *, make: bool = False) -> Collection:
     """The collection of an index, ready to be searched."""
-    collection = Collection(place)
+    collection = Collection(place, limits)
     try:
         if collection.exists():
             collection.check(about.fingerprint, about.dim)

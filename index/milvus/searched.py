@@ -3,7 +3,7 @@
     Index --search, range_search--> Searched --parts, Collection.search--> results of each part --> the best of all
                                              --what the collection lacks--> a structure in memory
 
-Milvus gives at most `MOST_RESULTS` a query, so whoever wants more gets them in parts, by ids.
+Milvus gives at most `MilvusLimits.results` a query, so whoever wants more gets them in parts, by ids.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.arrays import Mask, Numbers, Positions, Rows, Scores
-from glam.index.milvus.collection import MOST_RESULTS, Collection, Found
+from glam.index.milvus.collection import Collection, Found
 from glam.index.milvus.conditions import Part, parts
 from glam.index.snapshot import Snapshot
 from glam.index.structures import RowSource, Structure, build_structure
@@ -32,6 +32,7 @@ class Searched:
 
     def __init__(self, collection: Collection, snapshot: Snapshot, held: Numbers) -> None:
         self._collection = collection
+        self._limits = collection.limits
         self._snapshot = snapshot
         self._held = held
         self._places = snapshot.find(held)
@@ -69,7 +70,8 @@ class Searched:
     def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
         """See `glam.index.structures.Structure.search`."""
         found = self._search_beside(queries, k, allowed)
-        for part in self._parts(allowed) if k <= MOST_RESULTS else parts(self._part(allowed), MOST_RESULTS):
+        most = self._limits.results
+        for part in self._parts(allowed) if k <= most else parts(self._part(allowed), most):
             for i, more in enumerate(self._search_part(queries, k, part)):
                 found[i] = _best([found[i], more], k)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -83,11 +85,11 @@ class Searched:
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
         found = [self._range_beside(query, threshold, allowed)]
         below = float(np.nextafter(np.float32(threshold), np.float32(-2)))
-        waiting = list(self._parts(allowed))
+        waiting, most = list(self._parts(allowed)), self._limits.results
         while waiting:
             part = waiting.pop()
-            ((scores, ids),) = self._collection.search(query, MOST_RESULTS, part.condition, below)
-            if len(ids) == MOST_RESULTS and part.count > 1:
+            ((scores, ids),) = self._collection.search(query, most, part.condition, below)
+            if len(ids) == most and part.count > 1:
                 waiting.extend(part.halves())
             else:
                 found.append(self._known(scores, ids))
@@ -108,21 +110,22 @@ class Searched:
         found = self._places >= 0
         if allowed is not None:
             found[found] = allowed[self._places[found]]
-        return Part(self._held, found)
+        return Part(self._held, found, self._limits)
 
     def _search_part(self, queries: Rows, k: int, part: Part) -> list[Found]:
         """The ``k`` nearest of a part; asked again for more where results are of no image in the snapshot, as those
         that a writer brought back since."""
-        asked = min(k, MOST_RESULTS)
+        most = self._limits.results
+        asked = min(k, most)
         while True:
             answer = self._collection.search(queries, asked, part.condition)
             found = [self._known(*some) for some in answer]
             short = any(
                 len(kept[1]) < min(k, asked) and len(some[1]) == asked for kept, some in zip(found, answer, strict=True)
             )
-            if not short or asked == MOST_RESULTS:
+            if not short or asked == most:
                 return found
-            asked = min(4 * asked, MOST_RESULTS)
+            asked = min(4 * asked, most)
 
     def _known(self, scores: Scores, ids: Numbers) -> Found:
         """Results as positions, without those of no image in the snapshot or of one that is searched beside."""

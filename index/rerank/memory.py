@@ -51,15 +51,18 @@ class MemoryDatabase:
     Args:
         parts: descriptors of unit length, (n, dim) each, numbered through all of them.
         features: gives the local features of the image at a position.
+        block: rows compared at a time.
     """
 
     def __init__(
         self,
         parts: Sequence[NDArray[np.floating]],
         features: Callable[[int], LocalFeatures | None] | None = None,
+        block: int = BLOCK,
     ) -> None:
         self.rows = ArrayRows(parts)
         self._features = features
+        self._block = block
         self._hidden = -2
         self._lock = Lock()
         self._known = np.zeros(len(self.rows), dtype=np.bool_)
@@ -97,8 +100,8 @@ class MemoryDatabase:
         queries = np.ascontiguousarray(descriptors, dtype=np.float32)
         scores: Scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         positions: Positions = np.full((len(queries), k), -1, dtype=np.int64)
-        for start in range(0, len(self.rows), BLOCK):
-            block = self.rows[start : start + BLOCK]
+        for start in range(0, len(self.rows), self._block):
+            block = self.rows[start : start + self._block]
             more, rows = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
             scores, positions = np.hstack([scores, more]), np.hstack([positions, rows + start])
             order = np.lexsort((np.where(positions < 0, len(self.rows), positions), -scores), axis=1)[:, :k]

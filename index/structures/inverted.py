@@ -46,19 +46,25 @@ class Inverted:
 
     kind = "ivf_pq"
 
-    def __init__(self, lists: Lists, rows: RowSource, tuning: Tuning) -> None:
+    def __init__(self, lists: Lists, rows: RowSource, tuning: Tuning, scanned: int = SCANNED) -> None:
         self._lists = lists
         self._rows = rows
         self._tuning = tuning
+        self._scanned = scanned
         self._part = lru_cache(PARTS_KEPT)(self._set_apart)
 
     @classmethod
-    def build(cls, rows: RowSource) -> Self:
-        """A structure of all of ``rows``, that looks as far as its own data needs."""
+    def build(cls, rows: RowSource, scanned: int = SCANNED) -> Self:
+        """A structure of all of ``rows``, that looks as far as its own data needs.
+
+        Args:
+            rows: (n, dim).
+            scanned: brute force when at most this many rows may be found.
+        """
         lists = Lists.train(rows)
         for start in range(0, len(rows), BLOCK):
             lists.index.add(np.ascontiguousarray(rows[start : start + BLOCK]))
-        return cls(lists, rows, tune(lists, rows))
+        return cls(lists, rows, tune(lists, rows), scanned)
 
     @classmethod
     def read(cls, path: Path, rows: RowSource) -> Self:
@@ -95,7 +101,7 @@ class Inverted:
         """See `glam.index.structures.Structure.search`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         count = len(self) if allowed is None else int(np.count_nonzero(allowed))
-        if count <= max(SCANNED, k):
+        if count <= max(self._scanned, k):
             return scan(self._rows, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
         share = count / len(self)
         reach, wanted = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)

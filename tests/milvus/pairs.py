@@ -10,6 +10,7 @@ import numpy as np
 
 from glam.index import Hit, Index, near_duplicates
 from glam.index.catalogue import Catalogue
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Place
 from glam.index.milvus.collection import Collection
 
@@ -57,9 +58,9 @@ def found(hits: list[list[Hit]]) -> list[list[str]]:
     return [[hit.entry.path.replace("04.jpg", "03.jpg") for hit in some] for some in hits]
 
 
-def same_answers(pair: Pair) -> None:
+def same_answers(pair: Pair, limits: IndexLimits = DEFAULT_LIMITS) -> None:
     """Both indexes answer alike, and alike to the plain product."""
-    with Index.open(pair.faiss) as faiss, Index.open(pair.milvus) as milvus:
+    with Index.open(pair.faiss) as faiss, Index.open(pair.milvus, limits=limits) as milvus:
         np.testing.assert_array_equal(faiss.ids, milvus.ids)
         rows = faiss.descriptors(faiss.ids.tolist())
         np.testing.assert_array_equal(rows, milvus.descriptors(milvus.ids.tolist()))

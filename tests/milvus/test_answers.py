@@ -10,7 +10,7 @@ import pytest
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
 from glam.index import Index, Milvus, add, build, compact, remove, sync, verify
-from glam.index.milvus import collection, conditions, searched
+from glam.index.limits import IndexLimits, MilvusLimits
 from glam.index.summary import summary
 
 from .pairs import COUNT, Pair, forget_digest, found, list_them, opened_collection, place_of, same_answers, spoil, write
@@ -56,21 +56,16 @@ def test_an_index_remembers_its_backend(pair: Pair, folder: Path, content_model:
     assert content_model.described.count(b"content 1") == 2  # once for each index, whatever searches it
 
 
-def test_few_results_at_a_time_are_put_together(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searched, "MOST_RESULTS", 4)
-    monkeypatch.setattr(conditions, "MOST_LISTED", 3)
-    monkeypatch.setattr(conditions, "MOST_RANGES", 2)
-    monkeypatch.setattr(collection, "RESULTS", 9)
-    same_answers(pair)
+def test_few_results_at_a_time_are_put_together(pair: Pair) -> None:
+    few = MilvusLimits(results=4, results_per_message=9, listed_ids=3, ranges=2)
+    same_answers(pair, IndexLimits(milvus=few))
 
 
-def test_an_approximate_structure_is_the_servers(
-    pair: Pair, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("glam.index.saved.FEWEST", 10)
+def test_an_approximate_structure_is_the_servers(pair: Pair, folder: Path, content_model: Any) -> None:
+    limits = IndexLimits(exact_below=10)
     photos = read_collection(folder)
     for asked, kept in (("ivf_pq", "AUTOINDEX"), ("exact", "FLAT")):
-        build(pair.milvus, photos, content_model, structure=asked)
+        build(pair.milvus, photos, content_model, structure=asked, limits=limits)
         held = opened_collection(pair.milvus)
         assert held._client.describe_index(held.place.collection, "vector")["index_type"] == kept
         held.close()

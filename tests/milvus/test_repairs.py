@@ -70,9 +70,9 @@ import hashlib, os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-import glam.index.building
 from glam.datasets.readers import read_collection
 from glam.index import Milvus, build, sync
+from glam.index.limits import IndexLimits
 from glam.index.milvus.collection import Collection
 
 index, folder, uri, moment, call = sys.argv[1:]
@@ -87,7 +87,7 @@ class Model:
             row = rows[int(source.split()[1])]
             yield SimpleNamespace(position=position, descriptor=row, width=9, height=1, error=None)
 
-glam.index.building.COMMIT_EVERY = 10
+limits = IndexLimits(commit_images=10)
 left = int(call)
 usual = getattr(Collection, moment)
 
@@ -102,9 +102,9 @@ def killed(self, *arguments):
 
 setattr(Collection, moment, killed)
 if os.path.exists(index):
-    sync(index, read_collection(folder), Model)
+    sync(index, read_collection(folder), Model, limits=limits)
 else:
-    build(index, read_collection(folder), Model(), backend=Milvus(uri))
+    build(index, read_collection(folder), Model(), backend=Milvus(uri), limits=limits)
 """
 
 

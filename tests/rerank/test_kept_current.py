@@ -14,6 +14,7 @@ from glam.errors import GlamError
 from glam.index import Index, add, build, compact, keep, remove, sync, verify
 from glam.index.features import FILE_IMAGES, usable_files
 from glam.index.kept import FEATURES, kept_files
+from glam.index.limits import IndexLimits
 from glam.index.migration import open_catalogue
 from glam.index.rerank.chain import parse_chain
 from glam.index.rerank.interface import NEIGHBOURS as K
@@ -85,10 +86,9 @@ def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
         np.testing.assert_array_equal(now_neighbours.positions, neighbours.positions)
 
 
-def test_without_a_graph_a_large_index_says_what_makes_one(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
     keep(index, neighbours=False)
-    monkeypatch.setattr("glam.index.reranking.LINKED_IN_MEMORY", COUNT - 1)
-    with Index.open(index) as opened:
+    with Index.open(index, limits=IndexLimits(linked_in_memory=COUNT - 1)) as opened:
         query = Query(opened.descriptor(0))
         with pytest.raises(GlamError, match="glam index keep INDEX --neighbours"):
             opened.search_reranked(query, parse_chain("diffusion"))

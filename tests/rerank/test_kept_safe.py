@@ -24,6 +24,7 @@ from glam.index.rerank.interface import Query
 from glam.index.rerank.local_features import extract
 from glam.index.schema import CATALOGUE
 from glam.index.summary import summary
+from glam.index.writing import Writer
 
 from .kept import COUNT, Draw, change, check, expected_neighbours, same
 
@@ -115,7 +116,7 @@ def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
 ) -> None:
     """As after a kill between the batches and the graph."""
     change(folder, draw_image)
-    monkeypatch.setattr("glam.index.writing.Writer.renew_graph", lambda self: None)
+    monkeypatch.setattr(Writer, "renew_graph", lambda self: None)
     sync(index, read_folder(folder), lambda: content_model)
     monkeypatch.undo()
     with Index.open(index) as opened:

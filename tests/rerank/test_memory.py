@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glam.index.rerank import memory
 from glam.index.rerank.interface import NEIGHBOURS
 from glam.index.rerank.memory import MemoryDatabase
 
@@ -19,10 +18,9 @@ def slow_order(rows: NDArray[np.float64], query: NDArray[np.float64], gone: set[
     return [i for i in np.argsort(-(rows @ query), kind="stable").tolist() if i not in gone]
 
 
-def test_the_nearest_come_from_all_parts(rows: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "BLOCK", 16)
+def test_the_nearest_come_from_all_parts(rows: NDArray[np.float64]) -> None:
     parts = [rows[:30].astype(np.float32), rows[:0], rows[30:]]
-    database = MemoryDatabase(parts)
+    database = MemoryDatabase(parts, block=16)
     scores, positions = database.search(rows[:5].astype(np.float32), 20)
     for query, some, at in zip(rows, scores, positions, strict=False):
         assert at.tolist() == slow_order(rows, query, set())[:20]

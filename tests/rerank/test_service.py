@@ -19,6 +19,7 @@ from glam.datasets.readers import read_folder
 from glam.describe import Settings
 from glam.images import read_image
 from glam.index import Hit, Index, build, keep
+from glam.index.limits import IndexLimits
 from glam.index.rerank.chain import parse_chain
 from glam.index.rerank.interface import Query
 from glam.index.rerank.local_features import extract
@@ -151,11 +152,11 @@ def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
     assert ids(asked(client, file, rerank=" ")) == ids(asked(client, file))
     failed = CliRunner().invoke(commands, ["search", str(place / "i.glam"), str(file), "--rerank", "best"])
     assert isinstance(failed.exception, glam.GlamError)
-    monkeypatch.setattr("glam.index.reranking.LINKED_IN_MEMORY", 1)
     copy = place / "copy.glam"
     shutil.copytree(place / "i.glam", copy)
     keep(copy, neighbours=False)
-    with Index.open(copy) as opened, TestClient(create_app(opened, model)) as other:
+    limits = IndexLimits(linked_in_memory=1)
+    with Index.open(copy, limits=limits) as opened, TestClient(create_app(opened, model)) as other:
         told = sentence(asked(other, file, rerank="diffusion"))
         assert told.startswith("The index keeps no graph of nearest images")
         assert str(place) not in told
