@@ -4,8 +4,6 @@ SERVE ?= 1
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
-# The folders as the import package that pyproject.toml makes of them, for tools that read files and do not import.
-TREE := .cache/tree
 
 .PHONY: demo test check format browser clean
 
@@ -15,11 +13,11 @@ demo: $(VENV)/.done
 test: $(VENV)/.done browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-check: $(VENV)/.done $(TREE)
+check: $(VENV)/.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=$(TREE) $(BIN)/mypy --cache-dir .cache/mypy -p glam
-	cd $(TREE) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache --no-logo
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.done
 	$(BIN)/ruff check --fix .
@@ -36,12 +34,6 @@ browser:
 	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	echo 'Chromium is not installed; the tests of the page will be skipped'
-
-.PHONY: $(TREE)
-$(TREE):
-	@rm -rf $@ && mkdir -p $@
-	@cp -rs $(CURDIR)/glam $@/
-	@for folder in kernels datasets index eval training app; do cp -rs $(CURDIR)/$$folder $@/glam/; done
 
 clean:
 	rm -rf $(VENV) .cache build dist runs demo *.egg-info

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
-from glam.app import schemas
+from glam.app.service import schemas
 from glam.errors import GlamError
 
 if TYPE_CHECKING:

@@ -33,12 +33,12 @@ from typing import Any
 import torch
 from ablation_table import draw, summarise, write_table
 
-from glam.checkpoint import Header
 from glam.datasets.readers import read_folder
 from glam.eval.folder import evaluate_folder
 from glam.eval.report import versions
 from glam.images import read_image
 from glam.model import Model
+from glam.model_file import Header
 from glam.training.cli import TrainingCLI, configured
 
 FOLDERS = ("train", "val", "distractors")

@@ -16,8 +16,8 @@ import numpy as np
 import glam
 from glam.datasets.readers import read_folder
 from glam.eval.report import versions
-from glam.index.arrays import Rows
-from glam.index.calibration import Calibration
+from glam.index.ann.confidence import Calibration
+from glam.index.types import Rows
 from glam.model import Model
 
 RATES = (0.01, 0.05, 0.1, 0.2, 0.5)

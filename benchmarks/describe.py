@@ -30,14 +30,14 @@ from PIL import Image, ImageOps
 from torch import nn
 
 import glam
-from glam.app.describing import compare
-from glam.checkpoint import Header
-from glam.decoding import prepare
-from glam.describe import Settings, describe_tensor, to_tensor
+from glam.app.bench.describe import compare
 from glam.images import IMAGE_SUFFIXES, read_image
+from glam.inference.decode import prepare
+from glam.inference.pipeline import Settings, describe_tensor, to_tensor
 from glam.model import Model
+from glam.model_file import Header
 from glam.network import Architecture, DescriptorNetwork
-from glam.timing import Times
+from glam.stage_times import Times
 
 THREE = (0.7071067811865476, 1.0, 1.4142135623730951)
 

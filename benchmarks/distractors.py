@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.eval.descriptor_readers import read_vectors
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.report import versions
 from glam.eval.revisited import PROTOCOLS, score_revisited
-from glam.eval.vectors import read_vectors
 
 DISTRACTORS = 1_001_001
 DIM = 512

@@ -21,12 +21,12 @@ from search import DIM, World
 from glam.datasets.collection import Photo
 from glam.datasets.readers import read_folder
 from glam.index import Index, keep
-from glam.index.arrays import Rows
-from glam.index.catalogue import About, Facts
-from glam.index.files import read_facts
-from glam.index.kept import KINDS
-from glam.index.rerank.interface import NEIGHBOURS
-from glam.index.writing import DescribedFile, open_writer
+from glam.index.operations.image_files import read_facts
+from glam.index.rerank.base import NEIGHBOURS
+from glam.index.rerank_store.files import KINDS
+from glam.index.storage.catalog import About, Facts
+from glam.index.types import Rows
+from glam.index.writer import DescribedFile, open_writer
 
 BLOCK = 10_000
 LOOKED_AT = 400

@@ -38,8 +38,8 @@ import glam.index
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index.limits import IndexLimits
-from glam.index.schema import CATALOGUE, NoIndexError, connect
-from glam.index.writing import open_writer
+from glam.index.storage.schema import CATALOGUE, NoIndexError, connect
+from glam.index.writer import open_writer
 
 DIM = 64
 LIMITS = IndexLimits(commit_images=16, save_exact=True)

@@ -30,10 +30,10 @@ from torch import Tensor
 import glam
 from glam.datasets.readers import read_folder
 from glam.eval.metrics import bootstrap_interval
-from glam.index.arrays import Rows
+from glam.index.rerank.base import Database, Query, Ranked, reordered
 from glam.index.rerank.chain import Chain, parse_chain
-from glam.index.rerank.interface import Database, Query, Ranked, reordered
-from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.memory_database import MemoryDatabase
+from glam.index.types import Rows
 
 MOST = (14, 8, 4)
 """Photographs of a landmark that lists are made of, draw by draw: folders differ."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import glam
 from glam.attention_maps import _features, maps_of
-from glam.index.arrays import Rows
+from glam.index.types import Rows
 
 TOKENS, DEPTH = 16, 100
 """Local descriptors of a photograph, and images of a list that are scored."""

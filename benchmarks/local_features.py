@@ -28,7 +28,7 @@ from PIL import Image
 import glam
 from glam.datasets.readers import read_folder
 from glam.images import read_image
-from glam.index.rerank import LocalFeatures, extract, geometry, local_features
+from glam.index.local_matching import LocalFeatures, extract, rootsift, verify
 
 COMMAND = "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/local_features.py"
 
@@ -92,7 +92,7 @@ def opencv_features(
         empty = np.empty((0, 2), np.float32)
         return LocalFeatures(empty, empty[:, 0], np.empty((0, 8), np.uint8), scale)
     if root:
-        found = local_features.root_bytes(found)
+        found = rootsift.root_bytes(found)
     points = np.array([k.pt for k in keypoints], np.float32) * np.float32(scale)
     diameters = np.array([k.size for k in keypoints], np.float32) * np.float32(scale)
     return LocalFeatures(points, diameters, found, scale)
@@ -101,7 +101,7 @@ def opencv_features(
 def detectors() -> Iterator[tuple[str, Callable[..., LocalFeatures], bool]]:
     """Name, function that extracts, and whether descriptors are binary."""
     yield "RootSIFT, upright", extract, False
-    sift = partial(cv2.SIFT_create, contrastThreshold=local_features.CONTRAST, enable_precise_upscale=True)
+    sift = partial(cv2.SIFT_create, contrastThreshold=rootsift.CONTRAST, enable_precise_upscale=True)
     yield "RootSIFT", partial(opencv_features, sift, root=True), False
     yield "SIFT", partial(opencv_features, sift), False
     yield "ORB", partial(opencv_features, partial(cv2.ORB_create, nfeatures=600, fastThreshold=10)), True
@@ -182,9 +182,9 @@ def described(photos: Photos, take: Callable[[Image.Image], LocalFeatures], bina
     return Described(found, (time.process_time() - began) / len(found) * 1000, binary)
 
 
-def paired(photos: Photos, rows: Described, ratio: float) -> tuple[list[geometry.Pairs], float]:
+def paired(photos: Photos, rows: Described, ratio: float) -> tuple[list[verify.Pairs], float]:
     """Pairs features of all pairs of photographs; and milliseconds a pair."""
-    take: Callable[..., geometry.Pairs] = pair_binary if rows.binary else geometry.pair
+    take: Callable[..., verify.Pairs] = pair_binary if rows.binary else verify.pair
     if rows.features[0].descriptors.dtype != np.uint8:
         take = partial(pair_floats, mutual=True)
     return _timed(photos, rows, lambda a, b: take(a.descriptors, b.descriptors, ratio))
@@ -197,7 +197,7 @@ def _timed(photos: Photos, rows: Described, work: Callable[[LocalFeatures, Local
 
 
 def measure(
-    photos: Photos, rows: Described, pairs: list[geometry.Pairs], pairing: float, score: Score, **facts: Any
+    photos: Photos, rows: Described, pairs: list[verify.Pairs], pairing: float, score: Score, **facts: Any
 ) -> dict[str, Any]:
     """One row of the table."""
     began = time.process_time()
@@ -221,17 +221,17 @@ Rows = list[dict[str, Any]]
 
 def chain_at(size: int) -> Score:
     """The chosen verification, its pixels scaled with the size of the images."""
-    scale = size / local_features.SIZE
-    return by_chain(geometry.REACH * scale, geometry.TOLERANCE * scale)
+    scale = size / rootsift.SIZE
+    return by_chain(verify.REACH * scale, verify.TOLERANCE * scale)
 
 
 def compare_detectors(photos: Photos) -> Rows:
     """Every detector there is, at the chosen size, number and verification."""
     table = []
     for name, take, binary in detectors():
-        rows = described(photos, partial(take, size=local_features.SIZE, most=local_features.MOST), binary)
-        pairs, pairing = paired(photos, rows, geometry.RATIO)
-        table.append(measure(photos, rows, pairs, pairing, chain_at(local_features.SIZE), detector=name))
+        rows = described(photos, partial(take, size=rootsift.SIZE, most=rootsift.MOST), binary)
+        pairs, pairing = paired(photos, rows, verify.RATIO)
+        table.append(measure(photos, rows, pairs, pairing, chain_at(rootsift.SIZE), detector=name))
     return table
 
 
@@ -242,7 +242,7 @@ def compare_sizes(photos: Photos) -> Rows:
         whole = described(photos, partial(extract, size=size, most=1000))
         for most in (250, 500, 1000):
             rows = whole.cut(most)
-            pairs, pairing = paired(photos, rows, geometry.RATIO)
+            pairs, pairing = paired(photos, rows, verify.RATIO)
             table.append(measure(photos, rows, pairs, pairing, chain_at(size), size=size, most=most))
     return table
 
@@ -255,7 +255,7 @@ def compare_pairing(photos: Photos) -> Rows:
         for ratio in (0.8, 0.85, 0.9, 0.95):
             take = partial(pair_floats, ratio=ratio, mutual=mutual)
             pairs, pairing = _timed(photos, rows, lambda a, b, take=take: take(a.descriptors, b.descriptors))
-            chain = chain_at(local_features.SIZE)
+            chain = chain_at(rootsift.SIZE)
             table.append(measure(photos, rows, pairs, pairing, chain, mutual=mutual, ratio=ratio))
     return table
 
@@ -270,7 +270,7 @@ def compare_verification(photos: Photos) -> Rows:
     for reach, pixels in ((15.0, 8.0), (25.0, 4.0), (25.0, 8.0), (25.0, 12.0), (35.0, 8.0)):
         ways[f"vote ({reach:g}), MAGSAC++ homography, what it maps ({pixels:g})"] = by_chain(reach, pixels)
     rows = described(photos, extract)
-    pairs, pairing = paired(photos, rows, geometry.RATIO)
+    pairs, pairing = paired(photos, rows, verify.RATIO)
     return [measure(photos, rows, pairs, pairing, score, way=name) for name, score in ways.items()]
 
 
@@ -296,11 +296,11 @@ def main() -> None:
         "command": f"{COMMAND} {options.photographs}",
         "pairs": {"same": int(photos.same.sum()), "other": int((~photos.same).sum())},
         "chosen": {
-            "size": local_features.SIZE,
-            "most": local_features.MOST,
-            "ratio": geometry.RATIO,
-            "reach": geometry.REACH,
-            "tolerance": geometry.TOLERANCE,
+            "size": rootsift.SIZE,
+            "most": rootsift.MOST,
+            "ratio": verify.RATIO,
+            "reach": verify.REACH,
+            "tolerance": verify.TOLERANCE,
         },
     }
     for name in options.tables:

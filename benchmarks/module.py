@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from glam.app.bench_module import FORMS, cases_for, floor, time_forms
+from glam.app.bench.attention import FORMS, cases_for, floor, time_forms
 
 
 def main() -> None:

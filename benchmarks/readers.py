@@ -30,8 +30,8 @@ from serve import service
 
 import glam
 from glam.datasets.readers import read_folder
-from glam.describe import Settings
 from glam.index import build, verify
+from glam.inference.pipeline import Settings
 
 MODEL, SIZE = "glam-lite0", 64
 PART = 250

@@ -33,15 +33,16 @@ from glam.datasets.readers import read_folder
 from glam.eval.benchmark import Benchmark, open_benchmark
 from glam.eval.folder import score_folder
 from glam.eval.metrics import bootstrap_interval
-from glam.eval.reranking import Positions, features_of, rerank_all
+from glam.eval.rerank import Positions, features_of, rerank_all
 from glam.eval.revisited import PROTOCOLS, score_revisited
 from glam.images import read_image
-from glam.index.arrays import Rows, Scores
-from glam.index.rerank import LocalFeatures, Matches, compare, extract, verification
+from glam.index.ann import build_structure
+from glam.index.local_matching import LocalFeatures, Matches, compare, extract
+from glam.index.rerank.base import NEIGHBOURS, Query
 from glam.index.rerank.chain import Chain, parse_chain
-from glam.index.rerank.interface import NEIGHBOURS, Query
-from glam.index.rerank.memory import MemoryDatabase
-from glam.index.structures import build_structure
+from glam.index.rerank.memory_database import MemoryDatabase
+from glam.index.rerank.steps import geometric
+from glam.index.types import Rows, Scores
 
 RESULTS = Path("benchmarks/results")
 
@@ -201,7 +202,7 @@ def quality_rows(landmarks: Landmarks, oxford: Oxford, texts: Sequence[str]) -> 
     compare_once = remembered()
     for text in ("", *texts):
         chain = parse_chain(text) if text else None
-        with patch.object(verification, "compare", compare_once):
+        with patch.object(geometric, "compare", compare_once):
             ap = landmarks.ap(everything, chain)
             few = [np.nanmean(landmarks.ap(draw, chain)) for draw in draws]
             on_oxford = oxford.scores(chain)
@@ -226,7 +227,7 @@ def sweep_rows(landmarks: Landmarks, texts: Sequence[str]) -> Iterator[dict[str,
     """The gains of every combination of options, on val/ alone."""
     sets = [np.arange(len(landmarks.files)), *(landmarks.draw(seed) for seed in range(DRAWS))]
     plain = [float(np.nanmean(landmarks.ap(images, None))) for images in sets]
-    with patch.object(verification, "compare", remembered()):
+    with patch.object(geometric, "compare", remembered()):
         for text in (text for pattern in texts for text in combinations(pattern)):
             chain = parse_chain(text)
             gains = [

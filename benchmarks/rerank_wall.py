@@ -26,9 +26,9 @@ import glam
 from glam.datasets.readers import read_folder
 from glam.images import read_image
 from glam.index import Index, build, keep
-from glam.index.rerank import extract
+from glam.index.local_matching import extract
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank.interface import Query
 
 CHAINS = ("superglobal", "geometric", "superglobal,geometric")
 QUERIES = 60

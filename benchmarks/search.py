@@ -24,9 +24,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.arrays import Mask, Rows
-from glam.index.structures import KINDS, RowSource, build_structure, read_structure
-from glam.index.structures.products import products_at
+from glam.index.ann import KINDS, RowSource, build_structure, read_structure
+from glam.index.ann.inner_products import products_at
+from glam.index.types import Mask, Rows
 
 DIM = 512
 QUERIES = 500

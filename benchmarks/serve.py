@@ -32,11 +32,11 @@ import numpy as np
 from search import World
 
 import glam
-from glam.app.bench_serve import load
+from glam.app.bench.load import load
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
-from glam.index.catalogue import Facts
-from glam.index.writing import DescribedFile, open_writer
+from glam.index.storage.catalog import Facts
+from glam.index.writer import DescribedFile, open_writer
 
 MODEL = "glam-lite0"
 BLOCK = 10_000

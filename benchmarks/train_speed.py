@@ -169,7 +169,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI, bundled_configs
     from glam.training.data import LandmarkData
     from glam.training.module import LandmarkModule
-    from glam.training.speed import FewerWaits, Throughput
+    from glam.training.throughput import FewerWaits, Throughput
 
     warnings.filterwarnings("ignore", module="lightning")
     on_gpu = torch.cuda.is_available()

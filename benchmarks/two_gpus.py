@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from glam.checkpoint import read_header
+from glam.model_file import read_header
 
 Run = dict[str, float]
 """``devices``, ``seed``, ``val_map`` of the best epoch, ``seconds`` by the clock."""

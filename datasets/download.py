@@ -13,16 +13,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from glam.atomic_file import written_whole
 from glam.datasets.archives import check_archive, unpack
-from glam.datasets.catalogue import DataSet, Remote
 from glam.datasets.fetch import Report, fetch
 from glam.datasets.pickles import read_plain_pickle
+from glam.datasets.registry import DataSet, Remote
 from glam.datasets.tables import header_of
 from glam.errors import GlamError
-from glam.files import written_whole
 
 Progress = Callable[[str], AbstractContextManager[Report]]
-"""Opens a progress bar with a title, as `glam.app.terminal.progress` does."""
+"""Opens a progress bar with a title, as `glam.app.cli.terminal.progress` does."""
 
 HIDDEN = ".glam"
 _MEGABYTE = 10**6

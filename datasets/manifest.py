@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from glam.atomic_file import written_whole
 from glam.datasets.collection import NOTHING, Collection, Photo, Value
 from glam.datasets.tables import inside, open_text
 from glam.errors import GlamError
-from glam.files import written_whole
 
 COLUMNS = ("path", "landmark", "width", "height")
 

@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from glam.atomic_file import written_whole
 from glam.datasets.collection import Collection
 from glam.datasets.manifest import COLUMNS, write_rows
 from glam.errors import GlamError, ImageError
-from glam.files import written_whole
 from glam.images import read_image
 
 QUALITY = 92

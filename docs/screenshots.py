@@ -27,7 +27,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 import glam
 import glam.index
-from glam.app.server import create_app
+from glam.app.service.app import create_app
 from glam.datasets.readers import read_collection
 
 MODEL = "glam-lite0"

@@ -6,16 +6,16 @@ from functools import partial
 from pathlib import Path
 
 from glam.datasets.tables import inside
-from glam.describe import Settings
 from glam.errors import GlamError, ImageError
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
-from glam.eval.order import Rows
-from glam.eval.reranking import count_on, features_of, rerank_all
+from glam.eval.rerank import count_on, features_of, rerank_all
 from glam.eval.revisited import ProtocolScores, score_revisited
+from glam.eval.tie_break import Rows
 from glam.images import IMAGE_SUFFIXES
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
-from glam.index.rerank.interface import Query
-from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.memory_database import MemoryDatabase
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 IMAGE_FOLDERS = ("jpg", "db")

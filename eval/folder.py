@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.datasets.collection import Collection
-from glam.describe import Settings
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import average_precision, bootstrap_interval, positive_ranks, precision_at
-from glam.eval.reranking import Positions, count_on, features_of, in_front, rerank_all
+from glam.eval.rerank import Positions, count_on, features_of, in_front, rerank_all
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
-from glam.index.rerank.interface import Query
-from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.memory_database import MemoryDatabase
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 QUERY_BLOCK = 256
@@ -54,7 +54,7 @@ def score_folder(
         descriptors: (n, dim), of unit length.
         labels: (n,) landmark of each; a negative one is of an unknown landmark, a distractor.
         distractors: (m, dim), further database images.
-        lists: for each query the images that come first, whatever their scores (`glam.eval.reranking`).
+        lists: for each query the images that come first, whatever their scores (`glam.eval.rerank`).
 
     Raises:
         GlamError: no landmark has two images.

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.describe import Settings
 from glam.eval.benchmark import BenchmarkReport
 from glam.eval.folder import FolderReport
 from glam.eval.revisited import ProtocolScores
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "numpy", "pillow")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.eval.ground_truth import GRADES, GroundTruth, Query
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
-from glam.eval.order import Keys, Rows, order_keys
-from glam.eval.ranking import count_above
-from glam.eval.reranking import Positions, keys_of, listed_counts, listed_keys
+from glam.eval.ranks import count_above
+from glam.eval.rerank import Positions, keys_of, listed_counts, listed_keys
+from glam.eval.tie_break import Keys, Rows, order_keys
 
 PROTOCOLS = {
     "easy": (("easy",), ("junk", "hard")),
@@ -55,14 +55,14 @@ def score_revisited(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, ProtocolScores]:
-    """Scores descriptors, the score of two images being their dot product; its order is that of `glam.eval.order`.
+    """Scores descriptors, the score of two images being their dot product; its order is that of `glam.eval.tie_break`.
 
     Args:
         truth: q queries over n images.
         queries: (q, dim).
         database: (n, dim).
         distractors: further images that are never positive, each (m, dim); they are read in blocks, once.
-        lists: for each query the images that come first, whatever their scores (`glam.eval.reranking`).
+        lists: for each query the images that come first, whatever their scores (`glam.eval.rerank`).
         device: that compares the descriptors.
         progress: called with images compared and images in all, as it goes.
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.kernels import channel_attention, dilated_taps, forms, spatial_attention
+from glam.kernels import channel_attention, dilated_taps, dispatch, spatial_attention
 from glam.kernels.channel_attention import along_channels
 
 
@@ -84,7 +84,7 @@ class LocalSpatial(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, 1, h, w), any real number."""
-        if not self.linear or forms.plain():
+        if not self.linear or dispatch.plain():
             return self.as_drawn(features)
         point, kernels = self.fold()
         taps = dilated_taps(features, point.to(features.dtype), kernels.to(features.dtype), self.dilations)

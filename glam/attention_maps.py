@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glam.attention import GLAM, GlobalSpatial
-from glam.decoding import prepare
-from glam.describe import to_tensor
 from glam.errors import GlamError
 from glam.images import Box, ImageSource, pixel_box
+from glam.inference.decode import prepare
+from glam.inference.pipeline import to_tensor
 from glam.model import Model
-from glam.timing import Times
+from glam.stage_times import Times
 
 MOST_POSITIONS = 1600
 """Positions of a feature map above which an image is made smaller: the global spatial map has their square."""

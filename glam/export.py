@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import Dim
 
+from glam.atomic_file import written_whole
 from glam.errors import GlamError
-from glam.files import written_whole
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +46,7 @@ def export_onnx(model: "Model", path: Path) -> None:
     sides = {2: multiple * Dim("rows", min=1, max=4096), 3: multiple * Dim("columns", min=1, max=4096)}
     shapes = {"images": {0: Dim("batch", min=1, max=1 << 20), **sides}}
     try:
-        with forms.use_form("torch"), warnings.catch_warnings(), torch.no_grad():
+        with dispatch.use_form("torch"), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             exported = torch.export.export(model.network, (images,), dynamic_shapes=shapes, strict=False)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glam import checkpoint
-from glam.checkpoint import Header
-from glam.describe import Described, Settings, describe_stream
+from glam import model_file
 from glam.errors import GlamError, ImageError
 from glam.images import Box, ImageSource
-from glam.inference import inference_form
+from glam.inference.optimize import inference_form
+from glam.inference.pipeline import Described, Settings, describe_stream
+from glam.model_file import Header
 from glam.network import Architecture, DescriptorNetwork
-from glam.timing import Times
+from glam.stage_times import Times
 
 DEFAULT_SIZE = 512
 
@@ -48,7 +48,7 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits, equal just where architecture and weights are."""
-        return checkpoint.fingerprint(self.network)
+        return model_file.fingerprint(self.network)
 
     def settings(self, *, size: int | None = None, scales: Sequence[float] | None = None) -> Settings:
         """The model's own settings, with these in place of its size and scales where they are given.
@@ -63,7 +63,7 @@ class Model:
 
     @cached_property
     def fast(self) -> DescriptorNetwork:
-        """The form of the network that describes, see `glam.inference.inference_form`."""
+        """The form of the network that describes, see `glam.inference.optimize.inference_form`."""
         return inference_form(self.network)
 
     def compile(self) -> None:
@@ -76,7 +76,7 @@ class Model:
     def stream(
         self, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings, times: Times | None = None
     ) -> Iterator[Described]:
-        """Describes (source, box) pairs as they come; see `glam.describe.describe_stream`."""
+        """Describes (source, box) pairs as they come; see `glam.inference.pipeline.describe_stream`."""
         return describe_stream(self.fast, items, settings, times)
 
     def describe(
@@ -151,8 +151,8 @@ def _opened(name: str) -> tuple[DescriptorNetwork, Header]:
         return DescriptorNetwork(architecture, pretrained=True), Header(architecture, DEFAULT_SIZE)
     bundled = bundled_models()
     if name in bundled:
-        return checkpoint.load(bundled[name])
+        return model_file.load(bundled[name])
     if not Path(name).exists() and not name.endswith(".safetensors"):
         known = ", ".join([*sorted(bundled), "timm:NAME", "or the path of a .safetensors file"])
         raise GlamError(f"no model named {name!r}; there is: {known}")
-    return checkpoint.load(Path(name))
+    return model_file.load(Path(name))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from glam.attention import GLAM
 from glam.backbone import Backbone
 from glam.fused import attend_and_pool
-from glam.kernels import forms
+from glam.kernels import dispatch
 from glam.pooling import GeM
 
 
@@ -100,7 +100,7 @@ class DescriptorNetwork(nn.Module):
     def pooled(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised images to (b, channels), of unit length: what the head works on."""
         features = self.backbone(images)
-        if isinstance(self.glam, GLAM) and forms.triton_for(features):
+        if isinstance(self.glam, GLAM) and dispatch.triton_for(features):
             return F.normalize(attend_and_pool(self.glam, self.pool, features), dim=1)
         return F.normalize(self.pool(self.glam(features)), dim=1)
 

@@ -5,16 +5,16 @@
 `docs/index.md` describes the format, what is guaranteed, and the commands.
 """
 
-from glam.index.building import BuildReport, build
-from glam.index.catalogue import Entry
-from glam.index.compaction import CompactReport, compact
-from glam.index.duplicates import Group, near_duplicates
-from glam.index.keeping import KeepReport, keep
+from glam.index.index import Hit, Index
 from glam.index.milvus import Milvus
-from glam.index.removal import remove
-from glam.index.search import Hit, Index
-from glam.index.syncing import SyncReport, add, sync
-from glam.index.verification import Problem, Verification, verify
+from glam.index.operations.build import BuildReport, build
+from glam.index.operations.compact import CompactReport, compact
+from glam.index.operations.near_duplicates import Group, near_duplicates
+from glam.index.operations.precompute import KeepReport, keep
+from glam.index.operations.removal import remove
+from glam.index.operations.sync import SyncReport, add, sync
+from glam.index.operations.verify import Problem, Verification, verify
+from glam.index.storage.catalog import Entry
 
 open = Index.open
 

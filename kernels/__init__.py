@@ -1,6 +1,6 @@
 """The computations that GLAM spends its time on: for each, the plain form and the forms that are fast.
 
-All forms of a computation compute the same function; the plain one is the oracle of the tests. `forms` says which one
+All forms of a computation compute the same function; the plain one is the oracle of the tests. `dispatch` says which one
 runs. Each public module has the PyTorch forms and picks; modules that begin with an underscore hold Triton kernels.
 Nothing here holds parameters and nothing here imports the rest of the package.
 """
@@ -13,7 +13,7 @@ from glam.kernels.channel_attention import (
 )
 from glam.kernels.combination import combine_and_pool, combine_and_pool_dense
 from glam.kernels.dilated_taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
-from glam.kernels.forms import use_form
+from glam.kernels.dispatch import use_form
 from glam.kernels.rank_counts import rank_counts, rank_counts_dense
 from glam.kernels.rows import rows_and_means
 from glam.kernels.spatial_attention import spatial_attention, spatial_attention_dense

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 # Chebyshev interpolation of exp on [-1/2, 1/2] in the power basis, constant term first; error under 1e-9.
 # `Chebyshev.interpolate(numpy.exp, 7, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef` in numpy.polynomial.
@@ -44,7 +44,7 @@ def channel_attention(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
     Returns:
         (b, c, h, w) of the dtype of ``features``: channel j is ``sum_i softmax_i(key_i query_j) features_i``.
     """
-    if forms.plain():
+    if dispatch.plain():
         return channel_attention_dense(features, query, key)
     batch, channels, height, width = features.shape
     key_factors, query_factors = low_rank_factors(query, key)
@@ -68,7 +68,7 @@ def channel_gates(
         (b, c) gain and the factors K and Q of `low_rank_factors`, (b, 8, c) each and in single precision at least; None
         for those not asked for.
     """
-    if forms.triton_for(pooled):
+    if dispatch.triton_for(pooled):
         if not torch.is_grad_enabled():
             from glam.kernels import _channel
 
@@ -95,7 +95,7 @@ def power_sums(rows: Tensor, key_powers: Tensor) -> Tensor:
     Returns:
         (b, n, 8), of the dtype of ``key_powers``.
     """
-    if not forms.triton_for(rows):
+    if not dispatch.triton_for(rows):
         return rows.to(key_powers.dtype) @ key_powers.transpose(1, 2)
     if not torch.is_grad_enabled():
         from glam.kernels import _power_sums

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 
 def combine_and_pool(
@@ -43,7 +43,7 @@ def combine_and_pool(
         (b, c), single precision.
     """
     tensors = (rows, channel_gain, position_gain, weighted, query_factors, spatial, fusion, exponent)
-    if not forms.triton_for(rows):
+    if not dispatch.triton_for(rows):
         return combine_and_pool_dense(*tensors, eps)
     inputs: Any = (*(None if x is None else x.contiguous() for x in tensors), eps)
     if not torch.is_grad_enabled():

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 
 def dilated_taps(features: Tensor, point: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
@@ -27,7 +27,7 @@ def dilated_taps(features: Tensor, point: Tensor, kernels: Tensor, dilations: Se
     Returns:
         (b, 1, h, w).
     """
-    if forms.plain():
+    if dispatch.plain():
         return dilated_taps_dense(features, point, kernels, dilations)
     height, width = features.shape[-2:]
     responses = F.conv2d(features, taps_of(point, kernels)[:, :, None, None])  # what each tap sees where it stands
@@ -59,7 +59,7 @@ def shifted_sum(responses: Tensor, height: int, width: int, dilations: Sequence[
     Returns:
         (b, h * w), in single precision where the kernel runs, else of the dtype of ``responses``.
     """
-    if forms.triton_for(responses):
+    if dispatch.triton_for(responses):
         if not torch.is_grad_enabled():
             from glam.kernels import _taps
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 from glam.kernels.top_k import CHUNK_SCORES, check_pair
 
 
@@ -29,7 +29,7 @@ def rank_counts(queries: Tensor, rows: Tensor, thresholds: Tensor) -> tuple[Tens
     if thresholds.ndim != 2 or len(thresholds) != len(queries) or thresholds.dtype != torch.float32:
         shape = f"{tuple(thresholds.shape)} {thresholds.dtype}"
         raise ValueError(f"thresholds are {shape}; they must be ({len(queries)}, t) torch.float32")
-    if not forms.triton_for(rows) or 0 in (*thresholds.shape, len(rows)):
+    if not dispatch.triton_for(rows) or 0 in (*thresholds.shape, len(rows)):
         return rank_counts_dense(queries, rows, thresholds)
     from glam.kernels import _rank_counts
 

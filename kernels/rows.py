@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 
 def rows_and_means(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,7 +18,7 @@ def rows_and_means(features: Tensor) -> tuple[Tensor, Tensor]:
         (b, h * w, c) of the same dtype, and (b, c) in single precision at least.
     """
     flat = features.flatten(2)
-    if forms.triton_for(features):
+    if dispatch.triton_for(features):
         if not torch.is_grad_enabled():
             from glam.kernels import _rows
 

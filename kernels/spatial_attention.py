@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 BUILT_IN_WIDTH = 256
 """Widest rows that PyTorch's own fused attention takes on a GPU."""
@@ -26,9 +26,9 @@ def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (b, n, r): row j is ``sum_i softmax_i(key_i . query_j) value_i``.
     """
-    if forms.plain():
+    if dispatch.plain():
         return spatial_attention_dense(query, key, value)
-    if forms.triton_for(query) and (query.shape[-1] > BUILT_IN_WIDTH or not query.is_cuda):
+    if dispatch.triton_for(query) and (query.shape[-1] > BUILT_IN_WIDTH or not query.is_cuda):
         query, key, value = (rows if rows.stride(-1) == 1 else rows.contiguous() for rows in (query, key, value))
         if not torch.is_grad_enabled():
             from glam.kernels import _attention

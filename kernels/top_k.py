@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from glam.kernels import forms
+from glam.kernels import dispatch
 
 DTYPES = (torch.float16, torch.bfloat16, torch.int8)
 
@@ -36,7 +36,7 @@ def top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     check_pair(queries, rows)
     if not 1 <= k <= min(len(rows), MOST):
         raise ValueError(f"k is {k}; with {len(rows)} rows it must be from 1 to {min(len(rows), MOST)}")
-    if len(queries) == 0 or not forms.triton_for(rows):
+    if len(queries) == 0 or not dispatch.triton_for(rows):
         return top_k_dense(queries, rows, k)
     from glam.kernels import _top_k, _top_k_few
 

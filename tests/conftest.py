@@ -20,7 +20,7 @@ from glam.errors import ImageError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from glam.app.stopping import Server
+    from glam.app.service.server import Server
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are first imported
@@ -50,8 +50,8 @@ def draw_image() -> Callable[..., Image.Image]:
 
 @contextmanager
 def served(app: "FastAPI", grace: float = 20) -> "Iterator[tuple[int, Server]]":
-    """The port of an app that `glam.app.stopping.make_server` serves in a thread, and the server."""
-    from glam.app.stopping import make_server
+    """The port of an app that `glam.app.service.server.make_server` serves in a thread, and the server."""
+    from glam.app.service.server import make_server
 
     port: list[int] = []
     server = make_server(app, "127.0.0.1", 0, grace, port.append)
@@ -77,7 +77,7 @@ def serve() -> "Callable[..., AbstractContextManager[tuple[int, Server]]]":
 
 @dataclass(frozen=True)
 class ContentSettings:
-    """As `glam.describe.Settings`."""
+    """As `glam.inference.pipeline.Settings`."""
 
     size: int = 64
     scales: tuple[float, ...] = (1.0,)
@@ -85,7 +85,7 @@ class ContentSettings:
 
 @dataclass(frozen=True)
 class ContentDescribed:
-    """As `glam.describe.Described`."""
+    """As `glam.inference.pipeline.Described`."""
 
     position: int
     descriptor: NDArray[np.float32] | None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glam.index.arrays import Rows
-from glam.index.calibration import FEWEST, Calibration
+from glam.index.ann.confidence import FEWEST, Calibration
+from glam.index.types import Rows
 
 
 class ArrayRows:

@@ -53,7 +53,7 @@ def test_bench_measures_what_is_there(index: Path) -> None:
 
 def test_help_answers_without_pytorch() -> None:
     assert "search" in glam("--help").stdout
-    program = "import sys, glam.app.cli; sys.exit('torch' in sys.modules)"
+    program = "import sys, glam.app.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

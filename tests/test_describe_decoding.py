@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from glam.decoding import KEPT, Jpeg, decoded_jpegs, prepare
 from glam.errors import ImageError
 from glam.images import Box, read_image
-from glam.loading import Loader
+from glam.inference.decode import KEPT, Jpeg, decoded_jpegs, prepare
+from glam.inference.loader import Loader
 from glam.sizes import fitted_size
-from glam.timing import Times
+from glam.stage_times import Times
 
 Draw = Callable[..., Image.Image]
 CPU = torch.device("cpu")

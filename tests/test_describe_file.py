@@ -11,11 +11,11 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import glam
-from glam.app.cli import app
-from glam.describe import Described
+from glam.app.cli.main import app
+from glam.descriptor_files import Shard, merge, read_rows, write_described
 from glam.errors import GlamError, ImageError
-from glam.eval.vectors import read_vectors
-from glam.saving import Shard, merge, read_rows, write_described
+from glam.eval.descriptor_readers import read_vectors
+from glam.inference.pipeline import Described
 
 Draw = Callable[..., Image.Image]
 MODEL = "timm:tf_efficientnet_lite0"

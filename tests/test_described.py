@@ -10,11 +10,11 @@ import pytest
 
 from glam.datasets.collection import Collection
 from glam.datasets.readers import read_folder
+from glam.descriptor_files import Shard, merge, read_about, write_described
 from glam.errors import GlamError
 from glam.index import Index, build, sync, verify
-from glam.index.described import NotedFiles
-from glam.saving import Shard, merge, read_about, write_described
-from glam.timing import Times
+from glam.index.operations.import_descriptors import NotedFiles
+from glam.stage_times import Times
 
 COUNT = 11
 PARTS = 3

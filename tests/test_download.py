@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import glam.datasets.fetch as fetch_module
-from glam.datasets.catalogue import DATA_SETS, DataSet, Remote, find
 from glam.datasets.download import Downloaded, download
 from glam.datasets.fetch import Report, fetch
+from glam.datasets.registry import DATA_SETS, DataSet, Remote, find
 from glam.errors import GlamError
 
 BODY = np.random.default_rng(0).bytes(3_000_000)

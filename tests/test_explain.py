@@ -17,11 +17,23 @@ from torch import Tensor
 
 import glam
 from glam import GLAM, GlamError, Model
-from glam.app.cli_explain import explain
-from glam.app.explain import GAP, INNER, MARGIN, TILE, WIDTH, Subject, explanation, joined, overlay, row, summary
+from glam.app.cli.explain import explain
+from glam.app.cli.explain_picture import (
+    GAP,
+    INNER,
+    MARGIN,
+    TILE,
+    WIDTH,
+    Subject,
+    explanation,
+    joined,
+    overlay,
+    row,
+    summary,
+)
 from glam.attention_maps import MOST_POSITIONS, AttentionMaps, attention_maps, maps_of
-from glam.checkpoint import Header
-from glam.index.rerank import Matches
+from glam.index.local_matching import Matches
+from glam.model_file import Header
 from glam.network import Architecture, DescriptorNetwork
 
 COMMAND = str(Path(sys.executable).with_name("glam"))

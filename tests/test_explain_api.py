@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glam import Model
-from glam.app.api_explain import MOST_LINES, to_bytes
-from glam.app.limits import Limits
-from glam.app.server import create_app
+from glam.app.service.app import create_app
+from glam.app.service.routes.explain import MOST_LINES, to_bytes
+from glam.app.service.settings import Limits
 from glam.attention_maps import attention_maps
-from glam.checkpoint import Header
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
+from glam.model_file import Header
 from glam.network import Architecture, DescriptorNetwork
 
 MAPS = ("local_channel", "local_spatial", "global_channel", "global_spatial")

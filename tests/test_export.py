@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import glam
-from glam import checkpoint
-from glam.checkpoint import Header
+from glam import model_file
 from glam.model import Model
+from glam.model_file import Header
 from glam.network import Architecture, DescriptorNetwork
 
 onnx = pytest.importorskip("onnx")
@@ -30,7 +30,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture(BACKBONE, dim=16, glam={"reduction": 8}, whitening=12))
     folder = tmp_path_factory.mktemp("export")
-    checkpoint.save(folder / "model.safetensors", network, Header(network.architecture, size=96, scales=(1.0, 0.5)))
+    model_file.save(folder / "model.safetensors", network, Header(network.architecture, size=96, scales=(1.0, 0.5)))
     model = glam.load(folder / "model.safetensors", device="cpu")
     path = folder / "deep" / "model.onnx"
     export_onnx(model, path)

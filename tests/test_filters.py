@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from glam.errors import GlamError
-from glam.index.filters import columns, matching
-from glam.index.schema import SCHEMA
+from glam.index.storage.filters import columns, matching
+from glam.index.storage.schema import SCHEMA
 
 REMOVED = 3
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 import glam
 from glam import GlamError
-from glam.checkpoint import Header, fingerprint, save
 from glam.datasets.readers import read_folder
 from glam.eval.folder import score_folder
+from glam.model_file import Header, fingerprint, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training import cli
 from glam.training.cli import train

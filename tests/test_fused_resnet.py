@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.fused_resnet import ConvReLU, Residual, fused_resnet
-from glam.inference import fold_batch_norms
+from glam.inference.fused_resnet import ConvReLU, Residual, fused_resnet
+from glam.inference.optimize import fold_batch_norms
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

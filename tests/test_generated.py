@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glam.datasets.generated import generate
-from glam.datasets.generated.canvas import FLAT, Canvas, Texture, masonry
-from glam.datasets.generated.landmarks import KINDS
-from glam.datasets.generated.lighting import shadow_map
-from glam.datasets.generated.photo import Studio
-from glam.datasets.generated.render import Atlas, Geometry, clip, look, look_at, rasterise
-from glam.datasets.generated.scenes import Scene, build_scene
-from glam.datasets.generated.sites import Site
-from glam.datasets.generated.solids import Mesh
-from glam.datasets.generated.styles import random_style
+from glam.datasets.synthetic import generate
+from glam.datasets.synthetic.canvas import FLAT, Canvas, Texture, masonry
+from glam.datasets.synthetic.landmarks import KINDS
+from glam.datasets.synthetic.light import shadow_map
+from glam.datasets.synthetic.photo import Studio
+from glam.datasets.synthetic.render import Atlas, Geometry, clip, look, look_at, rasterise
+from glam.datasets.synthetic.scenes import Scene, build_scene
+from glam.datasets.synthetic.sites import Site
+from glam.datasets.synthetic.solids import Mesh
+from glam.datasets.synthetic.styles import random_style
 from glam.errors import GlamError
 
 

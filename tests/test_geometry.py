@@ -14,9 +14,9 @@ from PIL import Image
 
 from glam.errors import ImageError
 from glam.images import read_image
-from glam.index.rerank import LocalFeatures, Matches, compare, extract
-from glam.index.rerank.geometry import FEWEST, RATIO, REACH, SCALES, TOLERANCE, agreeing, homography, pair, vote
-from glam.index.rerank.local_features import MOST, UNIT, root_bytes
+from glam.index.local_matching import LocalFeatures, Matches, compare, extract
+from glam.index.local_matching.rootsift import MOST, UNIT, root_bytes
+from glam.index.local_matching.verify import FEWEST, RATIO, REACH, SCALES, TOLERANCE, agreeing, homography, pair, vote
 
 Matrix = NDArray[np.float64]
 

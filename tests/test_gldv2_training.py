@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import glam
-from glam.training import speed
+from glam.training import throughput
 from glam.training.cli import train
 
 PROGRAM = """
@@ -84,7 +84,7 @@ def test_its_speed_is_in_the_logs(
     gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where an epoch, of twenty steps, is shorter than the stretch that is measured."""
-    monkeypatch.setattr(speed, "callbacks", lambda: [speed.Throughput(every=30)])
+    monkeypatch.setattr(throughput, "callbacks", lambda: [throughput.Throughput(every=30)])
     train([*arguments(gldv2, tmp_path), "--data.workers", "1", "--trainer.max_epochs", "4"])
     table = (tmp_path / "csv" / "version_0" / "metrics.csv").open()
     rows = [row for row in csv.DictReader(table) if row.get("images_per_second")]
@@ -130,7 +130,7 @@ def test_steps_do_not_wait_for_the_device(
 ) -> None:
     """A GPU that has to answer at each step stands still until the next is asked of it: a fifth of the time."""
     asked = Asked(21, 38)
-    monkeypatch.setattr(speed, "callbacks", lambda: [speed.Throughput(), asked])
+    monkeypatch.setattr(throughput, "callbacks", lambda: [throughput.Throughput(), asked])
     train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2", *more])
     assert asked.answers.asked == []
 
@@ -145,11 +145,11 @@ def test_processes_ask_each_other_for_a_signal_now_and_then(
         def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             loop = trainer.fit_loop.epoch_loop
             loop._broadcast_sigterm_tensor = lambda: asked.append(loop.global_step)  # type: ignore[method-assign]
-            speed.FewerWaits(every=15).on_fit_start(trainer, pl_module)
+            throughput.FewerWaits(every=15).on_fit_start(trainer, pl_module)
 
         def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor()
 
-    monkeypatch.setattr(speed, "callbacks", lambda: [Counting()])
+    monkeypatch.setattr(throughput, "callbacks", lambda: [Counting()])
     train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2"])
     assert asked == [0, 15, 30]

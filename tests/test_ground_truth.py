@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from glam.app.cli import app
+from glam.app.cli.main import app
 from glam.errors import GlamError
 from glam.eval.benchmark import open_benchmark
 from glam.eval.ground_truth import GroundTruth, Query, read_ground_truth, write_ground_truth

@@ -14,9 +14,9 @@ import glam.index
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build
-from glam.index.catalogue import Catalogue
 from glam.index.limits import IndexLimits
-from glam.index.segments import segment_file
+from glam.index.storage.catalog import Catalogue
+from glam.index.storage.segments import segment_file
 from glam.model import Model
 
 Draw = Callable[..., Image.Image]
@@ -31,7 +31,7 @@ def _untrained() -> Model:
     """A small network drawn at random: enough for everything that is not about accuracy."""
     import torch
 
-    from glam.checkpoint import Header
+    from glam.model_file import Header
     from glam.network import Architecture, DescriptorNetwork
 
     torch.manual_seed(0)

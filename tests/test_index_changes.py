@@ -13,7 +13,7 @@ from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.segments import segment_file
+from glam.index.storage.segments import segment_file
 
 COUNT = 12
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from glam.app.cli import app
+from glam.app.cli.main import app
 from glam.datasets.readers import read_folder
 from glam.index import build
-from glam.index.lock import writing
+from glam.index.storage.lock import writing
 
 GLAM = str(Path(sys.executable).with_name("glam"))
 
@@ -83,7 +83,7 @@ def test_what_is_expected_to_fail_is_one_sentence(index: Path, folder: Path, tmp
 
 def test_info_does_not_wait_for_pytorch(index: Path) -> None:
     program = (
-        "import sys\nfrom glam.app.cli import app\n"
+        "import sys\nfrom glam.app.cli.main import app\n"
         f"app(['index', 'info', {str(index)!r}, '--json'], standalone_mode=False)\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -23,13 +23,13 @@ from PIL import Image
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, add, build, compact, remove, sync, verify
-from glam.index.catalogue import About
-from glam.index.checksums import CHECKSUMS
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.lock import LOCK, InUseError, Owner, owner, writing
-from glam.index.schema import CATALOGUE
-from glam.index.segments import segment_file
-from glam.index.summary import summary
+from glam.index.operations.info import summary
+from glam.index.storage.catalog import About
+from glam.index.storage.checksums import CHECKSUMS
+from glam.index.storage.lock import LOCK, InUseError, Owner, owner, writing
+from glam.index.storage.schema import CATALOGUE
+from glam.index.storage.segments import segment_file
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 24

@@ -10,10 +10,10 @@ import pytest
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build, compact, remove, sync
+from glam.index.ann import RowSource
+from glam.index.ann.exact import Exact
+from glam.index.ann_cache import read_list
 from glam.index.limits import IndexLimits
-from glam.index.saved import read_list
-from glam.index.structures import RowSource
-from glam.index.structures.exact import Exact
 
 COUNT = 20
 

@@ -12,8 +12,8 @@ import pytest
 import typer
 import yaml
 
-from glam.app.cli import app
-from glam.saving import Shard
+from glam.app.cli.main import app
+from glam.descriptor_files import Shard
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PARTS = 64

@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import glam
-from glam import checkpoint
-from glam.checkpoint import Header
+from glam import model_file
 from glam.errors import GlamError
+from glam.model_file import Header
 from glam.network import Architecture, DescriptorNetwork
 
 
@@ -26,13 +26,13 @@ def test_a_saved_model_describes_as_before(
     network: DescriptorNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header = Header(network.architecture, size=96, scales=(1.0, 0.5), training={"epochs": 3}, licence="Apache-2.0")
-    checkpoint.save(tmp_path / "model.safetensors", network, header)
+    model_file.save(tmp_path / "model.safetensors", network, header)
     model = glam.load(tmp_path / "model.safetensors", device="cpu")
     assert (model.size, model.scales, model.dim) == (96, (1.0, 0.5), 8)
     assert model.header.training == {"epochs": 3}
     monkeypatch.chdir(tmp_path)
     assert glam.load("model.safetensors", device="cpu").name == str((tmp_path / "model.safetensors").resolve())
-    assert model.fingerprint == checkpoint.fingerprint(network)
+    assert model.fingerprint == model_file.fingerprint(network)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(model.network(image), network(image))
@@ -41,7 +41,7 @@ def test_a_saved_model_describes_as_before(
 def test_half_precision_is_half_the_size_and_nearly_the_same(network: DescriptorNetwork, tmp_path: Path) -> None:
     header = Header(network.architecture, size=96)
     for name, half in (("full", False), ("half", True)):
-        checkpoint.save(tmp_path / f"{name}.safetensors", network, header, half=half)
+        model_file.save(tmp_path / f"{name}.safetensors", network, header, half=half)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "full")]
     assert sizes[0] < 0.55 * sizes[1]
     image = Image.effect_noise((96, 64), 80)
@@ -50,10 +50,10 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(network: Descriptor
 
 
 def test_the_fingerprint_tells_weights_and_architectures_apart(network: DescriptorNetwork) -> None:
-    before = checkpoint.fingerprint(network)
+    before = model_file.fingerprint(network)
     with torch.no_grad():
         network.glam.fusion[0] += 1e-3  # type: ignore[index, union-attr]
-    assert checkpoint.fingerprint(network) != before
+    assert model_file.fingerprint(network) != before
 
 
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_newer_format_is_refused(network: DescriptorNetwork, tmp_path: Path) -
 
 def test_weights_that_do_not_fit_are_refused(network: DescriptorNetwork, tmp_path: Path) -> None:
     header = Header(Architecture("resnet10t", dim=16, glam=None), size=96)
-    checkpoint.save(tmp_path / "odd.safetensors", network, header)
+    model_file.save(tmp_path / "odd.safetensors", network, header)
     with pytest.raises(GlamError, match="do not fit"):
         glam.load(tmp_path / "odd.safetensors")
 

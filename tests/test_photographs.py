@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 from PIL import Image
 
-from glam.app.photographs import PhotographGone, Photographs
-from glam.app.recent import Recent
+from glam.app.service.image_files import PhotographGone, Photographs
+from glam.app.service.lru_cache import Recent
 from glam.index import Entry, Index
 
 EXIF_ORIENTATION = 0x0112

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from glam.app.cli import app
+from glam.app.cli.main import app
 from glam.datasets.collection import Collection, Photo
-from glam.datasets.photographs import readable
+from glam.datasets.image_dataset import readable
 from glam.datasets.prepare import Prepared, prepare
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.eval.order import Rows, order_keys
-from glam.eval.ranking import count_above
+from glam.eval.ranks import count_above
+from glam.eval.tie_break import Rows, order_keys
 
 Made = Callable[[np.random.Generator, tuple[int, int]], Rows]
 

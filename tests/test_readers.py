@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from glam.datasets.collection import Collection, Photo, read_names, without
+from glam.datasets.image_dataset import readable
 from glam.datasets.manifest import read_manifest
-from glam.datasets.photographs import readable
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glam.replay import Replayed
+from glam.inference.cuda_graphs import Replayed
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from glam.datasets.sampler import Part, SizeBatchSampler
-from glam.training.resuming import recount
+from glam.training.rebase_progress import recount
 
 PROGRAM = """
 import os, signal, sys

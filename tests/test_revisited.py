@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from glam.app.cli import app
+from glam.app.cli.main import app
 from glam.errors import GlamError
 from glam.eval.ground_truth import GroundTruth, Query, read_ground_truth
-from glam.eval.order import Rows
 from glam.eval.revisited import CUTS, PROTOCOLS, score_revisited
+from glam.eval.tie_break import Rows
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "revisitop"

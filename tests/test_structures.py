@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index.arrays import Positions, Rows, Scores
-from glam.index.segments import StoredRows
-from glam.index.structures import KINDS, RowSource, Structure, build_structure, choose_kind, read_structure
-from glam.index.structures.exact import Exact
-from glam.index.structures.inverted import Inverted
+from glam.index.ann import KINDS, RowSource, Structure, build_structure, choose_kind, read_structure
+from glam.index.ann.exact import Exact
+from glam.index.ann.ivf_pq import Inverted
+from glam.index.storage.segments import StoredRows
+from glam.index.types import Positions, Rows, Scores
 
 COUNT, DIM = 12_000, 32
 

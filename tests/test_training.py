@@ -16,14 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from glam.datasets.readers import read_folder
-from glam.describe import Settings, describe_stream
 from glam.errors import GlamError
+from glam.inference.pipeline import Settings, describe_stream
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import bundled_configs, train
-from glam.training.ending import whiten_head
 from glam.training.losses import ArcFace
 from glam.training.module import Batch, LandmarkModule
-from glam.training.start import Components, evenly, pooled_features, start_from_pca
+from glam.training.pca_init import Components, evenly, pooled_features, start_from_pca
+from glam.training.whitening import whiten_head
 
 Draw = Callable[..., Image.Image]
 

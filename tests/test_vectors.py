@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from glam.errors import GlamError
-from glam.eval.order import Rows
-from glam.eval.vectors import read_vectors
+from glam.eval.descriptor_readers import read_vectors
+from glam.eval.tie_break import Rows
 
 
 @pytest.fixture(params=[np.float16, np.float32, np.float64])

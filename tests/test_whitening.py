@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import glam
-from glam import Architecture, DescriptorNetwork, GlamError, checkpoint
-from glam.app.cli import app
-from glam.describe import describe_tensor
+from glam import Architecture, DescriptorNetwork, GlamError, model_file
+from glam.app.cli.main import app
 from glam.eval.whitening import Whitening, benchmark_images, fit_whitening, with_whitening
+from glam.inference.pipeline import describe_tensor
 
 DIM = 12
 
@@ -87,11 +87,11 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
         expected = applied(whitening, network(images).numpy())
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(whitened(images), expected, atol=1e-5)
-    assert checkpoint.fingerprint(whitened) != checkpoint.fingerprint(network)
-    checkpoint.save(tmp_path / "m.safetensors", whitened, checkpoint.Header(whitened.architecture, 64))
+    assert model_file.fingerprint(whitened) != model_file.fingerprint(network)
+    model_file.save(tmp_path / "m.safetensors", whitened, model_file.Header(whitened.architecture, 64))
     model = glam.load(tmp_path / "m.safetensors", "cpu")
     assert model.dim == 5
-    assert model.fingerprint == checkpoint.fingerprint(whitened)
+    assert model.fingerprint == model_file.fingerprint(whitened)
     with pytest.raises(GlamError, match="has a whitening already"):
         with_whitening(model.network, whitening)
 
@@ -115,7 +115,7 @@ def test_photographs_of_the_test_sets_are_known_by_their_names() -> None:
 def test_the_command_fits_and_refuses_the_test_set(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> None:
     network = DescriptorNetwork(Architecture("resnet18", dim=4, glam=None)).eval()
     model = tmp_path / "m.safetensors"
-    checkpoint.save(model, network, checkpoint.Header(network.architecture, 32, licence="mine"))
+    model_file.save(model, network, model_file.Header(network.architecture, 32, licence="mine"))
     for i in range(16):
         file = tmp_path / "photos" / f"place{i % 4}" / f"oxford_{i:06d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def test_the_command_fits_and_refuses_the_test_set(tmp_path: Path, draw_image: C
     assert not out.exists()
     done = CliRunner().invoke(app, [*command, "--force", "--dim", "3"])
     assert done.exit_code == 0, done.output
-    header = checkpoint.read_header(out)
+    header = model_file.read_header(out)
     assert header.architecture.whitening == 3
     assert header.licence == "mine"
     assert header.training["whitening"]["photographs"] == header.training["whitening"]["benchmark_images"] == 16

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from glam.files import written_whole
+from glam.atomic_file import written_whole
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }

@@ -21,11 +21,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from glam import checkpoint
-from glam.checkpoint import Header
+from glam import model_file
 from glam.errors import GlamError
 from glam.model import Model, load
-from glam.training import speed
+from glam.model_file import Header
+from glam.training import throughput
 from glam.training.data import LandmarkData
 from glam.training.finetune import StartAtMeans, compare, diverged
 from glam.training.module import LandmarkModule
@@ -208,7 +208,7 @@ def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
     epoch = ModelCheckpoint(
         folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
-    shown = [*speed.callbacks(), PlainProgress(), Plots(out)]
+    shown = [*throughput.callbacks(), PlainProgress(), Plots(out)]
     first = [] if cli.start is None else [StartAtMeans()]
     kept = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
     cli.trainer.callbacks = [*kept, *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
@@ -244,10 +244,10 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
         training["comparison"], better = found.to_dict(), found.better
     if better:
         print("kept: the fine-tuned model")
-        checkpoint.save(path, network, header, half=cli.config.half)
+        model_file.save(path, network, header, half=cli.config.half)
     else:
         print("kept: the model it started from, unchanged, for training did not help on these landmarks")
-        checkpoint.save(path, before.network, before.header, half=cli.config.half)
+        model_file.save(path, before.network, before.header, half=cli.config.half)
 
 
 def _device() -> torch.device:

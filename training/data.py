@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from glam.backbone import Backbone
 from glam.datasets.collection import Collection, read_names, without
-from glam.datasets.photographs import Item, Photographs, readable, resize_to
+from glam.datasets.image_dataset import Item, Photographs, readable, resize_to
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import Part, SizeBatchSampler, group_sizes
 from glam.datasets.transforms import Augment, to_tensor
@@ -22,7 +22,7 @@ from glam.datasets.views import View, Views, finish
 from glam.errors import GlamError
 from glam.network import DescriptorNetwork
 from glam.sizes import fitted_size
-from glam.training.speed import TimedLoader
+from glam.training.throughput import TimedLoader
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """(b, 3, h, w) normalised images, (b,) labels of their landmarks, (b,) their numbers in the collection."""

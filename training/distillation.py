@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.describe import describe_tensor
-from glam.inference import inference_form
+from glam.inference.optimize import inference_form
+from glam.inference.pipeline import describe_tensor
 from glam.network import DescriptorNetwork
 
 SCALES = (1.0, 2**0.5)

@@ -12,15 +12,15 @@ import lightning as L
 import numpy as np
 import torch
 
-from glam.checkpoint import Header
 from glam.datasets.collection import Collection
 from glam.eval.folder import FolderReport, evaluate_folder
 from glam.eval.metrics import bootstrap_interval
 from glam.model import Model
+from glam.model_file import Header
 from glam.network import DescriptorNetwork
 from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
-from glam.training.start import evenly
+from glam.training.pca_init import evenly
 
 
 class StartAtMeans(L.Callback):

@@ -12,19 +12,19 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from glam.attention import GLAM
-from glam.checkpoint import Header, save
-from glam.datasets.photographs import mixed_seed
-from glam.describe import Settings
+from glam.datasets.image_dataset import mixed_seed
 from glam.errors import GlamError
+from glam.inference.pipeline import Settings
+from glam.model_file import Header, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.data import Batch, LandmarkData
 from glam.training.distillation import Distillation, patched
-from glam.training.ending import whiten_head
 from glam.training.losses import ArcFace
-from glam.training.resuming import recount
+from glam.training.pca_init import start_from_pca
+from glam.training.rebase_progress import recount
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.sharded import ShardedArcFace, change_centres
-from glam.training.start import start_from_pca
+from glam.training.whitening import whiten_head
 
 
 class LandmarkModule(L.LightningModule):
@@ -57,7 +57,7 @@ class LandmarkModule(L.LightningModule):
         glam_lr: learning rate of GLAM; ``new_lr`` by default.
         patched: share of the batches whose images are patched together of two, for runs with teachers.
         end_whitening: power of their spread that the descriptor's principal components are divided by at the end; 0
-            leaves them as they were trained (`glam.training.ending`).
+            leaves them as they were trained (`glam.training.whitening`).
         seed: of dropout and patches.
 
     Attributes:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchmetrics.utilities import dim_zero_cat
 
+from glam.atomic_file import written_whole
 from glam.datasets.collection import Collection
 from glam.errors import ImageError
 from glam.eval.metrics import average_precision, positive_ranks
-from glam.files import written_whole
 from glam.images import read_image
 from glam.training.charts import Curve, line_chart
 from glam.training.module import LandmarkModule

@@ -19,7 +19,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.datasets.photographs import mixed_seed
+from glam.datasets.image_dataset import mixed_seed
 
 PADDING = -1
 """Label of the rows that fill a batch up."""

@@ -15,6 +15,6 @@
 `docs/milvus.md` is for users.
 """
 
-from glam.index.milvus.place import Milvus, Place
+from glam.index.storage.milvus_config import Milvus, Place
 
 __all__ = ["Milvus", "Place"]

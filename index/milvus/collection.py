@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index.arrays import Numbers, Rows
 from glam.index.limits import DEFAULT_LIMITS, MilvusLimits
-from glam.index.milvus.conditions import Condition
 from glam.index.milvus.connection import connect, disconnect, in_one_sentence
-from glam.index.milvus.place import Place
+from glam.index.milvus.filter_expressions import Condition
+from glam.index.storage.milvus_config import Place
+from glam.index.types import Numbers, Rows
 
 ROWS = 1_000
 """Rows sent or fetched in one message: 8 MB of length 2,048."""

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from glam.errors import GlamError
-from glam.index.milvus.place import TOKEN, is_lite
+from glam.index.storage.milvus_config import TOKEN, is_lite
 
 if TYPE_CHECKING:
     import grpc  # type: ignore[import-untyped]

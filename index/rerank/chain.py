@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 
 from glam.errors import GlamError
-from glam.index.rerank.augmentation import DatabaseAugmentation
-from glam.index.rerank.diffusion import Diffusion
-from glam.index.rerank.interface import Database, Query, Ranked, Step
+from glam.index.rerank.base import Database, Query, Ranked, Step
 from glam.index.rerank.options import make_step
-from glam.index.rerank.query_expansion import AlphaQueryExpansion
-from glam.index.rerank.reciprocal import Reciprocal
-from glam.index.rerank.superglobal import SuperGlobal
-from glam.index.rerank.verification import GeometricVerification
+from glam.index.rerank.steps.aqe import AlphaQueryExpansion
+from glam.index.rerank.steps.dba import DatabaseAugmentation
+from glam.index.rerank.steps.diffusion import Diffusion
+from glam.index.rerank.steps.geometric import GeometricVerification
+from glam.index.rerank.steps.k_reciprocal import Reciprocal
+from glam.index.rerank.steps.superglobal import SuperGlobal
 
 STEPS: dict[str, type[Step]] = {
     "aqe": AlphaQueryExpansion,

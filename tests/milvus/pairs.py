@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from glam.index import Hit, Index, near_duplicates
-from glam.index.catalogue import Catalogue
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Place
 from glam.index.milvus.collection import Collection
+from glam.index.storage.catalog import Catalogue
 
 COUNT = 40
 WHERE = ("id >= 5 and id < 30", "id % 3 = 0", "city = 'Paris' and year > 2010", "id != 7", "year = 1")

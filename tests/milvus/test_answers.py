@@ -11,7 +11,7 @@ from glam.datasets.readers import read_collection
 from glam.errors import GlamError
 from glam.index import Index, Milvus, add, build, compact, remove, sync, verify
 from glam.index.limits import IndexLimits, MilvusLimits
-from glam.index.summary import summary
+from glam.index.operations.info import summary
 
 from .pairs import COUNT, Pair, forget_digest, found, list_them, opened_collection, place_of, same_answers, spoil, write
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import glam
-from glam.app.cli import app
+from glam.app.cli.main import app
 
 from .pairs import (
     COUNT,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glam.index.limits import MilvusLimits
-from glam.index.milvus.conditions import Condition, Part, parts
+from glam.index.milvus.filter_expressions import Condition, Part, parts
 
 
 def met(ids: list[int], condition: Condition) -> list[int]:

@@ -18,8 +18,8 @@ import uvicorn
 
 import glam
 import glam.index
-from glam.app.access import Access
-from glam.app.server import PAGE, create_app
+from glam.app.service.app import PAGE, create_app
+from glam.app.service.middleware.auth import Access
 from glam.datasets.readers import read_folder
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

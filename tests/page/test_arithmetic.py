@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glam.app.server import PAGE
+from glam.app.service.app import PAGE
 
 Evaluate = Callable[..., Any]
 SIZE = {"width": 200, "height": 100}

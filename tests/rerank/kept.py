@@ -10,11 +10,11 @@ from PIL import Image
 
 from glam.images import read_image
 from glam.index import Index, verify
-from glam.index.features import usable_files
-from glam.index.kept import NEIGHBOURS, kept_files
-from glam.index.migration import open_catalogue
-from glam.index.rerank.interface import NEIGHBOURS as K
-from glam.index.rerank.local_features import LocalFeatures, extract
+from glam.index.local_matching.rootsift import LocalFeatures, extract
+from glam.index.rerank.base import NEIGHBOURS as K
+from glam.index.rerank_store.files import NEIGHBOURS, kept_files
+from glam.index.rerank_store.local_features import usable_files
+from glam.index.storage.migrations import open_catalogue
 
 COUNT = 50
 Draw = Callable[..., Image.Image]

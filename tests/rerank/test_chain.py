@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from glam.errors import GlamError
-from glam.index.rerank.augmentation import DatabaseAugmentation
+from glam.index.rerank.base import Database, Query, Ranked
 from glam.index.rerank.chain import DEFAULT, LONGEST, STEPS, Chain, parse_chain
-from glam.index.rerank.interface import Database, Query, Ranked
-from glam.index.rerank.memory import MemoryDatabase
-from glam.index.rerank.query_expansion import AlphaQueryExpansion
+from glam.index.rerank.memory_database import MemoryDatabase
+from glam.index.rerank.steps.aqe import AlphaQueryExpansion
+from glam.index.rerank.steps.dba import DatabaseAugmentation
 
 
 def test_steps_come_in_order_with_their_options() -> None:

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from glam.app.cli import app
+from glam.app.cli.main import app
 from glam.datasets.readers import read_collection
 from glam.eval.folder import evaluate_folder, score_folder
 from glam.eval.ground_truth import GroundTruth, Query, write_ground_truth
 from glam.eval.metrics import average_precision
 from glam.eval.report import folder_result
-from glam.eval.reranking import features_of
+from glam.eval.rerank import features_of
 from glam.eval.revisited import PROTOCOLS, score_revisited
-from glam.index.rerank import interface
+from glam.index.rerank import base
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.memory_database import MemoryDatabase
 
 Rows = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, conten
     rows = np.stack([content_model.descriptor(collection.file(i).read_bytes()) for i in range(12)])
     for q in range(12):
         others = np.delete(np.arange(12), q)
-        listed = others[chain.search(interface.Query(rows[q]), MemoryDatabase([rows[others]]), 12).positions]
+        listed = others[chain.search(base.Query(rows[q]), MemoryDatabase([rows[others]]), 12).positions]
         positive = set(np.flatnonzero(collection.labels == collection.labels[q]).tolist()) - {q}
         assert report.scores.ap[q] == pytest.approx(slow_ap(listed.tolist(), positive, set()))
     result = folder_result("made", report, content_model, content_model.settings())
@@ -116,7 +116,7 @@ def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     assert "reranked by aqe:k=3" in output
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["protocol"]["rerank"].startswith("aqe:k=3:")
-    asking = interface.Query(queries[0].astype(np.float16).astype(np.float32))
+    asking = base.Query(queries[0].astype(np.float16).astype(np.float32))
     ranking = parse_chain("aqe:k=3").search(asking, MemoryDatabase([database]), 30).positions.tolist()
     assert result["results"]["easy"]["ap"]["q"] == pytest.approx(slow_ap(ranking, {3, 4}, {5, 6}))
     assert result["results"]["medium"]["ap"]["q"] == pytest.approx(slow_ap(ranking, {3, 4, 5}, {6}))

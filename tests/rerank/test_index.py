@@ -9,8 +9,8 @@ import pytest
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, Milvus, build, keep, remove
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank.interface import Query
 
 from .kept import COUNT
 

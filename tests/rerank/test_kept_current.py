@@ -12,14 +12,14 @@ from PIL import Image
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, add, build, compact, keep, remove, sync, verify
-from glam.index.features import FILE_IMAGES, usable_files
-from glam.index.kept import FEATURES, kept_files
 from glam.index.limits import IndexLimits
-from glam.index.migration import open_catalogue
+from glam.index.local_matching.rootsift import extract
+from glam.index.rerank.base import NEIGHBOURS as K
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank.interface import NEIGHBOURS as K
-from glam.index.rerank.interface import Query
-from glam.index.rerank.local_features import extract
+from glam.index.rerank_store.files import FEATURES, kept_files
+from glam.index.rerank_store.local_features import FILE_IMAGES, usable_files
+from glam.index.storage.migrations import open_catalogue
 
 from .kept import COUNT, Draw, change, check, same
 

@@ -18,13 +18,13 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.images import read_image
 from glam.index import Index, add, compact, keep, remove, sync, verify
-from glam.index.kept import FEATURES, NEIGHBOURS
+from glam.index.local_matching.rootsift import extract
+from glam.index.operations.info import summary
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank.interface import Query
-from glam.index.rerank.local_features import extract
-from glam.index.schema import CATALOGUE
-from glam.index.summary import summary
-from glam.index.writing import Writer
+from glam.index.rerank_store.files import FEATURES, NEIGHBOURS
+from glam.index.storage.schema import CATALOGUE
+from glam.index.writer import Writer
 
 from .kept import COUNT, Draw, change, check, expected_neighbours, same
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glam.index.rerank.interface import NEIGHBOURS
-from glam.index.rerank.memory import MemoryDatabase
+from glam.index.rerank.base import NEIGHBOURS
+from glam.index.rerank.memory_database import MemoryDatabase
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import glam
-from glam.app.cli import app as commands
-from glam.app.limits import Limits
-from glam.app.server import create_app
+from glam.app.cli.main import app as commands
+from glam.app.service.app import create_app
+from glam.app.service.settings import Limits
 from glam.datasets.readers import read_folder
-from glam.describe import Settings
 from glam.images import read_image
 from glam.index import Hit, Index, build, keep
 from glam.index.limits import IndexLimits
+from glam.index.local_matching.rootsift import extract
+from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank.interface import Query
-from glam.index.rerank.local_features import extract
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 LANDMARKS, INDEXED, SIZE = ("cologne_cathedral", "petra", "stonehenge"), 8, 160

@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index.rerank import LocalFeatures
-from glam.index.rerank.augmentation import DatabaseAugmentation
+from glam.index.local_matching import LocalFeatures
+from glam.index.rerank.base import Query, Ranked, Step
 from glam.index.rerank.chain import STEPS, Chain
-from glam.index.rerank.diffusion import Diffusion
-from glam.index.rerank.interface import Query, Ranked, Step
-from glam.index.rerank.memory import MemoryDatabase
-from glam.index.rerank.query_expansion import AlphaQueryExpansion
-from glam.index.rerank.reciprocal import Reciprocal
-from glam.index.rerank.superglobal import SuperGlobal
-from glam.index.rerank.verification import GeometricVerification
+from glam.index.rerank.memory_database import MemoryDatabase
+from glam.index.rerank.steps.aqe import AlphaQueryExpansion
+from glam.index.rerank.steps.dba import DatabaseAugmentation
+from glam.index.rerank.steps.diffusion import Diffusion
+from glam.index.rerank.steps.geometric import GeometricVerification
+from glam.index.rerank.steps.k_reciprocal import Reciprocal
+from glam.index.rerank.steps.superglobal import SuperGlobal
 
 Matrix = NDArray[np.float64]
 Slow = Callable[[Matrix, Matrix, list[int]], dict[int, float]]

@@ -15,12 +15,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from torch import Tensor, nn
 
-from glam.app.access import Access
-from glam.app.limits import Limits
-from glam.app.server import create_app
+from glam.app.service.app import create_app
+from glam.app.service.middleware.auth import Access
+from glam.app.service.settings import Limits
 from glam.datasets.collection import Collection, Photo
-from glam.describe import Settings
 from glam.index import Index, build
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)

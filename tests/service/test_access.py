@@ -7,8 +7,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from glam.app.access import Access, Guard, host_name, is_loopback
-from glam.app.cli_serve import COOKIE_VALUE
+from glam.app.cli.serve import COOKIE_VALUE
+from glam.app.service.middleware.auth import Access, Guard, host_name, is_loopback
 
 READ, WRITE = "read-token", "write-token"
 ALL = ["GET", "POST", "DELETE", "PUT", "PATCH"]

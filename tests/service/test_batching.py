@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from glam.app.batching import Batcher, ClosedError, FullError
+from glam.app.service.workers.batcher import Batcher, ClosedError, FullError
 
 
 class Gate:

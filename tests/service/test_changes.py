@@ -10,13 +10,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import glam
-from glam.app.access import Access
-from glam.app.changes import checked_label, checked_metadata
-from glam.app.server import create_app
+from glam.app.service.app import create_app
+from glam.app.service.middleware.auth import Access
+from glam.app.service.workers.write import checked_label, checked_metadata
 from glam.datasets.readers import read_folder
-from glam.describe import Settings
 from glam.index import Index, build, sync, verify
-from glam.index.lock import writing
+from glam.index.storage.lock import writing
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 from .colours import encoded

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 import glam
-from glam.app.access import Access
-from glam.app.bench_serve import load
-from glam.app.server import create_app
+from glam.app.bench.load import load
+from glam.app.service.app import create_app
+from glam.app.service.middleware.auth import Access
 from glam.datasets.readers import read_folder
-from glam.describe import Settings
 from glam.index import Index, build
+from glam.inference.pipeline import Settings
 
 Draw = Callable[..., Image.Image]
 

@@ -19,15 +19,15 @@ import pytest
 from PIL import Image
 
 import glam
-from glam.app.access import Access
 from glam.app.client import form
-from glam.app.limits import Limits
-from glam.app.observing import JsonLines
-from glam.app.server import create_app
-from glam.app.stopping import Server
+from glam.app.service.app import create_app
+from glam.app.service.middleware.access_log import JsonLines
+from glam.app.service.middleware.auth import Access
+from glam.app.service.server import Server
+from glam.app.service.settings import Limits
 from glam.datasets.readers import read_folder
-from glam.describe import Settings
 from glam.index import Index, build
+from glam.inference.pipeline import Settings
 from glam.model import Model
 
 from .colours import wait_until

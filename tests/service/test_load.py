@@ -6,7 +6,7 @@ import time
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from glam.app.limits import Limits
+from glam.app.service.settings import Limits
 from glam.index import Index
 
 from .colours import BLUE, RED, ColourModel, app_of, encoded, found, halves, refused, upload, wait_until

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import glam
-from glam.app.access import Access
-from glam.app.server import create_app
+from glam.app.service.app import create_app
+from glam.app.service.middleware.auth import Access
 from glam.datasets.readers import read_folder
-from glam.describe import Settings
 from glam.index import Index, build
+from glam.inference.pipeline import Settings
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402

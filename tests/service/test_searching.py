@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from glam.app.limits import Limits
+from glam.app.service.settings import Limits
 from glam.images import Box
 from glam.index import Index
 

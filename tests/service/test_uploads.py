@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI, HTTPException, UploadFile
 from PIL import Image, features
 
-from glam.app.limits import ENVELOPE_BYTES, BodyLimit, Limits
-from glam.app.uploads import UPLOAD_FORMATS, read_upload
+from glam.app.service.settings import ENVELOPE_BYTES, BodyLimit, Limits
+from glam.app.service.uploads import UPLOAD_FORMATS, read_upload
 
 EXIF_ORIENTATION = 0x0112
 TURNED_RIGHT = 6

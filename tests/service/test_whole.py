@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from glam.app.server import PAGE
+from glam.app.service.app import PAGE
 from glam.errors import GlamError
 from glam.index import Index, add
 from glam.model import Model

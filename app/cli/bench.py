@@ -1,0 +1,147 @@
+"""`glam bench ...`: measuring on this machine."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glam.app.cli.describe import bench_describe
+from glam.app.cli.options import AsJson, Device, IndexPath
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from glam.index import Index
+
+app = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
+
+NEIGHBOURS = 10
+BLOCK = 65_536
+"""Rows compared at a time."""
+
+SEED = 0
+
+
+app.command("describe")(bench_describe)
+
+
+@app.callback()
+def group() -> None:
+    """Measure on this machine."""
+
+
+@app.command("module")
+def bench_module(device: Device = None, json: AsJson = False) -> None:
+    """Time GLAM with GeM in each of its forms, beside the floor."""
+    from dataclasses import asdict
+
+    import torch
+
+    from glam.app.bench.attention import FORMS, cases_for, floor, time_forms
+    from glam.app.cli import terminal
+
+    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
+    forms = FORMS if on.type == "cuda" else ("plain", "fast PyTorch")
+    for case in cases_for(on):
+        arithmetic, moved = floor(case, on, dtype)
+        timings = time_forms(case, on, dtype, forms)
+        if json:
+            terminal.as_json({"floor": max(arithmetic, moved), "forms": [asdict(timing) for timing in timings]})
+            continue
+        rows = [[t.form, f"{t.forward:.2f}", f"{t.both:.2f}", f"{t.peak:.0f}"] for t in timings]
+        rows.append(["floor", f"{max(arithmetic, moved):.2f}", "", ""])
+        terminal.table([str(case), "forward, ms", "forward and backward", "peak, MiB"], rows)
+
+
+@app.command("serve")
+def bench_serve(
+    url: Annotated[str, typer.Argument(help="Address of a running service, as http://localhost:8000.")],
+    photographs: Annotated[Path, typer.Argument(help="Folder of photographs to search with.")],
+    clients: Annotated[int, typer.Option(min=1, help="How many ask at the same time.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For how long.")] = 60.0,
+    most: Annotated[int, typer.Option(min=1, help="Photographs that are taken, in turn.")] = 3000,
+    token: Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Where the service wants one.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Search with photographs as fast as so many clients can, and tell how fast the service answers."""
+    from glam.app.bench.load import load
+    from glam.app.cli import terminal
+    from glam.datasets.readers import read_folder
+
+    collection = read_folder(photographs)
+    contents = [collection.file(i).read_bytes() for i in range(min(most, len(collection)))]
+    facts = load(url, contents, clients=clients, seconds=seconds, token=token).to_dict()
+    if json:
+        terminal.as_json({"url": url, "clients": clients, **facts})
+    else:
+        terminal.table([url, ""], [[name, f"{value:,}"] for name, value in facts.items()])
+
+
+@app.command("search")
+def bench_search(
+    index: IndexPath,
+    queries: Annotated[int, typer.Option(min=1, help="Images of the index to search with, drawn at random.")] = 200,
+    json: AsJson = False,
+) -> None:
+    """Measure how fast an index answers, and how many of the ten nearest it finds."""
+    import numpy as np
+
+    from glam.app.cli import terminal
+    from glam.index import Index
+
+    memory, began = own_memory(), time.perf_counter()
+    with Index.open(index) as opened:
+        facts: dict[str, float] = {"images": len(opened), "open_seconds": round(time.perf_counter() - began, 3)}
+        facts["memory_bytes"] = own_memory() - memory
+        drawn = np.random.default_rng(SEED).choice(opened.ids, min(queries, len(opened)), replace=False)
+        facts["queries"] = len(drawn)
+        if len(drawn):
+            facts |= _measure(opened, np.sort(drawn))
+    if json:
+        terminal.as_json({"index": str(index), **facts})
+    else:
+        terminal.table([str(index), ""], [[name, f"{value:,}"] for name, value in facts.items()])
+
+
+def _measure(index: "Index", drawn: "NDArray[np.int64]") -> dict[str, float]:
+    """Times of single searches in milliseconds, catalogue included, and recall@10 against every cosine."""
+    import numpy as np
+
+    descriptors = index.descriptors(drawn.tolist())
+    wanted = _exact(index, descriptors)
+    times, found = [], 0
+    for i, query in enumerate(descriptors):
+        began = time.perf_counter()
+        hits = index.search(query, NEIGHBOURS)[0]
+        times.append(1000 * (time.perf_counter() - began))
+        found += sum(hit.score >= wanted[i] - 1e-5 for hit in hits)
+    median, slow = np.quantile(times, [0.5, 0.95])
+    recall = found / (len(drawn) * min(NEIGHBOURS, len(index)))
+    return {"p50_ms": round(float(median), 3), "p95_ms": round(float(slow), 3), "recall_at_10": round(recall, 4)}
+
+
+def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """The tenth best cosine of each query, (q,), from the product with every row."""
+    import faiss
+    import numpy as np
+
+    least = min(NEIGHBOURS, len(index))
+    heap = faiss.ResultHeap(len(descriptors), least, keep_max=True)
+    for start in range(0, len(index), BLOCK):
+        rows = np.ascontiguousarray(index.descriptors(index.ids[start : start + BLOCK].tolist()))
+        few = min(least, len(rows))
+        scores, places = faiss.knn(np.ascontiguousarray(descriptors), rows, few, metric=faiss.METRIC_INNER_PRODUCT)
+        heap.add_result(scores, start + places)
+    heap.finalize()
+    tenth: NDArray[np.float32] = heap.D[:, -1]
+    return tenth
+
+
+def own_memory() -> int:
+    """Bytes that this process holds beyond mapped files; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)

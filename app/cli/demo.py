@@ -1,0 +1,80 @@
+"""The whole of it on generated landmarks, with nothing to download: draw, train, evaluate before and after, index."""
+
+import time
+from pathlib import Path
+
+import glam
+from glam.app.cli import terminal
+from glam.datasets.readers import read_collection
+from glam.datasets.synthetic import generate
+from glam.errors import GlamError
+from glam.eval.folder import FolderReport, evaluate_folder
+from glam.eval.report import folder_result, write
+from glam.index import build
+from glam.model import Model
+from glam.training.cli import train
+
+BASELINE = "timm:tf_efficientnet_lite0"
+SIZE = 256
+DONE = "done"
+TRAINING = {"landmarks": 80, "images_per_landmark": 12, "first_landmark": 0}
+UNSEEN = {"landmarks": 30, "images_per_landmark": 10, "first_landmark": 1000}
+
+
+def run(folder: Path) -> Path:
+    """Does everything into a folder and returns the path of the index.
+
+    Args:
+        folder: a new one; photographs, the training run, result files and the index go there. One that holds a
+            finished demo is left as it is.
+
+    Raises:
+        GlamError: the folder holds something else already.
+    """
+    index = folder / "unseen.glam"
+    if (folder / DONE).exists():
+        terminal.notes.print(f"{folder} holds a finished demo; remove it to run everything again")
+        return index
+    if folder.exists() and any(folder.iterdir()):
+        raise GlamError(f"{folder} is not empty; remove it or name another folder")
+    began = time.monotonic()
+    _draw(folder / "train", TRAINING)
+    _draw(folder / "unseen", UNSEEN)
+    trained = glam.load(
+        train(["--config", "demo", "--out", str(folder / "run"), "--data.train", str(folder / "train")])
+    )
+    before = _evaluate(glam.load(BASELINE), folder, trained.size)
+    after = _evaluate(trained, folder, trained.size)
+    with terminal.progress("indexing") as report:
+        build(index, read_collection(folder / "unseen"), trained, progress=report)
+    terminal.table(
+        ["landmarks never trained on", "mAP", "95% interval", "recall@1"],
+        [_row("ImageNet backbone with GeM", before), _row("the same trained, with GLAM", after)],
+    )
+    (folder / DONE).touch()
+    terminal.notes.print(f"everything is in {folder}, after {time.monotonic() - began:.0f} s")
+    return index
+
+
+def _draw(folder: Path, what: dict[str, int]) -> None:
+    with terminal.progress(f"drawing {folder.name}") as report:
+        generate(folder, size=SIZE, seed=0, progress=report, **what)
+
+
+def _evaluate(model: Model, folder: Path, size: int) -> FolderReport:
+    settings = model.settings(size=size)
+    with terminal.progress(f"describing with {Path(model.name).name}") as progress:
+        report = evaluate_folder(model, read_collection(folder / "unseen"), settings=settings, progress=progress)
+    name = Path(model.name).stem.replace(":", "-")
+    write(folder / f"result-{name}.json", folder_result("unseen", report, model, settings))
+    return report
+
+
+def _row(name: str, report: FolderReport) -> list[str]:
+    low, high = report.scores.interval
+    return [
+        name,
+        f"{100 * report.scores.mean_ap:.1f}",
+        f"{100 * low:.1f} - {100 * high:.1f}",
+        f"{100 * report.scores.recall_at_1:.1f}",
+    ]

@@ -1,0 +1,63 @@
+"""`glam explain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName
+
+PICTURES = (".png", ".webp", ".jpg")
+
+
+def explain(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.")],
+    other: Annotated[Path | None, typer.Argument(metavar="[IMAGE2]", help="Another, to match it with.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The picture to write, NAME.png (or .webp, .jpg).")],
+    model: ModelName = DEFAULT_MODEL,
+    point: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="X Y", help="Place of IMAGE to look from, in pixels; its middle by default."),
+    ] = None,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Draw where the model looks in a photograph, and with two of them what matches (docs/explaining.md)."""
+    from glam.app.cli import terminal
+    from glam.app.cli.explain_picture import Subject, explanation, summary
+    from glam.errors import GlamError
+    from glam.images import read_image
+    from glam.index.local_matching import compare, extract
+
+    if out.suffix.lower() not in PICTURES:
+        raise GlamError(f"{out}: pictures are written as {', '.join(PICTURES)}")
+    if not out.parent.is_dir():
+        raise GlamError(f"{out}: there is no folder {out.parent}")
+    files = [image] if other is None else [image, other]
+    photographs = [read_image(file) for file in files]
+    places = [(photograph.width / 2, photograph.height / 2) for photograph in photographs]
+    if point is not None:
+        width, height = photographs[0].size
+        if not (0 <= point[0] < width and 0 <= point[1] < height):
+            raise GlamError(f"the point {point[0]:g} {point[1]:g} is outside {image}, {width} by {height} pixels")
+        places[0] = point
+
+    # PyTorch takes seconds to import: what is wrong with the question has been said by now.
+    import glam
+    from glam.attention_maps import attention_maps
+
+    loaded = glam.load(model, device)
+    subjects = [
+        Subject(file.name, photograph, attention_maps(loaded, photograph), place)
+        for file, photograph, place in zip(files, photographs, places, strict=True)
+    ]
+    found = None if other is None else compare(*map(extract, photographs))
+    try:
+        explanation(subjects, found).save(out, quality=88)
+    except OSError as error:
+        raise GlamError(f"{out}: cannot be written: {error.strerror or error}") from error
+    if json:
+        terminal.as_json({"out": str(out), **({} if found is None else {"inliers": found.count, "tried": len(found)})})
+    else:
+        terminal.results.print(f"{out}" if found is None else f"{out}: {summary(found)}", soft_wrap=True)

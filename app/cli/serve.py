@@ -1,0 +1,69 @@
+"""`glam serve`: the search page and its API."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from glam.app.cli.options import Device, IndexModel, IndexPath
+from glam.errors import GlamError
+
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="GLAM_READ_TOKEN", help="Token wanted for searching; better given in the environment."),
+]
+WriteToken = Annotated[
+    str | None,
+    typer.Option(envvar="GLAM_WRITE_TOKEN", help="Token for adding and removing; better given in the environment."),
+]
+
+COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]+")
+"""What a cookie may hold (RFC 6265), where the page keeps its token."""
+
+
+def serve(
+    index: IndexPath,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    model: IndexModel = None,
+    device: Device = None,
+    read_token: Token = None,
+    write_token: WriteToken = None,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Add and remove without a token; on a loopback address only.")
+    ] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Most images in one run of the network; 1 to take each by itself.")
+    ] = None,
+    waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; one more is answered with 503.")] = 128,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a request is given up.")] = 60.0,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests have at the end.")] = 30.0,
+) -> None:
+    """Serve the search page and its API."""
+    import glam
+    from glam.app.cli import terminal
+    from glam.app.service.app import create_app
+    from glam.app.service.middleware.access_log import log_to_stderr
+    from glam.app.service.middleware.auth import Access, is_loopback
+    from glam.app.service.server import make_server
+    from glam.app.service.settings import Limits
+    from glam.index import Index
+
+    if allow_writes and not is_loopback(host):
+        raise typer.BadParameter("--allow-writes is for a loopback address; elsewhere give a --write-token")
+    for name, token in (("--read-token", read_token), ("--write-token", write_token)):
+        if token is not None and not COOKIE_VALUE.fullmatch(token):
+            raise GlamError(f"{name} wants visible ASCII characters, but no quotes, commas, semicolons, backslashes")
+    limits = Limits(uploads=waiting, waiting=2 * waiting, batch=batch, request_seconds=timeout)
+    access = Access(read_token, write_token, allow_writes, loopback_only=is_loopback(host))
+    opened = Index.open(index)
+    images = len(opened)
+    service = create_app(opened, glam.load(model or opened.model_name, device), limits, access, owns_index=True)
+    del opened  # once a newer one is served, nothing holds its memory
+    shown = f"[{host}]" if ":" in host else host
+
+    def started(at: int) -> None:
+        terminal.notes.print(f"{images} images at http://{shown}:{at}  (Ctrl-C ends it)")
+
+    log_to_stderr()
+    make_server(service, host, port, grace, started).run()

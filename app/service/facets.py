@@ -1,0 +1,54 @@
+"""What the images of an index can be filtered by: its columns, with their values and how many images have each."""
+
+import sqlite3
+from pathlib import Path
+
+from glam.app.service import schemas
+from glam.index.storage.filters import columns, value_of
+from glam.index.storage.migrations import open_catalogue
+
+MOST_VALUES = 100
+MOST_COLUMNS = 100
+
+UNLISTED = frozenset({"id", "path"})
+"""Columns in which every image has a value of its own."""
+
+
+def facets(index: Path) -> list[schemas.Column]:
+    """The columns that have values, of the present images of the index in the folder ``index``.
+
+    Raises:
+        GlamError: there is no index.
+    """
+    catalogue = open_catalogue(index)
+    try:
+        names = [name for name in columns(catalogue.connection) if name not in UNLISTED][:MOST_COLUMNS]
+        with catalogue.snapshot():
+            found = [_column(catalogue.connection, name) for name in names]
+    finally:
+        catalogue.close()
+    return [column for column in found if column is not None]
+
+
+def _column(connection: sqlite3.Connection, name: str) -> schemas.Column | None:
+    """One column; None where no image has a value."""
+    values = f"SELECT {value_of(name)} AS value FROM images WHERE state = 'present'"
+    present = f"(SELECT value FROM ({values}) WHERE value IS NOT NULL AND value != '')"
+    texts = "coalesce(sum(typeof(value) = 'text'), 0)"
+    is_text, distinct, least, most = connection.execute(
+        f"SELECT {texts} > 0, count(DISTINCT value), min(value), max(value) FROM {present}"
+    ).fetchone()
+    if not distinct:
+        return None
+    listed = is_text or distinct <= MOST_VALUES
+    counts = connection.execute(
+        f"SELECT value, count(*) FROM {present} GROUP BY value ORDER BY 2 DESC, 1 LIMIT ?",
+        [MOST_VALUES if listed else 0],
+    )
+    return schemas.Column(
+        name=name,
+        kind="text" if is_text else "number",
+        values=[schemas.Value(value=str(value), count=count) for value, count in counts],
+        least=None if is_text else least,
+        most=None if is_text else most,
+    )

@@ -1,0 +1,147 @@
+"""Who may ask what: tokens, hosts, origins.
+
+Every request passes `Guard` before a byte of its body is read.
+"""
+
+import hmac
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from glam.app.service.middleware.errors import refuse
+
+COOKIE = "glam_token"
+"""The page keeps its token here, since a browser sends no header of ours for the pictures that it shows. It opens
+reading only: a cookie is sent along with requests that another site made."""
+
+OPEN = frozenset({"/api/info"})
+"""Under /api/, answered without a token: it says that one is needed."""
+
+LOOPBACK_NAMES = ("localhost", "ip6-localhost")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask what.
+
+    Attributes:
+        read_token: wanted for whatever shows what is in the index; None for nobody.
+        write_token: wanted for adding and removing; opens reading, too.
+        allow_writes: adding and removing without a token.
+        loopback_only: refuses requests to any other name than this machine's own: a page of another site whose name
+            was made to point here cannot ask.
+    """
+
+    read_token: str | None = None
+    write_token: str | None = None
+    allow_writes: bool = False
+    loopback_only: bool = False
+
+    @property
+    def writable(self) -> bool:
+        """Whether anybody may add and remove images."""
+        return self.allow_writes or self.write_token is not None
+
+
+class Guard:
+    """ASGI middleware that refuses requests: 400 to another host's name, 403 from another site, 401 without token."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope["method"], scope["path"], headers)
+        if refusal is None:
+            await self.app(scope, receive, send)
+            return
+        status, sentence = refusal
+        await refuse(send, status, sentence, {"WWW-Authenticate": "Bearer"} if status == 401 else {})
+
+    def _refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
+        """Status and sentence of a refusal; None where the request may pass."""
+        if self.access.loopback_only and not is_loopback(host_name(headers.get("host", ""))):
+            return 400, "This service answers to the name of its own machine only, such as localhost or 127.0.0.1."
+        reads = method in ("GET", "HEAD", "OPTIONS")
+        if not reads and not _same_origin(headers):
+            return 403, "The request comes from a page of another site."
+        if is_write(method, path):
+            return self._write_refusal(headers)
+        if needs_reading(path) and self.access.read_token is not None and not self._may_read(headers, reads):
+            return 401, "A token is wanted: send it as Authorization: Bearer TOKEN."
+        return None
+
+    def _write_refusal(self, headers: Headers) -> tuple[int, str] | None:
+        access = self.access
+        if not access.writable:
+            return 403, "Images cannot be added or removed here: the service was started without a token for writing."
+        if access.write_token is not None and not _is_one_of(bearer(headers), access.write_token):
+            return 401, "A token for writing is wanted: send it as Authorization: Bearer TOKEN."
+        return None
+
+    def _may_read(self, headers: Headers, reads: bool) -> bool:
+        tokens = [token for token in (self.access.read_token, self.access.write_token) if token is not None]
+        # A cookie also opens POST /api/search and the like: `_same_origin` has looked where they come from.
+        return _is_one_of(bearer(headers), *tokens) or _is_one_of(cookie(headers), *tokens)
+
+
+def is_write(method: str, path: str) -> bool:
+    """Whether a request changes the index."""
+    return (method == "POST" and path.rstrip("/") == "/api/images") or method in ("DELETE", "PUT", "PATCH")
+
+
+def needs_reading(path: str) -> bool:
+    """Whether an answer shows something of the index, or of how the service is used."""
+    return (path.startswith("/api/") and path not in OPEN) or path == "/metrics"
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, without the port: of ``[::1]:8000`` it is ``::1``."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.rpartition(":")[0] if header.count(":") == 1 else header
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    if host.lower().rstrip(".") in LOOPBACK_NAMES or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bearer(headers: Headers) -> str:
+    """The token of the Authorization header; "" where there is none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def cookie(headers: Headers) -> str:
+    """The token of the cookie; "" where there is none."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _is_one_of(given: str, *tokens: str) -> bool:
+    """Compares in a time that does not tell how much of a token was right."""
+    matches = [hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()) for token in tokens]
+    return bool(given) and any(matches)
+
+
+def _same_origin(headers: Headers) -> bool:
+    """Whether a browser sent the request for a page of this service, or something other than a browser sent it."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()

@@ -1,0 +1,111 @@
+"""An uploaded file becomes bytes of an image that may be decoded, or a refusal that says why."""
+
+import io
+from functools import cache
+from typing import BinaryIO, NamedTuple
+
+from fastapi import HTTPException
+from PIL import Image, UnidentifiedImageError
+
+from glam.app.service.settings import Limits, too_many_bytes
+from glam.errors import ImageError
+from glam.images import read_image
+
+# By Pillow's names. Pillow reads more, some of it through other programs (EPS starts Ghostscript): not from strangers.
+UPLOAD_FORMATS = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "AVIF": ".avif",
+}
+"""The formats that are taken, each with the suffix that its files get."""
+
+SAME_AS = {"MPO": "JPEG"}
+"""What Pillow calls a JPEG with further pictures after the first, as some cameras write."""
+
+ORIENTATION = 0x0112
+"""EXIF tag."""
+
+
+class Header(NamedTuple):
+    """What the header of an image says: width and height in pixels of the upright image, and its format."""
+
+    width: int
+    height: int
+    format: str
+
+
+def upload_bytes(file: BinaryIO, limits: Limits) -> bytes:
+    """The bytes of an upload.
+
+    Args:
+        file: open for reading, at its start.
+        limits: how large it may be.
+
+    Raises:
+        HTTPException: 413 for too many bytes, 422 for none.
+    """
+    data = file.read(limits.upload_bytes + 1)
+    if len(data) > limits.upload_bytes:
+        raise too_many_bytes(limits)
+    if not data:
+        raise HTTPException(422, "The file is empty.")
+    return data
+
+
+def read_header(data: bytes, limits: Limits) -> Header:
+    """What an upload says it is; nothing is decoded.
+
+    Raises:
+        HTTPException: 413 for too many pixels, 415 for anything but an image in ``UPLOAD_FORMATS``, 422 for such an
+            image whose header is damaged.
+    """
+    most = f"{limits.upload_pixels / 1e6:g} megapixels, the most this service takes"
+    try:
+        with Image.open(io.BytesIO(data), formats=_known_to_pillow()) as image:
+            width, height = image.size
+            format = SAME_AS.get(image.format or "", image.format or "")
+            turned = width * height <= limits.upload_pixels and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    except Image.DecompressionBombError as error:
+        raise HTTPException(413, f"The image has more than {most}.") from error
+    except UnidentifiedImageError as error:
+        sentence = "The file is not an image that can be read here; JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF can."
+        raise HTTPException(415, sentence) from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow's readers raise on a broken header
+        raise HTTPException(422, "The image cannot be read: its header is damaged.") from error
+    if width * height > limits.upload_pixels:
+        raise HTTPException(413, f"The image has {width} by {height} pixels: more than {most}.")
+    return Header(height, width, format) if turned else Header(width, height, format)
+
+
+def read_upload(file: BinaryIO, limits: Limits) -> Image.Image:
+    """Read an uploaded image, upright and RGB.
+
+    Args:
+        file: open for reading, at its start.
+        limits: how large it may be; its size in pixels is read from its header before anything is decoded.
+
+    Raises:
+        HTTPException: as `upload_bytes` and `read_header`; 422 for an image that is damaged.
+    """
+    data = upload_bytes(file, limits)
+    read_header(data, limits)
+    try:
+        return read_image(data, max_pixels=limits.upload_pixels)
+    except ImageError as error:
+        raise damaged(error) from error
+
+
+def damaged(error: ImageError) -> HTTPException:
+    """The 422 answer to an image that cannot be decoded."""
+    return HTTPException(422, f"The image cannot be read: {error.reason}.")
+
+
+@cache
+def _known_to_pillow() -> tuple[str, ...]:
+    """The upload formats that this build of Pillow reads: AVIF is missing from some, and naming it would raise."""
+    Image.init()
+    return tuple(name for name in UPLOAD_FORMATS if name in Image.OPEN)

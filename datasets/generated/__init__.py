@@ -1,9 +1,0 @@
-"""Landmarks that never were: 3-D scenes with textured facades, photographed from all sides in all light and weather.
-
-styles, ornaments -> facades (textures) -> sites, landmarks -> scenes (meshes)
-scenes, viewpoints -> render, lighting, occluders -> photo -> folder
-"""
-
-from glam.datasets.generated.folder import generate
-
-__all__ = ["generate"]

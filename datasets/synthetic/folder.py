@@ -1,0 +1,132 @@
+"""Photographs of landmarks that never were, for the demo, the tests, and for trying out training without a download.
+
+A generated set is a folder with one sub-folder a landmark, ``landmark_00012/0003.jpg``. Landmark n of a seed is always
+the same, whatever else is generated beside it; sets with different landmarks come from different ``first_landmark``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from glam.datasets.synthetic.photo import Studio
+from glam.datasets.synthetic.scenes import build_scene
+from glam.errors import GlamError
+
+SMALLEST, LARGEST = 64, 1024
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One landmark to photograph into ``folder``."""
+
+    folder: Path
+    landmark: int
+    images: int
+    size: int
+    seed: int
+
+    def files(self) -> list[Path]:
+        return [self.folder / f"{number:04}.jpg" for number in range(self.images)]
+
+
+def generate(
+    folder: Path,
+    *,
+    landmarks: int,
+    images_per_landmark: int,
+    size: int = 320,
+    seed: int = 0,
+    first_landmark: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write photographs of generated landmarks; the same arguments give the same bytes, with any number of workers.
+
+    Args:
+        folder: made if missing; may hold an earlier or broken-off run of the same set, and nothing else.
+        landmarks: how many landmarks.
+        images_per_landmark: photographs of each.
+        size: longest side of each photograph in pixels, 64 to 1024.
+        seed: another seed gives another world of landmarks.
+        first_landmark: number of the first one, so that splits of one seed share no landmark.
+        workers: processes; as many as cores by default, and none beside this one if 1.
+        progress: called with (photographs done, of how many) after each landmark.
+
+    Returns:
+        The paths of the photographs, landmark by landmark.
+
+    Raises:
+        GlamError: if a number makes no sense, or the folder holds other files or cannot be written.
+    """
+    _check(landmarks, images_per_landmark, size, seed, first_landmark, workers)
+    folder = Path(folder)
+    numbers = range(first_landmark, first_landmark + landmarks)
+    jobs = [_Job(folder / f"landmark_{number:05}", number, images_per_landmark, size, seed) for number in numbers]
+    files = [file for job in jobs for file in job.files()]
+    _check_folder(folder, files)
+    try:
+        for done, _ in enumerate(_results(jobs, min(workers or os.cpu_count() or 1, landmarks)), start=1):
+            if progress is not None:
+                progress(done * images_per_landmark, len(files))
+    except OSError as error:
+        raise GlamError(f"{folder}: cannot write the generated photographs ({error.strerror or error})") from error
+    return files
+
+
+def _results(jobs: list[_Job], workers: int) -> Iterator[None]:
+    """Run the jobs, in this process or in ``workers`` others, and tell of each as it ends."""
+    if workers == 1:
+        yield from map(_photograph, jobs)
+        return
+    # Not a fork of this process, which may well hold PyTorch's threads: they do not survive one.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+        results: Iterable[None] = pool.map(_photograph, jobs)
+        yield from results
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _photograph(job: _Job) -> None:
+    """Build one landmark and write its photographs."""
+    studio = Studio(build_scene((job.seed, job.landmark)))
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for number, file in enumerate(job.files()):
+        file.write_bytes(studio.photograph(np.random.default_rng((job.seed, job.landmark, number)), job.size))
+
+
+def _check(landmarks: int, images: int, size: int, seed: int, first_landmark: int, workers: int | None) -> None:
+    if landmarks < 1:
+        raise GlamError(f"The number of landmarks must be at least 1, not {landmarks}.")
+    if images < 1:
+        raise GlamError(f"The number of images per landmark must be at least 1, not {images}.")
+    if not SMALLEST <= size <= LARGEST:
+        raise GlamError(f"The size must be between {SMALLEST} and {LARGEST} pixels, not {size}.")
+    if seed < 0 or first_landmark < 0:
+        raise GlamError("The seed and the first landmark's number cannot be negative.")
+    if workers is not None and workers < 1:
+        raise GlamError(f"The number of workers must be at least 1, not {workers}.")
+
+
+def _check_folder(folder: Path, files: list[Path]) -> None:
+    """Refuse a folder that holds anything that this run would not itself write."""
+    if folder.exists() and not folder.is_dir():
+        raise GlamError(f"{folder} is a file; give a folder for the generated photographs.")
+    ours = set(files)
+    other = next((path for path in folder.rglob("*") if not path.is_dir() and path not in ours), None)
+    if other is not None:
+        raise GlamError(
+            f"{folder} already holds other files, such as {other.relative_to(folder)}; give a new or empty folder."
+        )

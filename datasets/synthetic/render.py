@@ -1,0 +1,269 @@
+"""From a scene to a picture's raw layers: perspective camera, depth buffer, texture sampling, sun shadows.
+
+Faces are flat, so 1/depth is an affine function of the pixel and texture coordinates are ratios of such functions: one
+3 x 3 matrix a face. A depth buffer settles, face by face, which is in front; the rest is done for all pixels at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.datasets.synthetic.canvas import Texture
+from glam.datasets.synthetic.solids import Mesh
+
+NEAR = 0.4
+MIP_LEVELS = 5
+FloatArray = NDArray[Any]
+"""A float32 array; the type says no more because numpy's and OpenCV's own hints lose the precision on the way."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        eye: (3,) its place, in metres.
+        axes: (3, 3) its right, down and forward directions, one a row.
+        focal: focal length in pixels.
+        width, height: size of the picture in pixels; the axis goes through its middle.
+    """
+
+    eye: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    focal: float
+    width: int
+    height: int
+
+    def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) points to (n, 3): pixel x, pixel y, depth in metres (negative behind the camera)."""
+        local = (points - self.eye) @ self.axes.T
+        depth = np.where(np.abs(local[:, 2]) < 1e-6, 1e-6, local[:, 2])
+        middle = np.array([self.width / 2, self.height / 2])
+        return np.column_stack([self.focal * local[:, :2] / depth[:, None] + middle, local[:, 2]])
+
+
+def look_at(
+    eye: NDArray[np.float64], target: NDArray[np.float64], *, roll: float, focal: float, width: int, height: int
+) -> Camera:
+    """A camera at ``eye`` that sees ``target`` in the middle, turned about its axis by ``roll`` radians."""
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    turn = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
+    return Camera(eye, np.vstack([turn @ np.stack([right, down]), forward]), focal, width, height)
+
+
+class Atlas:
+    """All textures of a mesh, with smaller versions, in one image: ``colour`` (with glass fourth) and ``slopes``."""
+
+    def __init__(self, textures: list[Texture]) -> None:
+        strips, relief_strips, boxes, top = [], [], [], 0
+        for texture in textures:
+            strip, places = _mip_strip(np.dstack([texture.colour, texture.glass]))
+            slopes = [cv2.Sobel(texture.relief, cv2.CV_32F, across, 1 - across, ksize=3) for across in (1, 0)]
+            packed = np.clip(np.dstack(slopes) * 0.5 + 128, 0, 255).astype(np.uint8)
+            strips.append(strip)
+            relief_strips.append(_mip_strip(packed)[0])
+            boxes.append([(x, y + top, w, h) for x, y, w, h in places])
+            top += strip.shape[0]
+        width = max(strip.shape[1] for strip in strips)
+        self.colour = np.zeros((top, width, 4), np.uint8)
+        self.slopes = np.full((top, width, 2), 128, np.uint8)
+        row = 0
+        for strip, slope in zip(strips, relief_strips, strict=True):
+            self.colour[row : row + strip.shape[0], : strip.shape[1]] = strip
+            self.slopes[row : row + strip.shape[0], : strip.shape[1]] = slope
+            row += strip.shape[0]
+        self.boxes = np.array(boxes, np.float32)
+
+
+def _mip_strip(image: NDArray[Any]) -> tuple[NDArray[np.uint8], list[tuple[int, int, int, int]]]:
+    """An image with its halved versions stacked at its right; and (x, y, width, height) of each."""
+    height, width = image.shape[:2]
+    levels, places, y = [image], [(0, 0, width, height)], 0
+    for _ in range(1, MIP_LEVELS):
+        last = levels[-1]
+        half = cv2.resize(last, (max(1, last.shape[1] // 2), max(1, last.shape[0] // 2)), interpolation=cv2.INTER_AREA)
+        places.append((width, y, half.shape[1], half.shape[0]))
+        levels.append(half)
+        y += half.shape[0]
+    strip = np.zeros((max(height, y), width + levels[1].shape[1], image.shape[2]), np.uint8)
+    for level, (x, top, wide, tall) in zip(levels, places, strict=True):
+        strip[top : top + tall, x : x + wide] = level
+    return strip, places
+
+
+class Geometry:
+    """A mesh as arrays: corners of all faces end to end, and each face's frame, normal and texture."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        faces = mesh.faces
+        self.corners = np.concatenate([face.corners for face in faces])
+        self.starts = np.cumsum([0, *(len(face.corners) for face in faces)])
+        self.frames = np.stack([np.stack([face.right, face.down, face.origin], axis=1) for face in faces])
+        self.normals = np.stack([face.normal for face in faces])
+        self.textures = np.array([face.texture for face in faces])
+        self.first = np.stack([face.corners[0] for face in faces])
+        self.right = np.stack([face.right for face in faces])
+        self.down = np.stack([face.down for face in faces])
+
+
+def rasterise(
+    corners: NDArray[np.float64], starts: NDArray[np.intp], planes: NDArray[np.float64], width: int, height: int
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Which polygon is nearest at each pixel.
+
+    Args:
+        corners: (n, 2) outlines of all polygons in pixels, end to end.
+        starts: (f + 1,) where each polygon begins in ``corners``, and its length at the end.
+        planes: (f, 3) coefficients a, b, c of each polygon's nearness ``a x + b y + c``, which is above 0 inside it.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+
+    Returns:
+        nearness (height, width), 0 where there is nothing, and the polygon's number, -1 where there is none.
+    """
+    nearness = np.zeros((height, width), np.float32)
+    winner = np.full((height, width), -1, np.intp)
+    if len(planes) == 0:
+        return nearness, winner
+    xs, ys = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    low = np.maximum(np.minimum.reduceat(corners, starts[:-1]).astype(np.intp), 0).tolist()
+    high = np.minimum(np.maximum.reduceat(corners, starts[:-1]).astype(np.intp) + 2, (width, height)).tolist()
+    sixteenths = np.rint(corners * 16).astype(np.int32)
+    bounds, coefficients = starts.tolist(), planes.astype(np.float32)
+    for number, ((x0, y0), (x1, y1)) in enumerate(zip(low, high, strict=True)):
+        if x0 >= x1 or y0 >= y1:
+            continue
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        outline = sixteenths[bounds[number] : bounds[number + 1]] - np.array((16 * x0, 16 * y0), np.int32)
+        cv2.fillPoly(mask, [outline], 1, shift=4)
+        a, b, c = coefficients[number]
+        here = a * xs[x0:x1] + (b * ys[y0:y1] + c)
+        window = nearness[y0:y1, x0:x1]
+        front = (here > window) & mask.view(np.bool_)
+        np.copyto(window, here, where=front)
+        np.copyto(winner[y0:y1, x0:x1], number, where=front)
+    return nearness, winner
+
+
+def clip(polygon: NDArray[np.float64], normal: NDArray[np.float64], offset: float) -> NDArray[np.float64]:
+    """The part of an (n, 3) polygon where ``normal . p >= offset`` (Sutherland and Hodgman)."""
+    if len(polygon) == 0:
+        return polygon
+    distance = polygon @ normal - offset
+    kept: list[NDArray[np.float64]] = []
+    for index in range(len(polygon)):
+        here, last = distance[index], distance[index - 1]
+        if (here >= 0) != (last >= 0):
+            kept.append(polygon[index - 1] + (polygon[index] - polygon[index - 1]) * (last / (last - here)))
+        if here >= 0:
+            kept.append(polygon[index])
+    return np.array(kept) if len(kept) > 2 else np.empty((0, 3))
+
+
+def outlines_on_screen(geometry: Geometry, camera: Camera) -> tuple[NDArray[np.intp], list[NDArray[np.float64]]]:
+    """Numbers of the faces that look at the camera and lie in its picture, and their (n, 2) outlines in pixels."""
+    towards = np.einsum("fi,fi->f", geometry.normals, camera.eye - geometry.first) > 1e-3
+    projected = camera.project(geometry.corners)
+    low = np.minimum.reduceat(projected, geometry.starts[:-1])
+    high = np.maximum.reduceat(projected, geometry.starts[:-1])
+    margin = 4 * max(camera.width, camera.height)
+    whole = (low[:, 2] > NEAR) & (low[:, :2] > -margin).all(axis=1) & (high[:, :2] < margin).all(axis=1)
+    inside = (high[:, :2] > 0).all(axis=1) & (low[:, 0] < camera.width) & (low[:, 1] < camera.height)
+    numbers, outlines = [], []
+    sideways = 2 * max(camera.width, camera.height) / camera.focal
+    bounds = [np.array([x, y, sideways]) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    for face in np.flatnonzero(towards & (high[:, 2] > NEAR) & (inside | ~whole)):
+        start, stop = geometry.starts[face], geometry.starts[face + 1]
+        outline = projected[start:stop, :2]
+        if not whole[face]:
+            local = (geometry.corners[start:stop] - camera.eye) @ camera.axes.T
+            local = clip(local, np.array([0.0, 0.0, 1.0]), NEAR)
+            for bound in bounds:
+                local = clip(local, bound, 0.0)
+            if not len(local):
+                continue
+            outline = camera.focal * local[:, :2] / local[:, 2:] + (camera.width / 2, camera.height / 2)
+        numbers.append(face)
+        outlines.append(outline)
+    return np.array(numbers, np.intp), outlines
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a camera sees before any light falls on it; every plane is (height, width).
+
+    Attributes:
+        colour: red, green, blue of the surfaces, uint8.
+        glass: brightness class of a window's pane, 0 elsewhere, uint8.
+        slopes: relief's steepness along the texture's right and down, float32, about -1..1.
+        face: number of the face, 0 where there is only sky.
+        sky: true where there is only sky.
+        depth: metres along the camera's axis, float32.
+    """
+
+    colour: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+    glass: NDArray[Any]
+    slopes: tuple[FloatArray, FloatArray]
+    face: NDArray[np.intp]
+    sky: NDArray[np.bool_]
+    depth: FloatArray
+
+
+def look(geometry: Geometry, atlas: Atlas, camera: Camera) -> Layers:
+    """Raster and texture a scene."""
+    numbers, outlines = outlines_on_screen(geometry, camera)
+    starts = np.cumsum([0, *map(len, outlines)])
+    frames = camera.axes @ (geometry.frames[numbers] - np.outer(camera.eye, (0, 0, 1)))
+    lens = np.array([[1, 0, -camera.width / 2], [0, 1, -camera.height / 2], [0, 0, camera.focal]]) / camera.focal
+    screen = np.linalg.inv(frames) @ lens
+    nearness, winner = rasterise(np.concatenate(outlines), starts, screen[:, 2], camera.width, camera.height)
+    sky = winner < 0
+    winner[sky] = 0
+    depth = 1 / np.maximum(nearness, 1e-4)
+    rows = screen.reshape(-1, 9).astype(np.float32)
+    xs, ys = np.arange(camera.width, dtype=np.float32), np.arange(camera.height, dtype=np.float32)[:, None]
+    across = (rows[:, 0].take(winner) * xs + rows[:, 1].take(winner) * ys + rows[:, 2].take(winner)) * depth
+    down = (rows[:, 3].take(winner) * xs + rows[:, 4].take(winner) * ys + rows[:, 5].take(winner)) * depth
+    boxes = _mip_boxes(geometry, atlas, camera, numbers, winner, depth)
+    map_x = boxes[..., 0] + _within(across, boxes[..., 2])
+    map_y = boxes[..., 1] + _within(down, boxes[..., 3])
+    red, green, blue, glass = cv2.split(cv2.remap(atlas.colour, map_x, map_y, cv2.INTER_LINEAR))
+    lean, drop = cv2.split(cv2.remap(atlas.slopes, map_x, map_y, cv2.INTER_LINEAR))
+    slopes = (lean.astype(np.float32) - 128) / 128, (drop.astype(np.float32) - 128) / 128
+    return Layers((red, green, blue), glass, slopes, numbers.take(winner), sky, depth)
+
+
+def _within(share: FloatArray, extent: FloatArray) -> FloatArray:
+    """Texel coordinates inside a texture ``extent`` texels long; shares beyond 0..1 repeat it."""
+    wrapped = share - np.floor(share * np.float32(0.9998) + np.float32(0.0001))
+    texels: FloatArray = np.clip(wrapped * extent - np.float32(0.5), 0, extent - 1)
+    return texels
+
+
+def _mip_boxes(
+    geometry: Geometry,
+    atlas: Atlas,
+    camera: Camera,
+    numbers: NDArray[np.intp],
+    winner: NDArray[np.intp],
+    depth: FloatArray,
+) -> FloatArray:
+    """(h, w, 4) place in the atlas of each pixel's texture, in the size that suits its distance."""
+    textures = geometry.textures[numbers]
+    lengths = np.linalg.norm(geometry.right[numbers], axis=1), np.linalg.norm(geometry.down[numbers], axis=1)
+    density = np.sqrt(atlas.boxes[textures, 0, 2] * atlas.boxes[textures, 0, 3] / (lengths[0] * lengths[1]))
+    towards = camera.eye - geometry.first[numbers]
+    facing = np.einsum("fi,fi->f", geometry.normals[numbers], towards) / np.linalg.norm(towards, axis=1)
+    texels = (density / camera.focal / np.sqrt(np.clip(facing, 0.1, 1))).astype(np.float32).take(winner) * depth
+    level = np.clip(np.log2(texels * np.float32(1.2)), 0, MIP_LEVELS - 1).astype(np.intp)
+    flat = textures.take(winner) * MIP_LEVELS + level
+    boxes: FloatArray = atlas.boxes.reshape(-1, 4).take(flat, axis=0)
+    return boxes

@@ -1,0 +1,224 @@
+"""Exact ranks of a few images among very many, by counting.
+
+A metric asks for the places of some dozens of labelled images, the targets; to sort a million scores for them is wasted
+work. Instead, every image that is before a target in the ranking (`glam.eval.tie_break`) is counted, in one pass:
+
+    block of rows -> single-precision scores -> targets each is surely above (`ScoreTables`) -> counts
+                                             -> the few too near to a target to say: exact scores -> counts
+
+The counts are those of the exact scores, whatever the size of a block, the device and the number of threads.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.eval.score_table import UNSURE, ScoreTables, first_codes
+from glam.eval.tie_break import Keys, Rows, order_keys
+
+Counts = NDArray[np.int64]
+
+BLOCK_BYTES = 32 << 20
+"""Of a block of rows, or of its scores, in single precision. Each worker holds one."""
+
+MOST_WORKERS = 8
+
+QUERY_BLOCK = 256
+"""Queries that share a pass over the rows."""
+
+CHUNK = 1024
+"""Rows that are converted, measured and multiplied while they are in the cache."""
+
+SAMPLE = 32
+"""Rows of each block whose scores are compared with exact ones."""
+
+SAFETY = 4.0
+"""Scores are taken to be off by this many times the worst error in the samples, and at least by `LEAST_ERROR`. The
+bound that needs no sample, ``dim 2^-24 |query| |row|``, is dozens of times as wide, and would leave as many more scores
+to be told apart in double precision."""
+
+LEAST_ERROR = 4 * 2**-24
+"""Of a score, as a share of the query's length times the row's."""
+
+SMALLEST_MARGIN = 1e-30
+"""Scores nearer than this, times the query's length, are told apart in double precision whatever the rows' lengths."""
+
+
+def count_above(
+    queries: Rows,
+    targets: Sequence[Keys],
+    parts: Sequence[Rows],
+    *,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    block_bytes: int = BLOCK_BYTES,
+    query_block: int = QUERY_BLOCK,
+) -> list[Counts]:
+    """How many images come before each target in the ranking of its query.
+
+    Args:
+        queries: (q, dim).
+        targets: q arrays of keys, see `order_keys`.
+        parts: the database and further images, each (n, dim); rows are numbered through all of them.
+        device: that multiplies.
+        progress: called with rows done and rows in all, as it goes.
+        block_bytes: bytes of the rows, or of the scores, in a block.
+        query_block: queries per pass over the rows.
+
+    Returns:
+        q arrays in the order of ``targets``.
+
+    Raises:
+        GlamError: a descriptor is infinite or too large for single precision.
+    """
+    passes = [slice(start, start + query_block) for start in range(0, len(queries), query_block)]
+    total = len(passes) * sum(len(part) for part in parts)
+    done = 0
+    above: list[Counts] = []
+    with _workers() as pool:
+        for block in passes:
+            counter = _Counter(queries[block], targets[block], torch.device(device))
+            for size in pool.map(counter.add, _blocks(parts, len(queries[block]), block_bytes)):
+                done += size
+                progress(done, total)
+            above += counter.above()
+    return above
+
+
+def _blocks(parts: Sequence[Rows], queries: int, block_bytes: int) -> Iterator[tuple[Rows, int]]:
+    """The parts in blocks, and the number of each block's first row."""
+    first = 0
+    for part in parts:
+        size = max(1, block_bytes // (4 * max(part.shape[1], queries)))
+        for start in range(0, len(part), size):
+            rows = part[start : start + size]
+            yield rows, first
+            first += len(rows)
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that take a block each; PyTorch works on one core in each of them, so that none waits for another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(min(threads, MOST_WORKERS), "count", partial(torch.set_num_threads, 1)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Counter:
+    """The counts of all queries of a pass, by the codes of `ScoreTables`.
+
+    Tables with wider margins take the place of the first when a block's scores are less exact. Every block is counted
+    exactly with whichever it met.
+    """
+
+    def __init__(self, queries: Rows, targets: Sequence[Keys], device: torch.device) -> None:
+        self.lost = np.isnan(queries).any(axis=1)
+        self.queries = queries.astype(np.float64)
+        self.norms = np.where(self.lost, 0.0, _norms(torch.from_numpy(self.queries)))
+        self.orders = [np.argsort(keys) for keys in targets]
+        self.keys = [keys[order] for keys, order in zip(targets, self.orders, strict=True)]
+        self.first = first_codes(targets)
+        self.counts = np.zeros(self.first[-1], dtype=np.int64)
+        self.lock = Lock()
+        self.device = device
+        # In single precision a GPU may round to 10 bits, by a global setting.
+        self.dtype = torch.float32 if device.type == "cpu" else torch.float64
+        largest = np.array([np.abs(keys.real[np.isfinite(keys.real)]).max(initial=0.0) for keys in targets])
+        self.tables = self._tables(np.maximum(SMALLEST_MARGIN * np.maximum(self.norms, 1), LEAST_ERROR * largest))
+
+    def add(self, block: tuple[Rows, int]) -> int:
+        """Counts rows, numbered from the number with them; returns how many. Threads may call it at the same time."""
+        rows, first = block
+        tables, places, lost = self._placed(rows)
+        codes = tables.codes(places)
+        codes[:, lost] = tables.unscored
+        codes[self.lost] = tables.unscored[self.lost]
+        counts: Counts = torch.bincount(torch.from_numpy(codes).view(-1), minlength=len(self.counts)).numpy()
+        query, column = np.nonzero(codes == UNSURE)
+        counts = counts + self._compared_exactly(query, column, rows, first)
+        with self.lock:
+            self.counts += counts
+        return len(rows)
+
+    def above(self) -> list[Counts]:
+        """The results, see `count_above`."""
+        results = []
+        for counts, order in zip(np.split(self.counts, self.first[:-1])[1:], self.orders, strict=True):
+            results.append(np.empty(len(order), dtype=np.int64))
+            results[-1][order] = counts.sum() - np.cumsum(counts)[:-1]
+        return results
+
+    def _placed(self, rows: Rows) -> tuple[ScoreTables, NDArray[np.float32], NDArray[np.int64]]:
+        """Tables that suffice for a block, the places of its scores in them, and which of its rows hold NaN."""
+        tables = self.tables
+        while True:
+            places, norms = self._places(rows, tables)
+            lost = np.isnan(norms)
+            least = LEAST_ERROR * self.norms * norms.max(where=~lost, initial=0.0)
+            margins = np.maximum(SAFETY * self._worst_errors(rows, places, tables), least)
+            if (margins <= tables.margins).all():
+                return tables, places, np.flatnonzero(lost)
+            self.tables = tables = self._tables(2 * np.maximum(margins, tables.margins))
+
+    def _worst_errors(self, rows: Rows, places: NDArray[np.float32], tables: ScoreTables) -> NDArray[np.float64]:
+        """(q,) the most that a score in a sample of the block is off by; a place that overflowed says nothing."""
+        sample = slice(None, None, max(1, len(rows) // SAMPLE))
+        exact = torch.from_numpy(self.queries) @ torch.from_numpy(rows[sample]).double().T
+        errors = np.abs((places[:, sample] - tables.offset) / tables.scale - exact.numpy())
+        worst: NDArray[np.float64] = np.where(np.isfinite(errors), errors, 0.0).max(axis=1)
+        return worst
+
+    def _places(self, rows: Rows, tables: ScoreTables) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """(q, n) places of the scores of (n, dim) rows, and their lengths, (n,)."""
+        queries = torch.from_numpy(self.queries * tables.scale).to(self.device, self.dtype)
+        places = torch.empty(len(queries), len(rows), dtype=self.dtype, device=self.device)
+        norms = []
+        for start in range(0, len(rows), CHUNK):
+            chunk = torch.from_numpy(rows[start : start + CHUNK]).to(self.device, self.dtype)
+            norms.append(_norms(chunk))
+            torch.mm(queries, chunk.T, out=places[:, start : start + CHUNK])
+        places += torch.from_numpy(tables.offset).to(self.device, self.dtype)
+        return places.float().cpu().numpy(), np.concatenate(norms)
+
+    def _tables(self, margins: NDArray[np.float64]) -> ScoreTables:
+        return ScoreTables([keys.real for keys in self.keys], margins)
+
+    def _compared_exactly(
+        self, queries: NDArray[np.int64], columns: NDArray[np.int64], rows: Rows, first: int
+    ) -> Counts:
+        """The counts of pairs of a query and a row, (p,) each, queries ascending."""
+        keys = np.empty(len(queries), dtype=np.complex128)
+        for start in range(0, len(keys), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            column = columns[chunk]
+            keys[chunk] = order_keys(self.queries[queries[chunk]], rows[column], first + column)
+        ends = np.searchsorted(queries, np.arange(len(self.keys)), side="right")
+        beaten = [
+            code + np.searchsorted(targets, of_query)
+            for code, targets, of_query in zip(self.first[:-1], self.keys, np.split(keys, ends)[:-1], strict=True)
+        ]
+        return np.bincount(np.concatenate(beaten), minlength=len(self.counts))
+
+
+def _norms(rows: torch.Tensor) -> NDArray[np.float64]:
+    """(n,) lengths of (n, dim) rows, NaN where a row holds one.
+
+    Raises:
+        GlamError: a row is infinite or too large.
+    """
+    norms = torch.linalg.vector_norm(rows, dim=1).float()
+    if norms.isinf().any():
+        raise GlamError("a descriptor is infinite or too large to be compared; descriptors are usually of unit length")
+    result: NDArray[np.float64] = norms.double().cpu().numpy()
+    return result

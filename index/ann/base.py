@@ -1,0 +1,64 @@
+"""What a search structure is, and where it finds exact descriptors."""
+
+from pathlib import Path
+from typing import Protocol
+
+from glam.index.ann.inner_products import products
+from glam.index.types import Mask, Positions, Rows, Scores
+
+
+class RowSource(Protocol):
+    """The descriptors of an index by position: exact, and usually memory-mapped.
+
+    A structure reads them when it is built and to score what it finds; it never writes them. Every row that a structure
+    is given by `Structure.add` has to be here too, at the same position.
+    """
+
+    dim: int
+    """Length of a descriptor."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: slice | Positions) -> Rows:
+        """The rows at these positions, in their order."""
+
+    def products(self, query: Rows, positions: Positions) -> Scores:
+        """Of a query (dim,) with the rows at these positions: (n,)."""
+        return products(query, self[positions])
+
+
+class Structure(Protocol):
+    """Finds the nearest of many descriptors. Any number of threads may search; nobody may while rows are added."""
+
+    @property
+    def kind(self) -> str:
+        """Which structure it is, one of `glam.index.ann.KINDS`."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory it holds, without the rows it reads through the memory map."""
+
+    def __len__(self) -> int:
+        """Rows held; position p is the p-th row ever added."""
+
+    def add(self, rows: Rows) -> None:
+        """Adds (n, dim) rows; their positions go on from ``len(self)``."""
+
+    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """The nearest rows of each query.
+
+        Args:
+            queries: (q, dim), unit length.
+            k: how many, at least 1.
+            allowed: (len(self),), which rows may be found; all by default.
+
+        Returns:
+            Scores (q, k), best first, and positions (q, k). Scores are exact; whether a row is missed depends on the
+            structure.
+        """
+
+    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """All rows whose cosine with one query, (dim,) or (1, dim), is at least ``threshold``; best first."""
+
+    def write(self, path: Path) -> None:
+        """Writes it to one file, which `read_structure` reads back."""

@@ -1,0 +1,83 @@
+"""Exact search: the product with every row, by FAISS."""
+
+from pathlib import Path
+from typing import Self
+
+import faiss
+import numpy as np
+
+from glam.index.ann.base import RowSource
+from glam.index.ann.file import read_file, write_file
+from glam.index.ann.selecting import best_first, bitmap
+from glam.index.types import Mask, Positions, Rows, Scores
+
+BLOCK = 65_536
+"""Rows copied at a time."""
+
+GPU_RESULTS = 2_048
+"""A query's most results on a GPU; more, and those under a mask, come from the processor."""
+
+
+class Exact:
+    """The rows themselves, in memory, on the GPUs too where FAISS has them."""
+
+    kind = "exact"
+
+    def __init__(self, dim: int) -> None:
+        self._rows = faiss.IndexFlatIP(dim)
+        self._gpus = faiss.index_cpu_to_all_gpus(self._rows) if faiss.get_num_gpus() else None
+
+    @classmethod
+    def build(cls, rows: RowSource) -> Self:
+        """A structure of all of ``rows``."""
+        return cls._of(rows, len(rows))
+
+    @classmethod
+    def read(cls, path: Path, rows: RowSource) -> Self:
+        """The structure that `write` wrote, with its rows from ``rows``."""
+        return cls._of(rows, int(read_file(path).facts["rows"]))
+
+    @classmethod
+    def _of(cls, rows: RowSource, count: int) -> Self:
+        structure = cls(rows.dim)
+        for start in range(0, count, BLOCK):
+            structure.add(rows[start : min(start + BLOCK, count)])
+        return structure
+
+    def __len__(self) -> int:
+        return int(self._rows.ntotal)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the rows."""
+        return len(self) * self._rows.d * 4
+
+    def add(self, rows: Rows) -> None:
+        """Adds (n, dim) rows."""
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        self._rows.add(rows)
+        if self._gpus is not None:
+            self._gpus.add(rows)
+
+    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """See `glam.index.ann.Structure.search`."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if self._gpus is not None and allowed is None and k <= GPU_RESULTS:
+            scores, positions = self._gpus.search(queries, k)
+        else:
+            params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
+            scores, positions = self._rows.search(queries, k, params=params)
+        scores[positions < 0] = -np.inf
+        return scores, positions
+
+    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """See `glam.index.ann.Structure.range_search`."""
+        query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
+        below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))  # FAISS wants more than the radius
+        params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
+        _, scores, positions = self._rows.range_search(query, below, params=params)
+        return best_first(scores, positions)
+
+    def write(self, path: Path) -> None:
+        """Writes how many rows there are; the rows are in the index already."""
+        write_file(path, faiss.IndexFlatIP(self._rows.d), {"kind": self.kind, "rows": len(self)})

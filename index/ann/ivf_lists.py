@@ -1,0 +1,145 @@
+"""Lists of compressed rows around centroids, and which of them a query looks into."""
+
+import math
+from typing import Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.index.ann.base import RowSource
+from glam.index.ann.inner_products import products
+from glam.index.types import Positions, Rows, Scores
+
+SEED = 1
+LISTS = 2
+"""So many times the root of the number of rows."""
+
+WIDTHS = (8, 4, 2, 1)
+"""Numbers of a row that may share 4 bits: as many as go into its length and leave it `CODES` codes."""
+
+CODES = 64
+
+SAMPLE_PER_LIST = 200
+ITERATIONS = 16
+"""Of k-means."""
+
+AXES = 192
+"""Principal axes of the centroids that a query is compared along: most of them have next to nothing beyond these."""
+
+SHARED_SCAN = 15
+"""FAISS's number for a scan of one query's lists by several threads, the best codes kept in a reservoir; 0: it chooses
+among those of one thread."""
+
+BLOCK = 16_384
+"""Rows read at a time."""
+
+NEAREST_WEIGHT = 0.5
+"""How much of the nearest centroid's angle counts: a query far from all centroids has to look into more lists."""
+
+
+class Lists:
+    """A FAISS inverted file whose lists are chosen by angle, so that easy queries look into few.
+
+    Args:
+        index: the inverted file; its quantiser is flat. FAISS may use several threads for a query where it may now.
+    """
+
+    def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
+        self.index = index
+        index.implem = SHARED_SCAN if faiss.omp_get_max_threads() > 1 else 0
+        self._axes, self._places = _principal(index.quantizer.reconstruct_n(0, index.nlist))
+
+    @classmethod
+    def train(cls, rows: RowSource) -> Self:
+        """Empty lists around centroids of a sample of the rows."""
+        count, dim = len(rows), rows.dim
+        lists = max(LISTS * math.isqrt(count), 1)
+        width = next((width for width in WIDTHS if dim % width == 0 and dim // width >= CODES), 1)
+        index = faiss.IndexIVFPQFastScan(
+            faiss.IndexFlatIP(dim), dim, lists, dim // width, 4, faiss.METRIC_INNER_PRODUCT
+        )
+        index.by_residual = False  # one table of products for all lists; what is lost by it exact scores make good
+        index.cp.niter = ITERATIONS
+        index.cp.max_points_per_centroid = SAMPLE_PER_LIST
+        index.cp.spherical = True
+        index.cp.seed = SEED
+        drawn = np.random.default_rng(SEED).choice(count, min(SAMPLE_PER_LIST * lists, count), replace=False)
+        index.train(np.ascontiguousarray(rows[np.sort(drawn)]))
+        return cls(index)
+
+    def __len__(self) -> int:
+        return int(self.index.ntotal)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of codes, padded to whole blocks of 32, positions, centroids with their axes, and the quantiser's table."""
+        lists = self.index.invlists
+        assert lists is not None
+        sizes = np.array([lists.list_size(i) for i in range(self.index.nlist)])
+        codes = int(((sizes + 31) // 32 * 32).sum()) * int(self.index.code_size)
+        centroids = (self.index.nlist + int(self.index.pq.ksub)) * self.index.d * 4
+        return codes + len(self) * 8 + centroids + self._axes.nbytes + self._places.nbytes
+
+    def excess(self, query: Rows, rows: Rows) -> NDArray[np.float32]:
+        """The reach, in radians, from which on each of the rows is in a list that the query looks into."""
+        angles = self._angles(query)
+        _, lists = self.index.quantizer.search(np.ascontiguousarray(rows), 1)
+        excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
+        return excess
+
+    def candidates(self, query: Rows, n: int, reach: float, selector: faiss.IDSelector | None) -> Positions:
+        """Positions of the ``n`` best codes for a query, fewer where the lists hold fewer.
+
+        Args:
+            query: (dim,).
+            n: how many.
+            reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
+            selector: which positions may be found.
+        """
+        cosines = self._cosines(query)
+        farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
+        near = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        found = self._probe(query, n, near, selector)
+        if len(found) == n:
+            return found
+        order, probes = np.argsort(-cosines), len(near)
+        while len(found) < n and probes < len(order):
+            probes = max(4 * probes, 1)  # a filter that leaves another city, say
+            found = self._probe(query, n, order[:probes], selector)
+        return found
+
+    def part(self, positions: Positions, rows: RowSource) -> faiss.IndexPQFastScan:
+        """The codes of some rows by themselves, in their order."""
+        index = self.index
+        part = faiss.IndexPQFastScan(index.d, index.pq.M, index.pq.nbits, faiss.METRIC_INNER_PRODUCT)
+        part.pq = index.pq
+        part.is_trained = True
+        for start in range(0, len(positions), BLOCK):
+            part.add(np.ascontiguousarray(rows[positions[start : start + BLOCK]]))
+        return part
+
+    def _cosines(self, query: Rows) -> Scores:
+        """Of a query with the centroids, along the axes."""
+        return products(products(query, self._axes), self._places)
+
+    def _angles(self, query: Rows) -> NDArray[np.float32]:
+        angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
+        return angles
+
+    def _probe(self, query: Rows, n: int, lists: Positions, selector: faiss.IDSelector | None) -> Positions:
+        """FAISS's search in lists that are known; its Python form takes no selector."""
+        scores, positions = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
+        lists = np.ascontiguousarray(lists, dtype=np.int64)
+        coarse = np.zeros(len(lists), dtype=np.float32)
+        parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
+        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, positions)]
+        self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
+        return positions[positions >= 0]
+
+
+def _principal(centroids: Rows) -> tuple[Rows, Rows]:
+    """The principal axes of centroids (n, dim), (a, dim), and where the centroids lie along them, (n, a)."""
+    _, vectors = np.linalg.eigh(centroids.T.astype(np.float64) @ centroids)
+    axes = np.ascontiguousarray(vectors[:, : -AXES - 1 : -1].T, dtype=np.float32)
+    return axes, np.ascontiguousarray(centroids @ axes.T)

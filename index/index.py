@@ -1,0 +1,392 @@
+"""Searching an index.
+
+    Index.open --> take_snapshot: the images of one moment --> ann_cache.load or build_structure: finds the nearest
+    Index.search --> filters.matching: which may be found --> Structure.search --> Catalogue.entries --> hits
+
+An `Index` shows the index as it was when it was opened, whatever a writer does meanwhile; open another to see the new.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index import ann_cache
+from glam.index.ann import RowSource, Structure, build_structure
+from glam.index.ann.confidence import Calibration
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
+from glam.index.local_matching.rootsift import LocalFeatures
+from glam.index.rerank.base import Query
+from glam.index.rerank_store.database import IndexDatabase, Kept, Opened
+from glam.index.rerank_store.knn_graph import Places
+from glam.index.storage.catalog import Catalogue, Entry
+from glam.index.storage.filters import matching
+from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.snapshot import take_snapshot
+from glam.index.types import Mask, Numbers, Rows, Scores
+
+if TYPE_CHECKING:
+    from glam.index.milvus.collection import Collection
+    from glam.index.rerank.chain import Chain
+    from glam.model import Model
+
+NEAR_GUESS = 32
+"""How many results `Index.within` asks for before it asks for all."""
+
+FILTERS_KEPT = 16
+"""Conditions whose images an `Index` remembers: a byte an image each."""
+
+Found = tuple[Scores, Numbers]
+"""Scores and ids of the images found by one query, best first."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result of a search.
+
+    Attributes:
+        rank: from 1.
+        score: cosine of query and image, in [-1, 1].
+        entry: the image.
+        confidence: how likely it is that the best of as many unrelated images scores lower, in [0, 1]; None where the
+            index has too few images to tell.
+    """
+
+    rank: int
+    score: float
+    entry: Entry
+    confidence: float | None = None
+
+
+class Index:
+    """An index opened for searching. Any number of threads may use it.
+
+    Attributes:
+        path: its folder.
+        model_name: what its model was loaded by.
+        fingerprint: of that model.
+        dim: length of a descriptor.
+        size, scales: its images were described at.
+        root: folder that its images' paths are relative to.
+        ids: (n,) of its images, rising.
+    """
+
+    def __init__(self, path: Path, catalogue: Catalogue, limits: IndexLimits) -> None:
+        about = catalogue.about
+        self.path = path
+        self.model_name = about.model
+        self.fingerprint = about.fingerprint
+        self.dim = about.dim
+        self.size = about.size
+        self.scales = about.scales
+        self.root = Path(about.root)
+        self._about = about
+        self._catalogue = catalogue
+        self._lock = Lock()
+        self._limits = limits
+        self._snapshot = take_snapshot(path, catalogue)
+        self.ids = self._snapshot.ids
+        self._collection: Collection | None = None
+        self._structure, self._ids_at = self._open_structure()
+        self._rows: RowSource = self._open_rows()
+        places = self._snapshot.find(self._ids_at)
+        self._present: Mask | None = None if (places >= 0).all() else places >= 0
+        searched = Places(self._structure, places)
+        self._opened = Opened(path, self.root, catalogue, self._lock, self.ids, self._rows, searched, limits)
+        self._kept = Kept(self._opened)
+        self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
+
+    @classmethod
+    def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> "Index":
+        """Opens an index.
+
+        Args:
+            path: its folder.
+            limits: sizes and times at which it changes how it works.
+
+        Raises:
+            GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
+        """
+        catalogue = open_catalogue(Path(path))
+        try:
+            return cls(Path(path), catalogue, limits)
+        except BaseException:
+            catalogue.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the catalogue, and of Milvus."""
+        self._catalogue.close()
+        if self._collection is not None:
+            self._collection.close()
+            self._collection = None
+
+    def check_model(self, model: "Model") -> None:
+        """Makes sure that descriptors of ``model`` can be compared with those in the index.
+
+        Raises:
+            GlamError: it is another model than the index was built with.
+        """
+        self._about.check_model(self.path, model)
+
+    def search(
+        self,
+        descriptors: NDArray[np.float32],
+        k: int | None = 10,
+        *,
+        where: str | None = None,
+        threshold: float | None = None,
+    ) -> list[list[Hit]]:
+        """The nearest images, by cosine, for each query.
+
+        Args:
+            descriptors: (q, dim), or (dim,) for one query, float32 of unit length.
+            k: how many; fewer come back when fewer can be found. None, with a threshold: all.
+            where: a condition on the images (`glam.index.storage.filters`), as ``city = 'Paris' and year > 2010``;
+                only those that meet it can be found.
+            threshold: least cosine of a result.
+
+        Returns:
+            For each query its hits, best first.
+
+        Raises:
+            GlamError: the descriptors are of another length than the index's, or the condition cannot be understood.
+        """
+        if k is None and threshold is None:
+            raise ValueError("k or threshold has to be given")
+        allowed = None if where is None else self._matching(where)
+        queries = self._queries(descriptors)
+        if k is not None:
+            found = self._nearest(queries, k, threshold, allowed)
+        else:
+            assert threshold is not None
+            found = [self._all_within(query, threshold, allowed) for query in queries]
+        searched = len(self) if allowed is None else int(allowed.sum())
+        return [self._hits(scores, ids, searched) for scores, ids in found]
+
+    def search_reranked(
+        self,
+        query: Query,
+        chain: "Chain",
+        k: int | None = 10,
+        *,
+        where: str | None = None,
+        threshold: float | None = None,
+    ) -> list[Hit]:
+        """The images that a chain of reranking steps puts first.
+
+        Args:
+            query: its descriptor (dim,), and what gives its local features, where a step wants them.
+            chain: as `glam.index.rerank.chain.parse_chain` makes it.
+            k: as in `search`.
+            where: likewise; what it leaves out is in no list.
+            threshold: likewise, of the cosine with the query.
+
+        Returns:
+            Its hits in the order of the chain. Their scores are still cosines with the query, so they need not fall.
+
+        Raises:
+            GlamError: as `search`; or the query or the index lacks what a step needs.
+        """
+        if k is None and threshold is None:
+            raise ValueError("k or threshold has to be given")
+        descriptor = self._queries(query.descriptor)[0]
+        allowed = None if where is None else self._matching(where)
+        database = IndexDatabase(self._opened, self._kept, allowed)
+        most = len(self) if k is None else k
+        near = np.ones(len(self), dtype=np.bool_)  # which images are above the threshold, by place
+        if threshold is not None:
+            near[:] = False
+            near[self._snapshot.find(self._all_within(descriptor, threshold, allowed)[1])] = True
+            most = min(most, int(near.sum()))
+        length = max(most, 1)
+        while True:  # once, mostly; again where the chain put others before some that are above the threshold
+            found = chain.search(query, database, length).positions
+            found = found[near[found]]
+            if len(found) >= most or length >= len(self):
+                break
+            length *= 4
+        found = found[:most]
+        searched = len(self) if allowed is None else int(allowed.sum())
+        return self._hits(self._rows[found] @ descriptor, self.ids[found], searched)
+
+    def database(self, where: str | None = None) -> IndexDatabase:
+        """What reranking steps may ask of the index; results are images that meet a condition.
+
+        Raises:
+            GlamError: the condition cannot be understood.
+        """
+        return IndexDatabase(self._opened, self._kept, None if where is None else self._matching(where))
+
+    def within(self, descriptors: NDArray[np.float32], threshold: float) -> list[Found]:
+        """All images with a cosine of at least ``threshold``, for each query: (q, dim) or (dim,)."""
+        queries = self._queries(descriptors)
+        few = self._nearest(queries, NEAR_GUESS, threshold, None)
+        return [
+            found if len(found[0]) < NEAR_GUESS else self._all_within(query, threshold, None)
+            for query, found in zip(queries, few, strict=True)
+        ]
+
+    def entry(self, image: int) -> Entry:
+        """The image with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.entries([image])[0]
+
+    def entries(self, images: Sequence[int]) -> tuple[Entry, ...]:
+        """The images with these ids, in this order.
+
+        Raises:
+            KeyError: one of them is not there.
+        """
+        self._places(images)
+        found = self._read_entries(images)
+        return tuple(found[image] for image in images)
+
+    def file(self, image: int) -> Path:
+        """Where the image with this id lies on disk.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.root / self.entry(image).path
+
+    def descriptor(self, image: int) -> NDArray[np.float32]:
+        """(dim,): the descriptor of the image with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        row: NDArray[np.float32] = self.descriptors([image])[0]
+        return row
+
+    def descriptors(self, images: Sequence[int]) -> Rows:
+        """(n, dim): the descriptors of the images with these ids.
+
+        Raises:
+            KeyError: one of them is not there.
+        """
+        rows = np.array(self._rows[self._places(images)])
+        gone = ~rows.any(axis=1)  # removed since, and compacted away
+        if gone.any():
+            raise KeyError(images[int(np.flatnonzero(gone)[0])])
+        return rows
+
+    def local_features(self, image: int) -> LocalFeatures | None:
+        """The local features of the image with this id, kept or made; None where its file cannot be read any more."""
+        return self._kept.features(image)
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(path, reason) of the files that could not be read when the index was built."""
+        with self._lock:
+            return self._catalogue.unreadable()
+
+    def landmark_count(self) -> int:
+        """How many landmarks are named among its images."""
+        with self._lock:
+            return self._catalogue.landmark_count()
+
+    def _open_structure(self) -> tuple[Structure, Numbers]:
+        """What finds the nearest images, and the id at each of its positions."""
+        place = self._about.milvus
+        if place is not None:
+            from glam.index.milvus.sync import load
+
+            searched, self._collection = load(self._about, place, self._snapshot, self._limits.milvus)
+            return searched, self.ids
+        kind = ann_cache.wanted_kind(self._about, len(self.ids), self._limits)
+        return ann_cache.load(self.path, self._snapshot) or (
+            build_structure(self._snapshot.stored(self.ids), kind),
+            self.ids,
+        )
+
+    def _open_rows(self) -> RowSource:
+        """The descriptors of its images: from the folder, or from Milvus where the folder has none."""
+        if self._collection is not None and self._snapshot.is_bare:
+            from glam.index.milvus.search import FetchedRows
+
+            return FetchedRows(self._collection, self.ids, self.dim)
+        return self._snapshot.stored(self.ids)
+
+    def _places(self, images: Sequence[int]) -> Numbers:
+        """The place of each image in ``ids``; a `KeyError` for one that is not there."""
+        ids = np.array(images, dtype=np.int64)
+        places = self._snapshot.find(ids)
+        if (places < 0).any():
+            raise KeyError(int(ids[places < 0][0]))
+        return places
+
+    def _read_entries(self, images: Sequence[int]) -> dict[int, Entry]:
+        with self._lock:
+            return self._catalogue.entries(images)
+
+    def _queries(self, descriptors: NDArray[np.float32]) -> Rows:
+        queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
+        if queries.shape[1] != self.dim:
+            raise GlamError(f"descriptors of length {queries.shape[1]} cannot search an index of length {self.dim}")
+        return queries
+
+    def _ask_filter(self, where: str) -> Mask:
+        """Which positions of the structure meet a condition."""
+        with self._lock:
+            ids = matching(self._catalogue.connection, where)
+        allowed = np.isin(self._ids_at, ids)
+        return allowed if self._present is None else allowed & self._present
+
+    def _nearest(self, queries: Rows, k: int, threshold: float | None, allowed: Mask | None) -> list[Found]:
+        """The ``k`` nearest for each query; an image that the snapshot does not have is not found."""
+        if not len(self):
+            return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
+        found = self._structure.search(queries, min(k, len(self)), self._present if allowed is None else allowed)
+        least = -np.inf if threshold is None else threshold
+        results = []
+        for scores, positions in zip(*found, strict=True):
+            kept = (positions >= 0) & (scores >= least)
+            results.append((scores[kept], self._ids_at[positions[kept]]))
+        return results
+
+    def _all_within(self, query: Rows, threshold: float, allowed: Mask | None) -> Found:
+        scores, positions = self._structure.range_search(
+            query, threshold, self._present if allowed is None else allowed
+        )
+        return scores, self._ids_at[positions]
+
+    @cached_property
+    def _calibration(self) -> Calibration | None:
+        return Calibration.fit(self._rows)
+
+    def _hits(self, scores: Scores, ids: Numbers, searched: int) -> list[Hit]:
+        """Results with their entries, of a search among so many images."""
+        entries = self._read_entries(ids.tolist())
+        confidence = (
+            [None] * len(ids)
+            if self._calibration is None or not searched
+            else (self._calibration.confidence(scores, searched).tolist())
+        )
+        # One that was removed since, and compacted away, has no entry any more.
+        kept = [
+            (score, entries[image], sure)
+            for score, image, sure in zip(scores.tolist(), ids.tolist(), confidence, strict=True)
+            if image in entries
+        ]
+        return [Hit(rank, *hit) for rank, hit in enumerate(kept, start=1)]

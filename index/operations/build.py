@@ -1,0 +1,190 @@
+"""Building an index from a collection of images, and describing whatever is to be added to one.
+
+    build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
+
+A batch is in the index once the catalogue has it: a build that is killed and run again goes on after the last whole
+batch.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from glam.datasets.collection import Collection, Photo
+from glam.errors import GlamError
+from glam.images import ImageSource
+from glam.index.ann import KINDS
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
+from glam.index.milvus import Milvus, Place
+from glam.index.milvus.sync import check_free
+from glam.index.operations.image_files import read_ahead
+from glam.index.operations.import_descriptors import check_described, take_described
+from glam.index.storage.catalog import About, Facts
+from glam.index.storage.schema import CATALOGUE
+from glam.index.writer import FAISS, DescribedFile, Writer, open_writer
+
+if TYPE_CHECKING:
+    from glam.images import Box
+    from glam.inference.pipeline import Settings
+    from glam.model import Model
+
+Progress = Callable[[int, int], None]
+"""Called with images done and images in all."""
+
+Unreadable = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        added: images that were added.
+        present: images that were in the index before.
+        unreadable: (path, reason) of each file that could not be read this time.
+        taken: images among those added whose descriptors came from files.
+    """
+
+    added: int
+    present: int
+    unreadable: Unreadable
+    taken: int = 0
+
+
+def build(
+    path: str | Path,
+    collection: Collection,
+    model: "Model",
+    *,
+    settings: "Settings | None" = None,
+    structure: str | None = None,
+    backend: "Milvus | Literal['faiss'] | None" = None,
+    descriptors: Sequence[Path] = (),
+    progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
+) -> BuildReport:
+    """Builds an index, or goes on with one that was begun with the same model and settings.
+
+    What is in the index already is not looked at; `glam.index.sync` does that.
+
+    Args:
+        path: folder of the index, made if it is not there.
+        collection: the images.
+        model: describes them.
+        settings: size and scales; the model's own by default.
+        structure: kind of the search structure, one of `glam.index.ann.KINDS`; "" has it chosen by size from
+            now on; None leaves what was asked for before.
+        backend: what searches it from now on, FAISS or a collection in Milvus; None leaves what did before, FAISS if
+            there was nothing.
+        descriptors: files of `glam describe` that have the descriptors of some images; these are not described again.
+        progress: called with images done and images in all, as it goes.
+        limits: sizes and times at which the index changes how it works.
+
+    Raises:
+        GlamError: the index at ``path`` was built with another model, other settings or from another folder; another
+            writer is at work; the disk is full; Milvus cannot be used.
+    """
+    if structure and structure not in KINDS:
+        raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
+    settings = settings or model.settings()
+    root = str(collection.root.resolve())
+    about = About(model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or "")
+    check_described(descriptors, about)
+    if isinstance(backend, Milvus) and not (Path(path) / CATALOGUE).is_file():
+        check_free(Place.of(backend, Path(path)), about)  # before there is an index that would be without it
+    with open_writer(Path(path), begin=about, limits=limits) as writer:
+        _check_same(writer, about)
+        if backend is not None:
+            writer.choose_backend(None if backend == FAISS else backend)
+        if structure is not None:
+            writer.choose_structure(structure)
+        known, photos = writer.catalogue.paths(), distinct(collection.photos)
+        todo = [photo for photo in photos if photo.path not in known]
+        present = len(photos) - len(todo)
+        left = take_described(
+            writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(photos))
+        )
+        before = len(photos) - len(left)
+        unreadable = describe_into(
+            writer, collection.root, left, model, settings, lambda done: progress(before + done, len(photos))
+        )
+    return BuildReport(len(todo) - len(unreadable), present, unreadable, len(todo) - len(left))
+
+
+def describe_into(
+    writer: Writer,
+    root: Path,
+    photos: Sequence[Photo],
+    model: "Model",
+    settings: "Settings",
+    progress: Callable[[int], None],
+) -> Unreadable:
+    """Describes photographs and adds them in batches; each takes the place of what was present at its path.
+
+    Args:
+        writer: of the index.
+        root: folder that the paths are relative to.
+        photos: whose files are read once, so that hash and descriptor are of the same bytes.
+        model: describes them.
+        settings: size and scales.
+        progress: called with images done.
+
+    Returns:
+        (path, reason) of each file that could not be read.
+    """
+    unreadable = [(_readable_name(photo.path), "its name is not UTF-8") for photo in photos if not _has_name(photo)]
+    photos = [photo for photo in photos if _has_name(photo)]
+    writer.add([], unreadable)
+    facts: dict[int, Facts] = {}
+
+    def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
+        for position, file in enumerate(read_ahead(root, photos)):
+            facts[position] = file.facts
+            yield file.source, None
+
+    limits = writer.limits
+    described: list[DescribedFile] = []
+    noted = len(unreadable)
+    last = time.monotonic()
+    progress(0)
+    for done, image in enumerate(model.stream(sources(), settings), start=1):
+        file = facts.pop(image.position)
+        if image.descriptor is None:
+            assert image.error is not None
+            unreadable.append((file.path, image.error.reason))
+        else:
+            described.append(DescribedFile(file, image.width, image.height, image.descriptor))
+        waiting = len(described) + len(unreadable) - noted
+        if waiting == limits.commit_images or done == len(photos) or time.monotonic() - last > limits.commit_seconds:
+            writer.add(described, unreadable[noted:])
+            described, noted, last = [], len(unreadable), time.monotonic()
+        progress(done)
+    return tuple(unreadable)
+
+
+def distinct(photos: Iterable[Photo]) -> list[Photo]:
+    """The photographs by path; of two at one path the later."""
+    return list({photo.path: photo for photo in photos}.values())
+
+
+def _has_name(photo: Photo) -> bool:
+    """Whether its name is text: a file system takes any bytes, the catalogue and JSON do not."""
+    return photo.path.isascii() or _readable_name(photo.path) == photo.path
+
+
+def _readable_name(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check_same(writer: Writer, about: About) -> None:
+    """Makes sure that the index was begun in the same way."""
+    was = writer.about
+    for name in ("fingerprint", "size", "scales", "root"):
+        if getattr(was, name) != getattr(about, name):
+            raise GlamError(
+                f"{writer.path} was begun with the {name} {getattr(was, name)!r}"
+                f"{f' (model {was.model!r})' if name == 'fingerprint' else ''}, not {getattr(about, name)!r}; "
+                "build another index, or use the same"
+            )

@@ -1,0 +1,101 @@
+"""Giving back the room of removed images: segments that hold some are written anew without them.
+
+    glam index compact --> compact --> Writer: new segments, one transaction that says where the rows lie now
+
+Killed before that transaction, the index is as it was; after it, as it should be; the files that are then too many are
+deleted by the next writer. Ids stay, and readers keep the files that they have open.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from glam.errors import GlamError
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
+from glam.index.operations.verify import damaged_segments
+from glam.index.rerank_store.files import put_kept
+from glam.index.rerank_store.local_features import without as features_without
+from glam.index.storage import segments
+from glam.index.storage.catalog import Batch, Catalogue
+from glam.index.storage.segments import digest_rows, segment_file
+from glam.index.storage.snapshot import Snapshot, take_snapshot
+from glam.index.types import Numbers
+from glam.index.writer import Writer, open_writer
+
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What compacting did.
+
+    Attributes:
+        removed: images that were forgotten.
+        bytes_before, bytes_after: of the descriptors on disk.
+    """
+
+    removed: int
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> CompactReport:
+    """Rewrites the segments that hold removed images, and forgets these.
+
+    Args:
+        path: folder of the index.
+        limits: sizes and times at which the index changes how it works.
+
+    Raises:
+        GlamError: there is no index, its descriptors are damaged, another writer is at work, or the disk is full.
+    """
+    with open_writer(Path(path), limits=limits) as writer:
+        catalogue = writer.catalogue
+        removed, before = catalogue.removed_count(), _bytes(catalogue)
+        if removed:
+            writer.changes()
+            _rewrite(writer, take_snapshot(writer.path, catalogue))
+            writer.tidy()
+            catalogue.connection.execute("VACUUM")
+        after = _bytes(catalogue)
+    return CompactReport(removed, before, after)
+
+
+def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
+    catalogue = writer.catalogue
+    live = dict(zip(*np.unique(snapshot.segments, return_counts=True), strict=True))
+    old = [number for number, rows in catalogue.segments().items() if live.get(number, 0) < rows]
+    for file, problem in damaged_segments(writer.path, catalogue, old):
+        raise GlamError(f"{file}: {problem}; nothing was compacted")
+    moving = np.flatnonzero(np.isin(snapshot.segments, old))
+    batches = list(_write(writer, snapshot, moving))
+    features = features_without(writer.path, catalogue, catalogue.removed())
+    with catalogue.transaction():
+        for rest, whole in features:
+            put_kept(catalogue, rest, [whole])
+        catalogue.forget_removed(old)
+        for batch in batches:
+            catalogue.add_batch(batch)
+
+
+def _write(writer: Writer, snapshot: Snapshot, places: Numbers) -> Iterator[Batch]:
+    """Writes the rows at these places of the snapshot to new segments in blocks; they count when their batches do."""
+    number, first = writer.catalogue.next_segment(), 0
+    most = writer.limits.segment_rows
+    rows = snapshot.stored(snapshot.ids)
+    start = 0
+    while start < len(places):
+        if first == most:
+            number, first = number + 1, 0
+        block = places[start : start + min(BLOCK_ROWS, most - first)]
+        descriptors = rows[block]
+        segments.append(segment_file(writer.path, number), first, descriptors)
+        yield Batch(number, first, snapshot.ids[block], digest_rows(descriptors))
+        first += len(block)
+        start += len(block)
+
+
+def _bytes(catalogue: Catalogue) -> int:
+    return sum(catalogue.segments().values()) * catalogue.about.dim * 4

@@ -1,0 +1,81 @@
+"""The files of the photographs: read ahead of the model, and known again by size, time and content.
+
+build, add --read_ahead--> bytes for the model, facts for the catalogue          sync --read_facts--> the same facts
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from glam.datasets.collection import Photo
+from glam.index.storage.catalog import Facts
+from glam.index.storage.digests import digest, digest_stream
+from glam.parallel_map import done_ahead
+from glam.stage_times import Times
+
+THREADS = 4
+AHEAD = 16
+"""Files held in memory before the model asks for them."""
+
+
+class FileRead(NamedTuple):
+    """A file that was read, or not.
+
+    Attributes:
+        source: its bytes; its path where it could not be read, so that the reader of images says why.
+        facts: of these very bytes.
+    """
+
+    source: bytes | Path
+    facts: Facts
+
+
+def read_ahead(
+    root: Path, photos: Iterable[Photo], *, threads: int = THREADS, times: Times | None = None
+) -> Iterator[FileRead]:
+    """Reads files in threads, a few ahead, in the order given; ``times`` receives ``read``."""
+    function = partial(_read, root, times or Times())
+    return done_ahead(function, photos, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
+
+
+def read_facts(root: Path, photo: Photo) -> Facts | None:
+    """The facts of a file with its hash; None where it cannot be read."""
+    try:
+        with (root / photo.path).open("rb") as file:
+            stat = os.fstat(file.fileno())
+            content = digest_stream(file)
+    except OSError:
+        return None
+    return facts_of(photo, content, stat.st_size, stat.st_mtime_ns)
+
+
+def size_and_time(file: Path) -> tuple[int, int] | None:
+    """Bytes and modification time in nanoseconds of a file; None where it is not there."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def metadata_json(photo: Photo) -> str:
+    """The metadata of a photograph as the catalogue keeps it."""
+    return json.dumps(dict(photo.metadata), sort_keys=True, ensure_ascii=False)
+
+
+def _read(root: Path, times: Times, photo: Photo) -> FileRead:
+    try:
+        with times.stage("read"), (root / photo.path).open("rb") as file:
+            stat = os.fstat(file.fileno())
+            data = file.read()
+    except OSError:
+        return FileRead(root / photo.path, facts_of(photo, "", 0, 0))
+    return FileRead(data, facts_of(photo, digest(data), len(data), stat.st_mtime_ns))
+
+
+def facts_of(photo: Photo, content: str, size: int, modified: int) -> Facts:
+    """What the catalogue keeps of a photograph whose file has this hash, size and time."""
+    return Facts(photo.path, photo.landmark, metadata_json(photo), content, size, modified)

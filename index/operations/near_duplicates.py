@@ -1,0 +1,75 @@
+"""Images of an index that are all but the same: copies, other sizes, other crops of one photograph.
+
+glam index duplicates --> near_duplicates --> Index.within
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glam.index.storage.catalog import Entry
+from glam.index.types import Numbers
+
+if TYPE_CHECKING:
+    from glam.index.index import Index
+
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images each of which is a near-duplicate of another of them.
+
+    Attributes:
+        images: by id.
+        similarity: least cosine of two images that were found to be near-duplicates and joined.
+    """
+
+    images: tuple[Entry, ...]
+    similarity: float
+
+
+def near_duplicates(
+    index: "Index", threshold: float, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Group]:
+    """Groups of near-duplicates, the largest first. Two images are in one group when a chain of near-duplicates joins
+    them; with an approximate search structure a pair may be missed.
+
+    Args:
+        index: open for searching.
+        threshold: least cosine of near-duplicates.
+        progress: called with images done and images in all.
+    """
+    ids = index.ids
+    parents = np.arange(len(ids))
+    least: dict[int, float] = {}
+    for start in range(0, len(ids), BLOCK):
+        rows = index.descriptors(ids[start : start + BLOCK].tolist())
+        for place, (scores, found) in enumerate(index.within(rows, threshold), start=start):
+            for score, other in zip(scores.tolist(), np.searchsorted(ids, found).tolist(), strict=True):
+                if other != place:
+                    _join(parents, least, place, other, score)
+        progress(min(start + BLOCK, len(ids)), len(ids))
+    members: dict[int, list[int]] = {}
+    for place in range(len(ids)):
+        members.setdefault(_first(parents, place), []).append(place)
+    groups = [
+        Group(index.entries(ids[places].tolist()), least[first]) for first, places in members.items() if len(places) > 1
+    ]
+    return sorted(groups, key=lambda group: (-len(group.images), group.images[0].id))
+
+
+def _first(parents: Numbers, place: int) -> int:
+    """The place that stands for the group of ``place``."""
+    while parents[place] != place:
+        parents[place] = parents[parents[place]]
+        place = int(parents[place])
+    return place
+
+
+def _join(parents: Numbers, least: dict[int, float], a: int, b: int, score: float) -> None:
+    first, second = sorted((_first(parents, a), _first(parents, b)))
+    parents[second] = first
+    least[first] = min(least.get(first, score), least.pop(second, score) if second != first else score, score)

@@ -1,0 +1,242 @@
+"""Bringing an index up to date with its folder.
+
+    sync, add --make_plan--> what moved, what is to be described, what is gone --> Writer --describe_into--> batches
+
+A file of the same size and time as before is not opened. A new file with the content of an image that has lost its own,
+because it moved or was removed and not yet compacted away, is that image, and is not described again.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glam.datasets.collection import Collection, Photo
+from glam.errors import GlamError
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
+from glam.index.operations.build import Progress, Unreadable, describe_into, distinct
+from glam.index.operations.image_files import metadata_json, read_facts, size_and_time
+from glam.index.storage.catalog import Facts, Stored
+from glam.index.writer import Writer, open_writer
+
+if TYPE_CHECKING:
+    from glam.model import Model
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        added: images that were new, described and added.
+        changed: images whose file had another content, described anew.
+        moved: images whose content was known, under another path or as removed; not described again.
+        removed: images whose file is gone.
+        unchanged: images that stayed.
+        unreadable: (path, reason) of each file that could not be read this time.
+    """
+
+    added: int
+    changed: int
+    moved: int
+    removed: int
+    unchanged: int
+    unreadable: Unreadable
+
+
+@dataclass
+class Plan:
+    """What is to be done to an index.
+
+    Attributes:
+        unchanged: how many images stay, with the same or with new facts.
+        facts: new facts of images that keep their descriptor and path, by id.
+        moved: new facts of images that come to another path or back, by id.
+        describe: what is to be described.
+        replaced: ids of the present images whose path these take, by path.
+        gone: ids of the present images whose content is nowhere any more.
+    """
+
+    unchanged: int = 0
+    facts: dict[int, Facts] = field(default_factory=dict)
+    moved: dict[int, Facts] = field(default_factory=dict)
+    describe: list[Photo] = field(default_factory=list)
+    replaced: dict[str, int] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+
+
+def sync(
+    path: str | Path,
+    collection: Collection,
+    load: "Callable[[], Model]",
+    *,
+    progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
+) -> SyncReport:
+    """Makes an index hold the images of a collection: adds what is new, describes what changed, follows what moved and
+    removes what is gone. Killed and run again, it goes on where it stopped.
+
+    Args:
+        path: folder of the index.
+        collection: what its folder holds now.
+        load: opens the index's model; called when there is something to describe.
+        progress: called with images described and images to describe.
+        limits: sizes and times at which the index changes how it works.
+
+    Raises:
+        GlamError: there is no index, it is of another folder or model, another writer is at work, the disk is full.
+    """
+    with open_writer(Path(path), limits=limits) as writer:
+        root = str(collection.root.resolve())
+        if writer.about.root != root:
+            raise GlamError(f"{path} is an index of {writer.about.root}, not of {root}")
+        photos = distinct(collection.photos)
+        plan = make_plan(list(writer.catalogue.stored()), collection.root, photos, whole=True)
+        _forget_unreadable(writer, {photo.path for photo in photos})
+        return _carry_out(plan, writer, collection.root, load, progress)
+
+
+def add(
+    path: str | Path,
+    images: Sequence[str | Path],
+    load: "Callable[[], Model]",
+    *,
+    progress: Progress = lambda done, total: None,
+    limits: IndexLimits = DEFAULT_LIMITS,
+) -> SyncReport:
+    """Adds images that lie in the index's folder; one that changed since is described anew. The sub-folder that holds
+    an image names its landmark.
+
+    Args:
+        path: folder of the index.
+        images: files.
+        load: opens the index's model; called when there is something to describe.
+        progress: called with images described and images to describe.
+        limits: sizes and times at which the index changes how it works.
+
+    Raises:
+        GlamError: as `sync`; or an image is not there or lies outside the index's folder.
+    """
+    with open_writer(Path(path), limits=limits) as writer:
+        root = Path(writer.about.root)
+        stored = list(writer.catalogue.stored())
+        known = {image.facts.path: image.facts for image in stored if image.present}
+        photos = distinct(_photo(Path(image), root, known) for image in images)
+        return _carry_out(make_plan(stored, root, photos, whole=False), writer, root, load, progress)
+
+
+def make_plan(stored: Sequence[Stored], root: Path, photos: Sequence[Photo], *, whole: bool) -> Plan:
+    """Compares what an index has with files.
+
+    Args:
+        stored: all images of the index.
+        root: folder that the paths are relative to.
+        photos: the files.
+        whole: whether they are all there should be; an image whose path is not among them is gone then.
+    """
+    plan = Plan()
+    present = {image.facts.path: image for image in stored if image.present}
+    free = {image.id: image for image in stored if not image.present}
+    unknown: list[Photo] = []
+    for photo in photos:
+        was = present.pop(photo.path, None)
+        facts = None if was is None else _same_content(was.facts, root, photo)
+        if was is not None and facts is not None:
+            plan.unchanged += 1
+            if facts != was.facts:
+                plan.facts[was.id] = facts
+            continue
+        unknown.append(photo)
+        if was is not None:
+            plan.replaced[photo.path] = was.id
+            free[was.id] = was
+    if whole:
+        plan.gone = {image.id for image in present.values()}
+        free.update((image.id, image) for image in present.values())
+    _find_moved(plan, free, root, unknown)
+    return plan
+
+
+def _same_content(was: Facts, root: Path, photo: Photo) -> Facts | None:
+    """The facts of now of a file that has the content it had; None if it has another or is not there."""
+    now = size_and_time(root / photo.path)
+    if now is None:
+        return None
+    if now == (was.bytes, was.modified):
+        return was._replace(label=photo.landmark, metadata=metadata_json(photo))
+    if not was.hash:  # of a version 1, which did not look at files: the same if it is older than its descriptor
+        return read_facts(root, photo) if now[1] <= was.modified else None
+    if now[0] != was.bytes:
+        return None
+    facts = read_facts(root, photo)
+    return facts if facts is not None and facts.hash == was.hash else None
+
+
+def _find_moved(plan: Plan, free: dict[int, Stored], root: Path, unknown: Sequence[Photo]) -> None:
+    """Gives each unknown file the free image that had its content, and has the others described."""
+    by_content: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for image in free.values():
+        if image.facts.hash:
+            by_content[image.facts.bytes, image.facts.hash].append(image.id)
+    sizes = {size for size, _ in by_content}
+    for photo in unknown:
+        now = size_and_time(root / photo.path)
+        facts = read_facts(root, photo) if now is not None and now[0] in sizes else None
+        same = by_content.get((facts.bytes, facts.hash)) if facts is not None else None
+        if facts is None or not same:
+            plan.describe.append(photo)
+            continue
+        plan.moved[same.pop()] = facts
+        if photo.path in plan.replaced:
+            plan.gone.add(plan.replaced.pop(photo.path))
+    plan.gone -= plan.moved.keys()
+
+
+def _photo(image: Path, root: Path, known: dict[str, Facts]) -> Photo:
+    """The file as a photograph of the index's folder."""
+    file = image.parent.resolve() / image.name
+    if not file.is_file():
+        raise GlamError(f"{image}: no such file")
+    if not file.is_relative_to(root):
+        raise GlamError(f"{image} lies outside {root}, the folder of the index")
+    path = file.relative_to(root).as_posix()
+    if path in known:
+        return Photo(path, known[path].label, metadata=json.loads(known[path].metadata))
+    landmark = file.parent.relative_to(root).as_posix()
+    return Photo(path, "" if landmark == "." else landmark)
+
+
+def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
+    """Takes files that are gone off the list of those that could not be read."""
+    gone = [path for path, _ in writer.catalogue.unreadable() if path not in paths]
+    if gone:
+        writer.changes()
+        with writer.catalogue.transaction():
+            writer.catalogue.forget_unreadable(gone)
+
+
+def _carry_out(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress) -> SyncReport:
+    catalogue = writer.catalogue
+    if plan.facts or plan.moved or plan.gone:
+        writer.changes()
+        with catalogue.transaction():
+            catalogue.remove(plan.gone)
+            catalogue.put([*plan.facts.items(), *plan.moved.items()])
+    unreadable: Unreadable = ()
+    if plan.describe:
+        about, model = writer.about, load()
+        about.check_model(writer.path, model)
+        settings = replace(model.settings(), size=about.size, scales=about.scales)
+        total = len(plan.describe)
+        unreadable = describe_into(writer, root, plan.describe, model, settings, lambda done: progress(done, total))
+    changed = len(plan.replaced.keys() - {path for path, _ in unreadable})
+    return SyncReport(
+        added=len(plan.describe) - len(unreadable) - changed,
+        changed=changed,
+        moved=len(plan.moved),
+        removed=len(plan.gone),
+        unchanged=plan.unchanged,
+        unreadable=unreadable,
+    )

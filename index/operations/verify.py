@@ -1,0 +1,273 @@
+"""Whether an index is what its writers left, and whether that is right.
+
+    verify --> checksums.json --vouches for--> catalogue and search list --vouch for--> descriptors, search structure,
+                                                                                        what is kept for reranking
+    verify --> counts in the catalogue, a sample of images described again
+
+Nothing is changed, and no writer works meanwhile. Where a writer was killed there are no checksums: then the catalogue
+vouches for the descriptors, and only SQLite's own check vouches for the catalogue.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glam.datasets.collection import Photo
+from glam.errors import GlamError
+from glam.index import ann_cache
+from glam.index.operations.image_files import read_facts
+from glam.index.rerank_store import files as rerank_files
+from glam.index.storage import segments
+from glam.index.storage.catalog import Batch, Catalogue, Stored
+from glam.index.storage.checksums import CHECKSUMS, read_checksums
+from glam.index.storage.digests import digest_file
+from glam.index.storage.lock import LOCK, no_writer, written_owner
+from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.schema import CATALOGUE
+from glam.index.storage.segments import digest_rows, open_segment, segment_file
+from glam.index.storage.snapshot import take_snapshot
+
+if TYPE_CHECKING:
+    from glam.model import Model
+
+SAMPLE = 16
+
+SAME = 0.99
+"""Cosine from which two descriptors of one file count as the same: on a GPU they are computed in 16 bits."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong: the file of the index, relative to its folder, and what is the matter with it."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check found.
+
+    Attributes:
+        images: that are present; 0 where the catalogue cannot be read.
+        sampled: how many were described again and compared.
+        clean: whether the last writer came to its end, so that every byte could be checked.
+        problems: nothing, in a sound index.
+        notes: what is worth knowing and no fault.
+    """
+
+    images: int
+    sampled: int
+    clean: bool
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def verify(
+    path: str | Path, load: "Callable[[], Model] | None" = None, *, sample: int = SAMPLE, seed: int | None = None
+) -> Verification:
+    """Checks every byte of an index, its counts, and a sample of its descriptors.
+
+    Args:
+        path: folder of the index.
+        load: opens the index's model, for the sample; without it no image is described.
+        sample: how many images are described again.
+        seed: which; others each time by default.
+
+    Raises:
+        GlamError: there is no index, or a writer is at work.
+    """
+    index = Path(path)
+    if not (index / CHECKSUMS).exists():
+        open_catalogue(index).close()  # brings one of an older version to this one
+    with no_writer(index):
+        check = _Check(index)
+        check.files()
+        return check.result(load, sample, seed)
+
+
+def damaged_segments(index: Path, catalogue: Catalogue, numbers: Sequence[int]) -> Iterator[tuple[Path, str]]:
+    """Reads segments of the index in the folder ``index``; gives the file of each damaged one, and what is wrong."""
+    dim, counts = catalogue.about.dim, catalogue.segments()
+    batches: dict[int, list[Batch]] = {number: [] for number in counts}
+    for batch in catalogue.batches():
+        batches[batch.segment].append(batch)
+    for number in numbers:
+        file = segment_file(index, number)
+        try:
+            rows = open_segment(file, counts[number], dim)
+        except FileNotFoundError:
+            yield file, "not there"
+            continue
+        except GlamError:
+            yield file, f"shorter than the {counts[number]} descriptors that the catalogue names"
+            continue
+        wrong = [b for b in batches[number] if digest_rows(rows[b.first : b.first + len(b.images)]) != b.digest]
+        if wrong:
+            first, last = wrong[0].first, wrong[-1].first + len(wrong[-1].images) - 1
+            yield file, f"damaged between rows {first} and {last}: not the bytes that were written"
+
+
+class _Check:
+    """One run of `verify`."""
+
+    def __init__(self, index: Path) -> None:
+        self._index = index
+        self._problems: list[Problem] = []
+        self._notes: list[str] = []
+        self._checksums: dict[str, str] | None = None
+
+    def files(self) -> None:
+        """Checks what checksums.json vouches for, and the lock."""
+        try:
+            left = written_owner(self._index)
+        except GlamError as error:
+            self._problem(self._index / LOCK, str(error))
+        else:
+            if left is not None:
+                self._notes.append(f"{left} wrote to it last and was killed")
+        try:
+            self._checksums = read_checksums(self._index)
+        except GlamError:
+            self._problem(self._index / CHECKSUMS, "damaged: not what a writer of the index left")
+        else:
+            if self._checksums is None:
+                self._notes.append(
+                    "its last writer did not come to its end, so the catalogue has no checksum; the next one makes it"
+                )
+        for name, digest in (self._checksums or {}).items():
+            self._digest(self._index / name, digest)
+        try:
+            found = ann_cache.read_list(self._index)
+        except GlamError:
+            self._problem(self._index / ann_cache.FOLDER / ann_cache.LIST, "damaged: it cannot be read")
+        else:
+            for name, digest in (found.digests if found else {}).items():
+                self._digest(self._index / ann_cache.FOLDER / name, digest)
+            if self._checksums is not None:
+                known = {ann_cache.LIST, *found.digests} if found else set()
+                self._strays(ann_cache.FOLDER, known)
+
+    def result(self, load: "Callable[[], Model] | None", sample: int, seed: int | None) -> Verification:
+        """Checks what the catalogue vouches for, unless it is damaged itself."""
+        images = sampled = 0
+        if all(problem.file != CATALOGUE for problem in self._problems):
+            try:
+                catalogue = Catalogue.open(self._index)
+                try:
+                    self._catalogue(catalogue)
+                    images = len(catalogue)
+                    if load is not None and sample and images and not self._problems:
+                        sampled = self._sample(catalogue, load(), sample, seed)
+                finally:
+                    catalogue.close()
+            except (sqlite3.DatabaseError, ValueError, TypeError, GlamError) as error:
+                self._problem(self._index / CATALOGUE, f"damaged: {error}")
+        return Verification(images, sampled, self._checksums is not None, tuple(self._problems), tuple(self._notes))
+
+    def _catalogue(self, catalogue: Catalogue) -> None:
+        (found,) = catalogue.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            self._problem(self._index / CATALOGUE, f"damaged: {found}")
+        counts, dim = catalogue.segments(), catalogue.about.dim
+        for file, what in damaged_segments(self._index, catalogue, list(counts)):
+            self._problem(file, what)
+        for number, rows in counts.items():
+            file = segment_file(self._index, number)
+            over = file.stat().st_size - rows * dim * 4 if file.exists() else 0
+            if over > 0 and self._checksums is not None:
+                self._problem(file, f"{over} bytes longer than the catalogue says")
+        if self._checksums is not None:
+            self._strays(segments.FOLDER, {segment_file(self._index, number).name for number in counts})
+            self._strays(
+                rerank_files.FOLDER, {file.path(self._index).name for file in rerank_files.kept_files(catalogue)}
+            )
+        for file, what in rerank_files.damaged_files(self._index, catalogue):
+            self._problem(file, what)
+        self._counts(catalogue, counts)
+        self._milvus(catalogue)
+
+    def _counts(self, catalogue: Catalogue, counts: dict[int, int]) -> None:
+        """Every row lies in one batch and belongs to one image, and every image has one."""
+        batches = catalogue.batches()
+        rows = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.images for batch in batches)]))
+        images = catalogue.connection.execute("SELECT id FROM images ORDER BY id")
+        if not np.array_equal(rows, np.fromiter((image for (image,) in images), np.int64)):
+            self._problem(self._index / CATALOGUE, "images and descriptors do not match one to one")
+        covered = dict.fromkeys(counts, 0)
+        for batch in batches:
+            if batch.first != covered[batch.segment]:
+                self._problem(self._index / CATALOGUE, f"segment {batch.segment} has rows of no batch, or of two")
+            covered[batch.segment] = batch.first + len(batch.images)
+        if covered != counts:
+            self._problem(self._index / CATALOGUE, "segments and batches do not count the same rows")
+        for file in rerank_files.kept_files(catalogue):
+            if len(np.unique(file.images)) < len(file.images) or not np.isin(file.images, rows).all():
+                self._problem(self._index / CATALOGUE, f"{file.path(self._index).name} is of images that are not there")
+
+    def _milvus(self, catalogue: Catalogue) -> None:
+        """The collection holds what the folder does, where Milvus searches the index."""
+        about = catalogue.about
+        if about.milvus is None or self._problems:
+            return
+        from glam.index.milvus.sync import check
+
+        try:
+            wrong = check(about, about.milvus, take_snapshot(self._index, catalogue))
+        except GlamError as error:
+            wrong = [str(error)]
+        for what in wrong:
+            if self._checksums is None:
+                self._notes.append(f"{what}; the next writer sees to it")
+            else:
+                self._problem(self._index / ann_cache.FOLDER, what)
+
+    def _sample(self, catalogue: Catalogue, model: "Model", sample: int, seed: int | None) -> int:
+        """Describes a few images again; returns how many."""
+        about, snapshot = catalogue.about, take_snapshot(self._index, catalogue)
+        about.check_model(self._index, model)
+        chosen = np.random.default_rng(seed).choice(snapshot.ids, min(sample, len(snapshot.ids)), replace=False)
+        wanted = set(chosen.tolist())
+        images = [image for image in catalogue.stored() if image.id in wanted]
+        same = [image for image in images if _unchanged(Path(about.root), image)]
+        if len(same) < len(images):
+            self._notes.append(
+                f"{len(images) - len(same)} of {len(images)} sampled images changed on disk or are gone; "
+                "`glam index sync` follows"
+            )
+        if not same:
+            return 0
+        files = [Path(about.root) / image.facts.path for image in same]
+        described = model.describe(files, size=about.size, scales=about.scales)
+        stored = snapshot.stored(np.array([image.id for image in same], dtype=np.int64))[0 : len(same)]
+        for image, cosine in zip(same, (described * stored).sum(axis=1), strict=True):
+            if not cosine >= SAME:
+                self._problem(
+                    self._index / CATALOGUE,
+                    f"the descriptor of {image.facts.path} is not that of its file (cosine {cosine:.3f})",
+                )
+        return len(same)
+
+    def _digest(self, file: Path, digest: str) -> None:
+        if not file.exists():
+            self._problem(file, "not there")
+        elif digest_file(file) != digest:
+            self._problem(file, "damaged: not the bytes that were written")
+
+    def _strays(self, folder: str, known: set[str]) -> None:
+        for file in sorted((self._index / folder).glob("*")):
+            if file.name not in known:
+                self._problem(file, "not a file of this index")
+
+    def _problem(self, file: Path, what: str) -> None:
+        self._problems.append(Problem(file.relative_to(self._index).as_posix(), what))
+
+
+def _unchanged(root: Path, image: Stored) -> bool:
+    """Whether the file is there with the content that was described; of a version 1, whether it is there."""
+    facts = read_facts(root, Photo(image.facts.path))
+    return facts is not None and image.facts.hash in (facts.hash, "")

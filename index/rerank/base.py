@@ -1,0 +1,140 @@
+"""What reranking is made of: a ranked list goes in, a better one comes out, and the database is asked on the way.
+
+    ranked list of one query --step--> ranked list --step--> ranked list
+
+A step sees a query, its list and a `Database`. It never sees what an image shows: what is right, `glam.eval` knows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index.ann import RowSource
+from glam.index.local_matching.rootsift import LocalFeatures
+from glam.index.types import Positions, Rows, Scores
+
+NEIGHBOURS = 32
+"""Of each image, that the k-nearest-neighbour graph holds: no step looks at more."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A ranked list of one query.
+
+    Attributes:
+        positions: (n,) int64, images by their positions in the database, best first, none twice.
+        scores: (n,) float32; of plain search cosines, after a step what the step says. Those of the images that it
+            looked at fall along the list. Those behind are what they were, and cannot be compared with these.
+    """
+
+    positions: Positions
+    scores: Scores
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked.
+
+    Attributes:
+        descriptor: (dim,) float32 of unit length.
+        features: gives the local features of the query's image, made when first asked for; None where there is only a
+            descriptor.
+        length: of the list that a step which searches anew returns; no less than it was given.
+    """
+
+    descriptor: Rows
+    features: Callable[[], LocalFeatures] | None = None
+    length: int = 0
+
+    def local_features(self) -> LocalFeatures:
+        """The local features.
+
+        Raises:
+            GlamError: the query came without an image.
+        """
+        if self.features is None:
+            raise GlamError("the query is a descriptor; to compare it point by point, its image is needed")
+        return self.features()
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest images of some images, part of the k-nearest-neighbour graph.
+
+    Attributes:
+        positions: (n, `NEIGHBOURS`) int64, best first, none of them the image itself; -1 where there are fewer.
+        scores: (n, `NEIGHBOURS`) float32 cosines; -inf there.
+    """
+
+    positions: Positions
+    scores: Scores
+
+
+class Database(Protocol):
+    """The images that are searched, by position: all that a step may know of them.
+
+    Results come from `search` alone, which keeps to what its caller may find (a filter, images that are still there).
+    Neighbours may be images that the filter leaves out: they tell something, but no step puts one into a list.
+    """
+
+    @property
+    def rows(self) -> RowSource:
+        """The descriptors by position, ``rows[positions]`` is (n, dim); zeros for one that is no longer stored."""
+
+    def search(self, descriptors: Rows, k: int) -> tuple[Scores, Positions]:
+        """The ``k`` nearest that may be found, for each of (q, dim) descriptors of unit length.
+
+        Returns:
+            Cosines (q, k), best first, and positions (q, k); -inf and -1 where there are fewer.
+        """
+
+    def neighbours(self, positions: Positions) -> Neighbours:
+        """The stored neighbours of the images at (n,) positions.
+
+        Raises:
+            GlamError: no graph is stored, or not one of the images there are now; the message says what makes one.
+        """
+
+    def features(self, position: int) -> LocalFeatures | None:
+        """The local features of an image; None if they are not kept and it cannot be read any more.
+
+        Raises:
+            GlamError: this database has neither local features nor images.
+        """
+
+
+class Step(Protocol):
+    """One method. Any number of threads may call it; the same arguments always give the same list."""
+
+    @property
+    def depth(self) -> int:
+        """How many images it looks at, from the top of the list: a list should be as long to begin with."""
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        """A list of the same images, and possibly more. Those that it does not look at follow in their order.
+
+        Raises:
+            GlamError: the query or the database lacks what it needs.
+        """
+
+
+def reordered(ranked: Ranked, scores: NDArray[np.floating]) -> Ranked:
+    """The first ``len(scores)`` images by falling score, equal ones in the order they had; the others behind them.
+
+    Args:
+        ranked: the list.
+        scores: (d,) of its first images.
+    """
+    order = np.argsort(-scores, kind="stable")
+    best = np.asarray(scores[order], dtype=np.float32)
+    return Ranked(
+        np.concatenate([ranked.positions[order], ranked.positions[len(scores) :]]),
+        np.concatenate([best, ranked.scores[len(scores) :]]),
+    )

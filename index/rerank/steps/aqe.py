@@ -1,0 +1,52 @@
+"""Alpha query expansion: the query and its first results ask together.
+
+Sources: O. Chum, J. Philbin, J. Sivic, M. Isard, A. Zisserman, "Total recall", ICCV 2007. F. Radenovic, G. Tolias,
+O. Chum, "Fine-tuning CNN image retrieval with no human annotation", PAMI 2019 (arXiv 1711.02512): each result weighs
+its cosine to the power of alpha.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glam.index.rerank.base import Database, Query, Ranked
+from glam.index.rerank.options import option
+from glam.index.rerank.query_mean import averaged, powers
+from glam.index.types import Rows
+
+
+@dataclass(frozen=True)
+class AlphaQueryExpansion:
+    """Searches again with the mean of the query and its first results; scores are cosines with that mean.
+
+    The only step that brings images which were not in the list.
+
+    Attributes:
+        k: results that the mean is taken over, beside the query.
+        alpha: power of its cosine that each of them weighs; 0 for equal weights.
+    """
+
+    k: int = option(2, 1, 100)
+    alpha: float = option(1.0, 0.0, 10.0)
+
+    @property
+    def depth(self) -> int:
+        """See `glam.index.rerank.base.Step`."""
+        return self.k
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        """See `glam.index.rerank.base.Step`."""
+        expanded = expand(query.descriptor, database.rows[ranked.positions[: self.k]], self.alpha)
+        scores, positions = database.search(expanded[None], max(len(ranked), query.length))
+        found = positions[0] >= 0
+        missed = ~np.isin(ranked.positions, positions[0, found])
+        return Ranked(
+            np.concatenate([positions[0, found], ranked.positions[missed]]),
+            np.concatenate([scores[0, found], ranked.scores[missed]]),
+        )
+
+
+def expand(query: Rows, results: Rows, alpha: float) -> Rows:
+    """The mean of a query, (dim,), and its results, (k, dim), of unit length; see `AlphaQueryExpansion`."""
+    mean: Rows = averaged(query[None], results[None], powers(results @ query, alpha)[None])[0]
+    return mean

@@ -1,0 +1,61 @@
+"""Reranking by refined global descriptors, in the manner of SuperGlobal; it needs nothing but the descriptors.
+
+Source: S. Shao, K. Chen, A. Karpur, Q. Cui, A. Araujo, B. Cao, "Global features are all you need for image retrieval
+and reranking", ICCV 2023 (arXiv 2308.06954). What differs: there the query is expanded by a maximum over its first
+results, and a score is the mean of two cosines, query with refined image and expanded query with plain image. Here the
+query is expanded by a mean of refined results and compared with refined images.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glam.index.rerank.base import Database, Query, Ranked, reordered
+from glam.index.rerank.options import option
+from glam.index.rerank.query_mean import averaged, powers
+from glam.index.types import Rows
+
+
+@dataclass(frozen=True)
+class SuperGlobal:
+    """Scores are cosines of the expanded query with the refined images.
+
+    Attributes:
+        k: nearest images of the list, and the query among them, that an image is refined with.
+        first: results, by their place in the list, that the query is expanded with.
+        weight: of a neighbour, times its cosine.
+        depth: images looked at.
+    """
+
+    k: int = option(4, 1, 100)
+    first: int = option(3, 0, 100)
+    weight: float = option(1.0, 0.0, 10.0)
+    depth: int = option(400, 1, 1000)
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        """See `glam.index.rerank.base.Step`."""
+        rows = database.rows[ranked.positions[: self.depth]]
+        refined = refine(rows, query.descriptor, self.k, self.weight)
+        first = self.weight * powers(rows[: self.first] @ query.descriptor, 1)
+        expanded = averaged(query.descriptor[None], refined[None, : self.first], first[None])[0]
+        return reordered(ranked, refined @ expanded)
+
+
+def refine(rows: Rows, query: Rows, k: int, weight: float) -> Rows:
+    """Each image averaged with its ``k`` nearest among the others and the query.
+
+    Args:
+        rows: (n, dim).
+        query: (dim,).
+        k: see `SuperGlobal`; all where there are fewer.
+        weight: see `SuperGlobal`.
+
+    Returns:
+        (n, dim) of unit length.
+    """
+    others = np.concatenate([rows, query[None]])
+    cosines = rows @ others.T
+    np.fill_diagonal(cosines, -np.inf)
+    near = np.argpartition(-cosines, min(k, len(rows)) - 1, axis=1)[:, :k]
+    weights = weight * powers(np.take_along_axis(cosines, near, axis=1), 1)
+    return averaged(rows, others[near], weights)

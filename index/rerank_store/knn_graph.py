@@ -1,0 +1,223 @@
+"""The graph of nearest images: for each image of an index those most like it, kept in the folder rerank/.
+
+    keep, Writer as it closes --renewed_graph--> rerank/000002.neighbours --kept_graph, Carried--> Index
+
+A graph is of some set of images. For another set it is brought up to date with as much work as there are differences:
+images that are new look for their neighbours, so do those that lost one, and the others look at the new ones only. With
+an exact search structure the result is the graph that a fresh start would give.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import GlamError
+from glam.index import ann_cache
+from glam.index.ann import RowSource, Structure, build_structure
+from glam.index.ann.exact import Exact
+from glam.index.limits import IndexLimits
+from glam.index.rerank.base import NEIGHBOURS as K
+from glam.index.rerank_store.files import NEIGHBOURS, KeptFile, kept_files, write_kept
+from glam.index.storage.catalog import Catalogue
+from glam.index.storage.digests import digest
+from glam.index.storage.snapshot import take_snapshot
+from glam.index.types import Mask, Numbers, Positions, Rows, Scores
+
+Progress = Callable[[int, int], None]
+"""Called with images done and images in all."""
+
+RECIPE = f"{K} nearest by cosine"
+
+BLOCK = 1_024
+"""Images whose neighbours are looked for together."""
+
+Search = Callable[[Rows, int], tuple[Scores, Positions]]
+"""The ``k`` nearest of (q, dim) rows among all images: cosines and places (q, k), best first; -inf and -1 where there
+are fewer."""
+
+
+class Graph(NamedTuple):
+    """The nearest images of each image.
+
+    Attributes:
+        ids: (n,) of the images, rising.
+        places: (n, `K`) int32, neighbours by their places in ``ids``, best first, never the image itself; -1 where
+            there are fewer.
+        scores: (n, `K`) float32 cosines; -inf there.
+    """
+
+    ids: Numbers
+    places: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, ids: Numbers) -> "Graph":
+        """Of these images, without an edge."""
+        places, scores = np.full((len(ids), K), -1, np.int32), np.full((len(ids), K), -np.inf, np.float32)
+        return cls(ids, places, scores)
+
+
+NO_IMAGES = Graph.empty(np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A graph carried over from other images.
+
+    Attributes:
+        graph: of the images now, with the edges that still hold; it is changed by `finished`.
+        added: (a,) places of the images that are new; they have no edges yet.
+        look: (l,) places of the images that have to look for their neighbours: new ones, and those that lost one.
+        others: (n - l,) places of those that have all that they had.
+    """
+
+    graph: Graph
+    added: Numbers
+    look: Numbers
+    others: Numbers
+
+    @classmethod
+    def over(cls, before: Graph, ids: Numbers) -> "Carried":
+        """The graph ``before`` as one of the images with these ids, (n,), rising."""
+        graph = Graph.empty(ids)
+        stays = np.isin(ids, before.ids, assume_unique=True)
+        was = np.searchsorted(before.ids, ids[stays])
+        now = np.full(len(before.ids) + 1, -1, np.int32)  # the place of each image now; the last is of -1
+        now[was] = np.flatnonzero(stays)
+        graph.places[stays] = now[before.places[was]]
+        graph.scores[stays] = before.scores[was]
+        look = ~stays
+        look[stays] = ((before.places[was] >= 0) & (graph.places[stays] < 0)).any(axis=1)
+        return cls(graph, np.flatnonzero(~stays), np.flatnonzero(look), np.flatnonzero(~look))
+
+    def finished(self, rows: RowSource, search: Search, progress: Progress = lambda done, total: None) -> Graph:
+        """The graph with all its edges.
+
+        Args:
+            rows: (n, dim), descriptors of the images.
+            search: finds the nearest of them.
+            progress: called with images done and images in all, of those that look for their neighbours.
+        """
+        graph = self.graph
+        for block in _blocks(self.look):
+            scores, places = search(rows[block], min(K + 1, len(rows)))
+            _put(graph, block, scores, np.where(places == block[:, None], -1, places))
+            progress(int(np.searchsorted(self.look, block[-1])) + 1, len(self.look))
+        if len(self.added) and len(self.others):
+            among = build_structure(_Some(rows, self.added), Exact.kind)
+            for block in _blocks(self.others):
+                scores, found = among.search(rows[block], min(K, len(self.added)))
+                gains = scores[:, 0] >= graph.scores[block, -1]
+                block, scores, found = block[gains], scores[gains], found[gains]
+                places = np.where(found < 0, -1, self.added[found])
+                both = np.hstack([graph.scores[block], scores]), np.hstack([graph.places[block], places])
+                _put(graph, block, *both)
+        return graph
+
+
+def renewed_graph(index: Path, catalogue: Catalogue, limits: IndexLimits, progress: Progress) -> KeptFile | None:
+    """Writes the graph of the present images to a file that does not count yet; None where the one that is kept is it.
+
+    A graph that is damaged is made anew from nothing.
+    """
+    try:
+        before = kept_graph(index, catalogue)
+    except GlamError:
+        before = NO_IMAGES
+    snapshot = take_snapshot(index, catalogue)
+    if np.array_equal(before.ids, snapshot.ids):
+        return None
+    rows = snapshot.stored(snapshot.ids)
+    structure, ids_at = ann_cache.load(index, snapshot) or (
+        build_structure(rows, ann_cache.wanted_kind(catalogue.about, len(rows), limits)),
+        snapshot.ids,
+    )
+    search = Places(structure, snapshot.find(ids_at)).search
+    graph = Carried.over(before, snapshot.ids).finished(rows, search, progress)
+    arrays = [graph.places.astype("<i4"), graph.scores.astype("<f4")]
+    return write_kept(index, catalogue, NEIGHBOURS, RECIPE, graph.ids, arrays)
+
+
+def kept_graph(index: Path, catalogue: Catalogue) -> Graph:
+    """The graph that is kept, memory-mapped; one of no images where there is none.
+
+    Every byte is checked first: a wrong place would lead to an image that has nothing to do with it, or to none.
+
+    Raises:
+        GlamError: the file is damaged.
+    """
+    for file in kept_files(catalogue, NEIGHBOURS):
+        if file.recipe != RECIPE or not len(file.images):
+            continue
+        try:
+            data = np.asarray(np.memmap(file.path(index), dtype="<i4", mode="r"))
+        except FileNotFoundError:  # a writer put another in its place just now, or this is a copy without it
+            continue
+        except ValueError as error:  # no bytes, or not a multiple of four
+            raise file.damaged() from error
+        if digest(data.data) != file.digest:
+            raise file.damaged()
+        places, scores = data.reshape(2, len(file.images), K)
+        return Graph(file.images, places, scores.view("<f4"))
+    return NO_IMAGES
+
+
+def _blocks(places: Numbers) -> Iterator[Numbers]:
+    return (places[start : start + BLOCK] for start in range(0, len(places), BLOCK))
+
+
+def _put(graph: Graph, block: Numbers, scores: Scores, places: Positions) -> None:
+    """Takes the `K` best of what was found for a block of images, equal ones by place; places below 0 do not count."""
+    scores = np.where(places < 0, -np.inf, scores)
+    places = np.where(places < 0, -1, places)
+    order = np.lexsort((places, -scores))[:, :K]
+    found = order.shape[1]
+    graph.scores[block] = -np.inf
+    graph.places[block] = -1
+    graph.scores[block, :found] = np.take_along_axis(scores, order, axis=1)
+    graph.places[block, :found] = np.take_along_axis(places, order, axis=1)
+
+
+class Places:
+    """Search in a structure by places among some images, where the structure may be of others too.
+
+    Args:
+        structure: asked.
+        places: (n,) the place of the image at each of its positions; -1 of one that is not to be found.
+    """
+
+    def __init__(self, structure: Structure, places: Numbers) -> None:
+        self._structure, self._places = structure, places
+        self._present: Mask | None = None if (places >= 0).all() else places >= 0
+
+    def search(self, rows: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+        """The ``k`` nearest of (q, dim) rows.
+
+        Args:
+            rows: of unit length.
+            k: how many.
+            allowed: which positions of the structure may be found; all that are present by default.
+
+        Returns:
+            Cosines and places (q, k), best first; -inf and -1 where there are fewer.
+        """
+        scores, positions = self._structure.search(rows, k, self._present if allowed is None else allowed)
+        return scores, np.where(positions < 0, -1, self._places[positions])
+
+
+class _Some(RowSource):
+    """The rows at some positions of a source, as a source."""
+
+    def __init__(self, rows: RowSource, positions: Numbers) -> None:
+        self.dim = rows.dim
+        self._rows, self._positions = rows, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, positions: slice | Positions) -> Rows:
+        return self._rows[self._positions[positions]]

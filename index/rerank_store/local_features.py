@@ -1,0 +1,220 @@
+"""Local features of the images of an index: made from their files, or kept in the folder rerank/.
+
+    Writer.add, keep --features_of each file--> write_features --> rerank/000001.features
+    Index --KeptFeatures.get--> LocalFeatures, exactly as they were made; features_of, where they are not kept
+
+A file of features has a head for each image, then the features of all images in their order. Numbers stay as they were
+computed, so that what is kept and what is made on the spot give the same list.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.errors import ImageError
+from glam.images import read_image
+from glam.index.local_matching.rootsift import CONTRAST, LENGTH, MOST, SIZE, LocalFeatures, extract
+from glam.index.rerank_store.files import FEATURES, KeptFile, kept_files, put_kept, write_kept
+from glam.index.storage.catalog import Catalogue, Facts
+from glam.index.storage.digests import digest
+from glam.index.types import Numbers
+from glam.parallel_map import done_ahead
+
+RECIPE = f"upright RootSIFT, at most {MOST} at {SIZE} pixels, contrast {CONTRAST}"
+"""Has to change whenever `extract` gives something else: what was kept by another recipe is not used."""
+
+HEAD = np.dtype([("count", "<u4"), ("scale", "<f8")])
+
+FEATURE = np.dtype([("point", "<f4", (2,)), ("diameter", "<f4"), ("descriptor", "u1", (LENGTH,))])
+
+FILE_IMAGES = 4_096
+"""Most images of a file: 240 MB of features."""
+
+
+class Packed(NamedTuple):
+    """The features of some images: heads (n,) of `HEAD`, and one after another the features (m,) of `FEATURE`."""
+
+    heads: NDArray[np.void]
+    features: NDArray[np.void]
+
+    @property
+    def begins(self) -> Numbers:
+        """(n + 1,): where the features of each image begin, and where the last ones end."""
+        return np.concatenate([[0], np.cumsum(self.heads["count"], dtype=np.int64)])
+
+
+def features_of(root: Path, facts: Facts) -> LocalFeatures | None:
+    """The features of an image of an index; None where its file cannot be read or has another content now.
+
+    Args:
+        root: folder that the path is relative to.
+        facts: of the image; of one without a hash any content counts.
+    """
+    try:
+        data = (root / facts.path).read_bytes()
+        return extract(read_image(data)) if not facts.hash or digest(data) == facts.hash else None
+    except (OSError, ImageError):
+        return None
+
+
+def features_of_all(root: Path, images: Sequence[Facts]) -> Iterator[LocalFeatures | None]:
+    """`features_of` of each image, made in threads."""
+    threads = max(2, os.cpu_count() or 2)
+    return done_ahead(partial(features_of, root), images, threads=threads, ahead=2 * threads, name="features")
+
+
+def pack(images: Sequence[LocalFeatures]) -> Packed:
+    """The features of these images, as they lie in a file."""
+    heads = np.array([(len(image), image.scale) for image in images], dtype=HEAD)
+    features = np.empty(sum(map(len, images)), dtype=FEATURE)
+    if len(features):
+        features["point"] = np.concatenate([image.points for image in images])
+        features["diameter"] = np.concatenate([image.diameters for image in images])
+        features["descriptor"] = np.concatenate([image.descriptors for image in images])
+    return Packed(heads, features)
+
+
+def usable_files(catalogue: Catalogue) -> list[KeptFile]:
+    """The files of features that were made as this version makes them."""
+    return [file for file in kept_files(catalogue, FEATURES) if file.recipe == RECIPE]
+
+
+@dataclass(frozen=True)
+class NewFeatures:
+    """A file of features that does not count yet.
+
+    Attributes:
+        file: lacks the ids of the images that are new in it, at the end of its images.
+        made: (n,) which of the images that are being added have features there.
+        joined: the files whose place it takes.
+    """
+
+    file: KeptFile
+    made: NDArray[np.bool_]
+    joined: list[KeptFile]
+
+    def put(self, catalogue: Catalogue, images: Numbers) -> None:
+        """Makes it count, in the transaction that is open.
+
+        Args:
+            catalogue: of the index.
+            images: (n,) ids of the images that are being added.
+        """
+        put_kept(catalogue, self.file._replace(images=np.append(self.file.images, images[self.made])), self.joined)
+
+
+def write_features(index: Path, catalogue: Catalogue, made: Sequence[LocalFeatures | None]) -> NewFeatures | None:
+    """Writes features to a file, with those of smaller files before, so that there are never many files.
+
+    Args:
+        index: its folder.
+        catalogue: of the index.
+        made: of images whose features are not kept; None for those that have none, and nothing is written of nothing.
+    """
+    found = [features for features in made if features is not None]
+    if not found:
+        return None
+    files = usable_files(catalogue)
+    first, count = len(files), len(found)
+    while first and count >= len(files[first - 1].images) and count + len(files[first - 1].images) <= FILE_IMAGES:
+        first -= 1
+        count += len(files[first].images)
+    joined = [file for file in files[first:] if file.is_sound(index)]
+    parts = [*(read_features(index, file) for file in joined), pack(found)]
+    images = np.concatenate([np.empty(0, np.int64), *(file.images for file in joined)])
+    heads, features = ([part[i] for part in parts] for i in (0, 1))
+    file = write_kept(index, catalogue, FEATURES, RECIPE, images, [*heads, *features])
+    return NewFeatures(file, np.array([features is not None for features in made]), joined)
+
+
+def without(index: Path, catalogue: Catalogue, gone: Numbers) -> list[tuple[KeptFile | None, KeptFile]]:
+    """Writes each file that has features of images that are gone anew without these; None where nothing is left.
+
+    Returns:
+        The new files, which do not count yet, each with the one whose place it is to take.
+
+    Raises:
+        GlamError: a file is damaged.
+    """
+    written: list[tuple[KeptFile | None, KeptFile]] = []
+    for file in kept_files(catalogue, FEATURES):
+        stays = ~np.isin(file.images, gone)
+        if stays.all():
+            continue
+        new = None
+        if stays.any():
+            if not file.is_sound(index):
+                raise file.damaged()
+            packed = read_features(index, file)
+            features = packed.features[np.repeat(stays, packed.heads["count"])]
+            parts = [packed.heads[stays], features]
+            new = write_kept(index, catalogue, FEATURES, file.recipe, file.images[stays], parts)
+        written.append((new, file))
+    return written
+
+
+def read_features(index: Path, file: KeptFile) -> Packed:
+    """The features in a file, memory-mapped.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        GlamError: it has another length than it should have.
+    """
+    path, end = file.path(index), HEAD.itemsize * len(file.images)
+    size = path.stat().st_size
+    if size >= end and (size - end) % FEATURE.itemsize == 0:
+        data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        packed = Packed(data[:end].view(HEAD), data[end:].view(FEATURE))
+        if packed.begins[-1] == len(packed.features):
+            return packed
+    raise file.damaged()
+
+
+class KeptFeatures:
+    """The features that are kept in an index. Any number of threads may ask for them.
+
+    Args:
+        index: its folder.
+        catalogue: of the index; used only while this is made.
+
+    Raises:
+        GlamError: a file is damaged.
+    """
+
+    def __init__(self, index: Path, catalogue: Catalogue) -> None:
+        self._files: list[Packed] = []
+        self._begins: list[Numbers] = []
+        ids, places = [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
+        for file in usable_files(catalogue):
+            try:
+                packed = read_features(index, file)
+            except FileNotFoundError:  # a writer put another in its place just now, or this is a copy without it
+                continue
+            ids.append(file.images)
+            places.append(np.stack([np.full(len(file.images), len(self._files)), np.arange(len(file.images))], axis=1))
+            self._files.append(packed)
+            self._begins.append(packed.begins)
+        order = np.argsort(np.concatenate(ids), kind="stable")
+        self.ids: Numbers = np.concatenate(ids)[order]
+        self._places: Numbers = np.concatenate(places)[order]
+
+    def get(self, image: int) -> LocalFeatures | None:
+        """The features of the image with this id; None where they are not kept."""
+        at = int(np.searchsorted(self.ids, image))
+        if at == len(self.ids) or self.ids[at] != image:
+            return None
+        file, place = self._places[at]
+        packed, begins = self._files[file], self._begins[file]
+        features = packed.features[begins[place] : begins[place + 1]]
+        return LocalFeatures(
+            np.ascontiguousarray(features["point"]),
+            np.ascontiguousarray(features["diameter"]),
+            np.ascontiguousarray(features["descriptor"]),
+            float(packed.heads["scale"][place]),
+        )

@@ -1,0 +1,360 @@
+"""The catalogue: what is in an index, in SQLite. It says which descriptors count, and to which image each belongs.
+
+    Writer (all that changes it)   Index, verify, info, sync's plan (all that reads it)   --> Catalogue --> SQLite
+
+The tables are in `glam.index.storage.schema`; those of older versions become these in `glam.index.storage.migrations`.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from glam.errors import GlamError
+from glam.index.storage.milvus_config import Place
+from glam.index.storage.schema import CATALOGUE, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
+from glam.index.types import Numbers
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
+    from glam.model import Model
+
+
+@dataclass(frozen=True)
+class About:
+    """What an index was built with.
+
+    Attributes:
+        model: what the model was loaded by.
+        fingerprint: of the model; descriptors of another do not fit.
+        dim: length of a descriptor.
+        size: longest side in pixels at which images were described.
+        scales: that were averaged.
+        root: folder that the images' paths are relative to.
+        structure: the search structure that was asked for; '' where it is chosen by size.
+        milvus: the collection that is searched; None where FAISS searches.
+        keeps: what is kept for reranking, of `glam.index.rerank_store.files.KINDS`.
+    """
+
+    model: str
+    fingerprint: str
+    dim: int
+    size: int
+    scales: tuple[float, ...]
+    root: str
+    structure: str = ""
+    milvus: Place | None = None
+    keeps: tuple[str, ...] = ()
+
+    def check_model(self, index: Path, model: "Model") -> None:
+        """Makes sure that descriptors of ``model`` can be compared with those in the index at ``index``.
+
+        Raises:
+            GlamError: it is another model than the index was built with.
+        """
+        if model.fingerprint != self.fingerprint:
+            raise GlamError(
+                f"{index} was built with the model {self.model!r} (fingerprint {self.fingerprint}); "
+                f"{model.name!r} (fingerprint {model.fingerprint}) cannot be compared with it"
+            )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of an index.
+
+    Attributes:
+        id: its number, never given to another image.
+        path: relative to the index's root, with forward slashes.
+        label: the landmark it shows, empty where that is not known.
+        width, height: in pixels, upright.
+        metadata: what else is known of it, by name.
+    """
+
+    id: int
+    path: str
+    label: str
+    width: int
+    height: int
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+class Facts(NamedTuple):
+    """What is recorded of an image's file.
+
+    Attributes:
+        path, label: as in `Entry`.
+        metadata: JSON object.
+        hash: BLAKE2b-128 of its bytes.
+        bytes: size of the file.
+        modified: its time, in nanoseconds.
+    """
+
+    path: str
+    label: str
+    metadata: str
+    hash: str
+    bytes: int
+    modified: int
+
+
+class Stored(NamedTuple):
+    """An image as the catalogue has it: its id, the facts of its file, and whether it is present."""
+
+    id: int
+    facts: Facts
+    present: bool
+
+
+class Batch(NamedTuple):
+    """Rows that were written together.
+
+    Attributes:
+        segment: number of the segment.
+        first: row of the segment at which they begin.
+        images: (n,) id of the image that each row belongs to.
+        digest: of the rows.
+    """
+
+    segment: int
+    first: int
+    images: Numbers
+    digest: str
+
+
+class NewImage(NamedTuple):
+    """An image that has just been described: facts of its file, pixels of the upright image."""
+
+    facts: Facts
+    width: int
+    height: int
+
+
+class Catalogue:
+    """The catalogue of one index. One thread at a time may use it; `glam.index.index.Index` sees to that.
+
+    Attributes:
+        connection: to the database; `glam.index.storage.filters` asks it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    @classmethod
+    def create(cls, index: Path, about: About) -> "Catalogue":
+        """Makes an empty catalogue in the folder ``index``; one must not be there."""
+        catalogue = cls(connect(index / CATALOGUE, "rwc"))
+        with catalogue.transaction():
+            create_tables(catalogue.connection)
+            catalogue.connection.execute("INSERT INTO about VALUES (?)", [json.dumps(asdict(about))])
+        return catalogue
+
+    @classmethod
+    def open(cls, index: Path) -> "Catalogue":
+        """Opens the catalogue of the index in the folder ``index``.
+
+        Raises:
+            GlamError: it is not there, is no catalogue, or was written by another version.
+        """
+        connection, version = open_any_version(index)
+        if version not in READABLE:
+            connection.close()
+            raise GlamError(f"{index}: schema version {version}; this version of glam reads {SCHEMA_VERSION}")
+        return cls(connection)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What happens inside happens wholly or not at all."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read inside is of one moment."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    @property
+    def version(self) -> int:
+        """Of the schema; a writer that comes later may have brought it to a newer one."""
+        return self._number("PRAGMA user_version")
+
+    @property
+    def about(self) -> About:
+        """What the index was built with."""
+        (text,) = self.connection.execute("SELECT description FROM about").fetchone()
+        values = json.loads(text)
+        place = values.get("milvus")
+        lists = {name: tuple(values.get(name, ())) for name in ("scales", "keeps")}
+        return About(**{**values, **lists, "milvus": Place(**place) if place else None})
+
+    def __len__(self) -> int:
+        return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
+
+    def removed(self) -> Numbers:
+        """Ids of the images that were removed and still take up room."""
+        found = self.connection.execute("SELECT id FROM images WHERE state = 'removed'")
+        return np.array([image for (image,) in found], dtype=np.int64)
+
+    def removed_count(self) -> int:
+        """How many images were removed and still take up room."""
+        return self._number("SELECT count(*) FROM images WHERE state = 'removed'")
+
+    def landmark_count(self) -> int:
+        """How many landmarks are named."""
+        return self._number("SELECT count(DISTINCT label) FROM images WHERE label != '' AND state = 'present'")
+
+    def entries(self, images: Sequence[int]) -> dict[int, Entry]:
+        """The entries of these images by id; those that are gone are left out."""
+        found = self.connection.execute(
+            "SELECT id, path, label, width, height, metadata FROM images WHERE id IN (SELECT value FROM json_each(?))",
+            [json.dumps(list(images))],
+        )
+        return {
+            id: Entry(id, path, label, width, height, json.loads(metadata))
+            for id, path, label, width, height, metadata in found
+        }
+
+    def live(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Ids of all present images, rising, and for each the segment and row of its descriptor."""
+        batches = self.batches()
+        if not batches:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+        ids = np.concatenate([batch.images for batch in batches])
+        segments = np.concatenate([np.full(len(batch.images), batch.segment) for batch in batches])
+        rows = np.concatenate([batch.first + np.arange(len(batch.images)) for batch in batches])
+        order = np.argsort(ids, kind="stable")
+        order = order[~np.isin(ids[order], self.removed(), kind="sort")]
+        return ids[order], segments[order], rows[order]
+
+    def segments(self) -> dict[int, int]:
+        """Rows of each segment by its number."""
+        return dict(self.connection.execute("SELECT number, rows FROM segments ORDER BY number"))
+
+    def batches(self) -> list[Batch]:
+        """All batches, in the order of segments and rows."""
+        found = self.connection.execute("SELECT segment, first, images, digest FROM batches ORDER BY segment, first")
+        return [
+            Batch(segment, first, np.frombuffer(images, dtype="<i8"), digest)
+            for segment, first, images, digest in found
+        ]
+
+    def stored(self) -> Iterator[Stored]:
+        """All images, also the removed ones, by id."""
+        rows = self.connection.execute(
+            "SELECT id, path, label, metadata, hash, bytes, modified, state FROM images ORDER BY id"
+        )
+        return (Stored(row[0], Facts(*row[1:7]), row[7] == "present") for row in rows)
+
+    def facts(self, image: int) -> Facts | None:
+        """The facts of an image's file; None where it is not known."""
+        row = self.connection.execute(
+            "SELECT path, label, metadata, hash, bytes, modified FROM images WHERE id = ?", [image]
+        ).fetchone()
+        return None if row is None else Facts(*row)
+
+    def paths(self) -> dict[str, int]:
+        """Id of each present image by its path."""
+        return dict(self.connection.execute("SELECT path, id FROM images WHERE state = 'present'"))
+
+    def at_or_below(self, path: str) -> list[int]:
+        """Ids of the present image at a path, or of those in the folder of that name."""
+        after = chr(ord("/") + 1)
+        found = self.connection.execute(
+            "SELECT id FROM images WHERE state = 'present' AND path = ?1 "
+            "UNION SELECT id FROM images WHERE state = 'present' AND path > ?1 || '/' AND path < ?1 || ?2",
+            [path, after],
+        )
+        return [image for (image,) in found]
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(path, reason) of the files that could not be read, by path."""
+        return list(self.connection.execute("SELECT path, reason FROM unreadable ORDER BY path"))
+
+    # What follows changes it, and wants a transaction around.
+
+    def next_segment(self) -> int:
+        """A number that no segment has had."""
+        return 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0)")
+
+    def add_batch(self, batch: Batch) -> None:
+        """Makes rows count."""
+        rows = len(batch.images)
+        self.connection.execute(
+            "INSERT INTO segments VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET rows = rows + ?2",
+            [batch.segment, rows],
+        )
+        images = np.ascontiguousarray(batch.images, dtype="<i8").tobytes()
+        self.connection.execute(
+            "INSERT INTO batches VALUES (?, ?, ?, ?, ?)", [batch.segment, batch.first, rows, images, batch.digest]
+        )
+
+    def add_images(self, images: Sequence[NewImage]) -> Numbers:
+        """Adds images and returns their ids; one that is present at the path of one of them is removed."""
+        self._leave(image.facts.path for image in images)
+        first = 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), -1)")
+        self.connection.executemany(
+            "INSERT INTO images (id, path, label, metadata, hash, bytes, modified, width, height, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'present')",
+            ((id, *image.facts, image.width, image.height) for id, image in enumerate(images, first)),
+        )
+        return np.arange(first, first + len(images))
+
+    def add_unreadable(self, files: Sequence[tuple[str, str]]) -> None:
+        """Notes (path, reason) of files that could not be read; what was known under such a path is removed."""
+        self._leave(path for path, _ in files)
+        self.connection.executemany("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", files)
+
+    def remove(self, images: Iterable[int]) -> None:
+        """Marks images as removed; they keep their room until the index is compacted."""
+        self.connection.executemany("UPDATE images SET state = 'removed' WHERE id = ?", ([image] for image in images))
+
+    def put(self, images: Sequence[tuple[int, Facts]]) -> None:
+        """Gives images new facts and makes them present; others at their paths are removed. Paths may swap."""
+        self.remove(image for image, _ in images)
+        self._leave(facts.path for _, facts in images)
+        self.connection.executemany(
+            "UPDATE images SET path = ?, label = ?, metadata = ?, hash = ?, bytes = ?, modified = ?, "
+            "state = 'present' WHERE id = ?",
+            ((*facts, image) for image, facts in images),
+        )
+
+    def forget_unreadable(self, paths: Iterable[str]) -> None:
+        """Takes files off the list of those that could not be read."""
+        self.connection.executemany("DELETE FROM unreadable WHERE path = ?", ((path,) for path in paths))
+
+    def forget_removed(self, segments: Iterable[int]) -> None:
+        """Forgets the images that were removed, and these segments."""
+        self.connection.execute("DELETE FROM images WHERE state = 'removed'")
+        for table, column in (("batches", "segment"), ("segments", "number")):
+            self.connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ([number] for number in segments))
+
+    def set_about(self, about: About) -> None:
+        """Puts ``about`` in place of what was there."""
+        self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(about))])
+
+    def _leave(self, paths: Iterable[str]) -> None:
+        gone = [(path,) for path in paths]
+        self.connection.executemany("UPDATE images SET state = 'removed' WHERE path = ? AND state = 'present'", gone)
+        self.connection.executemany("DELETE FROM unreadable WHERE path = ?", gone)
+
+    def _number(self, query: str) -> int:
+        (number,) = self.connection.execute(query).fetchone()
+        return int(number)

@@ -1,0 +1,59 @@
+"""checksums.json: what the files of an index were when its last writer closed it.
+
+    Writer --write_checksums--> checksums.json --find_damage--> verify, and the next Writer before it changes anything
+
+It holds the digests of the catalogue and of the search folder's list; these two hold the digests of all descriptors and
+of the search structure. So a large file is never read again because a small one changed. A writer deletes it before its
+first change: where there is none, the last writer did not come to its end.
+"""
+
+import json
+from pathlib import Path
+
+from glam.atomic_file import flush, written_whole
+from glam.errors import GlamError
+from glam.index.storage.digests import digest, digest_file
+
+CHECKSUMS = "checksums.json"
+
+
+def write_checksums(index: Path, files: list[Path]) -> None:
+    """Writes the digests of these files of the index in the folder ``index``; whole or not at all."""
+    digests = {file.relative_to(index).as_posix(): digest_file(file) for file in files}
+    write_whole(index / CHECKSUMS, _text(digests).encode())
+
+
+def read_checksums(index: Path) -> dict[str, str] | None:
+    """The digest of each file, by its path in the index; None where the last writer did not come to its end.
+
+    Raises:
+        GlamError: the file is damaged.
+    """
+    try:
+        text = (index / CHECKSUMS).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        digests: dict[str, str] = json.loads(text)["files"]
+        if _text(digests).encode() == text:  # to the byte, so that it vouches for itself
+            return digests
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise GlamError(f"{index / CHECKSUMS}: damaged; if `glam index verify` names no other file, delete this one")
+
+
+def delete_checksums(index: Path) -> None:
+    """Says that the index is being changed, and returns once that is on the disk."""
+    (index / CHECKSUMS).unlink(missing_ok=True)
+    flush(index)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file that appears whole or not at all, and returns once it is on the disk."""
+    with written_whole(file, on_disk=True) as partial:
+        partial.write_bytes(content)
+
+
+def _text(digests: dict[str, str]) -> str:
+    own = digest(json.dumps(digests, sort_keys=True).encode())
+    return json.dumps({"files": digests, "own": own}, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,122 @@
+"""A start that forgets nothing: the new layer as PCA of what the backbone already says, landmarks at their means.
+
+With few landmarks a layer drawn at random costs more than training wins back: the backbone is pulled towards it in the
+first steps and loses what ImageNet taught it. Half-way between PCA and PCA whitening is better than either.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glam.datasets.collection import Collection
+from glam.errors import GlamError
+from glam.inference.pipeline import Settings, describe_stream
+from glam.network import DescriptorNetwork, Head
+
+
+@torch.no_grad()
+def start_from_pca(
+    network: DescriptorNetwork,
+    collection: Collection,
+    settings: Settings,
+    *,
+    whitening: float,
+    most: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Sets the head so that descriptors are the PCA of the pooled features, its batch norm included.
+
+    Args:
+        network: to start; its backbone holds trained weights.
+        collection: training images.
+        settings: at what size they are looked at.
+        whitening: dimensions are divided by this power of their spread: 0 for PCA, 1 for PCA whitening.
+        most: images that are looked at, drawn evenly over the landmarks.
+        seed: of the draw.
+
+    Returns:
+        (n, dim) descriptors of the images that were looked at, and (n,) their labels.
+
+    Raises:
+        GlamError: fewer images than the descriptor has dimensions.
+    """
+    head = network.head
+    if not isinstance(head, Head):
+        raise GlamError("a start from PCA wants a descriptor layer; set dim")
+    images = evenly(collection, most, seed)
+    pooled, labels = pooled_features(network, collection, images, settings)
+    dim = head.linear.out_features
+    if len(pooled) <= dim:
+        raise GlamError(f"a PCA to {dim} dimensions wants more than {dim} images; there are {len(pooled)}")
+    components = Components.fit(pooled, dim)
+    spread = components.variance.sqrt()
+    basis = components.basis / spread.pow(whitening)[:, None]
+    set_head(head, basis, -(basis @ components.mean), spread.pow(1 - whitening).square())
+    return torch.nn.functional.normalize((pooled - components.mean) @ basis.T, dim=1), labels
+
+
+def set_head(head: Head, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
+    """Makes a head the linear layer of (dim, c) ``weight`` and (dim,) ``bias``: its batch norm divides by the spread of
+    each dimension, whose (dim,) ``variance`` is given, and its gain gives that back."""
+    norm = head.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    head.linear.weight.copy_(weight)
+    head.linear.bias.copy_(bias)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.zero_()
+    norm.running_mean.zero_()
+    norm.running_var.copy_(variance)
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components: mean (c,), basis (dim, c) with orthonormal rows, variance (dim,) along each row."""
+
+    mean: Tensor
+    basis: Tensor
+    variance: Tensor
+
+    @classmethod
+    def fit(cls, rows: Tensor, dim: int) -> "Components":
+        """Fits (n, c) rows, in float64."""
+        exact = rows.double()
+        mean = exact.mean(dim=0)
+        covariance = (exact - mean).T @ (exact - mean) / len(rows)
+        variance, vectors = torch.linalg.eigh(covariance)
+        largest = torch.arange(len(variance) - 1, len(variance) - 1 - dim, -1, device=rows.device)
+        return cls(mean.float(), vectors[:, largest].T.float().contiguous(), variance[largest].clamp(min=1e-12).float())
+
+
+def evenly(collection: Collection, most: int, seed: int) -> list[int]:
+    """At most ``most`` images: a random one of each landmark, then a second of each, and so on."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(collection))
+    turn: dict[int, int] = {}
+    turns = []
+    for image in order:
+        label = int(collection.labels[image])
+        turn[label] = turn.get(label, 0) + 1
+        turns.append(turn[label])
+    return sorted(int(image) for image in order[np.argsort(turns, kind="stable")][:most])
+
+
+def pooled_features(
+    network: DescriptorNetwork, collection: Collection, images: list[int], settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """Pooled features (n, c) before the head, of unit length, and labels (n,); unreadable images are left out."""
+    head, network.head = network.head, torch.nn.Identity()
+    was_training = network.training
+    network.eval()
+    try:
+        items = ((collection.file(image), None) for image in images)
+        found = [d for d in describe_stream(network, items, settings) if d.descriptor is not None]
+    finally:
+        network.head = head
+        network.train(was_training)
+    device = next(network.parameters()).device
+    rows = np.stack([d.descriptor for d in found if d.descriptor is not None])
+    labels = collection.labels[[images[d.position] for d in found]]
+    return torch.from_numpy(rows).to(device), torch.from_numpy(labels).to(device)
