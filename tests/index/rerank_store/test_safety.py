@@ -1,0 +1,186 @@
+"""What an index keeps for reranking: damage is found and mended, and it is whole after a kill."""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glam.datasets.readers import read_folder
+from glam.errors import GlamError
+from glam.images import read_image
+from glam.index import Index, add, compact, keep, remove, sync, verify
+from glam.index.local_matching.rootsift import extract
+from glam.index.operations.info import summary
+from glam.index.rerank.base import Query
+from glam.index.rerank.chain import parse_chain
+from glam.index.rerank_store.files import FEATURES, NEIGHBOURS
+from glam.index.storage.schema import CATALOGUE
+from glam.index.writer import Writer
+
+from .stored import COUNT, Draw, change, check, expected_neighbours, same
+
+
+def test_a_flipped_byte_is_found_and_named(index: Path) -> None:
+    draws = np.random.default_rng(0)
+    files = sorted((index / "rerank").iterdir())
+    assert {file.suffix for file in files} == {".features", ".neighbours"}
+    for file in files:
+        whole = file.read_bytes()
+        for offset in {0, len(whole) - 1, *draws.integers(0, len(whole), 60).tolist()}:
+            spoilt = bytearray(whole)
+            spoilt[offset] ^= 1 << int(draws.integers(8))
+            file.write_bytes(spoilt)
+            assert [problem.file for problem in verify(index).problems] == [file.relative_to(index).as_posix()]
+        file.write_bytes(whole)
+    assert verify(index).problems == ()
+
+
+def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
+    stray = index / "rerank" / "000099.features"
+    stray.write_bytes(b"1234")
+    assert [problem.file for problem in verify(index).problems] == ["rerank/000099.features"]
+    stray.unlink()
+    (features,) = (index / "rerank").glob("*.features")
+    features.write_bytes(features.read_bytes()[:-100])
+    assert [problem.file for problem in verify(index).problems] == ["rerank/" + features.name]
+    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; `glam index keep INDEX --features`"):
+        opened.database().features(0)
+    (graph,) = (index / "rerank").glob("*.neighbours")
+    graph.write_bytes(graph.read_bytes()[:1000] + b"?" + graph.read_bytes()[1001:])
+    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; `glam index keep INDEX --neighbours`"):
+        opened.database().neighbours(np.arange(3))
+    keep(index, neighbours=True)
+    features.unlink()
+    assert [(problem.file, problem.what) for problem in verify(index).problems] == [
+        ("rerank/" + features.name, "not there")
+    ]
+
+
+def test_a_damaged_file_is_never_built_on_and_is_made_anew(
+    index: Path, folder: Path, content_model: Any, draw_image: Draw
+) -> None:
+    for file in sorted((index / "rerank").iterdir()):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    remove(index, ["place 0/00.png"])
+    with pytest.raises(GlamError, match=r"rerank/\d+.features of the index is damaged"):
+        compact(index)
+    (problem,) = verify(index).problems  # the graph was made anew by the first writer
+    assert problem.file.endswith(".features")
+    for i in range(COUNT):  # as many as would take the damaged file in
+        draw_image(40, 30, 400 + i).save(folder / f"more {i}.png")
+    add(index, sorted(folder.glob("more*.png")), lambda: content_model)
+    assert [found.file for found in verify(index).problems] == [problem.file]
+    keep(index, features=True, neighbours=True)
+    compact(index)
+    assert check(index) == 2 * COUNT - 1
+
+
+def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one(
+    index: Path, folder: Path, content_model: Any
+) -> None:
+    keep(index, features=False, neighbours=False)
+    with closing(sqlite3.connect(index / CATALOGUE)) as database, database:
+        database.execute("DROP TABLE kept")
+        database.execute("DELETE FROM sqlite_sequence WHERE name = 'kept'")
+        database.execute("UPDATE about SET description = json_remove(description, '$.keeps')")
+        database.execute("PRAGMA user_version = 2")
+    (index / "checksums.json").unlink()
+    before = (index / CATALOGUE).read_bytes()
+    with Index.open(index) as opened:
+        found = opened.search_reranked(Query(opened.descriptor(7)), parse_chain("aqe,diffusion"), 5)
+        assert found[0].entry.id == 7
+    assert summary(index).keeps == ()
+    assert verify(index).problems == ()
+    assert (index / CATALOGUE).read_bytes() == before
+    remove(index, ["place 0/00.png"])
+    found_now = verify(index)
+    assert (found_now.clean, found_now.problems) == (True, ())
+    keep(index, features=True, neighbours=True)
+    assert check(index) == COUNT - 1
+    assert summary(index).keeps == (FEATURES, NEIGHBOURS)
+
+
+def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
+    index: Path, folder: Path, content_model: Any, draw_image: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between the batches and the graph."""
+    change(folder, draw_image)
+    monkeypatch.setattr(Writer, "renew_graph", lambda self: None)
+    sync(index, read_folder(folder), lambda: content_model)
+    monkeypatch.undo()
+    with Index.open(index) as opened:
+        found = opened.database().neighbours(np.arange(COUNT))
+        places, _ = expected_neighbours(opened.descriptors(opened.ids.tolist()))
+        np.testing.assert_array_equal(found.positions, places)
+    remove(index, ["place 0/00.png"])
+    assert check(index) == COUNT - 1
+
+
+def _write(index: Path, folder: Path, model: Any) -> None:
+    """All that changes what is kept, again and again."""
+    while True:
+        keep(index, features=True, neighbours=True)
+        sync(index, read_folder(folder), lambda: model)
+        remove(index, ["place 0"])
+        compact(index)
+        sync(index, read_folder(folder), lambda: model)
+        keep(index, features=False)
+
+
+def test_killed_at_random_moments(index: Path, folder: Path, content_model: Any, draw_image: Draw) -> None:
+    draws = random.Random(0)
+    for i in range(12):
+        child = multiprocessing.get_context("fork").Process(target=_write, args=(index, folder, content_model))
+        child.start()
+        time.sleep(draws.uniform(0.05, 1.0))
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert verify(index).problems == ()
+        with Index.open(index) as opened:
+            for place in range(0, len(opened), 7):
+                found = opened.database().features(place)
+                assert found is not None
+                assert same(found, extract(read_image(opened.file(int(opened.ids[place])))))
+            if len(opened) > 1:
+                places, _ = expected_neighbours(opened.descriptors(opened.ids.tolist()))
+                found_places = opened.database().neighbours(np.arange(len(opened))).positions
+                np.testing.assert_array_equal(found_places[:, : places.shape[1]], places)
+        draw_image(64, 48, 500 + i).save(folder / f"{i}.png")
+    sync(index, read_folder(folder), lambda: content_model)
+    keep(index, features=True, neighbours=True)
+    assert check(index) == COUNT + 12
+    assert verify(index).clean
+
+
+def _keep_with_a_limit(index: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+    try:
+        keep(index, features=True, neighbours=True)
+    except GlamError as error:
+        os._exit(7 if "the disk is full" in str(error) else 8)
+
+
+def test_a_full_disk_is_one_sentence_and_costs_nothing(index: Path) -> None:
+    keep(index, features=False, neighbours=False)
+    child = multiprocessing.get_context("fork").Process(target=_keep_with_a_limit, args=(index,))
+    child.start()
+    child.join()
+    assert child.exitcode == 7
+    assert verify(index).problems == ()
+    with Index.open(index) as opened:
+        assert opened.database().features(0) is not None
+    keep(index, features=True, neighbours=True)
+    assert check(index) == COUNT
