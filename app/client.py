@@ -2,7 +2,7 @@
 
 client = glam.Client("http://localhost:8000")
 for result in client.search("bridge.jpg", top=5).results:
-    print(result.score, result.image.label)
+    print(result.score, result.image.landmark)
 """
 
 import io

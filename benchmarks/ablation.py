@@ -31,14 +31,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablation_table import draw, summarise, write_table
+from ablation_table import draw, summarize, write_table
 
 from glam.datasets.readers import read_folder
 from glam.eval.folder import evaluate_folder
 from glam.eval.report import versions
 from glam.images import read_image
 from glam.model import Model
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.training.cli import TrainingCLI, configured
 
 FOLDERS = ("train", "val", "distractors")
@@ -100,7 +100,7 @@ def main() -> int:
             decode(given.photographs, Path(scratch))
             print(f"photographs decoded in {time.monotonic() - began:.0f} s", flush=True)
             failed = train_all(runs, record, given, Path(scratch))
-    rows = summarise(record.lines, list(VARIANTS))
+    rows = summarize(record.lines, list(VARIANTS))
     write_table(rows, given.csv)
     draw(rows, given.plot)
     for row in rows:
@@ -256,7 +256,7 @@ def carry_out(run: Run, photographs: Path, workers: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     mib = round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None
     network = cli.model.network.to_device(torch.device("cuda" if on_gpu else "cpu")).eval()
-    model = Model(run.variant, network, Header(network.architecture, size=cli.datamodule.val_size))
+    model = Model(run.variant, network, ModelHeader(network.architecture, size=cli.datamodule.val_size))
     report = evaluate_folder(model, read_folder(photographs / "val"), read_folder(photographs / "distractors"))
     ap: dict[str, list[float]] = {}
     for path, value in zip(report.paths, report.scores.ap.tolist(), strict=True):

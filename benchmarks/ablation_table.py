@@ -17,7 +17,7 @@ Bootstrap = tuple[float, float, float]
 """A mean and the ends of its 95% interval."""
 
 
-def summarise(lines: Sequence[Line], variants: Sequence[str]) -> list[Line]:
+def summarize(lines: Sequence[Line], variants: Sequence[str]) -> list[Line]:
     """A row for each setting and variant: mAP and what it is above that of no attention (points), each with its
     interval; the gain is taken over the seeds that both have.
 

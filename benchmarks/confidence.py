@@ -17,31 +17,31 @@ import glam
 from glam.datasets.readers import read_folder
 from glam.eval.report import versions
 from glam.index.ann.confidence import Calibration
-from glam.index.types import Rows
+from glam.index.types import Descriptors
 from glam.model import Model
 
 RATES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
 class Described:
-    """Descriptors in memory, as the rows of an index."""
+    """Rows in memory, as the rows of an index."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Descriptors) -> None:
         self._rows = rows
         self.dim = rows.shape[1]
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, positions: slice | np.ndarray) -> Rows:
+    def __getitem__(self, positions: slice | np.ndarray) -> Descriptors:
         return self._rows[positions]
 
 
-def describe(model: Model, folder: Path) -> tuple[Rows, np.ndarray]:
+def describe(model: Model, folder: Path) -> tuple[Descriptors, np.ndarray]:
     """Descriptors of a folder's photographs, and the landmark of each."""
     collection = read_folder(folder)
-    rows = model.describe([collection.root / photo.path for photo in collection.photos])
-    return rows, np.array([photo.landmark for photo in collection.photos])
+    rows = model.describe([collection.root / photo.path for photo in collection.images])
+    return rows, np.array([photo.landmark for photo in collection.images])
 
 
 def main() -> None:

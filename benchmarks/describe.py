@@ -35,7 +35,7 @@ from glam.images import IMAGE_SUFFIXES, read_image
 from glam.inference.decode import prepare
 from glam.inference.pipeline import Settings, describe_tensor, to_tensor
 from glam.model import Model
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
 from glam.stage_times import Times
 
@@ -45,8 +45,8 @@ THREE = (0.7071067811865476, 1.0, 1.4142135623730951)
 def make_files(folder: Path, out: Path, count: int, sizes: Sequence[tuple[int, int]]) -> list[Path]:
     """Writes ``count`` JPEG files; at most 200 are distinct, the others are copies of their bytes."""
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-    distinct = min(count, 200)
-    chosen = found[:: max(1, len(found) // distinct)][:distinct]
+    unique_by_path = min(count, 200)
+    chosen = found[:: max(1, len(found) // unique_by_path)][:unique_by_path]
 
     def write(i: int) -> bytes:
         size = sizes[i % len(sizes)]
@@ -60,10 +60,10 @@ def make_files(folder: Path, out: Path, count: int, sizes: Sequence[tuple[int, i
         return path.read_bytes()
 
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(write, range(distinct)))
+        contents = list(pool.map(write, range(unique_by_path)))
     files = [out / f"{i:06d}.jpg" for i in range(count)]
-    for i in range(distinct, count):
-        files[i].write_bytes(contents[i % distinct])
+    for i in range(unique_by_path, count):
+        files[i].write_bytes(contents[i % unique_by_path])
     return files
 
 
@@ -100,7 +100,7 @@ def seeded_model(backbone: str, size: int, device: torch.device, files: Sequence
                     memory_format=network.layout(device)
                 )
             )
-    return Model(backbone, network.eval(), Header(architecture, size))
+    return Model(backbone, network.eval(), ModelHeader(architecture, size))
 
 
 def _pixels(file: Path, longest: int, multiple: int) -> torch.Tensor:

@@ -38,7 +38,7 @@ def measure(table: str) -> None:
 
     imported, before = time.perf_counter(), peak_megabytes()
     collection = read_collection(table)
-    landmarks = int(collection.labels.max()) + 1
+    landmarks = int(collection.landmark_ids.max()) + 1
     figures = {
         "images": len(collection),
         "landmarks": landmarks,

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from search import DIM, World
 
-from glam.datasets.collection import Photo
+from glam.datasets.collection import ImageFile
 from glam.datasets.readers import read_folder
-from glam.index import Index, keep
+from glam.index import Index, precompute
 from glam.index.operations.image_files import read_facts
-from glam.index.rerank.base import NEIGHBOURS
+from glam.index.rerank.base import NEIGHBORS
 from glam.index.rerank_store.files import KINDS
-from glam.index.storage.catalog import About, Facts
-from glam.index.types import Rows
+from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.types import Descriptors
 from glam.index.writer import DescribedFile, open_writer
 
 BLOCK = 10_000
@@ -39,25 +39,25 @@ def seconds(work: Callable[[], object]) -> float:
     return round(time.process_time() - began, 4)
 
 
-def about(root: Path) -> About:
-    return About("made up", "0" * 16, DIM, 320, (1.0,), str(root.resolve()))
+def config(root: Path) -> IndexConfig:
+    return IndexConfig("made up", "0" * 16, DIM, 320, (1.0,), str(root.resolve()))
 
 
-def add(index: Path, begin: int, rows: Rows) -> None:
+def add(index: Path, begin: int, rows: Descriptors) -> None:
     """Adds made-up images in one run of a writer."""
-    with open_writer(index, begin=about(index)) as writer:
+    with open_writer(index, begin=config(index)) as writer:
         for start in range(0, len(rows), BLOCK):
             block = enumerate(rows[start : start + BLOCK], begin + start)
             writer.add(
-                [DescribedFile(Facts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(row)) for i, row in block]
+                [DescribedFile(FileFacts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(row)) for i, row in block]
             )
 
 
 def remove(index: Path, count: int) -> None:
     with open_writer(index) as writer:
         writer.changes()
-        with writer.catalogue.transaction():
-            writer.catalogue.remove(range(count))
+        with writer.catalog.transaction():
+            writer.catalog.remove(range(count))
 
 
 def graph(folder: Path, vectors: int) -> dict[str, Any]:
@@ -67,12 +67,12 @@ def graph(folder: Path, vectors: int) -> dict[str, Any]:
     index = folder / "i.glam"
     add(index, 0, rows[:vectors])
     without = seconds(lambda: add(index, vectors, rows[vectors : vectors + 1]))
-    made = seconds(lambda: keep(index, neighbours=True))
+    made = seconds(lambda: precompute(index, knn_graph=True))
     figures: dict[str, Any] = {
         "images": vectors + 1,
-        "neighbours": NEIGHBOURS,
+        "neighbors": NEIGHBORS,
         "seconds_to_make": made,
-        "bytes_an_image": keep(index).bytes / (vectors + 1),
+        "bytes_an_image": precompute(index).bytes / (vectors + 1),
         "seconds_to_add_one_without": without,
         "seconds_to_add_one": seconds(lambda: add(index, vectors + 1, rows[vectors + 1 : vectors + 2])),
         "seconds_to_add_100": seconds(lambda: add(index, vectors + 2, rows[vectors + 2 : vectors + 102])),
@@ -81,8 +81,8 @@ def graph(folder: Path, vectors: int) -> dict[str, Any]:
     with Index.open(index) as opened:
         database = opened.database()
         looked_at = np.random.default_rng(0).integers(len(opened), size=LOOKED_AT)
-        figures["ms_first_look"] = 1000 * seconds(lambda: database.neighbours(looked_at))
-        figures[f"ms_to_look_at_{LOOKED_AT}"] = 1000 * seconds(lambda: database.neighbours(looked_at))
+        figures["ms_first_look"] = 1000 * seconds(lambda: database.neighbors(looked_at))
+        figures[f"ms_to_look_at_{LOOKED_AT}"] = 1000 * seconds(lambda: database.neighbors(looked_at))
     return figures
 
 
@@ -90,21 +90,21 @@ def features(folder: Path, photographs: Path) -> dict[str, Any]:
     """Figures of the local features of photographs."""
     index, root = folder / "f.glam", photographs.resolve()
     draws = np.random.default_rng(0)
-    with open_writer(index, begin=about(root)) as writer:
-        facts = [read_facts(root, Photo(photo.path)) for photo in read_folder(root).photos]
+    with open_writer(index, begin=config(root)) as writer:
+        facts = [read_facts(root, ImageFile(photo.path)) for photo in read_folder(root).images]
         rows = draws.standard_normal((len(facts), DIM), dtype=np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         writer.add([DescribedFile(f, 1, 1, row) for f, row in zip(facts, rows, strict=True) if f is not None])
-    made = seconds(lambda: keep(index, features=True))
-    report = keep(index)
+    made = seconds(lambda: precompute(index, local_features=True))
+    report = precompute(index)
     with Index.open(index) as opened:
         database = opened.database()
         database.features(0)
         read = seconds(lambda: [database.features(i) for i in range(len(opened))])
     return {
         "images": report.images,
-        "bytes_an_image": report.bytes / report.features,
-        "ms_to_make_one": 1000 * made / report.features,
+        "bytes_an_image": report.bytes / report.local_features,
+        "ms_to_make_one": 1000 * made / report.local_features,
         "ms_to_read_one": 1000 * read / report.images,
     }
 

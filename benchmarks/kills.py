@@ -38,7 +38,7 @@ import glam.index
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index.limits import IndexLimits
-from glam.index.storage.schema import CATALOGUE, NoIndexError, connect
+from glam.index.storage.schema import CATALOG, NoIndexError, connect
 from glam.index.writer import open_writer
 
 DIM = 64
@@ -174,9 +174,9 @@ class Trial:
 
     def committed(self) -> set[str]:
         """Contents of all images in the index; none where it was not yet begun."""
-        if not (self.index / CATALOGUE).exists():
+        if not (self.index / CATALOG).exists():
             return set()
-        with closing(connect(self.index / CATALOGUE, "rw")) as connection:
+        with closing(connect(self.index / CATALOG, "rw")) as connection:
             try:
                 return {content for (content,) in connection.execute("SELECT hash FROM images")}
             except sqlite3.OperationalError:
@@ -186,30 +186,30 @@ class Trial:
         """Opens the index, verifies it and looks for each image; ``expected`` is the hash of each path, once done."""
         try:
             with glam.index.open(self.index) as index:
-                entries = index.entries(index.ids.tolist())
-                rows = index.descriptors(index.ids.tolist())
+                entries = index.entries(index.image_ids.tolist())
+                rows = index.descriptors(index.image_ids.tolist())
                 hits = [found[0] for found in index.search(rows, k=1)] if len(index) else []
         except NoIndexError:
             return
         self.outcome.opened_after_kills += expected is None
-        with closing(connect(self.index / CATALOGUE, "rw")) as connection:
+        with closing(connect(self.index / CATALOG, "rw")) as connection:
             hashes = dict(connection.execute("SELECT id, hash FROM images"))
         for entry, row, hit in zip(entries, rows, hits, strict=True):
-            if not np.array_equal(row, descriptor_of(hashes[entry.id])):
+            if not np.array_equal(row, descriptor_of(hashes[entry.image_id])):
                 self.outcome.problems.append(f"{entry.path}: the descriptor of another content")
             if hit.entry != entry:
-                self.outcome.problems.append(f"{entry.path}: found as {hit.entry.path}")
+                self.outcome.problems.append(f"{entry.path}: found as {hit.path}")
         found = glam.index.verify(self.index)
         self.outcome.problems += [f"{problem.file}: {problem.what}" for problem in found.problems]
         if expected is not None:
             if not found.clean:
                 self.outcome.problems.append("finished, and without checksums")
-            if {entry.path: hashes[entry.id] for entry in entries} != expected or len(entries) != len(expected):
+            if {entry.path: hashes[entry.image_id] for entry in entries} != expected or len(entries) != len(expected):
                 self.outcome.problems.append("finished, and not every file once with its content")
 
     def contents(self) -> dict[str, str]:
         """Hash of each file that the index has to hold when the work is done."""
-        files = {photo.path: self.folder / photo.path for photo in read_folder(self.folder).photos}
+        files = {photo.path: self.folder / photo.path for photo in read_folder(self.folder).images}
         wanted = (
             files
             if self.outcome.operation in ("build", "sync")
@@ -291,10 +291,10 @@ def copy(source: str, target: str) -> None:
 def point_to(place: Path) -> None:
     """Gives a copied index the root beside it, and the checksums that go with that."""
     with open_writer(place / "i.glam", limits=LIMITS) as writer:
-        about = replace(writer.about, root=str((place / "photographs").resolve()))
+        config = replace(writer.config, root=str((place / "photographs").resolve()))
         writer.changes()
-        with writer.catalogue.transaction():
-            writer.catalogue.set_about(about)
+        with writer.catalog.transaction():
+            writer.catalog.set_config(config)
 
 
 def change(folder: Path) -> None:

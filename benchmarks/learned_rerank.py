@@ -33,7 +33,7 @@ from glam.eval.metrics import bootstrap_interval
 from glam.index.rerank.base import Database, Query, Ranked, reordered
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase
-from glam.index.types import Rows
+from glam.index.types import Descriptors
 
 MOST = (14, 8, 4)
 """Photographs of a landmark that lists are made of, draw by draw: folders differ."""
@@ -45,7 +45,7 @@ HELD_OUT, FOLDS = 5, 4
 
 
 @dataclass(frozen=True)
-class Lists:
+class RankedLists:
     """First images of m lists.
 
     Attributes:
@@ -62,12 +62,14 @@ class Lists:
     right: Tensor
     used: Tensor
 
-    def only(self, chosen: NDArray[np.bool_]) -> "Lists":
+    def only(self, chosen: NDArray[np.bool_]) -> "RankedLists":
         some = torch.from_numpy(chosen)
-        return Lists(*(values[some] for values in vars(self).values()))
+        return RankedLists(*(values[some] for values in vars(self).values()))
 
 
-def make_lists(rows: Rows, labels: NDArray[np.int64], draws: Sequence[NDArray[np.int64]], chain: Chain | None) -> Lists:
+def make_lists(
+    rows: Descriptors, labels: NDArray[np.int64], draws: Sequence[NDArray[np.int64]], chain: Chain | None
+) -> RankedLists:
     """The lists of all photographs with a label that is not negative, among those of each draw."""
     queries, images, scores = [], [], []
     for draw in draws:
@@ -84,7 +86,7 @@ def make_lists(rows: Rows, labels: NDArray[np.int64], draws: Sequence[NDArray[np
             scores.append(found_scores)
     asking, listed = np.array(queries), np.array(images)
     right = torch.from_numpy(labels[listed] == labels[asking][:, None])
-    return Lists(
+    return RankedLists(
         torch.from_numpy(asking), torch.from_numpy(listed), torch.from_numpy(np.array(scores)), right, right | True
     )
 
@@ -102,7 +104,13 @@ def draws_of(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def train(
-    kind: Kind, looks: Looks, lists: Lists, held_out: Lists | None, inputs: Tensor, held: Tensor | None, seed: int
+    kind: Kind,
+    looks: Looks,
+    lists: RankedLists,
+    held_out: RankedLists | None,
+    inputs: Tensor,
+    held: Tensor | None,
+    seed: int,
 ) -> tuple[Scorer, float]:
     """The scorer of the best epoch on the lists held out, and what it gains there; of the last epoch without any.
 
@@ -151,7 +159,7 @@ def scored(scorer: Scorer, inputs: Tensor, scores: Tensor) -> Tensor:
     return torch.cat([scorer(*part) for part in zip(inputs.split(16), scores.split(16), strict=True)])
 
 
-def mean_ap(lists: Lists, scores: Tensor) -> float:
+def mean_ap(lists: RankedLists, scores: Tensor) -> float:
     """Of lists in a new order, as far as they go."""
     right = torch.gather(lists.right, 1, scores.argsort(dim=1, descending=True, stable=True)).float()
     right = right[right.any(dim=1)]
@@ -159,7 +167,7 @@ def mean_ap(lists: Lists, scores: Tensor) -> float:
     return float(((precision * right).sum(dim=1) / right.sum(dim=1)).mean())
 
 
-def inputs_of(kind: Kind, looks: Looks, lists: Lists) -> Tensor:
+def inputs_of(kind: Kind, looks: Looks, lists: RankedLists) -> Tensor:
     """(m, d, n), what networks of a kind see of lists."""
     rows = zip(lists.queries, lists.images, lists.scores, strict=True)
     return torch.stack([kind.inputs(looks, *row) for row in rows])
@@ -198,13 +206,13 @@ class Trial:
         self.landmarks = Landmarks(folder, described)
         self.landmarks.features = cast(Any, lambda number: number)
         self.looks = kept_looks(model, "landmarks", self.landmarks.files, self.landmarks.rows, cache)
-        unknown = np.full(len(self.landmarks.files) - len(self.landmarks.labels), -1)
-        self.labels = np.concatenate([self.landmarks.labels, unknown])
+        unknown = np.full(len(self.landmarks.files) - len(self.landmarks.landmark_ids), -1)
+        self.labels = np.concatenate([self.landmarks.landmark_ids, unknown])
         taught = read_folder(folder / "train")
         files = [taught.file(i) for i in range(len(taught))]
-        self.taught_rows, self.taught_labels = described("train", files), taught.labels
+        self.taught_rows, self.taught_labels = described("train", files), taught.landmark_ids
         self.taught_looks = kept_looks(model, "train", files, self.taught_rows, cache)
-        self.known: dict[str, Lists] = {}
+        self.known: dict[str, RankedLists] = {}
         everything = np.arange(len(self.landmarks.files))
         self.sets = [everything, *(self.landmarks.draw(seed) for seed in range(DRAWS))]
         self.plain, self.default = self.aps(None), self.aps(DEFAULT)
@@ -223,7 +231,7 @@ class Trial:
     def row(self, name: str, runs: list[list[NDArray[np.float64]]], held_out: float | None) -> dict[str, Any]:
         """A row of the table: of the mean over some runs with other seeds."""
         aps = [np.mean(parts, axis=0) for parts in zip(*runs, strict=True)]
-        labels = self.landmarks.labels
+        labels = self.landmarks.landmark_ids
         groups = [labels == label for label in np.unique(labels)]
         figures: dict[str, Any] = {"chain": name, "runs": len(runs), "map": percent(aps[0].mean())}
         for over, were in (("plain", self.plain), ("superglobal", self.default)):
@@ -249,7 +257,7 @@ class Trial:
             if KINDS[name].network is Perceptron:
                 yield self.from_folds("superglobal", name)
 
-    def lists_of_train(self, text: str) -> Lists:
+    def lists_of_train(self, text: str) -> RankedLists:
         """Made once for each chain; none of the landmarks held out is trained on."""
         if text not in self.known:
             chain = parse_chain(text) if text else None

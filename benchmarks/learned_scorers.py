@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import glam
 from glam.attention_maps import _features, maps_of
-from glam.index.types import Rows
+from glam.index.types import Descriptors
 
 TOKENS, DEPTH = 16, 100
 """Local descriptors of a photograph, and images of a list that are scored."""
@@ -71,7 +71,7 @@ def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np
     return tokens.numpy().astype(np.float16), attention[chosen].astype(np.float32)
 
 
-def kept_looks(model: glam.Model, name: str, files: Sequence[Path], rows: Rows, cache: Path | None) -> Looks:
+def kept_looks(model: glam.Model, name: str, files: Sequence[Path], rows: Descriptors, cache: Path | None) -> Looks:
     """Looks at photographs, or takes what was left in a folder."""
     kept = None if cache is None else cache / f"{name}_looks.npz"
     if kept is not None and kept.exists():

@@ -39,7 +39,7 @@ BYTES_BESIDE = 6  # of a feature kept: x, y and diameter, 16 bits each
 
 @dataclass(frozen=True)
 class Photos:
-    """Photographs (grey, upright) and pairs of them.
+    """Photographs (gray, upright) and pairs of them.
 
     Attributes:
         images: in the order of the folder.
@@ -57,8 +57,8 @@ class Photos:
 def read_photos(folder: Path, model: str) -> Photos:
     """Reads the photographs and chooses the pairs."""
     collection = read_folder(folder)
-    files = [collection.root / photo.path for photo in collection.photos]
-    _, numbers = np.unique([photo.landmark for photo in collection.photos], return_inverse=True)
+    files = [collection.root / photo.path for photo in collection.images]
+    _, numbers = np.unique([photo.landmark for photo in collection.images], return_inverse=True)
     rows = glam.load(model).describe(files)
     alike = rows @ rows.T
     generator = np.random.default_rng(0)
@@ -81,13 +81,13 @@ def opencv_features(
 ) -> LocalFeatures:
     """Features of any OpenCV detector as it comes: with their directions, and binary ones as bits, a byte each."""
     scale = max(image.size) / size
-    grey = np.asarray(image)
+    gray = np.asarray(image)
     if scale != 1:
         shape = round(image.width / scale), round(image.height / scale)
-        grey = cv2.resize(grey, shape, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC)
+        gray = cv2.resize(gray, shape, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC)
     detector = make()
-    keypoints = sorted(detector.detect(grey), key=lambda k: -k.response)[:most]
-    keypoints, found = detector.compute(grey, keypoints)
+    keypoints = sorted(detector.detect(gray), key=lambda k: -k.response)[:most]
+    keypoints, found = detector.compute(gray, keypoints)
     if not keypoints:
         empty = np.empty((0, 2), np.float32)
         return LocalFeatures(empty, empty[:, 0], np.empty((0, 8), np.uint8), scale)
@@ -216,7 +216,7 @@ def measure(
     return row
 
 
-Rows = list[dict[str, Any]]
+Descriptors = list[dict[str, Any]]
 
 
 def chain_at(size: int) -> Score:
@@ -225,7 +225,7 @@ def chain_at(size: int) -> Score:
     return by_chain(verify.REACH * scale, verify.TOLERANCE * scale)
 
 
-def compare_detectors(photos: Photos) -> Rows:
+def compare_detectors(photos: Photos) -> Descriptors:
     """Every detector there is, at the chosen size, number and verification."""
     table = []
     for name, take, binary in detectors():
@@ -235,7 +235,7 @@ def compare_detectors(photos: Photos) -> Rows:
     return table
 
 
-def compare_sizes(photos: Photos) -> Rows:
+def compare_sizes(photos: Photos) -> Descriptors:
     """The chosen features at other sizes of images, and more or fewer of them."""
     table = []
     for size in (240, 320, 480):
@@ -247,7 +247,7 @@ def compare_sizes(photos: Photos) -> Rows:
     return table
 
 
-def compare_pairing(photos: Photos) -> Rows:
+def compare_pairing(photos: Photos) -> Descriptors:
     """The ratio test at several limits, with and without asking that features be each other's nearest."""
     table = []
     rows = described(photos, extract)
@@ -260,7 +260,7 @@ def compare_pairing(photos: Photos) -> Rows:
     return table
 
 
-def compare_verification(photos: Photos) -> Rows:
+def compare_verification(photos: Photos) -> Descriptors:
     """Ways to count the pairs that agree: robust estimates, the vote, both."""
     kinds = ("homography", "affine", "fundamental")
     ways: dict[str, Score] = {"number of pairs": lambda a, b, pairs: len(pairs)}

@@ -95,7 +95,7 @@ def by_robust(kind: str, tolerance: float, *, reach: float | None = None) -> Sco
 
 
 def by_chain(reach: float, tolerance: float) -> Score:
-    """As `verify.compare`: the vote, MAGSAC++ on what it leaves, and what the homography maps of that."""
+    """As `verify.match_features`: the vote, MAGSAC++ on what it leaves, and what the homography maps of that."""
 
     def score(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> int:
         x, y = places(a, b, pairs)

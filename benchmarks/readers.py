@@ -48,7 +48,7 @@ for start in range(0, len(files), int(sys.argv[4])):
 
 
 def draw(folder: Path, count: int) -> dict[str, str]:
-    """Images of random colours; the digest of each by its path."""
+    """Images of random colors; the digest of each by its path."""
     digests = {}
     for number in range(count):
         coarse = np.random.default_rng(number).integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
@@ -133,7 +133,7 @@ def main() -> None:
         digests = draw(root, first + options.images)
         collection = read_folder(root)
         paths = sorted(digests, key=lambda path: path[-9:])
-        begin = [photo for photo in collection.photos if photo.path in set(paths[:first])]
+        begin = [photo for photo in collection.images if photo.path in set(paths[:first])]
         build(index, type(collection)(collection.root, tuple(begin)), model, settings=Settings(SIZE))
         (folder / "files").write_text("\n".join(str(root / path) for path in paths[first:]), encoding="utf-8")
         with service(index, ["--waiting", str(4 * options.readers)]) as running:

@@ -33,16 +33,16 @@ from glam.datasets.readers import read_folder
 from glam.eval.benchmark import Benchmark, open_benchmark
 from glam.eval.folder import score_folder
 from glam.eval.metrics import bootstrap_interval
-from glam.eval.rerank import Positions, features_of, rerank_all
+from glam.eval.rerank import Rows, features_of, rerank_all
 from glam.eval.revisited import PROTOCOLS, score_revisited
 from glam.images import read_image
 from glam.index.ann import build_structure
-from glam.index.local_matching import LocalFeatures, Matches, compare, extract
-from glam.index.rerank.base import NEIGHBOURS, Query
+from glam.index.local_matching import LocalFeatures, Matches, extract, match_features
+from glam.index.rerank.base import NEIGHBORS, Query
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase
 from glam.index.rerank.steps import geometric
-from glam.index.types import Rows, Scores
+from glam.index.types import Descriptors, Scores
 
 RESULTS = Path("benchmarks/results")
 
@@ -75,8 +75,8 @@ TRIED = (
 """Options that are swept: each value of one with each of the others."""
 
 WITH_GRAPH = ("dba", "diffusion", "reciprocal")
-GRAPH_BYTES = NEIGHBOURS * 8
-"""Of an image in an index: number and cosine of each neighbour."""
+GRAPH_BYTES = NEIGHBORS * 8
+"""Of an image in an index: number and cosine of each neighbor."""
 
 HEAD_BYTES, FEATURE_BYTES = 12, 140
 """Of an image's local features in an index."""
@@ -91,11 +91,11 @@ TIMED, SHOWN = 30, 100
 class Landmarks:
     """val/ and distractors/, described."""
 
-    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Rows]) -> None:
+    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Descriptors]) -> None:
         parts = [read_folder(folder / name) for name in ("val", "distractors")]
         self.files = [part.file(i) for part in parts for i in range(len(part))]
         self.rows = described("landmarks", self.files)
-        self.labels = parts[0].labels
+        self.labels = parts[0].landmark_ids
         self.features = features_of(self.files)
 
     def draw(self, seed: int) -> NDArray[np.int64]:
@@ -118,7 +118,7 @@ class Landmarks:
     def milliseconds(self, chain: Chain | None) -> float:
         """Median of the processor time of a query, plain search and its local features included."""
         database = MemoryDatabase([self.rows], self.features)
-        database.neighbours(np.arange(len(self.rows)))
+        database.neighbors(np.arange(len(self.rows)))
         times = []
         for q in np.linspace(0, len(self.labels) - 1, TIMED).astype(int):
             query = Query(self.rows[q], lambda file=self.files[q]: extract(read_image(file)))  # type: ignore[misc]
@@ -135,7 +135,7 @@ class Landmarks:
 class Oxford:
     """The benchmark, described."""
 
-    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Rows]) -> None:
+    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Descriptors]) -> None:
         self.set: Benchmark = open_benchmark("roxford5k", folder)
         self.queries = described("queries", self.set.queries)
         self.rows = described("images", self.set.images)
@@ -143,7 +143,7 @@ class Oxford:
 
     def scores(self, chain: Chain | None) -> dict[str, float | str]:
         """mAP in percent, by protocol, and its interval in that of medium difficulty."""
-        lists: list[Positions] | None = None
+        lists: list[Rows] | None = None
         if chain is not None:
             database = MemoryDatabase([self.rows], self.features)
             queries = [Query(row, partial(self.asking, q)) for q, row in enumerate(self.queries)]
@@ -163,14 +163,14 @@ def between(ends: tuple[float, float]) -> str:
     return " - ".join(f"{100 * end:.1f}" for end in ends)
 
 
-def kept_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Sequence[Path]], Rows]:
+def kept_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Sequence[Path]], Descriptors]:
     """Describes photographs at 320 pixels, or takes their descriptors from a folder where they were left."""
     loaded: list[glam.Model] = []
 
-    def described(name: str, files: Sequence[Path]) -> Rows:
+    def described(name: str, files: Sequence[Path]) -> Descriptors:
         file = None if cache is None else cache / f"{name}.npy"
         if file is not None and file.exists():
-            rows: Rows = np.load(file)
+            rows: Descriptors = np.load(file)
             return rows
         loaded[:] = loaded or [glam.load(model_name)]
         rows = loaded[0].describe(files, size=320, scales=(1,))
@@ -188,7 +188,7 @@ def remembered() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
 
     def compared(a: LocalFeatures, b: LocalFeatures) -> Matches:
         if (id(a), id(b)) not in known:
-            known[id(a), id(b)] = compare(a, b)
+            known[id(a), id(b)] = match_features(a, b)
         return known[id(a), id(b)]
 
     return compared
@@ -197,12 +197,12 @@ def remembered() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
 def quality_rows(landmarks: Landmarks, oxford: Oxford, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row of the table for plain search, and for each chain."""
     everything, draws = np.arange(len(landmarks.files)), [landmarks.draw(seed) for seed in range(DRAWS)]
-    groups = [landmarks.labels == label for label in np.unique(landmarks.labels)]
+    groups = [landmarks.landmark_ids == label for label in np.unique(landmarks.landmark_ids)]
     plain, plain_few = landmarks.ap(everything, None), [landmarks.ap(draw, None) for draw in draws]
     compare_once = remembered()
     for text in ("", *texts):
         chain = parse_chain(text) if text else None
-        with patch.object(geometric, "compare", compare_once):
+        with patch.object(geometric, "match_features", compare_once):
             ap = landmarks.ap(everything, chain)
             few = [np.nanmean(landmarks.ap(draw, chain)) for draw in draws]
             on_oxford = oxford.scores(chain)
@@ -227,7 +227,7 @@ def sweep_rows(landmarks: Landmarks, texts: Sequence[str]) -> Iterator[dict[str,
     """The gains of every combination of options, on val/ alone."""
     sets = [np.arange(len(landmarks.files)), *(landmarks.draw(seed) for seed in range(DRAWS))]
     plain = [float(np.nanmean(landmarks.ap(images, None))) for images in sets]
-    with patch.object(geometric, "compare", remembered()):
+    with patch.object(geometric, "match_features", remembered()):
         for text in (text for pattern in texts for text in combinations(pattern)):
             chain = parse_chain(text)
             gains = [
@@ -242,24 +242,24 @@ def combinations(pattern: str) -> Iterator[str]:
         yield "".join(values)
 
 
-class Searched(MemoryDatabase):
+class MilvusSearch(MemoryDatabase):
     """Rows that a structure of an index searches."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Descriptors) -> None:
         super().__init__([rows])
         self.structure = build_structure(self.rows)
 
-    def _search(self, descriptors: Rows, k: int) -> tuple[Scores, Positions]:
+    def _search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
         return self.structure.search(descriptors, k)
 
 
 def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
     """Time and memory of a query, its search included; not of geometric verification, which looks at images."""
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(count // 20, dim)).astype(np.float32)
-    rows = np.repeat(centres, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
+    centers = generator.normal(size=(count // 20, dim)).astype(np.float32)
+    rows = np.repeat(centers, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    database = Searched(rows)
+    database = MilvusSearch(rows)
     kind = database.structure.kind
     for text in ("", "aqe", "dba", "diffusion", "reciprocal", "superglobal"):
         for results in (10, 400):
@@ -270,11 +270,11 @@ def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
             yield {"chain": text or "plain", "results": results, "structure": kind, **measured(ask)}
 
 
-def _plain(database: Searched, results: int, query: int) -> None:
+def _plain(database: MilvusSearch, results: int, query: int) -> None:
     database.search(database.rows[query : query + 1], results)
 
 
-def _reranked(database: Searched, chain: Chain, results: int, query: int) -> None:
+def _reranked(database: MilvusSearch, chain: Chain, results: int, query: int) -> None:
     chain.search(Query(database.rows[query : query + 1][0]), database, results)
 
 
@@ -282,7 +282,7 @@ def measured(ask: Callable[[int], object]) -> dict[str, float]:
     """Median milliseconds of a query, once what it reads is known, and the most memory that one takes."""
     times = []
     for query in range(TIMED):
-        ask(query)  # finds the neighbours, which an index has stored
+        ask(query)  # finds the neighbors, which an index has stored
         began = time.process_time()
         ask(query)
         times.append(time.process_time() - began)

@@ -25,7 +25,7 @@ from rerank import RESULTS, write_rows
 import glam
 from glam.datasets.readers import read_folder
 from glam.images import read_image
-from glam.index import Index, build, keep
+from glam.index import Index, build, precompute
 from glam.index.local_matching import extract
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
@@ -76,11 +76,11 @@ def main() -> None:
     model = glam.load(options.model)
     everything = read_folder(options.landmarks)
     photographs = everything.only(lambda photo: photo.path.startswith(("val/", "distractors/")))
-    asking = [photographs.file(i) for i, photo in enumerate(photographs.photos) if photo.path.startswith("val/")]
+    asking = [photographs.file(i) for i, photo in enumerate(photographs.images) if photo.path.startswith("val/")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photographs.glam"
         build(path, photographs, model)
-        keep(path, features=True)
+        precompute(path, local_features=True)
         with Index.open(path) as index:
             chosen = np.linspace(0, len(asking) - 1, QUERIES).astype(int)
             write_rows(options.out, iter(rows(index, model, [asking[i] for i in chosen])))

@@ -24,9 +24,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.ann import KINDS, RowSource, build_structure, read_structure
+from glam.index.ann import KINDS, DescriptorSource, build_structure, read_structure
 from glam.index.ann.inner_products import products_at
-from glam.index.types import Mask, Rows
+from glam.index.types import Descriptors, Mask
 
 DIM = 512
 QUERIES = 500
@@ -35,7 +35,7 @@ BLOCK = 65_536
 SHARE = 0.01
 """Of the rows that the filter leaves."""
 
-Find = Callable[[Rows], NDArray[np.int64]]
+Find = Callable[[Descriptors], NDArray[np.int64]]
 """Positions of the ten nearest of one query, (1, dim)."""
 
 
@@ -54,7 +54,7 @@ class World:
         self._waves = rng.standard_normal((self.LATENT, DIM), dtype=np.float32)
         self._phases = rng.uniform(0, 2 * np.pi, DIM).astype(np.float32)
 
-    def show(self, points: Rows) -> Rows:
+    def show(self, points: Descriptors) -> Descriptors:
         """Points (n, 16) as descriptors (n, 512)."""
         rows = np.cos(points @ self._waves + self._phases)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -76,7 +76,7 @@ class World:
         means += self._points(rng, landmarks, self.SPREAD * 0.3**0.5)
         variety = rng.uniform(0.5, 1.3, size=(landmarks, 1)).astype(np.float32)
 
-        def views(some: NDArray[np.int64]) -> Rows:
+        def views(some: NDArray[np.int64]) -> Descriptors:
             points = self._points(rng, len(some), self.SPREAD)
             known = some >= 0
             points[known] = means[some[known]] + variety[some[known]] * self._points(rng, known.sum(), self.VIEW)
@@ -87,48 +87,48 @@ class World:
             rows[start : start + BLOCK] = views(labels[start : start + BLOCK])
         np.save(folder / "queries.npy", views(rng.choice(labels[labels >= 0], size=QUERIES)))
 
-    def _points(self, rng: np.random.Generator, n: int, width: float) -> Rows:
+    def _points(self, rng: np.random.Generator, n: int, width: float) -> Descriptors:
         return rng.standard_normal((n, self.LATENT), dtype=np.float32) * np.float32(width)
 
 
-class Stored(RowSource):
+class StoredImage(DescriptorSource):
     """Rows of a file as an index has them: memory-mapped, and so many of them."""
 
     dim = DIM
 
-    def __init__(self, rows: Rows, count: int) -> None:
+    def __init__(self, rows: Descriptors, count: int) -> None:
         self._rows, self._count = rows, count
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
         return self._rows[: self._count][positions]
 
-    def products(self, query: Rows, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def products(self, query: Descriptors, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         return products_at(query, self._rows, positions)
 
 
 def measure_ours(
-    kind: str, rows: Rows, queries: Rows, truth: dict[str, NDArray[np.int64]], allowed: Mask
+    kind: str, rows: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]], allowed: Mask
 ) -> dict[str, Any]:
     """A structure of the package: everything an index asks of it."""
     count = len(rows) - ADDED
     before, began = own_memory(), time.perf_counter()
-    structure = build_structure(Stored(rows, count), kind)
+    structure = build_structure(StoredImage(rows, count), kind)
     result = {"build_seconds": since(began)}
     file = Path(tempfile.gettempdir()) / f"structure-{os.getpid()}"
     structure.write(file)
     result["file_bytes_per_vector"] = round(file.stat().st_size / count, 1)
     del structure
     began = time.perf_counter()
-    structure = read_structure(file, Stored(rows, len(rows)))
+    structure = read_structure(file, StoredImage(rows, len(rows)))
     result["open_seconds"] = since(began)
     plain = timed(lambda query: structure.search(query, 10)[1], queries, truth["plain"])
     filtered = timed(lambda query: structure.search(query, 10, allowed)[1], queries, truth["filtered"])
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    alone = read_structure(file, Stored(rows, count))
+    alone = read_structure(file, StoredImage(rows, count))
     result["one_thread"] = timed(lambda query: alone.search(query, 10)[1], queries, truth["plain"])
     faiss.omp_set_num_threads(threads)
     file.unlink()
@@ -144,7 +144,7 @@ def measure_ours(
     )
 
 
-def hnswlib_index(rows: Rows) -> Find:
+def hnswlib_index(rows: Descriptors) -> Find:
     import hnswlib
 
     index = hnswlib.Index("ip", DIM)
@@ -154,7 +154,7 @@ def hnswlib_index(rows: Rows) -> Find:
     return lambda query: index.knn_query(query, 10, num_threads=1)[0].astype(np.int64)
 
 
-def usearch_index(rows: Rows) -> Find:
+def usearch_index(rows: Descriptors) -> Find:
     from usearch.index import Index
 
     index = Index(ndim=DIM, metric="ip", dtype="i8", connectivity=16, expansion_add=100, expansion_search=128)
@@ -162,7 +162,7 @@ def usearch_index(rows: Rows) -> Find:
     return lambda query: index.search(query[0], 10, threads=1).keys.astype(np.int64)[None]
 
 
-def milvus_index(rows: Rows) -> Find:
+def milvus_index(rows: Descriptors) -> Find:
     from pymilvus import MilvusClient
 
     file = str(Path(tempfile.mkdtemp()) / "milvus.db")
@@ -173,7 +173,7 @@ def milvus_index(rows: Rows) -> Find:
         client.insert("rows", [{"id": start + i, "vector": row} for i, row in enumerate(block)])
     client.flush("rows")
 
-    def find(query: Rows) -> NDArray[np.int64]:
+    def find(query: Descriptors) -> NDArray[np.int64]:
         hits = client.search("rows", data=list(query), limit=10, output_fields=["id"])[0]
         return np.array([[hit["id"] for hit in hits]])
 
@@ -183,8 +183,10 @@ def milvus_index(rows: Rows) -> Find:
 OTHERS = {"hnswlib": hnswlib_index, "usearch": usearch_index, "milvus-lite": milvus_index}
 
 
-def measure_other(way: str, rows: Rows, queries: Rows, truth: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """Another library with usual settings: M = 16, 100 neighbours looked at in building, 128 in searching."""
+def measure_other(
+    way: str, rows: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]]
+) -> dict[str, Any]:
+    """Another library with usual settings: M = 16, 100 neighbors looked at in building, 128 in searching."""
     before, began = own_memory(), time.perf_counter()
     find = OTHERS[way](rows[: len(rows) - ADDED])
     built = since(began)
@@ -192,7 +194,7 @@ def measure_other(way: str, rows: Rows, queries: Rows, truth: dict[str, NDArray[
     return {"build_seconds": built, "process_bytes_per_vector": memory, **timed(find, queries, truth["plain"])}
 
 
-def timed(find: Find, queries: Rows, truth: NDArray[np.int64]) -> dict[str, float]:
+def timed(find: Find, queries: Descriptors, truth: NDArray[np.int64]) -> dict[str, float]:
     """Times of single queries, in milliseconds, and recall@10."""
     times, found = [], []
     for i in range(len(queries)):
@@ -204,7 +206,7 @@ def timed(find: Find, queries: Rows, truth: NDArray[np.int64]) -> dict[str, floa
     return {"p50_ms": p50, "p10_ms": p10, "p95_ms": p95, "recall_at_10": round(float(np.mean(found)), 4)}
 
 
-def exact(rows: Rows, queries: Rows, at: NDArray[np.int64]) -> NDArray[np.int64]:
+def exact(rows: Descriptors, queries: Descriptors, at: NDArray[np.int64]) -> NDArray[np.int64]:
     """The ten nearest among the rows at these positions."""
     heap = faiss.ResultHeap(len(queries), 10, keep_max=True)
     for start in range(0, len(at), BLOCK):

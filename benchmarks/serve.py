@@ -35,7 +35,7 @@ import glam
 from glam.app.bench.load import load
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
-from glam.index.storage.catalog import Facts
+from glam.index.storage.catalog import FileFacts
 from glam.index.writer import DescribedFile, open_writer
 
 MODEL = "glam-lite0"
@@ -73,8 +73,8 @@ def make_index(folder: Path, photographs: Path, real: int, vectors: int) -> Path
     if (folder / f"{index.name}.done").exists():
         return index
     collection = read_folder(photographs)
-    some = np.random.default_rng(0).permutation(len(collection.photos))[:real]
-    collection = replace(collection, photos=tuple(collection.photos[i] for i in sorted(some)))
+    some = np.random.default_rng(0).permutation(len(collection.images))[:real]
+    collection = replace(collection, photos=tuple(collection.images[i] for i in sorted(some)))
     print(f"describing {len(collection)} photographs", flush=True)
     build(index, collection, glam.load(MODEL))
     with tempfile.TemporaryDirectory() as name, open_writer(index) as writer:
@@ -88,7 +88,7 @@ def make_index(folder: Path, photographs: Path, real: int, vectors: int) -> Path
 
 
 def _made_up(number: int, row: "np.ndarray[Any, np.dtype[np.float32]]") -> DescribedFile:
-    facts = Facts(f"made-up/{number:07d}.jpg", f"landmark {number % 5000}", "{}", "", -1, 0)
+    facts = FileFacts(f"made-up/{number:07d}.jpg", f"landmark {number % 5000}", "{}", "", -1, 0)
     return DescribedFile(facts, 320, 240, row)
 
 
@@ -169,7 +169,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     index = make_index(options.work, options.photographs, options.real, options.vectors)
     with Index.open(index) as opened:
-        entries = opened.entries(opened.ids[: options.real].tolist())
+        entries = opened.entries(opened.image_ids[: options.real].tolist())
         queries = [(opened.root / entry.path).read_bytes() for entry in entries]
     order = np.random.default_rng(1).permutation(len(queries))
     queries = [queries[i] for i in order]

@@ -17,7 +17,7 @@ NOTHING: Mapping[str, Value] = {}
 """The metadata of most photographs, so that they share one."""
 
 
-class Photo(NamedTuple):
+class ImageFile(NamedTuple):
     """One photograph. (A tuple, not a dataclass: there are millions of them.)
 
     Attributes:
@@ -39,33 +39,33 @@ class Collection:
 
     Attributes:
         root: folder that the paths are relative to.
-        photos: in a stable order.
+        images: in a stable order.
     """
 
     root: Path
-    photos: tuple[Photo, ...]
+    images: tuple[ImageFile, ...]
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.images)
 
     def file(self, i: int) -> Path:
         """Path of photograph ``i`` on disk."""
-        return self.root / self.photos[i].path
+        return self.root / self.images[i].path
 
     @cached_property
     def landmarks(self) -> tuple[str, ...]:
         """The distinct landmarks, sorted."""
-        return tuple(sorted({photo.landmark for photo in self.photos}))
+        return tuple(sorted({photo.landmark for photo in self.images}))
 
     @cached_property
-    def labels(self) -> NDArray[np.int64]:
+    def landmark_ids(self) -> NDArray[np.int64]:
         """(n,): the landmark of each photograph, as its place in `landmarks`."""
         number = {landmark: i for i, landmark in enumerate(self.landmarks)}
-        return np.fromiter((number[photo.landmark] for photo in self.photos), np.int64, len(self.photos))
+        return np.fromiter((number[photo.landmark] for photo in self.images), np.int64, len(self.images))
 
-    def only(self, wanted: Callable[[Photo], bool]) -> "Collection":
+    def only(self, wanted: Callable[[ImageFile], bool]) -> "Collection":
         """The photographs that ``wanted`` says yes to, in the same order."""
-        return Collection(self.root, tuple(photo for photo in self.photos if wanted(photo)))
+        return Collection(self.root, tuple(photo for photo in self.images if wanted(photo)))
 
 
 def without(collection: Collection, names: Set[str]) -> Collection:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 from glam.datasets.archives import check_archive, unpack
 from glam.datasets.fetch import Report, fetch
 from glam.datasets.pickles import read_plain_pickle
@@ -29,7 +29,7 @@ _MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
-class Downloaded:
+class DownloadReport:
     """What a download came to.
 
     Attributes:
@@ -41,7 +41,7 @@ class Downloaded:
     present: int
 
 
-def download(data_set: DataSet, folder: Path, progress: Progress) -> Downloaded:
+def download(data_set: DataSet, folder: Path, progress: Progress) -> DownloadReport:
     """Brings a data set into a folder; run again, it goes on where it stopped, and mends what is missing.
 
     Raises:
@@ -56,7 +56,7 @@ def download(data_set: DataSet, folder: Path, progress: Progress) -> Downloaded:
                 except OSError as error:
                     raise GlamError(f"{error.filename or folder}: {error.strerror or error}") from error
             fetched += 1
-    return Downloaded(fetched, len(data_set.files) - fetched)
+    return DownloadReport(fetched, len(data_set.files) - fetched)
 
 
 def _obtain(remote: Remote, folder: Path, report: Report) -> None:
@@ -130,7 +130,7 @@ def _note(remote: Remote, folder: Path) -> Path:
 
 def _write_note(remote: Remote, folder: Path, sizes: dict[str, int], sha256: str = "") -> None:
     note = _note(remote, folder)
-    with written_whole(note) as partial:
+    with atomic_write(note) as partial:
         partial.write_text(json.dumps({"sha256": sha256, "files": sizes}))
 
 

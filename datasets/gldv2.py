@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.datasets.tables import header_of, open_text
 from glam.errors import GlamError
 
@@ -33,7 +33,7 @@ def read_gldv2(table: Path) -> Collection:
     rows = _clean_rows(table) if header == CLEAN_HEADER else _full_rows(table)
     folder = table.parent / "train"
     root = folder if folder.is_dir() else table.parent
-    return Collection(root, tuple(Photo(_path(id, table), landmark) for id, landmark in rows))
+    return Collection(root, tuple(ImageFile(_path(id, table), landmark) for id, landmark in rows))
 
 
 def _clean_rows(table: Path) -> Iterator[tuple[str, str]]:

@@ -18,10 +18,10 @@ from glam.sizes import Size
 
 Transform = Callable[[Image.Image, Size], Tensor]
 Item = tuple[Tensor, int, int]
-"""Normalised (3, h, w) image, label of its landmark, its number in the collection."""
+"""Normalized (3, h, w) image, label of its landmark, its number in the collection."""
 
 
-class Photographs(Dataset[Item]):
+class ImageDataset(Dataset[Item]):
     """The images of a collection, each drawn at the size and in the epoch that the sampler says.
 
     Args:
@@ -43,7 +43,7 @@ class Photographs(Dataset[Item]):
         image = read_image(self.collection.file(draw.image))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mixed_seed(self.seed, draw.epoch, draw.image))
-            return self.transform(image, draw.size), int(self.collection.labels[draw.image]), draw.image
+            return self.transform(image, draw.size), int(self.collection.landmark_ids[draw.image]), draw.image
 
 
 def mixed_seed(*parts: int) -> int:
@@ -65,17 +65,17 @@ def read_shapes(collection: Collection) -> list[tuple[int, int] | ImageError]:
 
     A shape that the collection knows is taken as it is; only the other files are opened, for their headers.
     """
-    unknown = [i for i, photo in enumerate(collection.photos) if photo.shape is None]
+    unknown = [i for i, photo in enumerate(collection.images) if photo.shape is None]
     with ThreadPoolExecutor() as pool:
         read = dict(zip(unknown, pool.map(_read_shape, map(collection.file, unknown)), strict=True))
-    return [read[i] if photo.shape is None else photo.shape for i, photo in enumerate(collection.photos)]
+    return [read[i] if photo.shape is None else photo.shape for i, photo in enumerate(collection.images)]
 
 
 def readable(collection: Collection) -> tuple[Collection, list[tuple[int, int]], list[ImageError]]:
     """The images whose shape is known or can be read, those shapes as (width, height), and the others' errors."""
     shapes = read_shapes(collection)
     kept = [i for i, shape in enumerate(shapes) if not isinstance(shape, ImageError)]
-    photos = tuple(collection.photos[i] for i in kept)
+    photos = tuple(collection.images[i] for i in kept)
     good = [shape for shape in shapes if not isinstance(shape, ImageError)]
     bad = [shape for shape in shapes if isinstance(shape, ImageError)]
     return Collection(collection.root, photos), good, bad

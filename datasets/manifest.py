@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from glam.atomic_file import written_whole
-from glam.datasets.collection import NOTHING, Collection, Photo, Value
+from glam.atomic_file import atomic_write
+from glam.datasets.collection import NOTHING, Collection, ImageFile, Value
 from glam.datasets.tables import inside, open_text
 from glam.errors import GlamError
 
 COLUMNS = ("path", "landmark", "width", "height")
+
+DEPRECATED_LANDMARK = "label"
+"""Former name of the column ``landmark``, read where the header has no ``landmark``."""
 
 _Shape = tuple[int, int]
 
@@ -21,7 +24,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
     """Reads a CSV file with a column ``path`` and, where they are known, ``landmark``, ``width`` and ``height`` (pixels
     of the upright image). Every other column is metadata, by its name: an empty field is left out, and what is written
-    as a number is one.
+    as a number is one. ``label`` is a deprecated name of ``landmark``.
 
     Args:
         manifest: the CSV file, UTF-8, with a header line.
@@ -36,6 +39,8 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
         header = next(rows, [])
         if "path" not in header:
             raise GlamError(f"{manifest}: a manifest wants a column named 'path'; it has {header}")
+        if "landmark" not in header:
+            header = ["landmark" if name == DEPRECATED_LANDMARK else name for name in header]
         places = [header.index(column) if column in header else -1 for column in COLUMNS]
         others = [(place, name) for place, name in enumerate(header) if name and name not in COLUMNS]
         shapes: dict[_Shape, _Shape] = {}
@@ -48,13 +53,13 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
             if shape is not None:
                 shape = shapes.setdefault(shape, shape)  # few are distinct, so equal ones share their memory
             metadata = {name: _value(row[place]) for place, name in others if row[place]} or NOTHING
-            photos.append(Photo(inside(path.replace("\\", "/"), manifest), sys.intern(landmark), shape, metadata))
+            photos.append(ImageFile(inside(path.replace("\\", "/"), manifest), sys.intern(landmark), shape, metadata))
     return Collection(root or manifest.parent, tuple(photos))
 
 
 def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a CSV file with a header line; it appears whole or not at all."""
-    with written_whole(file, on_disk=True) as partial, partial.open("w", newline="", encoding="utf-8") as text:
+    with atomic_write(file, on_disk=True) as partial, partial.open("w", newline="", encoding="utf-8") as text:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

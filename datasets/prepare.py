@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 from glam.datasets.collection import Collection
 from glam.datasets.manifest import COLUMNS, write_rows
 from glam.errors import GlamError, ImageError
@@ -35,7 +35,7 @@ _CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareReport:
     """What a run came to.
 
     Attributes:
@@ -65,7 +65,7 @@ def prepare(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Prepared:
+) -> PrepareReport:
     """Re-encodes a collection to at most ``size`` pixels on the longest side; none is enlarged.
 
     ``out`` gets the photographs under the paths they have in the collection (with ``.jpg`` after another suffix), and
@@ -99,15 +99,15 @@ def prepare(
         raise GlamError("a process that encodes images was killed, perhaps for want of memory; run again") from error
 
 
-def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> Prepared:
+def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> PrepareReport:
     """Writes the two lists."""
-    done = list(zip(paths, collection.photos, outcomes, strict=True))
+    done = list(zip(paths, collection.images, outcomes, strict=True))
     faults = [ImageError(photo.path, o.fault) for _, photo, o in done if o.fault]
     write_rows(out / UNREADABLE, ("path", "reason"), ((fault.source, fault.reason) for fault in faults))
     rows = ((path, photo.landmark, *o.shape) for path, photo, o in done if not o.fault)
     write_rows(out / MANIFEST, COLUMNS, rows)
     made = sum(outcome.made for outcome in outcomes)
-    return Prepared(made, len(outcomes) - made - len(faults), tuple(faults))
+    return PrepareReport(made, len(outcomes) - made - len(faults), tuple(faults))
 
 
 def _paths(collection: Collection, out: Path) -> list[str]:
@@ -116,7 +116,7 @@ def _paths(collection: Collection, out: Path) -> list[str]:
         raise GlamError(f"{out}: the photographs would overwrite themselves; name another folder")
     paths = [
         photo.path if PurePosixPath(photo.path).suffix.lower() in _JPEG_SUFFIXES else f"{photo.path}.jpg"
-        for photo in collection.photos
+        for photo in collection.images
     ]
     if len(set(paths)) < len(paths):
         double = Counter(paths).most_common(1)[0][0]
@@ -168,7 +168,7 @@ def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
     except ImageError as error:
         return _Outcome(fault=error.reason)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    with written_whole(target) as partial:
+    with atomic_write(target) as partial:
         image.save(partial, "JPEG", quality=QUALITY, comment=mark)
     return _Outcome(image.size, made=True)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glam.datasets import gldv2, sfm120k
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
@@ -91,11 +91,11 @@ def _read_pickle(file: Path, part: str) -> Collection:
     raise GlamError(f"{file}: neither SfM-120k nor the ground truth of Revisited Oxford or Paris")
 
 
-def _photos_below(root: Path) -> Iterator[Photo]:
+def _photos_below(root: Path) -> Iterator[ImageFile]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()
         landmark = "" if relative == "." else relative
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Photo(f"{landmark}/{name}" if landmark else name, landmark)
+                yield ImageFile(f"{landmark}/{name}" if landmark else name, landmark)

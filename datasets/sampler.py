@@ -34,7 +34,7 @@ class Draw:
     epoch: int
 
 
-class Part(NamedTuple):
+class EpochPart(NamedTuple):
     """A part of an epoch that is done.
 
     Attributes:
@@ -70,15 +70,15 @@ def group_sizes(
         (height, width) for each image.
     """
     logs = np.log([width / height for width, height in shapes])
-    centres = np.log(sorted(ratios))
-    kept = np.arange(len(centres))
+    centers = np.log(sorted(ratios))
+    kept = np.arange(len(centers))
     while True:
-        nearest = kept[np.abs(logs[:, None] - centres[kept]).argmin(axis=1)]
-        counts = np.bincount(nearest, minlength=len(centres))[kept]
+        nearest = kept[np.abs(logs[:, None] - centers[kept]).argmin(axis=1)]
+        counts = np.bincount(nearest, minlength=len(centers))[kept]
         if len(kept) == 1 or counts.min() >= smallest_group:
             break
         kept = np.delete(kept, counts.argmin())
-    sizes = [fitted_size(round(10_000 * np.exp(c)), 10_000, longest, multiple) for c in centres]
+    sizes = [fitted_size(round(10_000 * np.exp(c)), 10_000, longest, multiple) for c in centers]
     return [sizes[group] for group in nearest]
 
 
@@ -124,7 +124,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
-        self.earlier: tuple[Part, ...] = ()
+        self.earlier: tuple[EpochPart, ...] = ()
         self.start = 0
         kinds = sorted(set(self.sizes))
         self._group = np.array([kinds.index(size) for size in self.sizes], dtype=np.int64)

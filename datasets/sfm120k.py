@@ -7,7 +7,7 @@ model it belongs to (``cluster``), and pairs that other training wants. A model 
 from pathlib import Path
 from typing import Any
 
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.errors import GlamError
 
 PARTS = ("train", "val")
@@ -32,7 +32,7 @@ def read_sfm120k(table: dict[str, Any], origin: Path, part: str) -> Collection:
     except (KeyError, TypeError, ValueError) as error:
         raise GlamError(f"{origin}: no lists 'cids' and 'cluster' of one length in its part '{part}'") from error
     landmarks = {cluster: str(cluster) for _, cluster in rows}
-    return Collection(origin.parent / "ims", tuple(Photo(_path(cid, origin), landmarks[c]) for cid, c in rows))
+    return Collection(origin.parent / "ims", tuple(ImageFile(_path(cid, origin), landmarks[c]) for cid, c in rows))
 
 
 def _path(cid: object, origin: Path) -> str:

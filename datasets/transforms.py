@@ -41,7 +41,7 @@ class Augment:
         self.to_tensor = to_tensor(mean, std)
 
     def __call__(self, image: Image.Image, size: Size) -> Tensor:
-        """An RGB image to a normalised (3, h, w) tensor of ``size``, drawn from PyTorch's random numbers."""
+        """An RGB image to a normalized (3, h, w) tensor of ``size``, drawn from PyTorch's random numbers."""
         height, width = size
         ratio = width / height
         crop = v2.RandomResizedCrop(size, self.scale, (ratio * 0.8, ratio * 1.25), InterpolationMode.BILINEAR)
@@ -49,7 +49,7 @@ class Augment:
 
 
 def to_tensor(mean: Sequence[float], std: Sequence[float]) -> v2.Compose:
-    """A Pillow image to a normalised (3, h, w) float32 tensor."""
+    """A Pillow image to a normalized (3, h, w) float32 tensor."""
     return v2.Compose(
         [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=list(mean), std=list(std))]
     )

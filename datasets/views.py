@@ -1,7 +1,7 @@
 """Augmentation in two halves, for networks that train faster than processors can augment.
 
     file --worker: decode at a fraction, crop, resize--> (h, w, 3) bytes and the numbers that say what else changes
-         --device, a batch at a time: viewpoint, light, normalise--> (b, 3, h, w)
+         --device, a batch at a time: viewpoint, light, normalize--> (b, 3, h, w)
 
 The same changes as `glam.datasets.transforms.Augment`, but for the order of brightness, contrast and saturation, which
 is fixed. A worker decodes and resizes only, and a quarter of the bytes go to the device. All random numbers are drawn
@@ -33,8 +33,8 @@ View = tuple[Tensor, int, int, Tensor]
 
 STRETCH = 1.25
 """Most that the aspect ratio of a crop differs from that of the size it is brought to."""
-GREY = 0.05
-"""Share of the images that lose their colours, where light changes at all."""
+GRAY = 0.05
+"""Share of the images that lose their colors, where light changes at all."""
 _TURNED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _LUMA = (0.2989, 0.587, 0.114)
@@ -67,7 +67,7 @@ class Views(Dataset[View]):
         random = np.random.default_rng([self.seed, draw.epoch, draw.image])
         pixels = read_crop(self.collection.file(draw.image), draw.size, self.scale, random)
         changes = draw_changes(random, self.perspective, self.light)
-        return pixels, int(self.collection.labels[draw.image]), draw.image, changes
+        return pixels, int(self.collection.landmark_ids[draw.image]), draw.image, changes
 
 
 def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.random.Generator) -> Tensor:
@@ -123,7 +123,7 @@ def draw_changes(random: np.random.Generator, perspective: float, light: float) 
 
     The first nine are the (3, 3) homography from positions in the view to positions in the crop, both from -1 to 1
     across (half of the views keep their viewpoint); then factors of brightness, contrast and saturation (1 for no
-    change, saturation 0 for grey).
+    change, saturation 0 for gray).
 
     Args:
         random: where the numbers come from.
@@ -134,7 +134,7 @@ def draw_changes(random: np.random.Generator, perspective: float, light: float) 
     moved = CORNERS * (1 - inwards)
     homography = homography_between(moved, CORNERS) if random.random() < 0.5 else np.eye(3)
     factors = random.uniform(max(0.0, 1 - light), 1 + light, 3)
-    if light and random.random() < GREY:
+    if light and random.random() < GRAY:
         factors[2] = 0
     return torch.from_numpy(np.concatenate([homography.ravel(), factors]).astype(np.float32))
 
@@ -152,7 +152,7 @@ def homography_between(source: NDArray[np.float64], target: NDArray[np.float64])
 
 @torch.no_grad()
 def finish(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Changes viewpoint and light of a batch of crops and normalises it, on the device it is on.
+    """Changes viewpoint and light of a batch of crops and normalizes it, on the device it is on.
 
     Args:
         pixels: (b, h, w, 3) uint8.
@@ -171,15 +171,15 @@ def finish(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence
     images = images.mul_(brightness).clamp_(0, 1)
     average = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
     images = images.lerp_(average, 1 - contrast).clamp_(0, 1)
-    grey = (images * luma).sum(dim=1, keepdim=True)
-    images = images.lerp_(grey, 1 - saturation).clamp_(0, 1)
+    gray = (images * luma).sum(dim=1, keepdim=True)
+    images = images.lerp_(gray, 1 - saturation).clamp_(0, 1)
     return images.sub_(mean_row).div_(std_row)
 
 
 def _positions(homography: Tensor, height: int, width: int) -> Tensor:
     """(b, 3, 3) homographies to the (b, h, w, 2) positions that the pixels of the views come from."""
-    x = _centres(width, homography.device)
-    y = _centres(height, homography.device)
+    x = _centers(width, homography.device)
+    y = _centers(height, homography.device)
     # Row by row of the homography: for each pixel, its two positions and their common denominator.
     across, down, denominator = (
         a * x + (b * y[:, None] + c) for a, b, c in (row[:, :, None, None].unbind(1) for row in homography.unbind(1))
@@ -187,8 +187,8 @@ def _positions(homography: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([across / denominator, down / denominator], dim=-1)
 
 
-def _centres(pixels: int, device: torch.device) -> Tensor:
-    """Positions of the centres of so many pixels in a row, from -1 to 1 across all of them."""
+def _centers(pixels: int, device: torch.device) -> Tensor:
+    """Positions of the centers of so many pixels in a row, from -1 to 1 across all of them."""
     return (torch.arange(pixels, device=device) * 2 + 1) / pixels - 1
 
 

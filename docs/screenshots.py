@@ -54,7 +54,7 @@ def main() -> None:
         with glam.index.open(path) as index, running(create_app(index, model)) as url:
             query = number(index, given.query) if given.query else 0
             found = index.search(index.descriptor(query), k=2)[0]
-            result = number(index, given.result) if given.result else found[1].entry.id
+            result = number(index, given.result) if given.result else found[1].image_id
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             take(browser, given.out, url, query, result)
             browser.close()
@@ -63,7 +63,7 @@ def main() -> None:
 def take(browser: Browser, out: Path, url: str, query: int, result: int) -> None:
     """Takes every picture."""
     search, comparison = f"?image={query}", f"?image={query}&compare={result}"
-    for name, address, device, colours in (
+    for name, address, device, colors in (
         ("home-light", "", DESKTOP, "light"),
         ("results-light", search, DESKTOP, "light"),
         ("results-dark", search, DESKTOP, "dark"),
@@ -72,7 +72,7 @@ def take(browser: Browser, out: Path, url: str, query: int, result: int) -> None
         ("phone-results-light", search, PHONE, "light"),
         ("phone-matches-dark", f"{comparison}&show=matches", PHONE, "dark"),
     ):
-        context = browser.new_context(**device, color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+        context = browser.new_context(**device, color_scheme=colors, reduced_motion="reduce")  # type: ignore[arg-type]
         page = context.new_page()
         page.goto(url + address)
         page.wait_for_load_state("networkidle")
@@ -94,7 +94,7 @@ def write(picture: bytes, path: Path) -> int:
 
 def number(index: glam.index.Index, path: str) -> int:
     """The image with a path in an index."""
-    return next(int(image) for image in index.ids if index.entry(int(image)).path == path)
+    return next(int(image) for image in index.image_ids if index.entry(int(image)).path == path)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from glam.errors import GlamError, ImageError
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.rerank import count_on, features_of, rerank_all
 from glam.eval.revisited import ProtocolScores, score_revisited
-from glam.eval.tie_break import Rows
+from glam.eval.tie_break import Descriptors
 from glam.images import IMAGE_SUFFIXES
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
@@ -98,7 +98,7 @@ class BenchmarkReport:
 def evaluate_benchmark(
     model: Model,
     benchmark: Benchmark,
-    distractors: Sequence[Rows] = (),
+    distractors: Sequence[Descriptors] = (),
     *,
     settings: Settings | None = None,
     crop: bool = True,

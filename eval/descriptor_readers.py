@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from glam.errors import GlamError
-from glam.eval.tie_break import Rows
+from glam.eval.tie_break import Descriptors
 
 SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
-def read_vectors(source: str, role: str) -> Rows:
+def read_vectors(source: str, role: str) -> Descriptors:
     """Reads descriptors.
 
     Args:
@@ -53,9 +53,9 @@ def _split(source: str) -> tuple[Path, str | None]:
     return (Path(path), name) if colon and path and not Path(source).exists() else (Path(source), None)
 
 
-def _read(path: Path, name: str | None, role: str) -> Rows:
+def _read(path: Path, name: str | None, role: str) -> Descriptors:
     suffix = path.suffix.lower()
-    array: Rows
+    array: Descriptors
     if suffix == ".npy":
         array = np.load(path, mmap_mode="c", allow_pickle=False)
         return array
@@ -79,7 +79,7 @@ def _chosen(arrays: Mapping[str, Any], name: str | None, role: str, path: Path) 
     return arrays[wanted]
 
 
-def _read_safetensors(path: Path, name: str | None, role: str) -> Rows:
+def _read_safetensors(path: Path, name: str | None, role: str) -> Descriptors:
     """Maps the bytes of one tensor; the safetensors package would read it whole."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -98,7 +98,7 @@ def _read_safetensors(path: Path, name: str | None, role: str) -> Rows:
     return _mapped(path, dtype, 8 + length + start, shape)
 
 
-def _read_hdf5(path: Path, name: str | None, role: str) -> Rows:
+def _read_hdf5(path: Path, name: str | None, role: str) -> Descriptors:
     try:
         import h5py
     except ImportError as error:
@@ -108,11 +108,11 @@ def _read_hdf5(path: Path, name: str | None, role: str) -> Rows:
         if not isinstance(data, h5py.Dataset):
             raise GlamError(f"{path}: {name or role!r} is a group; choose an array in it as {path.name}:GROUP/NAME")
         offset = data.id.get_offset()
-        whole: Rows = data[:] if offset is None else _mapped(path, data.dtype, offset, data.shape)
+        whole: Descriptors = data[:] if offset is None else _mapped(path, data.dtype, offset, data.shape)
         return whole
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> Rows:
+def _mapped(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> Descriptors:
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glam.datasets.collection import Collection
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import average_precision, bootstrap_interval, positive_ranks, precision_at
-from glam.eval.rerank import Positions, count_on, features_of, in_front, rerank_all
+from glam.eval.rerank import Rows, count_on, features_of, in_front, rerank_all
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
 from glam.index.rerank.memory_database import MemoryDatabase
@@ -46,7 +46,7 @@ def score_folder(
     descriptors: NDArray[np.float32],
     labels: NDArray[np.int64],
     distractors: NDArray[np.float32] | None = None,
-    lists: Sequence[Positions] | None = None,
+    lists: Sequence[Rows] | None = None,
 ) -> FolderScores:
     """Scores descriptors of a folder.
 
@@ -116,7 +116,7 @@ def evaluate_folder(
 ) -> FolderReport:
     """Describes a folder of landmarks and scores it.
 
-    A query is asked of the database as if its image were not in it, not even as a neighbour of others.
+    A query is asked of the database as if its image were not in it, not even as a neighbor of others.
 
     Args:
         model: describes the images.
@@ -144,8 +144,8 @@ def evaluate_folder(
     read = ~np.isnan(rows[:, 0])
     inside = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
-    known = np.array([bool(collection.photos[i].landmark) for i in inside])
-    labels = np.where(known, collection.labels[inside], -1)
+    known = np.array([bool(collection.images[i].landmark) for i in inside])
+    labels = np.where(known, collection.landmark_ids[inside], -1)
     lists = None
     if chain is not None:
         features = features_of([files[i] for i in (*inside, *others)])
@@ -153,5 +153,5 @@ def evaluate_folder(
         queries = [Query(row, partial(features, number)) for number, row in enumerate(rows[inside])]
         lists = rerank_all(chain, queries, database.without, count_on(progress, len(files)))
     scores = score_folder(rows[inside], labels, rows[others] if len(others) else None, lists)
-    paths = tuple(collection.photos[i].path for i in inside)
+    paths = tuple(collection.images[i].path for i in inside)
     return FolderReport(scores, paths, len(others), tuple(unreadable), None if chain is None else str(chain))

@@ -21,7 +21,7 @@ GRADES = ("easy", "hard", "junk")
 
 
 @dataclass(frozen=True)
-class Query:
+class BenchmarkQuery:
     """A query and the database images that were judged for it.
 
     Attributes:
@@ -51,7 +51,7 @@ class GroundTruth:
     """
 
     images: tuple[str, ...]
-    queries: tuple[Query, ...]
+    queries: tuple[BenchmarkQuery, ...]
 
     def __post_init__(self) -> None:
         """Raises:
@@ -114,7 +114,7 @@ def _read_json(path: Path) -> Any:
 def _from_pickle(table: Any) -> GroundTruth:
     judged = zip(table["qimlist"], table["gnd"], strict=True)
     queries = [
-        Query(_name(name), _box(entry["bbx"]), *(tuple(_numbers(entry[grade])) for grade in GRADES))
+        BenchmarkQuery(_name(name), _box(entry["bbx"]), *(tuple(_numbers(entry[grade])) for grade in GRADES))
         for name, entry in judged
     ]
     return GroundTruth(tuple(map(_name, table["imlist"])), tuple(queries))
@@ -138,7 +138,7 @@ def _from_json(table: Any) -> GroundTruth:
     for entry in table["queries"]:
         try:
             grades = (tuple(numbers[name] for name in entry.get(grade, ())) for grade in GRADES)
-            queries.append(Query(_name(entry["name"]), _box(entry.get("box")), *grades))
+            queries.append(BenchmarkQuery(_name(entry["name"]), _box(entry.get("box")), *grades))
         except KeyError as error:
             raise GlamError(f"the query {entry.get('name')!r}: {error} is not there") from error
     return GroundTruth(images, tuple(queries))

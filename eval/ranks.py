@@ -1,6 +1,6 @@
 """Exact ranks of a few images among very many, by counting.
 
-A metric asks for the places of some dozens of labelled images, the targets; to sort a million scores for them is wasted
+A metric asks for the places of some dozens of labeled images, the targets; to sort a million scores for them is wasted
 work. Instead, every image that is before a target in the ranking (`glam.eval.tie_break`) is counted, in one pass:
 
     block of rows -> single-precision scores -> targets each is surely above (`ScoreTables`) -> counts
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.score_table import UNSURE, ScoreTables, first_codes
-from glam.eval.tie_break import Keys, Rows, order_keys
+from glam.eval.tie_break import Descriptors, Keys, order_keys
 
 Counts = NDArray[np.int64]
 
@@ -52,9 +52,9 @@ SMALLEST_MARGIN = 1e-30
 
 
 def count_above(
-    queries: Rows,
+    queries: Descriptors,
     targets: Sequence[Keys],
-    parts: Sequence[Rows],
+    parts: Sequence[Descriptors],
     *,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -92,7 +92,7 @@ def count_above(
     return above
 
 
-def _blocks(parts: Sequence[Rows], queries: int, block_bytes: int) -> Iterator[tuple[Rows, int]]:
+def _blocks(parts: Sequence[Descriptors], queries: int, block_bytes: int) -> Iterator[tuple[Descriptors, int]]:
     """The parts in blocks, and the number of each block's first row."""
     first = 0
     for part in parts:
@@ -122,7 +122,7 @@ class _Counter:
     exactly with whichever it met.
     """
 
-    def __init__(self, queries: Rows, targets: Sequence[Keys], device: torch.device) -> None:
+    def __init__(self, queries: Descriptors, targets: Sequence[Keys], device: torch.device) -> None:
         self.lost = np.isnan(queries).any(axis=1)
         self.queries = queries.astype(np.float64)
         self.norms = np.where(self.lost, 0.0, _norms(torch.from_numpy(self.queries)))
@@ -137,7 +137,7 @@ class _Counter:
         largest = np.array([np.abs(keys.real[np.isfinite(keys.real)]).max(initial=0.0) for keys in targets])
         self.tables = self._tables(np.maximum(SMALLEST_MARGIN * np.maximum(self.norms, 1), LEAST_ERROR * largest))
 
-    def add(self, block: tuple[Rows, int]) -> int:
+    def add(self, block: tuple[Descriptors, int]) -> int:
         """Counts rows, numbered from the number with them; returns how many. Threads may call it at the same time."""
         rows, first = block
         tables, places, lost = self._placed(rows)
@@ -159,7 +159,7 @@ class _Counter:
             results[-1][order] = counts.sum() - np.cumsum(counts)[:-1]
         return results
 
-    def _placed(self, rows: Rows) -> tuple[ScoreTables, NDArray[np.float32], NDArray[np.int64]]:
+    def _placed(self, rows: Descriptors) -> tuple[ScoreTables, NDArray[np.float32], NDArray[np.int64]]:
         """Tables that suffice for a block, the places of its scores in them, and which of its rows hold NaN."""
         tables = self.tables
         while True:
@@ -171,7 +171,7 @@ class _Counter:
                 return tables, places, np.flatnonzero(lost)
             self.tables = tables = self._tables(2 * np.maximum(margins, tables.margins))
 
-    def _worst_errors(self, rows: Rows, places: NDArray[np.float32], tables: ScoreTables) -> NDArray[np.float64]:
+    def _worst_errors(self, rows: Descriptors, places: NDArray[np.float32], tables: ScoreTables) -> NDArray[np.float64]:
         """(q,) the most that a score in a sample of the block is off by; a place that overflowed says nothing."""
         sample = slice(None, None, max(1, len(rows) // SAMPLE))
         exact = torch.from_numpy(self.queries) @ torch.from_numpy(rows[sample]).double().T
@@ -179,7 +179,7 @@ class _Counter:
         worst: NDArray[np.float64] = np.where(np.isfinite(errors), errors, 0.0).max(axis=1)
         return worst
 
-    def _places(self, rows: Rows, tables: ScoreTables) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _places(self, rows: Descriptors, tables: ScoreTables) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """(q, n) places of the scores of (n, dim) rows, and their lengths, (n,)."""
         queries = torch.from_numpy(self.queries * tables.scale).to(self.device, self.dtype)
         places = torch.empty(len(queries), len(rows), dtype=self.dtype, device=self.device)
@@ -195,7 +195,7 @@ class _Counter:
         return ScoreTables([keys.real for keys in self.keys], margins)
 
     def _compared_exactly(
-        self, queries: NDArray[np.int64], columns: NDArray[np.int64], rows: Rows, first: int
+        self, queries: NDArray[np.int64], columns: NDArray[np.int64], rows: Descriptors, first: int
     ) -> Counts:
         """The counts of pairs of a query and a row, (p,) each, queries ascending."""
         keys = np.empty(len(queries), dtype=np.complex128)

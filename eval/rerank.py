@@ -1,6 +1,6 @@
 """Reranking in an evaluation: each query's list is made once, before anything is known of what is right.
 
-    queries --rerank_all--> first images of each list --in_front, listed_keys--> ranks of the labelled images
+    queries --rerank_all--> first images of each list --in_front, listed_keys--> ranks of the labeled images
 
 Images behind the list stay in the order of plain search.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.eval.tie_break import Keys, Rows, order_keys
+from glam.eval.tie_break import Descriptors, Keys, order_keys
 from glam.images import Box, read_image
 from glam.index.local_matching.rootsift import LocalFeatures, extract
 from glam.index.rerank.base import Database, Query
@@ -23,7 +23,7 @@ from glam.index.rerank.memory_database import MemoryDatabase
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is in all."""
 
-Positions = NDArray[np.int64]
+Rows = NDArray[np.int64]
 """Numbers of images, through the database and then the distractors."""
 
 LISTED = 1_000
@@ -41,7 +41,7 @@ def rerank_all(
     queries: Sequence[Query],
     database_of: Callable[[int], Database],
     progress: Progress = lambda done, total: None,
-) -> list[Positions]:
+) -> list[Rows]:
     """The reranked list of each query, at most `LISTED` images.
 
     Args:
@@ -60,7 +60,7 @@ def rerank_all(
     return lists
 
 
-def rerank_vectors(chain: Chain, queries: Rows, parts: Sequence[Rows], progress: Progress) -> list[Positions]:
+def rerank_vectors(chain: Chain, queries: Descriptors, parts: Sequence[Descriptors], progress: Progress) -> list[Rows]:
     """The reranked list of each query where there are only descriptors.
 
     Args:
@@ -100,7 +100,7 @@ def features_of(files: Sequence[Path], boxes: Sequence[Box | None] | None = None
     return features
 
 
-def check_unit(what: str, rows: Rows) -> None:
+def check_unit(what: str, rows: Descriptors) -> None:
     """Makes sure that (n, dim) descriptors can be averaged; one that is NaN is no image.
 
     Raises:
@@ -108,17 +108,17 @@ def check_unit(what: str, rows: Rows) -> None:
     """
     lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
     if (np.abs(lengths - 1) > UNIT_ERROR).any():
-        raise GlamError(f"reranking takes descriptors of unit length, and the {what} are not; normalise them first")
+        raise GlamError(f"reranking takes descriptors of unit length, and the {what} are not; normalize them first")
 
 
-def in_front(scores: NDArray[np.floating], listed: Positions) -> NDArray[np.float64]:
+def in_front(scores: NDArray[np.floating], listed: Rows) -> NDArray[np.float64]:
     """Scores, (n,), that rank the listed images first, in their order, and the others as before."""
     moved = np.asarray(scores, dtype=np.float64).copy()
     moved[listed] = np.nanmax(moved, initial=0) + np.arange(len(listed), 0, -1)
     return moved
 
 
-def listed_keys(keys: Keys, numbers: Positions, listed: Positions) -> Keys:
+def listed_keys(keys: Keys, numbers: Rows, listed: Rows) -> Keys:
     """The keys (`glam.eval.tie_break`) of images, (n,), when the listed images are ranked first, in their order."""
     place = places(numbers, listed)
     moved = keys.copy()
@@ -128,7 +128,7 @@ def listed_keys(keys: Keys, numbers: Positions, listed: Positions) -> Keys:
 
 
 def listed_counts(
-    above: NDArray[np.int64], keys: Keys, numbers: Positions, listed: Positions, listed_before: Keys
+    above: NDArray[np.int64], keys: Keys, numbers: Rows, listed: Rows, listed_before: Keys
 ) -> NDArray[np.int64]:
     """How many images are before each of some images when the listed ones are ranked first.
 
@@ -144,7 +144,7 @@ def listed_counts(
     return np.where(place >= 0, place, above + overtaken)
 
 
-def keys_of(query: NDArray[np.floating], parts: Sequence[Rows], numbers: Positions) -> Keys:
+def keys_of(query: NDArray[np.floating], parts: Sequence[Descriptors], numbers: Rows) -> Keys:
     """The keys of images of several parts, (n,), for a query, (dim,); numbers go through all parts."""
     keys = np.empty(len(numbers), dtype=np.complex128)
     first = 0
@@ -155,7 +155,7 @@ def keys_of(query: NDArray[np.floating], parts: Sequence[Rows], numbers: Positio
     return keys
 
 
-def places(numbers: Positions, listed: Positions) -> Positions:
+def places(numbers: Rows, listed: Rows) -> Rows:
     """The place of each image in a list, from 0; -1 where it is not in it."""
     if not len(listed):
         return np.full(len(numbers), -1, dtype=np.int64)

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.eval.ground_truth import GRADES, GroundTruth, Query
+from glam.eval.ground_truth import GRADES, BenchmarkQuery, GroundTruth
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
 from glam.eval.ranks import count_above
-from glam.eval.rerank import Positions, keys_of, listed_counts, listed_keys
-from glam.eval.tie_break import Keys, Rows, order_keys
+from glam.eval.rerank import Rows, keys_of, listed_counts, listed_keys
+from glam.eval.tie_break import Descriptors, Keys, order_keys
 
 PROTOCOLS = {
     "easy": (("easy",), ("junk", "hard")),
@@ -47,11 +47,11 @@ class ProtocolScores:
 
 def score_revisited(
     truth: GroundTruth,
-    queries: Rows,
-    database: Rows,
-    distractors: Sequence[Rows] = (),
+    queries: Descriptors,
+    database: Descriptors,
+    distractors: Sequence[Descriptors] = (),
     *,
-    lists: Sequence[Positions] | None = None,
+    lists: Sequence[Rows] | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, ProtocolScores]:
@@ -94,7 +94,7 @@ def score_revisited(
     }
 
 
-def _keys_by_grade(query: Query, descriptor: NDArray[np.floating], database: Rows) -> dict[str, Keys]:
+def _keys_by_grade(query: BenchmarkQuery, descriptor: NDArray[np.floating], database: Descriptors) -> dict[str, Keys]:
     """Keys of a query's judged images."""
     images = {grade: query.images(grade) for grade in GRADES}
     return {grade: order_keys(descriptor, database[numbers], numbers) for grade, numbers in images.items()}
@@ -122,7 +122,9 @@ def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _check_shapes(truth: GroundTruth, queries: Rows, database: Rows, distractors: Sequence[Rows]) -> None:
+def _check_shapes(
+    truth: GroundTruth, queries: Descriptors, database: Descriptors, distractors: Sequence[Descriptors]
+) -> None:
     expected = [("queries", queries, len(truth.queries)), ("database", database, len(truth.images))]
     for what, rows, count in [*expected, *(("distractors", rows, len(rows)) for rows in distractors)]:
         if rows.ndim != 2 or len(rows) != count:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Rows: TypeAlias = NDArray[np.floating]
+Descriptors: TypeAlias = NDArray[np.floating]
 """(n, dim) descriptors: float16, float32 or float64, in memory or memory-mapped."""
 
 Keys: TypeAlias = NDArray[np.complex128]
@@ -17,7 +17,7 @@ Keys: TypeAlias = NDArray[np.complex128]
 earlier in the ranking, and no two images share one."""
 
 
-def order_keys(queries: NDArray[np.floating], rows: Rows, numbers: NDArray[np.int64]) -> Keys:
+def order_keys(queries: NDArray[np.floating], rows: Descriptors, numbers: NDArray[np.int64]) -> Keys:
     """Places of images in the ranking of a query.
 
     Args:

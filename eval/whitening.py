@@ -91,8 +91,8 @@ def benchmark_images(paths: Iterable[str]) -> list[str]:
 
 def _pca(descriptors: NDArray[np.float64], dim: int) -> Whitening:
     mean = descriptors.mean(axis=0)
-    centred = descriptors - mean
-    variances, directions = _principal(centred, dim)
+    centered = descriptors - mean
+    variances, directions = _principal(centered, dim)
     if variances[-1] <= FLAT * variances[0]:
         raise GlamError(f"{len(descriptors)} photographs vary in fewer than {dim} dimensions; keep fewer or take more")
     return Whitening(mean, directions / np.sqrt(variances)[:, None])

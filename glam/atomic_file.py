@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path, *, on_disk: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, on_disk: bool = False) -> Iterator[Path]:
     """Gives a path beside ``path`` to write to, in a folder that is made if need be; the file gets its name when the
     block ends without an error, in the place of one that was there.
 

@@ -28,7 +28,7 @@ from glam.kernels.channel_attention import along_channels
 
 
 class LocalChannel(nn.Module):
-    """A_lc: how much each channel matters, from its neighbours among the pooled channels (ECA).
+    """A_lc: how much each channel matters, from its neighbors among the pooled channels (ECA).
 
     Args:
         kernel_size: channels that are looked at together, odd.

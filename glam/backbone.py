@@ -53,7 +53,7 @@ class Backbone(nn.Module):
         self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised images to the last feature map, (b, c, h', w')."""
+        """(b, 3, h, w) normalized images to the last feature map, (b, c, h', w')."""
         if self.tokens:
             maps = self.net.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
             return maps[-1]  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ from glam.errors import GlamError
 from glam.stage_times import Times
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such files without it
-    from glam.inference.pipeline import Described
+    from glam.inference.pipeline import DescribedImage
 
 SUFFIX = ".safetensors"
 BLOCK = 65536
@@ -53,7 +53,7 @@ class Shard:
 
 def write_described(
     out: Path,
-    stream: "Iterable[Described]",
+    stream: "Iterable[DescribedImage]",
     paths: Sequence[str],
     dim: int,
     facts: Mapping[str, Any],

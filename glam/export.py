@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import Dim
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 from glam.errors import GlamError
 from glam.kernels import dispatch
 
@@ -24,7 +24,7 @@ FORMATS = ("onnx",)
 def export_onnx(model: "Model", path: Path) -> None:
     """Writes the network of a model as ONNX, wholly or not at all.
 
-    The graph takes ``images``, (batch, 3, height, width) float32, normalised, and gives ``descriptors``, (batch, dim)
+    The graph takes ``images``, (batch, 3, height, width) float32, normalized, and gives ``descriptors``, (batch, dim)
     float32 of unit length, at one scale. What an image has to go through before is in the metadata of the file
     (`preprocessing`).
 
@@ -59,7 +59,7 @@ def export_onnx(model: "Model", path: Path) -> None:
     written = program.model_proto
     _name_dimensions(written.graph)
     onnx.helper.set_model_props(written, {"glam": json.dumps(preprocessing(model))})
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         onnx.save(written, str(partial))
 
 

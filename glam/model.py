@@ -14,8 +14,8 @@ from glam import model_file
 from glam.errors import GlamError, ImageError
 from glam.images import Box, ImageSource
 from glam.inference.optimize import inference_form
-from glam.inference.pipeline import Described, Settings, describe_stream
-from glam.model_file import Header
+from glam.inference.pipeline import DescribedImage, Settings, describe_stream
+from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
 from glam.stage_times import Times
 
@@ -37,7 +37,7 @@ class Model:
         scales: that are averaged where none are asked for.
     """
 
-    def __init__(self, name: str, network: DescriptorNetwork, header: Header) -> None:
+    def __init__(self, name: str, network: DescriptorNetwork, header: ModelHeader) -> None:
         self.name = name
         self.network = network
         self.header = header
@@ -75,7 +75,7 @@ class Model:
 
     def stream(
         self, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings, times: Times | None = None
-    ) -> Iterator[Described]:
+    ) -> Iterator[DescribedImage]:
         """Describes (source, box) pairs as they come; see `glam.inference.pipeline.describe_stream`."""
         return describe_stream(self.fast, items, settings, times)
 
@@ -145,10 +145,10 @@ def bundled_models() -> dict[str, Path]:
     return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if str(file).endswith(".safetensors")}
 
 
-def _opened(name: str) -> tuple[DescriptorNetwork, Header]:
+def _opened(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
     if name.startswith("timm:"):
         architecture = Architecture(name.removeprefix("timm:"), dim=None, glam=None)
-        return DescriptorNetwork(architecture, pretrained=True), Header(architecture, DEFAULT_SIZE)
+        return DescriptorNetwork(architecture, pretrained=True), ModelHeader(architecture, DEFAULT_SIZE)
     bundled = bundled_models()
     if name in bundled:
         return model_file.load(bundled[name])

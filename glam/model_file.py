@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Header:
+class ModelHeader:
     """What a model file says beside its weights.
 
     Attributes:
@@ -42,7 +42,7 @@ class Header:
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "Header":
+    def from_json(cls, text: str) -> "ModelHeader":
         """Reads what `to_json` wrote.
 
         Raises:
@@ -58,24 +58,24 @@ class Header:
         return cls(**values)
 
 
-def save(path: Path, network: DescriptorNetwork, header: Header, *, half: bool = False) -> None:
+def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: bool = False) -> None:
     """Writes a model file, wholly or not at all.
 
     Args:
         path: of the .safetensors file.
         network: whose weights are written.
-        header: see `Header`.
+        header: see `ModelHeader`.
         half: store floating-point weights as float16, half the size.
     """
     tensors = {
         key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
     }
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={"glam": header.to_json()})
 
 
-def load(path: Path) -> tuple[DescriptorNetwork, Header]:
+def load(path: Path) -> tuple[DescriptorNetwork, ModelHeader]:
     """Builds the network of a model file, in evaluation mode on the CPU.
 
     Raises:
@@ -90,7 +90,7 @@ def load(path: Path) -> tuple[DescriptorNetwork, Header]:
     return network.eval(), header
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ModelHeader:
     """Reads the header alone, without the weights.
 
     Raises:
@@ -100,7 +100,7 @@ def read_header(path: Path) -> Header:
         raise GlamError(f"{path}: no such model file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return Header.from_json((file.metadata() or {})["glam"])
+            return ModelHeader.from_json((file.metadata() or {})["glam"])
     except (KeyError, TypeError, ValueError, struct.error, safetensors.SafetensorError) as error:
         raise GlamError(f"{path}: not a model file that `glam train` wrote ({error})") from error
 

@@ -74,7 +74,7 @@ class DescriptorNetwork(nn.Module):
             self.dim = architecture.whitening
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised images of one size to (b, dim) descriptors."""
+        """(b, 3, h, w) normalized images of one size to (b, dim) descriptors."""
         return self.whitened(self.unwhitened(images))
 
     def unwhitened(self, images: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class DescriptorNetwork(nn.Module):
         return torch.contiguous_format if self.depthwise and device.type == "cuda" else torch.channels_last
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised images to (b, channels), of unit length: what the head works on."""
+        """(b, 3, h, w) normalized images to (b, channels), of unit length: what the head works on."""
         features = self.backbone(images)
         if isinstance(self.glam, GLAM) and dispatch.triton_for(features):
             return F.normalize(attend_and_pool(self.glam, self.pool, features), dim=1)

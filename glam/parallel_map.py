@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def done_ahead(
+def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int, name: str
 ) -> Iterator[Result]:
     """What a function makes of each item, in the order of the items; an error comes in its place.

@@ -1,4 +1,4 @@
-"""GeM: generalised-mean pooling.
+"""GeM: generalized-mean pooling.
 
 Source: F. Radenovic, G. Tolias, O. Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018
 (arXiv 1711.02512).
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class GeM(nn.Module):
-    """Pools a feature map by the generalised mean of its positive part, ``mean(max(x, eps)^p)^(1/p)``.
+    """Pools a feature map by the generalized mean of its positive part, ``mean(max(x, eps)^p)^(1/p)``.
 
     p = 1 is average pooling, p to infinity is max pooling. The exponent is one learned scalar.
 

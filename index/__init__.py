@@ -1,6 +1,6 @@
-"""The index: descriptors and a catalogue of images in one folder on disk, searched by FAISS.
+"""The index: descriptors and a catalog of images in one folder on disk, searched by FAISS.
 
-    changed by   build, sync, add, remove, compact, keep     read by   open, verify, near_duplicates
+    changed by   build, sync, add, remove, compact, precompute     read by   open, info, verify, near_duplicates
 
 `docs/index.md` describes the format, what is guaranteed, and the commands.
 """
@@ -9,11 +9,13 @@ from glam.index.index import Hit, Index
 from glam.index.milvus import Milvus
 from glam.index.operations.build import BuildReport, build
 from glam.index.operations.compact import CompactReport, compact
+from glam.index.operations.info import IndexInfo, info
 from glam.index.operations.near_duplicates import Group, near_duplicates
-from glam.index.operations.precompute import KeepReport, keep
+from glam.index.operations.precompute import PrecomputeReport, precompute
 from glam.index.operations.removal import remove
 from glam.index.operations.sync import SyncReport, add, sync
 from glam.index.operations.verify import Problem, Verification, verify
+from glam.index.rerank.base import Query
 from glam.index.storage.catalog import Entry
 
 open = Index.open
@@ -25,17 +27,20 @@ __all__ = [
     "Group",
     "Hit",
     "Index",
-    "KeepReport",
+    "IndexInfo",
     "Milvus",
+    "PrecomputeReport",
     "Problem",
+    "Query",
     "SyncReport",
     "Verification",
     "add",
     "build",
     "compact",
-    "keep",
+    "info",
     "near_duplicates",
     "open",
+    "precompute",
     "remove",
     "sync",
     "verify",

@@ -19,18 +19,18 @@ from glam.errors import GlamError
 from glam.index.ann import Structure, build_structure, choose_kind, read_structure
 from glam.index.ann.exact import Exact
 from glam.index.limits import IndexLimits
-from glam.index.storage.catalog import About, Catalogue
-from glam.index.storage.checksums import write_whole
+from glam.index.storage.catalog import Catalog, IndexConfig
+from glam.index.storage.checksums import atomic_write_bytes
 from glam.index.storage.digests import digest_file
 from glam.index.storage.snapshot import Snapshot, take_snapshot
-from glam.index.types import Numbers
+from glam.index.types import ImageIds
 
 FOLDER = "search"
 LIST = "list.json"
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedStructure:
     """What the list names.
 
     Attributes:
@@ -46,7 +46,7 @@ class Saved:
     digests: dict[str, str]
 
 
-def read_list(index: Path) -> Saved | None:
+def read_list(index: Path) -> SavedStructure | None:
     """What is saved in the index in the folder ``index``; None where nothing is.
 
     Raises:
@@ -56,19 +56,19 @@ def read_list(index: Path) -> Saved | None:
     try:
         values: dict[str, Any] = json.loads(file.read_bytes())
         folder, digests = file.parent, dict(values["digests"])
-        return Saved(folder / values["structure"], folder / values["ids"], str(values["kind"]), digests)
+        return SavedStructure(folder / values["structure"], folder / values["ids"], str(values["kind"]), digests)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GlamError(f"{file}: damaged; delete the folder {FOLDER}, it is made again") from error
 
 
-def wanted_kind(about: About, count: int, limits: IndexLimits) -> str:
+def kind_for(config: IndexConfig, count: int, limits: IndexLimits) -> str:
     """The kind of structure that ``count`` images of an index want."""
-    return Exact.kind if count < limits.exact_below else about.structure or choose_kind(count, about.dim)
+    return Exact.kind if count < limits.exact_below else config.structure or choose_kind(count, config.dim)
 
 
-def load(index: Path, snapshot: Snapshot) -> tuple[Structure, Numbers] | None:
+def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] | None:
     """The saved structure with all present images in it, and the id at each of its positions.
 
     Args:
@@ -82,46 +82,46 @@ def load(index: Path, snapshot: Snapshot) -> tuple[Structure, Numbers] | None:
         saved = read_list(index)
         if saved is None:
             return None
-        covered: Numbers = np.load(saved.ids)
-        ids = np.concatenate([covered, np.setdiff1d(snapshot.ids, covered, assume_unique=True)])
-        rows = snapshot.stored(ids)
+        covered: ImageIds = np.load(saved.ids)
+        image_ids = np.concatenate([covered, np.setdiff1d(snapshot.image_ids, covered, assume_unique=True)])
+        rows = snapshot.stored(image_ids)
         structure = read_structure(saved.structure, rows)
         if len(structure) != len(covered):
             return None
-        if len(ids) > len(covered):
-            structure.add(rows[len(covered) : len(ids)])
+        if len(image_ids) > len(covered):
+            structure.add(rows[len(covered) : len(image_ids)])
     except (GlamError, OSError, ValueError):
         return None
-    return structure, ids
+    return structure, image_ids
 
 
-def renew(index: Path, catalogue: Catalogue, limits: IndexLimits) -> None:
+def update(index: Path, catalog: Catalog, limits: IndexLimits) -> None:
     """Saves a structure of all present images where the one that is saved has fallen behind.
 
     Args:
         index: its folder.
-        catalogue: of the index; it knows what kind was asked for.
+        catalog: of the index; it knows what kind was asked for.
         limits: say when a saved structure has fallen behind.
 
     Raises:
         OSError, RuntimeError, GlamError: it cannot be built or written.
     """
-    wanted = wanted_kind(catalogue.about, len(catalogue), limits)
+    wanted = kind_for(catalog.config, len(catalog), limits)
     folder = index / FOLDER
-    if (wanted == Exact.kind and not limits.save_exact) or catalogue.about.milvus is not None:
+    if (wanted == Exact.kind and not limits.save_exact) or catalog.config.milvus is not None:
         _clear(folder, keep=())
         return
-    snapshot = take_snapshot(index, catalogue)
+    snapshot = take_snapshot(index, catalog)
     covered = _covered(index, wanted)
-    if covered is not None and _is_near(covered, snapshot.ids, limits):
+    if covered is not None and _is_near(covered, snapshot.image_ids, limits):
         return
-    is_old = covered is None or _removed(covered, snapshot.ids) > limits.removed_share
-    found = None if is_old else load(index, snapshot)
-    structure, ids = found or (build_structure(snapshot.stored(snapshot.ids), wanted), snapshot.ids)
-    _write(folder, structure, ids)
+    is_old = covered is None or _removed(covered, snapshot.image_ids) > limits.removed_share
+    found = None if is_old else open_cached(index, snapshot)
+    structure, image_ids = found or (build_structure(snapshot.stored(snapshot.image_ids), wanted), snapshot.image_ids)
+    _write(folder, structure, image_ids)
 
 
-def delete_unknown(index: Path) -> None:
+def delete_unlisted(index: Path) -> None:
     """Deletes what the list does not name: the files of a writer that was killed. A damaged list names nothing."""
     try:
         found = read_list(index)
@@ -130,7 +130,7 @@ def delete_unknown(index: Path) -> None:
     _clear(index / FOLDER, keep={LIST, *found.digests} if found else ())
 
 
-def _covered(index: Path, kind: str) -> Numbers | None:
+def _covered(index: Path, kind: str) -> ImageIds | None:
     """Ids that the saved structure covers; None where there is none of this kind that can be used."""
     try:
         saved = read_list(index)
@@ -139,27 +139,27 @@ def _covered(index: Path, kind: str) -> Numbers | None:
         return None
 
 
-def _is_near(covered: Numbers, live: Numbers, limits: IndexLimits) -> bool:
+def _is_near(covered: ImageIds, live: ImageIds, limits: IndexLimits) -> bool:
     added = len(live) - np.isin(live, covered, assume_unique=True).sum()
     return bool(added <= limits.added_in_memory and _removed(covered, live) <= limits.removed_share)
 
 
-def _removed(covered: Numbers, live: Numbers) -> float:
+def _removed(covered: ImageIds, live: ImageIds) -> float:
     """Share of the covered images that are present no more."""
     return 1 - float(np.isin(covered, live, assume_unique=True).mean()) if len(covered) else 0.0
 
 
-def _write(folder: Path, structure: Structure, ids: Numbers) -> None:
+def _write(folder: Path, structure: Structure, image_ids: ImageIds) -> None:
     """Writes a structure under new names, then the list that names it: a reader sees the old or the new."""
     folder.mkdir(exist_ok=True)
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob("ids-*.npy")), default=0)
     files = folder / f"structure-{number:06d}.faiss", folder / f"ids-{number:06d}.npy"
     structure.write(files[0])
-    np.save(files[1], ids)
+    np.save(files[1], image_ids)
     flush(files[1])
     digests = {file.name: digest_file(file) for file in files}
     values = {"kind": structure.kind, "structure": files[0].name, "ids": files[1].name, "digests": digests}
-    write_whole(folder / LIST, (json.dumps(values, indent=2) + "\n").encode())
+    atomic_write_bytes(folder / LIST, (json.dumps(values, indent=2) + "\n").encode())
     _clear(folder, keep={LIST, *digests})
 
 

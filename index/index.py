@@ -1,7 +1,7 @@
 """Searching an index.
 
-    Index.open --> take_snapshot: the images of one moment --> ann_cache.load or build_structure: finds the nearest
-    Index.search --> filters.matching: which may be found --> Structure.search --> Catalogue.entries --> hits
+    Index.open --> take_snapshot: the images of one moment --> ann_cache.open_cached or build_structure
+    Index.search --> filters.matching: which may be found --> Structure.search --> Catalog.entries --> hits
 
 An `Index` shows the index as it was when it was opened, whatever a writer does meanwhile; open another to see the new.
 """
@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
-from glam.index.ann import RowSource, Structure, build_structure
+from glam.index.ann import DescriptorSource, Structure, build_structure
 from glam.index.ann.confidence import Calibration
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.rerank.base import Query
-from glam.index.rerank_store.database import IndexDatabase, Kept, Opened
-from glam.index.rerank_store.knn_graph import Places
-from glam.index.storage.catalog import Catalogue, Entry
+from glam.index.rerank_store.database import IndexDatabase, OpenIndex, RerankStore
+from glam.index.rerank_store.knn_graph import SnapshotSearch
+from glam.index.storage.catalog import Catalog, Entry
 from glam.index.storage.filters import matching
-from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.migrations import open_catalog
 from glam.index.storage.snapshot import take_snapshot
-from glam.index.types import Mask, Numbers, Rows, Scores
+from glam.index.types import Descriptors, ImageIds, Mask, Scores
 
 if TYPE_CHECKING:
-    from glam.index.milvus.collection import Collection
+    from glam.index.milvus.collection import MilvusCollection
     from glam.index.rerank.chain import Chain
     from glam.model import Model
 
@@ -43,7 +43,7 @@ NEAR_GUESS = 32
 FILTERS_KEPT = 16
 """Conditions whose images an `Index` remembers: a byte an image each."""
 
-Found = tuple[Scores, Numbers]
+Found = tuple[Scores, ImageIds]
 """Scores and ids of the images found by one query, best first."""
 
 
@@ -57,12 +57,28 @@ class Hit:
         entry: the image.
         confidence: how likely it is that the best of as many unrelated images scores lower, in [0, 1]; None where the
             index has too few images to tell.
+        image_id, path, landmark: those of ``entry``.
     """
 
     rank: int
     score: float
     entry: Entry
     confidence: float | None = None
+
+    @property
+    def image_id(self) -> int:
+        """Number of the image in the catalog."""
+        return self.entry.image_id
+
+    @property
+    def path(self) -> str:
+        """Path of the image, relative to the root of the index."""
+        return self.entry.path
+
+    @property
+    def landmark(self) -> str:
+        """What the image shows; empty if unknown."""
+        return self.entry.landmark
 
 
 class Index:
@@ -78,29 +94,29 @@ class Index:
         ids: (n,) of its images, rising.
     """
 
-    def __init__(self, path: Path, catalogue: Catalogue, limits: IndexLimits) -> None:
-        about = catalogue.about
+    def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits) -> None:
+        config = catalog.config
         self.path = path
-        self.model_name = about.model
-        self.fingerprint = about.fingerprint
-        self.dim = about.dim
-        self.size = about.size
-        self.scales = about.scales
-        self.root = Path(about.root)
-        self._about = about
-        self._catalogue = catalogue
+        self.model_name = config.model
+        self.fingerprint = config.fingerprint
+        self.dim = config.dim
+        self.size = config.size
+        self.scales = config.scales
+        self.root = Path(config.root)
+        self._config = config
+        self._catalog = catalog
         self._lock = Lock()
         self._limits = limits
-        self._snapshot = take_snapshot(path, catalogue)
-        self.ids = self._snapshot.ids
-        self._collection: Collection | None = None
+        self._snapshot = take_snapshot(path, catalog)
+        self.image_ids = self._snapshot.image_ids
+        self._collection: MilvusCollection | None = None
         self._structure, self._ids_at = self._open_structure()
-        self._rows: RowSource = self._open_rows()
+        self._rows: DescriptorSource = self._open_rows()
         places = self._snapshot.find(self._ids_at)
         self._present: Mask | None = None if (places >= 0).all() else places >= 0
-        searched = Places(self._structure, places)
-        self._opened = Opened(path, self.root, catalogue, self._lock, self.ids, self._rows, searched, limits)
-        self._kept = Kept(self._opened)
+        searched = SnapshotSearch(self._structure, places)
+        self._opened = OpenIndex(path, self.root, catalog, self._lock, self.image_ids, self._rows, searched, limits)
+        self._kept = RerankStore(self._opened)
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
@@ -114,15 +130,15 @@ class Index:
         Raises:
             GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
         """
-        catalogue = open_catalogue(Path(path))
+        catalog = open_catalog(Path(path))
         try:
-            return cls(Path(path), catalogue, limits)
+            return cls(Path(path), catalog, limits)
         except BaseException:
-            catalogue.close()
+            catalog.close()
             raise
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.image_ids)
 
     def __enter__(self) -> "Index":
         return self
@@ -133,8 +149,8 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the catalogue, and of Milvus."""
-        self._catalogue.close()
+        """Lets go of the catalog, and of Milvus."""
+        self._catalog.close()
         if self._collection is not None:
             self._collection.close()
             self._collection = None
@@ -145,7 +161,7 @@ class Index:
         Raises:
             GlamError: it is another model than the index was built with.
         """
-        self._about.check_model(self.path, model)
+        self._config.check_model(self.path, model)
 
     def search(
         self,
@@ -180,7 +196,7 @@ class Index:
             assert threshold is not None
             found = [self._all_within(query, threshold, allowed) for query in queries]
         searched = len(self) if allowed is None else int(allowed.sum())
-        return [self._hits(scores, ids, searched) for scores, ids in found]
+        return [self._hits(scores, image_ids, searched) for scores, image_ids in found]
 
     def search_reranked(
         self,
@@ -226,7 +242,7 @@ class Index:
             length *= 4
         found = found[:most]
         searched = len(self) if allowed is None else int(allowed.sum())
-        return self._hits(self._rows[found] @ descriptor, self.ids[found], searched)
+        return self._hits(self._rows[found] @ descriptor, self.image_ids[found], searched)
 
     def database(self, where: str | None = None) -> IndexDatabase:
         """What reranking steps may ask of the index; results are images that meet a condition.
@@ -280,7 +296,7 @@ class Index:
         row: NDArray[np.float32] = self.descriptors([image])[0]
         return row
 
-    def descriptors(self, images: Sequence[int]) -> Rows:
+    def descriptors(self, images: Sequence[int]) -> Descriptors:
         """(n, dim): the descriptors of the images with these ids.
 
         Raises:
@@ -299,48 +315,48 @@ class Index:
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read when the index was built."""
         with self._lock:
-            return self._catalogue.unreadable()
+            return self._catalog.unreadable()
 
     def landmark_count(self) -> int:
         """How many landmarks are named among its images."""
         with self._lock:
-            return self._catalogue.landmark_count()
+            return self._catalog.landmark_count()
 
-    def _open_structure(self) -> tuple[Structure, Numbers]:
+    def _open_structure(self) -> tuple[Structure, ImageIds]:
         """What finds the nearest images, and the id at each of its positions."""
-        place = self._about.milvus
+        place = self._config.milvus
         if place is not None:
             from glam.index.milvus.sync import load
 
-            searched, self._collection = load(self._about, place, self._snapshot, self._limits.milvus)
-            return searched, self.ids
-        kind = ann_cache.wanted_kind(self._about, len(self.ids), self._limits)
-        return ann_cache.load(self.path, self._snapshot) or (
-            build_structure(self._snapshot.stored(self.ids), kind),
-            self.ids,
+            searched, self._collection = load(self._config, place, self._snapshot, self._limits.milvus)
+            return searched, self.image_ids
+        kind = ann_cache.kind_for(self._config, len(self.image_ids), self._limits)
+        return ann_cache.open_cached(self.path, self._snapshot) or (
+            build_structure(self._snapshot.stored(self.image_ids), kind),
+            self.image_ids,
         )
 
-    def _open_rows(self) -> RowSource:
+    def _open_rows(self) -> DescriptorSource:
         """The descriptors of its images: from the folder, or from Milvus where the folder has none."""
         if self._collection is not None and self._snapshot.is_bare:
-            from glam.index.milvus.search import FetchedRows
+            from glam.index.milvus.search import FetchedDescriptors
 
-            return FetchedRows(self._collection, self.ids, self.dim)
-        return self._snapshot.stored(self.ids)
+            return FetchedDescriptors(self._collection, self.image_ids, self.dim)
+        return self._snapshot.stored(self.image_ids)
 
-    def _places(self, images: Sequence[int]) -> Numbers:
+    def _places(self, images: Sequence[int]) -> ImageIds:
         """The place of each image in ``ids``; a `KeyError` for one that is not there."""
-        ids = np.array(images, dtype=np.int64)
-        places = self._snapshot.find(ids)
+        image_ids = np.array(images, dtype=np.int64)
+        places = self._snapshot.find(image_ids)
         if (places < 0).any():
-            raise KeyError(int(ids[places < 0][0]))
+            raise KeyError(int(image_ids[places < 0][0]))
         return places
 
     def _read_entries(self, images: Sequence[int]) -> dict[int, Entry]:
         with self._lock:
-            return self._catalogue.entries(images)
+            return self._catalog.entries(images)
 
-    def _queries(self, descriptors: NDArray[np.float32]) -> Rows:
+    def _queries(self, descriptors: NDArray[np.float32]) -> Descriptors:
         queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
         if queries.shape[1] != self.dim:
             raise GlamError(f"descriptors of length {queries.shape[1]} cannot search an index of length {self.dim}")
@@ -349,11 +365,11 @@ class Index:
     def _ask_filter(self, where: str) -> Mask:
         """Which positions of the structure meet a condition."""
         with self._lock:
-            ids = matching(self._catalogue.connection, where)
-        allowed = np.isin(self._ids_at, ids)
+            image_ids = matching(self._catalog.connection, where)
+        allowed = np.isin(self._ids_at, image_ids)
         return allowed if self._present is None else allowed & self._present
 
-    def _nearest(self, queries: Rows, k: int, threshold: float | None, allowed: Mask | None) -> list[Found]:
+    def _nearest(self, queries: Descriptors, k: int, threshold: float | None, allowed: Mask | None) -> list[Found]:
         """The ``k`` nearest for each query; an image that the snapshot does not have is not found."""
         if not len(self):
             return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
@@ -365,7 +381,7 @@ class Index:
             results.append((scores[kept], self._ids_at[positions[kept]]))
         return results
 
-    def _all_within(self, query: Rows, threshold: float, allowed: Mask | None) -> Found:
+    def _all_within(self, query: Descriptors, threshold: float, allowed: Mask | None) -> Found:
         scores, positions = self._structure.range_search(
             query, threshold, self._present if allowed is None else allowed
         )
@@ -375,18 +391,18 @@ class Index:
     def _calibration(self) -> Calibration | None:
         return Calibration.fit(self._rows)
 
-    def _hits(self, scores: Scores, ids: Numbers, searched: int) -> list[Hit]:
+    def _hits(self, scores: Scores, image_ids: ImageIds, searched: int) -> list[Hit]:
         """Results with their entries, of a search among so many images."""
-        entries = self._read_entries(ids.tolist())
+        entries = self._read_entries(image_ids.tolist())
         confidence = (
-            [None] * len(ids)
+            [None] * len(image_ids)
             if self._calibration is None or not searched
             else (self._calibration.confidence(scores, searched).tolist())
         )
         # One that was removed since, and compacted away, has no entry any more.
         kept = [
             (score, entries[image], sure)
-            for score, image, sure in zip(scores.tolist(), ids.tolist(), confidence, strict=True)
+            for score, image, sure in zip(scores.tolist(), image_ids.tolist(), confidence, strict=True)
             if image in entries
         ]
         return [Hit(rank, *hit) for rank, hit in enumerate(kept, start=1)]

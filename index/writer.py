@@ -1,7 +1,7 @@
 """The one writer of an index: it holds the lock, and makes batches count.
 
-    build, sync, add, remove, compact --open_writer--> Writer --> segments, features, then one transaction of Catalogue
-                                                       at the end --> saved (search structure), neighbours, checksums
+    build, sync, add, remove, compact --open_writer--> Writer --> segments, features, then one transaction of Catalog
+                                                       at the end --> saved (search structure), neighbors, checksums
 
 A batch is in the index once its transaction is. A writer that is killed leaves the index as of its last batch, without
 checksums; the next one tidies up.
@@ -22,23 +22,23 @@ from glam.errors import GlamError
 from glam.index import ann_cache
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
-from glam.index.milvus import Milvus, Place
-from glam.index.milvus.sync import Mirror, check_free, keeping
+from glam.index.milvus import Milvus, MilvusConfig
+from glam.index.milvus.sync import MilvusSync, check_free, keeping
 from glam.index.rerank_store import files as rerank_files
-from glam.index.rerank_store.knn_graph import renewed_graph
+from glam.index.rerank_store.knn_graph import update_graph
 from glam.index.rerank_store.local_features import NewFeatures, features_of_all, write_features
 from glam.index.storage import segments
-from glam.index.storage.catalog import About, Batch, Catalogue, Facts, NewImage
+from glam.index.storage.catalog import Catalog, DescriptorBatch, FileFacts, IndexConfig, NewImage
 from glam.index.storage.checksums import delete_checksums, read_checksums, write_checksums
 from glam.index.storage.digests import digest_file
-from glam.index.storage.lock import LOCK, writing
+from glam.index.storage.lock import LOCK, write_lock
 from glam.index.storage.migrations import upgrade
-from glam.index.storage.schema import CATALOGUE, NoIndexError
-from glam.index.storage.segments import delete_unknown, digest_rows, segment_file
+from glam.index.storage.schema import CATALOG, NoIndexError
+from glam.index.storage.segments import delete_unlisted_segments, digest_rows, segment_file
 from glam.index.storage.snapshot import take_snapshot
-from glam.index.types import Numbers, Rows
+from glam.index.types import Descriptors, ImageIds
 
-OWN_NAMES = frozenset({LOCK, CATALOGUE, f"{CATALOGUE}-journal", segments.FOLDER, ann_cache.FOLDER})
+OWN_NAMES = frozenset({LOCK, CATALOG, f"{CATALOG}-journal", segments.FOLDER, ann_cache.FOLDER})
 """What a build that was killed before its first batch may have left."""
 
 FAISS: Literal["faiss"] = "faiss"
@@ -50,7 +50,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class DescribedFile(NamedTuple):
     """A file that was described: its facts, pixels of the upright image, (dim,) descriptor."""
 
-    facts: Facts
+    facts: FileFacts
     width: int
     height: int
     descriptor: NDArray[np.float32]
@@ -61,21 +61,21 @@ class Writer:
 
     Attributes:
         path: folder of the index.
-        catalogue: of the index; who changes it by itself says `changes` first.
+        catalog: of the index; who changes it by itself says `changes` first.
         limits: sizes and times at which the index changes how it works.
     """
 
-    def __init__(self, path: Path, catalogue: Catalogue, limits: IndexLimits, *, clean: bool) -> None:
+    def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, *, clean: bool) -> None:
         self.path = path
-        self.catalogue = catalogue
+        self.catalog = catalog
         self.limits = limits
         self._changed = not clean
-        self._mirror: Mirror | None = None
+        self._mirror: MilvusSync | None = None
 
     @property
-    def about(self) -> About:
+    def config(self) -> IndexConfig:
         """What the index was built with."""
-        return self.catalogue.about
+        return self.catalog.config
 
     def changes(self) -> None:
         """Says that the index is about to change.
@@ -92,7 +92,7 @@ class Writer:
             self._changed = True
 
     def add(self, files: Sequence[DescribedFile], unreadable: Sequence[tuple[str, str]] = ()) -> None:
-        """Adds one batch, wholly or not at all: descriptors first, then the catalogue, which makes them count.
+        """Adds one batch, wholly or not at all: descriptors first, then the catalog, which makes them count.
 
         Args:
             files: each takes the place of what was present at its path.
@@ -105,61 +105,61 @@ class Writer:
         rows = np.stack([file.descriptor for file in files]) if files else None
         number, first = (0, 0) if rows is None else self._append(rows)
         features = self._write_features(files)
-        with self.catalogue.transaction():
-            self.catalogue.add_unreadable(unreadable)
+        with self.catalog.transaction():
+            self.catalog.add_unreadable(unreadable)
             if rows is not None:
-                ids = self.catalogue.add_images(images)
-                self.catalogue.add_batch(Batch(number, first, ids, digest_rows(rows)))
+                image_ids = self.catalog.add_images(images)
+                self.catalog.add_batch(DescriptorBatch(number, first, image_ids, digest_rows(rows)))
                 if features is not None:
-                    features.put(self.catalogue, ids)
+                    features.put(self.catalog, image_ids)
         if features is not None:
             self._delete(features.joined)
         if rows is not None:
-            self._put(ids, rows)
+            self._put(image_ids, rows)
 
-    def add_features(self, images: Numbers, made: Sequence[LocalFeatures | None]) -> None:
+    def add_features(self, images: ImageIds, made: Sequence[LocalFeatures | None]) -> None:
         """Keeps the local features of images of the index, of which none are kept yet: ids (n,), and n of them."""
-        features = write_features(self.path, self.catalogue, made)
+        features = write_features(self.path, self.catalog, made)
         if features is None:
             return
         self.changes()
-        with self.catalogue.transaction():
-            features.put(self.catalogue, images)
+        with self.catalog.transaction():
+            features.put(self.catalog, images)
         self._delete(features.joined)
 
     def _write_features(self, files: Sequence[DescribedFile]) -> NewFeatures | None:
         """The local features of a batch, in a file that does not count yet; None where they are not kept."""
-        about = self.about
-        if rerank_files.FEATURES not in about.keeps:
+        config = self.config
+        if rerank_files.LOCAL_FEATURES not in config.keeps:
             return None
-        made = features_of_all(Path(about.root), [file.facts for file in files])
-        return write_features(self.path, self.catalogue, list(made))
+        made = features_of_all(Path(config.root), [file.facts for file in files])
+        return write_features(self.path, self.catalog, list(made))
 
-    def _delete(self, files: Iterable[rerank_files.KeptFile]) -> None:
+    def _delete(self, files: Iterable[rerank_files.StoreFile]) -> None:
         for file in files:
             file.path(self.path).unlink(missing_ok=True)
 
-    def _put(self, ids: Numbers, rows: Rows) -> None:
+    def _put(self, image_ids: ImageIds, rows: Descriptors) -> None:
         """Puts a batch that is committed where Milvus finds it."""
         mirror = self._opened_mirror()
         if mirror is not None:
             with keeping(self.path):
-                mirror.put(ids, rows)
+                mirror.put(image_ids, rows)
 
-    def _append(self, rows: Rows) -> tuple[int, int]:
+    def _append(self, rows: Descriptors) -> tuple[int, int]:
         """Puts (n, dim) descriptors on the disk; returns their segment and first row."""
-        number, count = max(self.catalogue.segments().items(), default=(0, 0))
+        number, count = max(self.catalog.segments().items(), default=(0, 0))
         if number == 0 or count + len(rows) > self.limits.segment_rows:
-            number, count = self.catalogue.next_segment(), 0
+            number, count = self.catalog.next_segment(), 0
         segments.append(segment_file(self.path, number), count, rows)
         return number, count
 
     def choose_structure(self, kind: str) -> None:
         """Asks for a kind of search structure; '' has it chosen by size."""
-        if kind != self.about.structure:
+        if kind != self.config.structure:
             self.changes()
-            with self.catalogue.transaction():
-                self.catalogue.set_about(replace(self.about, structure=kind))
+            with self.catalog.transaction():
+                self.catalog.set_config(replace(self.config, structure=kind))
 
     def choose_backend(self, wanted: Milvus | None) -> None:
         """Has the index searched by Milvus, or by FAISS where none is given.
@@ -167,21 +167,21 @@ class Writer:
         Raises:
             GlamError: the server cannot be used, or the collection is another's.
         """
-        about, now = self.about, None if wanted is None else Place.of(wanted, self.path)
-        if about.milvus == now or (about.milvus and now and about.milvus.is_at(now)):
+        config, now = self.config, None if wanted is None else MilvusConfig.of(wanted, self.path)
+        if config.milvus == now or (config.milvus and now and config.milvus.is_at(now)):
             return
         if now is not None:
-            check_free(now, about)
+            check_free(now, config)
         self._close_mirror()
         self._begin()
-        with self.catalogue.transaction():
-            self.catalogue.set_about(replace(about, milvus=now))
+        with self.catalog.transaction():
+            self.catalog.set_config(replace(config, milvus=now))
 
-    def _opened_mirror(self) -> Mirror | None:
+    def _opened_mirror(self) -> MilvusSync | None:
         """The collection, opened when it is first asked for; None where FAISS searches."""
-        about = self.about
-        if self._mirror is None and about.milvus is not None:
-            self._mirror = Mirror(about.milvus, about, self.limits)
+        config = self.config
+        if self._mirror is None and config.milvus is not None:
+            self._mirror = MilvusSync(config.milvus, config, self.limits)
         return self._mirror
 
     def _close_mirror(self) -> None:
@@ -191,12 +191,12 @@ class Writer:
 
     def tidy(self) -> None:
         """Deletes what a killed writer left: files that nothing names, and rows past those that count."""
-        known = self.catalogue.segments()
-        delete_unknown(self.path, known)
-        ann_cache.delete_unknown(self.path)
-        rerank_files.delete_unknown(self.path, self.catalogue)
+        known = self.catalog.segments()
+        delete_unlisted_segments(self.path, known)
+        ann_cache.delete_unlisted(self.path)
+        rerank_files.delete_unlisted(self.path, self.catalog)
         for number, rows in known.items():
-            file, size = segment_file(self.path, number), rows * self.about.dim * 4
+            file, size = segment_file(self.path, number), rows * self.config.dim * 4
             if file.exists() and file.stat().st_size > size:
                 with file.open("r+b") as out:
                     out.truncate(size)
@@ -213,7 +213,7 @@ class Writer:
         if not self._changed:
             return
         try:
-            ann_cache.renew(self.path, self.catalogue, self.limits)
+            ann_cache.update(self.path, self.catalog, self.limits)
         except (OSError, RuntimeError) as error:
             raise GlamError(
                 f"{self.path}: all images are in, but their search structure cannot be saved ({error}); "
@@ -230,40 +230,40 @@ class Writer:
             begin: whether it is kept from now on; the index says so when the graph is there, so that a kill in the
                 middle of so much work leaves none of it to the next writer.
         """
-        keeps = self.about.keeps
-        if not begin and not (self._changed and rerank_files.NEIGHBOURS in keeps):
+        keeps = self.config.keeps
+        if not begin and not (self._changed and rerank_files.KNN_GRAPH in keeps):
             return
         self._begin()
-        before = rerank_files.kept_files(self.catalogue, rerank_files.NEIGHBOURS)
-        graph = renewed_graph(self.path, self.catalogue, self.limits, progress)
-        if graph is not None or rerank_files.NEIGHBOURS not in keeps:
-            with self.catalogue.transaction():
-                rerank_files.put_kept(self.catalogue, graph, before if graph is not None else ())
-                self.catalogue.set_about(
-                    replace(self.about, keeps=rerank_files.with_kind(keeps, rerank_files.NEIGHBOURS))
+        before = rerank_files.store_files(self.catalog, rerank_files.KNN_GRAPH)
+        graph = update_graph(self.path, self.catalog, self.limits, progress)
+        if graph is not None or rerank_files.KNN_GRAPH not in keeps:
+            with self.catalog.transaction():
+                rerank_files.register_file(self.catalog, graph, before if graph is not None else ())
+                self.catalog.set_config(
+                    replace(self.config, keeps=rerank_files.with_kind(keeps, rerank_files.KNN_GRAPH))
                 )
 
-    def _renew_mirror(self, mirror: Mirror) -> None:
+    def _renew_mirror(self, mirror: MilvusSync) -> None:
         with keeping(self.path):
-            digest = mirror.renew(take_snapshot(self.path, self.catalogue), self.about)
+            digest = mirror.renew(take_snapshot(self.path, self.catalog), self.config)
         if digest != mirror.place.images:
             self._begin()
-            with self.catalogue.transaction():
-                self.catalogue.set_about(replace(self.about, milvus=replace(mirror.place, images=digest)))
+            with self.catalog.transaction():
+                self.catalog.set_config(replace(self.config, milvus=replace(mirror.place, images=digest)))
 
     def seal(self) -> None:
-        """Closes the catalogue and writes the checksums."""
+        """Closes the catalog and writes the checksums."""
         self._close_mirror()
         if self._changed:
             self.tidy()
-        self.catalogue.close()
+        self.catalog.close()
         if self._changed:
             listed = self.path / ann_cache.FOLDER / ann_cache.LIST
-            write_checksums(self.path, [self.path / CATALOGUE, *([listed] if listed.exists() else [])])
+            write_checksums(self.path, [self.path / CATALOG, *([listed] if listed.exists() else [])])
 
 
 @contextmanager
-def open_writer(path: Path, begin: About | None = None, limits: IndexLimits = DEFAULT_LIMITS) -> Iterator[Writer]:
+def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimits = DEFAULT_LIMITS) -> Iterator[Writer]:
     """Opens an index for writing; closed, it is searchable and its checksums are written.
 
     Args:
@@ -276,7 +276,7 @@ def open_writer(path: Path, begin: About | None = None, limits: IndexLimits = DE
     """
     with _in_one_sentence(path):
         _check_folder(path, begin)
-        with writing(path):
+        with write_lock(path):
             writer = _opened(path, begin, limits)
             try:
                 yield writer
@@ -290,12 +290,12 @@ def open_writer(path: Path, begin: About | None = None, limits: IndexLimits = DE
             else:
                 writer.seal()
             finally:
-                writer.catalogue.close()
+                writer.catalog.close()
 
 
-def _check_folder(path: Path, begin: About | None) -> None:
+def _check_folder(path: Path, begin: IndexConfig | None) -> None:
     """Makes the folder of a new index; one that holds something else is left alone."""
-    if (path / CATALOGUE).is_file():
+    if (path / CATALOG).is_file():
         if not (path / segments.FOLDER).is_dir():
             raise GlamError(f"{path} has no descriptors: only the index it was copied from can be changed")
         return
@@ -306,24 +306,24 @@ def _check_folder(path: Path, begin: About | None) -> None:
     (path / segments.FOLDER).mkdir(parents=True, exist_ok=True)
 
 
-def _opened(path: Path, begin: About | None, limits: IndexLimits) -> Writer:
+def _opened(path: Path, begin: IndexConfig | None, limits: IndexLimits) -> Writer:
     checksums = read_checksums(path)
-    if checksums is not None and checksums.get(CATALOGUE) != digest_file(path / CATALOGUE):
+    if checksums is not None and checksums.get(CATALOG) != digest_file(path / CATALOG):
         raise GlamError(
-            f"{path / CATALOGUE}: not as its last writer left it, so nothing is changed; `glam index verify` says more"
+            f"{path / CATALOG}: not as its last writer left it, so nothing is changed; `glam index verify` says more"
         )
     try:
         upgrade(path)
     except NoIndexError:
         if begin is None:
             raise
-        return Writer(path, Catalogue.create(path, begin), limits, clean=False)
+        return Writer(path, Catalog.create(path, begin), limits, clean=False)
     is_clean = read_checksums(path) is not None  # an upgrade is a change
-    writer = Writer(path, Catalogue.open(path), limits, clean=is_clean)
+    writer = Writer(path, Catalog.open(path), limits, clean=is_clean)
     if not is_clean:
-        (found,) = writer.catalogue.connection.execute("PRAGMA quick_check(1)").fetchone()
+        (found,) = writer.catalog.connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise GlamError(f"{path / CATALOGUE}: damaged ({found})")
+            raise GlamError(f"{path / CATALOG}: damaged ({found})")
         writer.tidy()
     return writer
 
@@ -343,4 +343,4 @@ def _in_one_sentence(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise GlamError(f"{path}: the disk is full; {kept} once there is room") from error
-        raise GlamError(f"{path / CATALOGUE}: it cannot be written ({error}); {kept}") from error
+        raise GlamError(f"{path / CATALOG}: it cannot be written ({error}); {kept}") from error

@@ -1,7 +1,7 @@
 """The computations that GLAM spends its time on: for each, the plain form and the forms that are fast.
 
-All forms of a computation compute the same function; the plain one is the oracle of the tests. `dispatch` says which one
-runs. Each public module has the PyTorch forms and picks; modules that begin with an underscore hold Triton kernels.
+All forms of a computation compute the same function; the plain one is the oracle of the tests. `dispatch` says which
+one runs. Each public module has the PyTorch forms and picks; modules that begin with an underscore hold Triton kernels.
 Nothing here holds parameters and nothing here imports the rest of the package.
 """
 

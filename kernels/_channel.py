@@ -36,15 +36,15 @@ def _gates(
         k = tl.where(inside, _convolved(means, key, image, c, channels, TAPS, BLOCK) - 0.5, 0.0)
         k_power = tl.where(inside, 1.0, 0.0)
         q_power = tl.full([BLOCK], 1.0, tl.float32)
-        normaliser = tl.zeros([BLOCK], tl.float32)
+        normalizer = tl.zeros([BLOCK], tl.float32)
         first = image * channels * RANK + c
         for n in tl.static_range(RANK):
             k_factor = tl.load(coefficients + n) * k_power / channels
-            normaliser += q_power * tl.sum(k_factor, 0)
+            normalizer += q_power * tl.sum(k_factor, 0)
             tl.store(key_powers + first + n * channels, k_factor, mask=inside)
             k_power *= k
             q_power *= q
-        factor = 1.0 / normaliser
+        factor = 1.0 / normalizer
         for n in tl.static_range(RANK):
             tl.store(query_factors + first + n * channels, factor, mask=inside)
             factor *= q
@@ -70,31 +70,31 @@ def _gates_backward(
         k = tl.where(inside, _convolved(means, key, image, c, channels, TAPS, BLOCK) - 0.5, 0.0)
         k_power = tl.where(inside, 1.0, 0.0)
         q_power = tl.full([BLOCK], 1.0, tl.float32)
-        normaliser = tl.zeros([BLOCK], tl.float32)
-        d_normaliser = tl.zeros([BLOCK], tl.float32)
-        rise = tl.zeros([BLOCK], tl.float32)  # of the normaliser with q
+        normalizer = tl.zeros([BLOCK], tl.float32)
+        d_normalizer = tl.zeros([BLOCK], tl.float32)
+        rise = tl.zeros([BLOCK], tl.float32)  # of the normalizer with q
         d_query = tl.zeros([BLOCK], tl.float32)
         q_before = tl.zeros([BLOCK], tl.float32)  # one power less, of q and of k
         first = image * channels * RANK + c
         for n in tl.static_range(RANK):
             total = tl.load(coefficients + n) * tl.sum(k_power, 0) / channels
             d_factor = tl.load(d_query_factors + first + n * channels, mask=inside, other=0.0)
-            normaliser += q_power * total
-            d_normaliser += d_factor * q_power
+            normalizer += q_power * total
+            d_normalizer += d_factor * q_power
             rise += n * q_before * total
             d_query += d_factor * n * q_before
             q_before = q_power
             k_power *= k
             q_power *= q
-        d_normaliser = tl.where(inside, -d_normaliser / (normaliser * normaliser), 0.0)
-        d_query = d_query / normaliser + d_normaliser * rise
+        d_normalizer = tl.where(inside, -d_normalizer / (normalizer * normalizer), 0.0)
+        d_query = d_query / normalizer + d_normalizer * rise
         d_key = tl.zeros([BLOCK], tl.float32)
         k_before = tl.zeros([BLOCK], tl.float32)
         k_power = tl.full([BLOCK], 1.0, tl.float32)
         q_power = tl.full([BLOCK], 1.0, tl.float32)
         for n in tl.static_range(RANK):
             d_power = tl.load(d_key_powers + first + n * channels, mask=inside, other=0.0)
-            d_power = (d_power + tl.sum(d_normaliser * q_power, 0)) * tl.load(coefficients + n) / channels
+            d_power = (d_power + tl.sum(d_normalizer * q_power, 0)) * tl.load(coefficients + n) / channels
             d_key += d_power * n * k_before
             k_before = k_power
             k_power *= k

@@ -18,7 +18,7 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def _mixed_channels(weighted, first, second, at_row, in_n, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr):
-    """G_c of a block, the sum of ``weighted[n] query^n / normaliser``, by Horner's rule from the first two factors."""
+    """G_c of a block, the sum of ``weighted[n] query^n / normalizer``, by Horner's rule from the first two factors."""
     query = (second / first)[None, :]
     total = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     for power in tl.static_range(RANK):

@@ -115,7 +115,7 @@ def low_rank_factors(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     """Factors K, Q of the attention map, ``softmax(key^T query) = K^T Q``: row n holds the n-th powers.
 
     K has the polynomial's coefficients, divided by the number of channels, so that sums over channels stay within half
-    precision; Q has the normaliser.
+    precision; Q has the normalizer.
 
     Args:
         query: (b, c), in (0, 1).
@@ -128,8 +128,8 @@ def low_rank_factors(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     coefficients = torch.tensor(EXP_COEFFICIENTS, device=query.device, dtype=dtype)[:, None]
     key_powers = _powers(key.to(dtype) - 0.5) * (coefficients / key.shape[1])
     query_powers = _powers(query.to(dtype))
-    normaliser = (query_powers * key_powers.sum(dim=2, keepdim=True)).sum(dim=1, keepdim=True)
-    return key_powers, query_powers / normaliser
+    normalizer = (query_powers * key_powers.sum(dim=2, keepdim=True)).sum(dim=1, keepdim=True)
+    return key_powers, query_powers / normalizer
 
 
 def channel_attention_dense(features: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def combine_and_pool(
         channel_gain: (b, c) single precision, A_lc.
         position_gain: (b, n) single precision, A_ls.
         weighted: (b, n, 8) single precision, the channels summed by the key's powers.
-        query_factors: (b, 8, c) single precision, the query's powers over the normaliser.
+        query_factors: (b, 8, c) single precision, the query's powers over the normalizer.
         spatial: (b, n, c), G_s.
         fusion: (3,) single precision: w_l, w_g, w.
         exponent: () single precision, p.

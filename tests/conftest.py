@@ -39,7 +39,7 @@ def photographs() -> Path:
 
 @pytest.fixture
 def draw_image() -> Callable[..., Image.Image]:
-    """Draws an image of smooth random colours, another for each seed."""
+    """Draws an image of smooth random colors, another for each seed."""
 
     def draw(width: int, height: int, seed: int = 0) -> Image.Image:
         coarse = np.random.default_rng(seed).integers(0, 256, size=(5, 6, 3), dtype=np.uint8)
@@ -85,7 +85,7 @@ class ContentSettings:
 
 @dataclass(frozen=True)
 class ContentDescribed:
-    """As `glam.inference.pipeline.Described`."""
+    """As `glam.inference.pipeline.DescribedImage`."""
 
     position: int
     descriptor: NDArray[np.float32] | None

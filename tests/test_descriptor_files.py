@@ -15,7 +15,7 @@ from glam.app.cli.main import app
 from glam.descriptor_files import Shard, merge, read_rows, write_described
 from glam.errors import GlamError, ImageError
 from glam.eval.descriptor_readers import read_vectors
-from glam.inference.pipeline import Described
+from glam.inference.pipeline import DescribedImage
 
 Draw = Callable[..., Image.Image]
 MODEL = "timm:tf_efficientnet_lite0"
@@ -60,13 +60,13 @@ def test_a_folder_is_described_in_shards_and_put_together(folder: Path, tmp_path
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def results(count: int) -> Iterator[Described]:
+def results(count: int) -> Iterator[DescribedImage]:
     for position in reversed(range(count)):
-        yield Described(position, np.full(4, position, dtype=np.float32), None)
+        yield DescribedImage(position, np.full(4, position, dtype=np.float32), None)
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    def broken() -> Iterator[Described]:
+    def broken() -> Iterator[DescribedImage]:
         yield from results(2)
         raise ImageError("a.jpg", "stop")
 

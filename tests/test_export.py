@@ -10,7 +10,7 @@ import torch
 import glam
 from glam import model_file
 from glam.model import Model
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
 
 onnx = pytest.importorskip("onnx")
@@ -30,7 +30,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture(BACKBONE, dim=16, glam={"reduction": 8}, whitening=12))
     folder = tmp_path_factory.mktemp("export")
-    model_file.save(folder / "model.safetensors", network, Header(network.architecture, size=96, scales=(1.0, 0.5)))
+    model_file.save(
+        folder / "model.safetensors", network, ModelHeader(network.architecture, size=96, scales=(1.0, 0.5))
+    )
     model = glam.load(folder / "model.safetensors", device="cpu")
     path = folder / "deep" / "model.onnx"
     export_onnx(model, path)

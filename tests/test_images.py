@@ -34,22 +34,22 @@ def test_path_bytes_array_and_image_read_the_same(draw_image: Draw, tmp_path: Pa
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"])
 def test_every_mode_becomes_rgb(draw_image: Draw, mode: str) -> None:
-    grey = draw_image(20, 16).convert("L")
+    gray = draw_image(20, 16).convert("L")
     if mode == "I;16":
-        source = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+        source = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     elif mode == "LAB":
-        source = Image.new("LAB", grey.size, (128, 0, 0))
+        source = Image.new("LAB", gray.size, (128, 0, 0))
     else:
-        source = grey.convert("RGB").convert(mode) if mode not in ("I", "F", "1") else grey.convert(mode)
+        source = gray.convert("RGB").convert(mode) if mode not in ("I", "F", "1") else gray.convert(mode)
     image = read_image(source)
     assert image.mode == "RGB"
     assert image.size == (20, 16)
 
 
 def test_sixteen_bits_are_scaled_not_clipped(draw_image: Draw) -> None:
-    grey = draw_image(32, 24).convert("L")
-    deep = encoded(Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), format="PNG")
-    assert mean_difference(read_image(deep), grey.convert("RGB")) < 1
+    gray = draw_image(32, 24).convert("L")
+    deep = encoded(Image.fromarray(np.asarray(gray).astype(np.uint16) * 257), format="PNG")
+    assert mean_difference(read_image(deep), gray.convert("RGB")) < 1
 
 
 def test_transparency_is_laid_over_white() -> None:

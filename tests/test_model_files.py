@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import glam
 from glam import model_file
 from glam.errors import GlamError
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
 
 
@@ -25,7 +25,7 @@ def network() -> DescriptorNetwork:
 def test_a_saved_model_describes_as_before(
     network: DescriptorNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    header = Header(network.architecture, size=96, scales=(1.0, 0.5), training={"epochs": 3}, licence="Apache-2.0")
+    header = ModelHeader(network.architecture, size=96, scales=(1.0, 0.5), training={"epochs": 3}, licence="Apache-2.0")
     model_file.save(tmp_path / "model.safetensors", network, header)
     model = glam.load(tmp_path / "model.safetensors", device="cpu")
     assert (model.size, model.scales, model.dim) == (96, (1.0, 0.5), 8)
@@ -39,7 +39,7 @@ def test_a_saved_model_describes_as_before(
 
 
 def test_half_precision_is_half_the_size_and_nearly_the_same(network: DescriptorNetwork, tmp_path: Path) -> None:
-    header = Header(network.architecture, size=96)
+    header = ModelHeader(network.architecture, size=96)
     for name, half in (("full", False), ("half", True)):
         model_file.save(tmp_path / f"{name}.safetensors", network, header, half=half)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "full")]
@@ -69,14 +69,14 @@ def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(network: DescriptorNetwork, tmp_path: Path) -> None:
-    text = json.dumps({**json.loads(Header(network.architecture, size=96).to_json()), "format": 99})
+    text = json.dumps({**json.loads(ModelHeader(network.architecture, size=96).to_json()), "format": 99})
     save_file(network.state_dict(), tmp_path / "new.safetensors", metadata={"glam": text})
     with pytest.raises(GlamError, match="format 99"):
         glam.load(tmp_path / "new.safetensors")
 
 
 def test_weights_that_do_not_fit_are_refused(network: DescriptorNetwork, tmp_path: Path) -> None:
-    header = Header(Architecture("resnet10t", dim=16, glam=None), size=96)
+    header = ModelHeader(Architecture("resnet10t", dim=16, glam=None), size=96)
     model_file.save(tmp_path / "odd.safetensors", network, header)
     with pytest.raises(GlamError, match="do not fit"):
         glam.load(tmp_path / "odd.safetensors")

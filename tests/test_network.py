@@ -8,7 +8,7 @@ from glam import GLAM, Architecture, DescriptorNetwork, GeM, GlamError
 from glam.backbone import Backbone
 
 
-def test_gem_is_the_generalised_mean() -> None:
+def test_gem_is_the_generalized_mean() -> None:
     x = torch.rand(2, 3, 5, 7) + 0.1
     torch.testing.assert_close(GeM(p=3.0)(x), x.pow(3).mean(dim=(2, 3)).pow(1 / 3))
     torch.testing.assert_close(GeM(p=1.0)(x), x.mean(dim=(2, 3)))

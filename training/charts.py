@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -22,7 +22,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 class Chart:
-    """A drawing of ``width`` x ``height`` pixels, y downwards. Colours are classes of `STYLE`: s0, s1, s2."""
+    """A drawing of ``width`` x ``height`` pixels, y downwards. Colors are classes of `STYLE`: s0, s1, s2."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width = width
@@ -50,7 +50,7 @@ class Chart:
         """Writes the drawing as an SVG file, wholly or not at all."""
         size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
         body = "\n".join(self._elements)
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(
                 f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{body}\n</svg>\n',
                 encoding="utf-8",

@@ -24,10 +24,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from glam import model_file
 from glam.errors import GlamError
 from glam.model import Model, load
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.training import throughput
 from glam.training.data import LandmarkData
-from glam.training.finetune import StartAtMeans, compare, diverged
+from glam.training.finetune import StartAtMeans, compare_models, diverged
 from glam.training.module import LandmarkModule
 from glam.training.plots import Plots
 from glam.training.teachers import MODEL_FILE, made_teachers
@@ -232,13 +232,13 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
     before = Model(start.name, start.network.to_device(device), start.header)
     training = {**_training(cli), "weights": cli.config.weights}
-    header = Header(network.architecture, data.val_size, start.scales, training)
+    header = ModelHeader(network.architecture, data.val_size, start.scales, training)
     better = False
     if diverged(network):
         print("training diverged")
     else:
         cli.model.whiten(device)
-        found = compare(before, Model("after", network, header), data.val, data.train)
+        found = compare_models(before, Model("after", network, header), data.val, data.train)
         (path.parent / "comparison.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
         print(found)
         training["comparison"], better = found.to_dict(), found.better

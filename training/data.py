@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 
 from glam.backbone import Backbone
 from glam.datasets.collection import Collection, read_names, without
-from glam.datasets.image_dataset import Item, Photographs, readable, resize_to
+from glam.datasets.image_dataset import ImageDataset, Item, readable, resize_to
 from glam.datasets.readers import read_collection
-from glam.datasets.sampler import Part, SizeBatchSampler, group_sizes
+from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
 from glam.datasets.transforms import Augment, to_tensor
 from glam.datasets.views import View, Views, finish
 from glam.errors import GlamError
@@ -25,7 +25,7 @@ from glam.sizes import fitted_size
 from glam.training.throughput import TimedLoader
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""(b, 3, h, w) normalised images, (b,) labels of their landmarks, (b,) their numbers in the collection."""
+"""(b, 3, h, w) normalized images, (b,) labels of their landmarks, (b,) their numbers in the collection."""
 
 
 class LandmarkData(L.LightningDataModule):
@@ -79,8 +79,8 @@ class LandmarkData(L.LightningDataModule):
         self.augment_on = augment_on
         self.workers = min((os.cpu_count() or 2) - 1, 16) if workers is None else workers
         self.seed = seed
-        self.resume_at: tuple[int, tuple[Part, ...]] = (0, ())  # epoch, parts of it that are done
-        self.entered: tuple[int, tuple[Part, ...], int] = (0, (), 0)  # epoch, parts before, batches they stand for
+        self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, parts of it that are done
+        self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, parts before, batches they stand for
         everything = read_collection(train)
         if leave_out is not None:
             everything = without(everything, read_names(leave_out))
@@ -103,7 +103,7 @@ class LandmarkData(L.LightningDataModule):
         if self.augment_on == "device":
             return self._loader(Views(self.train, scale, self.perspective, self.light, seed=self.seed), sampler)
         transform = Augment(scale, self.perspective, self.light, mean=backbone.mean, std=backbone.std)
-        return self._loader(Photographs(self.train, transform, seed=self.seed), sampler)
+        return self._loader(ImageDataset(self.train, transform, seed=self.seed), sampler)
 
     def train_sampler(self) -> SizeBatchSampler:
         """This process's batches, from where the run stopped."""
@@ -111,7 +111,7 @@ class LandmarkData(L.LightningDataModule):
         sampler = SizeBatchSampler(
             group_sizes(self.train_shapes, self.size, multiple=_multiple(backbone), smallest_group=self.batch_size),
             self.batch_size,
-            labels=self.train.labels,
+            labels=self.train.landmark_ids,
             per_label=self.per_landmark,
             seed=self.seed,
             rank=self.trainer.global_rank,
@@ -141,7 +141,7 @@ class LandmarkData(L.LightningDataModule):
         sampler = SizeBatchSampler(
             sizes, self.batch_size, shuffle=False, rank=self.trainer.global_rank, ranks=self.trainer.world_size
         )
-        return self._loader(Photographs(self.val, transform), sampler)
+        return self._loader(ImageDataset(self.val, transform), sampler)
 
     def state_dict(self) -> dict[str, Any]:
         """How far the epoch has come, and by how many processes; Lightning puts it into every checkpoint."""
@@ -154,12 +154,12 @@ class LandmarkData(L.LightningDataModule):
         entered, earlier, skipped = self.entered
         if epoch != entered:
             earlier, skipped = (), 0
-        parts = [*earlier, Part(ranks, self.batch_size, progress.processed - skipped)]
+        parts = [*earlier, EpochPart(ranks, self.batch_size, progress.processed - skipped)]
         return {**state, "parts": [list(part) for part in parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken, by as many processes or by others."""
-        self.resume_at = (state_dict["epoch"], tuple(Part(*part) for part in state_dict["parts"]))
+        self.resume_at = (state_dict["epoch"], tuple(EpochPart(*part) for part in state_dict["parts"]))
 
     def recounted(self, state_dict: dict[str, Any]) -> tuple[int, int] | None:
         """Goes on where `state_dict` was taken; if that was by another number of processes or in batches of another

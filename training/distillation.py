@@ -2,7 +2,7 @@
 
     images as augmented, patched --teachers, at several scales--> their descriptors side by side, (b, t), unit length
                                  --student--> (b, dim)
-    loss: how far the student's (b, b) cosines are from the teachers', as squares and as choices of neighbours
+    loss: how far the student's (b, b) cosines are from the teachers', as squares and as choices of neighbors
 
 Several models together tell landmarks apart better than each of them, and what they know of a view needs no label. The
 teachers see the very view that the student sees. That may be patched together of two photographs: it has no landmark,
@@ -27,7 +27,7 @@ SCALES = (1.0, 2**0.5)
 """Of the training image that teachers look at."""
 
 TEMPERATURE = 0.07
-"""Of the choice of a neighbour."""
+"""Of the choice of a neighbor."""
 
 SQUARES = 100.0
 """Weight of the squared differences of cosines; those are about a hundredth."""
@@ -38,7 +38,7 @@ class Distillation(nn.Module):
 
     Args:
         teachers: trained networks, whose weights stay as they are and are no part of this module's state.
-        mean, std: per channel, that the student's images are normalised with.
+        mean, std: per channel, that the student's images are normalized with.
     """
 
     def __init__(self, teachers: Sequence[DescriptorNetwork], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -51,7 +51,7 @@ class Distillation(nn.Module):
         self._teachers = tuple(inference_form(teacher.to_device(device)) for teacher in self._teachers)
 
     def forward(self, descriptors: Tensor, images: Tensor) -> Tensor:
-        """Loss of (b, dim) descriptors of (b, 3, h, w) normalised images; 0 for an image alone."""
+        """Loss of (b, dim) descriptors of (b, 3, h, w) normalized images; 0 for an image alone."""
         if len(images) < 2:
             return 0.0 * descriptors.sum()
         taught = self.taught(images)
@@ -67,11 +67,11 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def taught(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised images to the teachers' descriptors side by side, (b, t), of unit length."""
-        rows = [describe_tensor(teacher, self._normalised_for(teacher, images), SCALES) for teacher in self._teachers]
+        """(b, 3, h, w) normalized images to the teachers' descriptors side by side, (b, t), of unit length."""
+        rows = [describe_tensor(teacher, self._normalized_for(teacher, images), SCALES) for teacher in self._teachers]
         return F.normalize(torch.cat(rows, dim=1), dim=1)
 
-    def _normalised_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
+    def _normalized_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
         """Images as a teacher's backbone wants them."""
         mean, std = teacher.backbone.mean, teacher.backbone.std
         if (mean, std) == (self._mean, self._std):

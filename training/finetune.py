@@ -16,7 +16,7 @@ from glam.datasets.collection import Collection
 from glam.eval.folder import FolderReport, evaluate_folder
 from glam.eval.metrics import bootstrap_interval
 from glam.model import Model
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.network import DescriptorNetwork
 from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
@@ -24,20 +24,20 @@ from glam.training.pca_init import evenly
 
 
 class StartAtMeans(L.Callback):
-    """Puts the centre of each landmark at the mean of its photographs, described by the network as it starts."""
+    """Puts the center of each landmark at the mean of its photographs, described by the network as it starts."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Does so, unless a run is resumed, or learns from a teacher and has no centres."""
+        """Does so, unless a run is resumed, or learns from a teacher and has no centers."""
         assert isinstance(pl_module, LandmarkModule)
         if pl_module.resumed or isinstance(pl_module.loss, Distillation):
             return
         data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
         images = evenly(data.train, pl_module.start_images, pl_module.seed)
-        model = Model("start", network.eval(), Header(network.architecture, size=data.val_size))
+        model = Model("start", network.eval(), ModelHeader(network.architecture, size=data.val_size))
         rows = model.describe([data.train.file(i) for i in images], errors=[])
         read = ~np.isnan(rows[:, 0])
         descriptors, labels = (
-            torch.from_numpy(a[read]).to(pl_module.device) for a in (rows, data.train.labels[images])
+            torch.from_numpy(a[read]).to(pl_module.device) for a in (rows, data.train.landmark_ids[images])
         )
         pl_module.loss.start_at_means(descriptors, labels)
 
@@ -91,7 +91,7 @@ class Comparison:
         )
 
 
-def compare(before: Model, after: Model, held_out: Collection, others: Collection) -> Comparison:
+def compare_models(before: Model, after: Model, held_out: Collection, others: Collection) -> Comparison:
     """Compares two models by retrieval: each held-out photograph queries all others and the ``others``.
 
     Args:
@@ -105,12 +105,12 @@ def compare(before: Model, after: Model, held_out: Collection, others: Collectio
     """
     first, second = (evaluate_folder(model, held_out, others) for model in (before, after))
     gains = second.scores.ap - first.scores.ap
-    landmarks = np.array([held_out.photos[i].landmark for i in _places(held_out, first.paths)])
+    landmarks = np.array([held_out.images[i].landmark for i in _places(held_out, first.paths)])
     asked = ~np.isnan(gains)
     groups = [gains[asked & (landmarks == landmark)] for landmark in np.unique(landmarks[asked])]
     return Comparison(first, second, float(gains[asked].mean()), bootstrap_interval(groups), len(groups))
 
 
 def _places(collection: Collection, paths: Sequence[str]) -> list[int]:
-    places = {photo.path: i for i, photo in enumerate(collection.photos)}
+    places = {photo.path: i for i, photo in enumerate(collection.images)}
     return [places[path] for path in paths]

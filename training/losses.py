@@ -1,7 +1,7 @@
 """ArcFace: classification of landmarks on the unit sphere with an additive angular margin.
 
 Source: J. Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019 (arXiv 1801.07698).
-Centres, margin and scale are pytorch-metric-learning's, with three things seen to: the margin is given in radians, as
+Centers, margin and scale are pytorch-metric-learning's, with three things seen to: the margin is given in radians, as
 in the papers (the library takes degrees), cosines and logits stay in float32 whatever the autocast, and nothing waits
 for the device (the library picks the cosines of the labels by a boolean mask, whose entries are counted twice a step).
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class ArcFace(nn.Module):
-    """ArcFace loss with one learned centre a landmark.
+    """ArcFace loss with one learned center a landmark.
 
     Args:
         landmarks: how many classes.
@@ -37,7 +37,7 @@ class ArcFace(nn.Module):
 
     @torch.no_grad()
     def start_at_means(self, descriptors: Tensor, labels: Tensor) -> None:
-        """Puts the centre of each landmark that has images at the mean of their descriptors.
+        """Puts the center of each landmark that has images at the mean of their descriptors.
 
         Args:
             descriptors: (n, dim), of unit length.
@@ -49,7 +49,7 @@ class ArcFace(nn.Module):
 
 
 class _SafeArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
-    """The library's loss, but for the arc cosine at 1: its slope there is infinite, and a centre may start on its
+    """The library's loss, but for the arc cosine at 1: its slope there is infinite, and a center may start on its
     image."""
 
     def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:

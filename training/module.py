@@ -15,7 +15,7 @@ from glam.attention import GLAM
 from glam.datasets.image_dataset import mixed_seed
 from glam.errors import GlamError
 from glam.inference.pipeline import Settings
-from glam.model_file import Header, save
+from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.data import Batch, LandmarkData
 from glam.training.distillation import Distillation, patched
@@ -23,7 +23,7 @@ from glam.training.losses import ArcFace
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import recount
 from glam.training.retrieval_score import RetrievalScore
-from glam.training.sharded import ShardedArcFace, change_centres
+from glam.training.sharded import ShardedArcFace, change_centers
 from glam.training.whitening import whiten_head
 
 
@@ -44,10 +44,10 @@ class LandmarkModule(L.LightningModule):
             null to start GLAM as its layers come.
         margin: of ArcFace, in radians.
         scale: of ArcFace's logits.
-        sharded: whether the landmark centres are split over the processes, for a million landmarks or more.
+        sharded: whether the landmark centers are split over the processes, for a million landmarks or more.
         optimizer: AdamW, or SGD with momentum 0.9.
         lr: learning rate of the backbone.
-        new_lr: learning rate of GLAM, GeM, descriptor layer and landmark centres.
+        new_lr: learning rate of GLAM, GeM, descriptor layer and landmark centers.
         weight_decay: of all but norms and biases.
         warmup: share of the steps in which the learning rate rises; it falls by a cosine to 0 over the rest.
         freeze_batch_norm: whether batch norms keep the statistics they start with, and the backbone's their gains too.
@@ -149,7 +149,7 @@ class LandmarkModule(L.LightningModule):
         if self.trainer.gradient_clip_val:
             raise GlamError("gradients are clipped by their norm in each process, so sharded wants gradient_clip_val 0")
         self.loss = ShardedArcFace(landmarks, dim, self.data.batch_size, **self.arcface, seed=self.seed)
-        self._ddp_params_and_buffers_to_ignore.append("loss.centres")  # of which each process has its own
+        self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # of which each process has its own
 
     def _frozen_statistics(self) -> list[str]:
         """Names of the buffers of the backbone's batch norms, if those are frozen."""
@@ -163,12 +163,12 @@ class LandmarkModule(L.LightningModule):
         if counts is not None:
             recount(checkpoint, *counts, accumulated=self.trainer.accumulate_grad_batches)
         if isinstance(self.loss, ShardedArcFace):
-            change_centres(checkpoint, "loss.centres", self._place_of(self.loss.centres), self.loss.own)
+            change_centers(checkpoint, "loss.centers", self._place_of(self.loss.centers), self.loss.own)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the centres of all processes into a checkpoint."""
+        """Puts the centers of all processes into a checkpoint."""
         if isinstance(self.loss, ShardedArcFace):
-            change_centres(checkpoint, "loss.centres", self._place_of(self.loss.centres), self.loss.whole)
+            change_centers(checkpoint, "loss.centers", self._place_of(self.loss.centers), self.loss.whole)
 
     def on_fit_start(self) -> None:
         """Starts the new layers from what the backbone knows, unless a run is resumed; compiles the backbone."""
@@ -263,7 +263,7 @@ class LandmarkModule(L.LightningModule):
             training: what to say of the training in its header.
             half: store weights as float16.
         """
-        header = Header(self.network.architecture, size=self.data.val_size, training=training)
+        header = ModelHeader(self.network.architecture, size=self.data.val_size, training=training)
         save(path, self.network, header, half=half)
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def evenly(collection: Collection, most: int, seed: int) -> list[int]:
     turn: dict[int, int] = {}
     turns = []
     for image in order:
-        label = int(collection.labels[image])
+        label = int(collection.landmark_ids[image])
         turn[label] = turn.get(label, 0) + 1
         turns.append(turn[label])
     return sorted(int(image) for image in order[np.argsort(turns, kind="stable")][:most])
@@ -118,5 +118,5 @@ def pooled_features(
         network.train(was_training)
     device = next(network.parameters()).device
     rows = np.stack([d.descriptor for d in found if d.descriptor is not None])
-    labels = collection.labels[[images[d.position] for d in found]]
+    labels = collection.landmark_ids[[images[d.position] for d in found]]
     return torch.from_numpy(rows).to(device), torch.from_numpy(labels).to(device)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchmetrics.utilities import dim_zero_cat
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 from glam.datasets.collection import Collection
 from glam.errors import ImageError
 from glam.eval.metrics import average_precision, positive_ranks
@@ -99,7 +99,7 @@ def _logged(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class Query:
+class WorstQuery:
     """A query and what came of it; images as their places in the collection, ranks from 1.
 
     Attributes:
@@ -119,7 +119,7 @@ class Query:
     rank: int
 
 
-def worst_queries(descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> list[Query]:
+def worst_queries(descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> list[WorstQuery]:
     """The queries with the lowest AP, worst first, one for each landmark.
 
     Args:
@@ -128,20 +128,20 @@ def worst_queries(descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -
     """
     asked = np.random.default_rng(0).permutation(len(labels))[:ASKED]
     found = [_asked(int(query), descriptors, labels) for query in asked if (labels == labels[query]).sum() > 1]
-    worst: dict[int, Query] = {}
+    worst: dict[int, WorstQuery] = {}
     for query in sorted(found, key=lambda query: (query.ap, query.image)):
         worst.setdefault(int(labels[query.image]), query)
     return list(worst.values())[:WORST]
 
 
-def _asked(image: int, descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> Query:
+def _asked(image: int, descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> WorstQuery:
     scores = descriptors @ descriptors[image]
     itself = np.arange(len(labels)) == image
     right = (labels == labels[image]) & ~itself
     ranks = positive_ranks(scores, right, itself)
     order = np.argsort(-np.where(itself, -np.inf, scores), kind="stable")
     first = order[: min(FIRST, len(order) - 1)]
-    return Query(
+    return WorstQuery(
         image,
         average_precision(ranks),
         tuple(first.tolist()),
@@ -151,7 +151,7 @@ def _asked(image: int, descriptors: NDArray[np.float32], labels: NDArray[np.int6
     )
 
 
-def draw_worst(collection: Collection, queries: Sequence[Query], path: Path) -> None:
+def draw_worst(collection: Collection, queries: Sequence[WorstQuery], path: Path) -> None:
     """Draws a row for each query as a WebP file, wholly or not at all; an image that cannot be read is left empty.
 
     Args:
@@ -165,7 +165,7 @@ def draw_worst(collection: Collection, queries: Sequence[Query], path: Path) -> 
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for row, query in enumerate(queries):
         top = row * height
-        photo = collection.photos[query.image]
+        photo = collection.images[query.image]
         pen.text((gap, top + 2), f"{photo.path}, AP {query.ap:.3f}", INK, font)
         tiles = [(query.image, "query", INK)]
         tiles += [
@@ -174,12 +174,12 @@ def draw_worst(collection: Collection, queries: Sequence[Query], path: Path) -> 
         ]
         if query.rank > len(query.first):
             tiles.append((query.nearest, f"{query.rank}, right", RIGHT))
-        for column, (image, words, colour) in enumerate(tiles):
+        for column, (image, words, color) in enumerate(tiles):
             left = gap + column * (TILE + gap)
             sheet.paste(_tile(collection, image), (left, top + line))
-            pen.rectangle((left, top + line, left + TILE - 1, top + line + TILE - 1), outline=colour, width=3)
-            pen.text((left, top + line + TILE + 2), words, colour, font)
-    with written_whole(path) as partial:
+            pen.rectangle((left, top + line, left + TILE - 1, top + line + TILE - 1), outline=color, width=3)
+            pen.text((left, top + line + TILE + 2), words, color, font)
+    with atomic_write(path) as partial:
         sheet.save(partial, "WEBP", quality=80)
 
 

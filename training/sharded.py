@@ -1,13 +1,13 @@
-"""ArcFace with its landmark centres split over the processes, for more landmarks than each should hold.
+"""ArcFace with its landmark centers split over the processes, for more landmarks than each should hold.
 
-    (b, dim) descriptors --gather--> (B, dim) of all processes --own centres--> (B, own landmarks) cosines
+    (b, dim) descriptors --gather--> (B, dim) of all processes --own centers--> (B, own landmarks) cosines
         --softmax over all processes--> mean loss of the B
 
-A process holds, updates and multiplies by its own centres only; between processes go the descriptors and two numbers
-an image, never a centre. A checkpoint holds all centres, so that it resumes on any number of processes.
+A process holds, updates and multiplies by its own centers only; between processes go the descriptors and two numbers
+an image, never a center. A checkpoint holds all centers, so that it resumes on any number of processes.
 
 Source: J. Deng et al., "ArcFace" (arXiv 1801.07698), "parallel acceleration"; X. An et al., "Partial FC"
-(arXiv 2010.05222), with all centres.
+(arXiv 2010.05222), with all centers.
 """
 
 import math
@@ -26,9 +26,9 @@ PADDING = -1
 
 
 class ShardedArcFace(nn.Module):
-    """ArcFace loss over the images of all processes; each holds the centres of its own landmarks.
+    """ArcFace loss over the images of all processes; each holds the centers of its own landmarks.
 
-    The gradients of the centres are complete in each process, so they must be left out of `DistributedDataParallel`.
+    The gradients of the centers are complete in each process, so they must be left out of `DistributedDataParallel`.
 
     Args:
         landmarks: how many classes, over all processes; at least one for each.
@@ -36,10 +36,10 @@ class ShardedArcFace(nn.Module):
         batch_size: most images in a batch of one process.
         margin: in radians.
         scale: of the logits.
-        seed: of the centres.
+        seed: of the centers.
 
     Attributes:
-        centres: (own, dim), of the landmarks from ``first`` on.
+        centers: (own, dim), of the landmarks from ``first`` on.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ShardedArcFace(nn.Module):
         self.margin = margin
         self.scale = scale
         generator = torch.Generator().manual_seed(mixed_seed(seed, self.rank))
-        self.centres = nn.Parameter(torch.randn(end - self.first, dim, generator=generator))
+        self.centers = nn.Parameter(torch.randn(end - self.first, dim, generator=generator))
         self.register_load_state_dict_pre_hook(_take_own)  # type: ignore[no-untyped-call]
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
@@ -63,10 +63,10 @@ class ShardedArcFace(nn.Module):
             spare = self.batch_size - len(labels)
             everyone = _Gather.apply(F.pad(descriptors.float(), (0, 0, 0, spare)), self.ranks)
             landmarks = gathered(F.pad(labels, (0, spare), value=PADDING), self.ranks)
-            cosines = everyone @ F.normalize(self.centres, dim=1).T
+            cosines = everyone @ F.normalize(self.centers, dim=1).T
             place = landmarks - self.first
-            mine = (place >= 0) & (place < len(self.centres))
-            column = place.clamp(0, len(self.centres) - 1)[:, None]
+            mine = (place >= 0) & (place < len(self.centers))
+            column = place.clamp(0, len(self.centers) - 1)[:, None]
             target = cosines.gather(1, column)
             target = torch.where(mine[:, None], with_margin(target, self.margin), target)
             logits = self.scale * cosines.scatter(1, column, target)
@@ -75,17 +75,17 @@ class ShardedArcFace(nn.Module):
 
     @torch.no_grad()
     def start_at_means(self, descriptors: Tensor, labels: Tensor) -> None:
-        """Puts the centre of each landmark that has images at the mean of their descriptors.
+        """Puts the center of each landmark that has images at the mean of their descriptors.
 
         Args:
             descriptors: (n, dim), of unit length, the same in every process.
             labels: (n,).
         """
-        own = (labels >= self.first) & (labels < self.first + len(self.centres))
+        own = (labels >= self.first) & (labels < self.first + len(self.centers))
         places = labels[own] - self.first
-        sums = torch.zeros_like(self.centres).index_add_(0, places, descriptors[own])
+        sums = torch.zeros_like(self.centers).index_add_(0, places, descriptors[own])
         seen = torch.bincount(places, minlength=len(sums)) > 0
-        self.centres[seen] = F.normalize(sums[seen], dim=1)
+        self.centers[seen] = F.normalize(sums[seen], dim=1)
 
     def whole(self, own: Tensor) -> Tensor:
         """(own, dim) rows of each process to (landmarks, dim) rows of all; every process must ask for it."""
@@ -96,16 +96,16 @@ class ShardedArcFace(nn.Module):
 
     def own(self, whole: Tensor) -> Tensor:
         """(landmarks, dim) rows of all processes to the (own, dim) rows of this one."""
-        return whole[self.first : self.first + len(self.centres)]
+        return whole[self.first : self.first + len(self.centers)]
 
 
-def change_centres(checkpoint: dict[str, Any], key: str, place: int, change: Callable[[Tensor], Tensor]) -> None:
-    """Puts other rows into a checkpoint of Lightning's, for the centres and what the optimizer keeps of them.
+def change_centers(checkpoint: dict[str, Any], key: str, place: int, change: Callable[[Tensor], Tensor]) -> None:
+    """Puts other rows into a checkpoint of Lightning's, for the centers and what the optimizer keeps of them.
 
     Args:
         checkpoint: changed in place; tensors and dictionaries that live outside of it are not.
-        key: of the centres in its weights.
-        place: of the centres among the optimizer's parameters.
+        key: of the centers in its weights.
+        place: of the centers among the optimizer's parameters.
         change: from the rows that are there to the others.
     """
     checkpoint["state_dict"] = {**checkpoint["state_dict"], key: change(checkpoint["state_dict"][key])}
@@ -180,8 +180,8 @@ def _has_rows(value: object) -> bool:
 
 
 def _take_own(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Of the centres of all landmarks, leaves those of this process to be loaded."""
+    """Of the centers of all landmarks, leaves those of this process to be loaded."""
     assert isinstance(module, ShardedArcFace)
-    centres = state.get(f"{prefix}centres")
-    if centres is not None and len(centres) == module.firsts[-1]:
-        state[f"{prefix}centres"] = module.own(centres)
+    centers = state.get(f"{prefix}centers")
+    if centers is not None and len(centers) == module.firsts[-1]:
+        state[f"{prefix}centers"] = module.own(centers)

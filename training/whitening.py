@@ -22,7 +22,7 @@ def whiten_head(
     """Turns what the head gives to its principal components, each divided by a power of its spread.
 
     Linear layer, batch norm and that turn become one linear layer; the batch norm does nothing from then on. What is
-    subtracted stays as it was trained: nothing is centred anew.
+    subtracted stays as it was trained: nothing is centered anew.
 
     Args:
         network: trained; its head is changed in place.

@@ -38,7 +38,7 @@ def cases_for(device: torch.device) -> list[Case]:
 
 
 @dataclass(frozen=True)
-class Timing:
+class FormTiming:
     """One form at one size.
 
     Attributes:
@@ -80,7 +80,7 @@ FORMS = (
 )
 
 
-def time_forms(case: Case, device: torch.device, dtype: torch.dtype, forms: Sequence[str] = FORMS) -> list[Timing]:
+def time_forms(case: Case, device: torch.device, dtype: torch.dtype, forms: Sequence[str] = FORMS) -> list[FormTiming]:
     """Times the forms at one size on random data.
 
     Args:
@@ -101,7 +101,7 @@ def time_forms(case: Case, device: torch.device, dtype: torch.dtype, forms: Sequ
             features = features.to(memory_format=torch.channels_last)
         run: Callable[[Tensor], Tensor] = torch.compile(network) if "compiled" in form else network
         with _form(form):
-            timings.append(Timing(str(case), form, *_time(run, network, features, graph="graph" in form)))
+            timings.append(FormTiming(str(case), form, *_time(run, network, features, graph="graph" in form)))
         del network, features, run
     return timings
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 BLOCK = 65_536
 """Rows compared at a time."""
 
@@ -96,7 +96,7 @@ def bench_search(
     with Index.open(index) as opened:
         facts: dict[str, float] = {"images": len(opened), "open_seconds": round(time.perf_counter() - began, 3)}
         facts["memory_bytes"] = own_memory() - memory
-        drawn = np.random.default_rng(SEED).choice(opened.ids, min(queries, len(opened)), replace=False)
+        drawn = np.random.default_rng(SEED).choice(opened.image_ids, min(queries, len(opened)), replace=False)
         facts["queries"] = len(drawn)
         if len(drawn):
             facts |= _measure(opened, np.sort(drawn))
@@ -107,7 +107,7 @@ def bench_search(
 
 
 def _measure(index: "Index", drawn: "NDArray[np.int64]") -> dict[str, float]:
-    """Times of single searches in milliseconds, catalogue included, and recall@10 against every cosine."""
+    """Times of single searches in milliseconds, catalog included, and recall@10 against every cosine."""
     import numpy as np
 
     descriptors = index.descriptors(drawn.tolist())
@@ -115,11 +115,11 @@ def _measure(index: "Index", drawn: "NDArray[np.int64]") -> dict[str, float]:
     times, found = [], 0
     for i, query in enumerate(descriptors):
         began = time.perf_counter()
-        hits = index.search(query, NEIGHBOURS)[0]
+        hits = index.search(query, NEIGHBORS)[0]
         times.append(1000 * (time.perf_counter() - began))
         found += sum(hit.score >= wanted[i] - 1e-5 for hit in hits)
     median, slow = np.quantile(times, [0.5, 0.95])
-    recall = found / (len(drawn) * min(NEIGHBOURS, len(index)))
+    recall = found / (len(drawn) * min(NEIGHBORS, len(index)))
     return {"p50_ms": round(float(median), 3), "p95_ms": round(float(slow), 3), "recall_at_10": round(recall, 4)}
 
 
@@ -128,10 +128,10 @@ def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.fl
     import faiss
     import numpy as np
 
-    least = min(NEIGHBOURS, len(index))
+    least = min(NEIGHBORS, len(index))
     heap = faiss.ResultHeap(len(descriptors), least, keep_max=True)
     for start in range(0, len(index), BLOCK):
-        rows = np.ascontiguousarray(index.descriptors(index.ids[start : start + BLOCK].tolist()))
+        rows = np.ascontiguousarray(index.descriptors(index.image_ids[start : start + BLOCK].tolist()))
         few = min(least, len(rows))
         scores, places = faiss.knn(np.ascontiguousarray(descriptors), rows, few, metric=faiss.METRIC_INNER_PRODUCT)
         heap.add_result(scores, start + places)

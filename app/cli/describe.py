@@ -10,10 +10,10 @@ from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName, Scale
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from glam.inference.pipeline import Described
+    from glam.inference.pipeline import DescribedImage
     from glam.stage_times import Times
 
-Batch = Annotated[int, typer.Option(min=1, help="Images in one run of the network, on a GPU.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images in one run of the network, on a GPU.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode; one for each core by default.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first: minutes, then faster.")]
 GpuDecoding = Annotated[bool, typer.Option("--gpu-decoding", help="A GPU decodes JPEGs: where cores are few.")]
@@ -27,7 +27,7 @@ def describe(
     size: Size = None,
     scales: Scales = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only part I of N, as in 3/64.")] = None,
-    batch: Batch = 32,
+    batch: BatchSize = 32,
     workers: Workers = None,
     compile_network: Compile = False,
     gpu_decoding: GpuDecoding = False,
@@ -64,12 +64,12 @@ def describe(
     times = Times()
     with terminal.progress("describing") as report:
 
-        def reported(stream: "Iterator[Described]") -> "Iterator[Described]":
+        def reported(stream: "Iterator[DescribedImage]") -> "Iterator[DescribedImage]":
             for done, described in enumerate(stream, start=1):
                 yield described
                 report(done, len(chosen))
 
-        photos = [collection.photos[i] for i in chosen]
+        photos = [collection.images[i] for i in chosen]
         noted = NotedFiles(collection.root, photos)
         stream = noted.described(opened.stream(noted.sources(settings.workers, times), settings, times))
         paths = [photo.path for photo in photos]
@@ -118,7 +118,7 @@ def bench_describe(
     size: Size = None,
     scales: Scales = None,
     images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 100,
-    batch: Batch = 32,
+    batch: BatchSize = 32,
     compile_network: Compile = False,
     device: Device = None,
     json: AsJson = False,

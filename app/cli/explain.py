@@ -28,7 +28,7 @@ def explain(
     from glam.app.cli.explain_picture import Subject, explanation, summary
     from glam.errors import GlamError
     from glam.images import read_image
-    from glam.index.local_matching import compare, extract
+    from glam.index.local_matching import extract, match_features
 
     if out.suffix.lower() not in PICTURES:
         raise GlamError(f"{out}: pictures are written as {', '.join(PICTURES)}")
@@ -52,7 +52,7 @@ def explain(
         Subject(file.name, photograph, attention_maps(loaded, photograph), place)
         for file, photograph, place in zip(files, photographs, places, strict=True)
     ]
-    found = None if other is None else compare(*map(extract, photographs))
+    found = None if other is None else match_features(*map(extract, photographs))
     try:
         explanation(subjects, found).save(out, quality=88)
     except OSError as error:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 WIDTH = 1600
 """Of the picture, in pixels, as is everything that follows."""
@@ -46,7 +46,7 @@ PAPER, INK, FAINT = (250, 249, 246), (28, 30, 34), (104, 108, 116)
 TITLE, TEXT, SMALL = 26, 18, 15
 
 HEAT = 0.72
-"""Share of the heat where a map has its most; where it has its least, the grey photograph is all there is."""
+"""Share of the heat where a map has its most; where it has its least, the gray photograph is all there is."""
 
 MOST_LINES = 200
 
@@ -112,7 +112,7 @@ def row(subject: Subject) -> Pixels:
     for name, (title, text) in CAPTIONS.items():
         values = subject.maps.looks_from(*subject.point) if name == "global_spatial" else getattr(subject.maps, name)
         if values is None:
-            tiles.append(_captioned(grey(photograph), title, "this model has none"))
+            tiles.append(_captioned(gray(photograph), title, "this model has none"))
             continue
         drawn = overlay(photograph, values)
         drawn = _ringed(drawn, subject) if name == "global_spatial" else drawn
@@ -124,7 +124,7 @@ def row(subject: Subject) -> Pixels:
 
 
 def overlay(photograph: Pixels, values: "Map") -> Pixels:
-    """A map as heat over a photograph in grey: nothing where it has its least, bright where it has its most.
+    """A map as heat over a photograph in gray: nothing where it has its least, bright where it has its most.
 
     Args:
         photograph: (H, W, 3).
@@ -135,18 +135,18 @@ def overlay(photograph: Pixels, values: "Map") -> Pixels:
     level = cv2.resize(level.astype(np.float32), photograph.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
     heat = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
     share = HEAT * level[:, :, None]
-    return np.asarray((1 - share) * grey(photograph) + share * heat, dtype=np.uint8)
+    return np.asarray((1 - share) * gray(photograph) + share * heat, dtype=np.uint8)
 
 
-def grey(photograph: Pixels) -> Pixels:
-    """The same, (h, w, 3), without its colours and a little darker, so that heat stands out."""
+def gray(photograph: Pixels) -> Pixels:
+    """The same, (h, w, 3), without its colors and a little darker, so that heat stands out."""
     return np.repeat((0.8 * cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)[:, :, None]).astype(np.uint8), 3, axis=2)
 
 
 def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
     """Two photographs of one height side by side, the inliers as lines; at most `MOST_LINES`, the surest.
 
-    A line's colour says where in the first photograph it begins, from left to right, so that an eye can follow one
+    A line's color says where in the first photograph it begins, from left to right, so that an eye can follow one
     among many.
     """
     height = max(1, min(int((INNER - GAP) / (a.width / a.height + b.width / b.height)), int(INNER * TALLEST_PAIR)))
@@ -156,15 +156,15 @@ def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
     canvas[:, : left.shape[1]], canvas[:, start:] = left, right
     begins = matches.points_a[matches.inliers][:MOST_LINES] * (height / a.height)
     ends = matches.points_b[matches.inliers][:MOST_LINES] * (height / b.height) + (start, 0)
-    colours = [_colour(float(x) / left.shape[1]) for x in begins[:, 0]]
+    colors = [_color(float(x) / left.shape[1]) for x in begins[:, 0]]
     lines = canvas.copy()
-    for begin, end, colour in zip(begins, ends, colours, strict=True):
-        cv2.line(lines, _exact(begin), _exact(end), colour, 2, cv2.LINE_AA, SHIFT)
+    for begin, end, color in zip(begins, ends, colors, strict=True):
+        cv2.line(lines, _exact(begin), _exact(end), color, 2, cv2.LINE_AA, SHIFT)
     canvas = np.asarray(cv2.addWeighted(lines, 0.75, canvas, 0.25, 0), dtype=np.uint8)
-    for begin, end, colour in zip(begins, ends, colours, strict=True):
+    for begin, end, color in zip(begins, ends, colors, strict=True):
         for place in (begin, end):
             cv2.circle(canvas, _exact(place), 6 << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(canvas, _exact(place), 4 << SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(canvas, _exact(place), 4 << SHIFT, color, -1, cv2.LINE_AA, SHIFT)
     return canvas
 
 
@@ -187,8 +187,8 @@ def _resized(image: Image.Image, width: float, height: float) -> Pixels:
     return np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
-def _colour(share: float) -> Colour:
-    """A bright colour, from orange over green to blue as ``share`` goes from 0 to 1."""
+def _color(share: float) -> Color:
+    """A bright color, from orange over green to blue as ``share`` goes from 0 to 1."""
     red, green, blue = colorsys.hsv_to_rgb(0.05 + 0.6 * min(max(share, 0), 1), 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -197,8 +197,8 @@ def _ringed(pixels: Pixels, subject: Subject) -> Pixels:
     """A copy with a ring around the point, white within black, so that it shows on anything."""
     ringed = pixels.copy()
     place = _exact(np.array(subject.point) * (pixels.shape[1] / subject.image.width))
-    for thickness, colour in ((6, (0, 0, 0)), (3, (255, 255, 255))):
-        cv2.circle(ringed, place, 11 << SHIFT, colour, thickness, cv2.LINE_AA, SHIFT)
+    for thickness, color in ((6, (0, 0, 0)), (3, (255, 255, 255))):
+        cv2.circle(ringed, place, 11 << SHIFT, color, thickness, cv2.LINE_AA, SHIFT)
     return ringed
 
 

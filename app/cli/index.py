@@ -149,32 +149,45 @@ def index_compact(index: IndexPath, json: AsJson = False) -> None:
         )
 
 
-@app.command("keep")
-def index_keep(
+@app.command("precompute")
+def index_precompute(
     index: IndexPath,
-    features: Annotated[
-        bool | None, typer.Option("--features/--no-features", help="Local features, for the step geometric.")
+    local_features: Annotated[
+        bool | None, typer.Option("--local-features/--no-local-features", help="Local features, for geometric.")
     ] = None,
-    neighbours: Annotated[
+    knn_graph: Annotated[
         bool | None,
-        typer.Option(
-            "--neighbours/--no-neighbours", help="The graph of nearest images, for dba, diffusion, reciprocal."
-        ),
+        typer.Option("--knn-graph/--no-knn-graph", help="Nearest neighbors, for dba, diffusion and reciprocal."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Keep in an index what reranking needs, current from now on; or no longer keep it."""
+    """Precompute the data that re-ranking uses, and keep it up to date."""
     from glam.app.cli import terminal
-    from glam.index import keep
+    from glam.index import precompute
 
-    with terminal.progress("keeping") as report:
-        done = keep(index, features=features, neighbours=neighbours, progress=report)
+    with terminal.progress("precomputing") as report:
+        done = precompute(index, local_features=local_features, knn_graph=knn_graph, progress=report)
     if json:
         terminal.as_json({"index": str(index), **asdict(done)})
         return
-    kinds = " and ".join(done.keeps) or "nothing"
-    of = f", features of {done.features} of {done.images} images" if "features" in done.keeps else ""
-    terminal.results.print(f"{index}: keeps {kinds} for reranking{of}, {done.bytes / 1e6:.1f} MB", soft_wrap=True)
+    names = " and ".join(name.replace("_", " ").replace("knn", "kNN") for name in done.precomputed) or "nothing"
+    covered = ""
+    if "local_features" in done.precomputed:
+        covered = f", local features of {done.local_features} of {done.images} images"
+    terminal.results.print(f"{index}: {names} precomputed{covered}, {done.bytes / 1e6:.1f} MB", soft_wrap=True)
+
+
+@app.command("keep", hidden=True, deprecated=True)
+def index_keep(
+    index: IndexPath,
+    features: Annotated[bool | None, typer.Option("--features/--no-features")] = None,
+    neighbors: Annotated[
+        bool | None, typer.Option("--neighbors/--no-neighbors", "--neighbours/--no-neighbours")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Use `glam index precompute` instead."""
+    index_precompute(index, features, neighbors, json)
 
 
 @app.command("verify")
@@ -231,9 +244,9 @@ def index_duplicates(
 def index_info(index: IndexPath, json: AsJson = False) -> None:
     """Say what is in an index."""
     from glam.app.cli import terminal
-    from glam.index.operations.info import summary
+    from glam.index import info
 
-    found = summary(index)
+    found = info(index)
     if json:
         terminal.as_json({"index": str(index), **asdict(found)})
         return
@@ -261,9 +274,9 @@ def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[],
 
     def load() -> "Model":
         import glam
-        from glam.index.operations.info import summary
+        from glam.index import info
 
-        return glam.load(model or summary(index).model, device)
+        return glam.load(model or info(index).model, device)
 
     return load
 

@@ -93,7 +93,7 @@ def search(
             [{"rank": hit.rank, "score": hit.score, "confidence": hit.confidence, **asdict(hit.entry)} for hit in hits]
         )
     else:
-        rows = [[str(hit.rank), f"{hit.score:.3f}", hit.entry.label, hit.entry.path] for hit in hits]
+        rows = [[str(hit.rank), f"{hit.score:.3f}", hit.landmark, hit.path] for hit in hits]
         terminal.table(["rank", "score", "landmark", "path"], rows)
 
 

@@ -46,7 +46,7 @@ def serve(
     from glam.app.service.middleware.access_log import log_to_stderr
     from glam.app.service.middleware.auth import Access, is_loopback
     from glam.app.service.server import make_server
-    from glam.app.service.settings import Limits
+    from glam.app.service.settings import ServiceLimits
     from glam.index import Index
 
     if allow_writes and not is_loopback(host):
@@ -54,7 +54,7 @@ def serve(
     for name, token in (("--read-token", read_token), ("--write-token", write_token)):
         if token is not None and not COOKIE_VALUE.fullmatch(token):
             raise GlamError(f"{name} wants visible ASCII characters, but no quotes, commas, semicolons, backslashes")
-    limits = Limits(uploads=waiting, waiting=2 * waiting, batch=batch, request_seconds=timeout)
+    limits = ServiceLimits(uploads=waiting, waiting=2 * waiting, batch=batch, request_seconds=timeout)
     access = Access(read_token, write_token, allow_writes, loopback_only=is_loopback(host))
     opened = Index.open(index)
     images = len(opened)

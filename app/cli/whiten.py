@@ -43,7 +43,7 @@ def whiten_fit(
     if method not in METHODS:
         raise typer.BadParameter(f"{method!r} is none of {', '.join(METHODS)}", param_hint="--method")
     collection = read_collection(folder)
-    tested = benchmark_images(photo.path for photo in collection.photos)
+    tested = benchmark_images(photo.path for photo in collection.images)
     if tested and not force:
         raise glam.GlamError(
             f"{folder}: {len(tested)} photographs are called like those of the test sets, as {tested[0]}; results on "
@@ -57,7 +57,7 @@ def whiten_fit(
         rows = opened.describe(files, size=settings.size, scales=settings.scales, errors=errors, progress=progress)
     terminal.unreadable([(error.source, error.reason) for error in errors])
     read = ~np.isnan(rows[:, 0])
-    labels = np.where([bool(photo.landmark) for photo in collection.photos], collection.labels, -1)
+    labels = np.where([bool(photo.landmark) for photo in collection.images], collection.landmark_ids, -1)
     whitened = with_whitening(opened.network, fit_whitening(method, rows[read], labels[read], dim or opened.dim))
     fitted = {"method": method, "photographs": int(read.sum()), "source": str(folder), "model": opened.fingerprint}
     header = replace(

@@ -1,4 +1,4 @@
-// Attention maps: from the API's answer to colours on a canvas. A map is a Uint8Array of height * width bytes.
+// Attention maps: from the API's answer to colors on a canvas. A map is a Uint8Array of height * width bytes.
 
 /** The four maps, with what each shows. The order is that of the model: what is near, then the whole. */
 export const MAPS = {
@@ -28,9 +28,9 @@ const RAMP = [
   [1, [255, 214, 90, 120]],
 ]; // value -> red, green, blue and opacity: what is not looked at lies in the dark, what is glows
 
-const FINER = 6; // pixels that a cell is drawn with, each way: values are blended, not colours
+const FINER = 6; // pixels that a cell is drawn with, each way: values are blended, not colors
 
-const COLOURS = Array.from({ length: 256 }, (_, byte) => colour(byte / 255));
+const COLORS = Array.from({ length: 256 }, (_, byte) => color(byte / 255));
 
 /**
  * The API's answer with its maps as bytes: {height, width, box: {x1, y1, x2, y2}, maps: {name: Uint8Array or null}}.
@@ -70,7 +70,7 @@ export function paint(canvas, map, { height, width }) {
   for (let y = 0, at = 0; y < canvas.height; y += 1) {
     for (let x = 0; x < canvas.width; x += 1, at += 4) {
       const value = between(map, width, height, (x + 0.5) / FINER - 0.5, (y + 0.5) / FINER - 0.5);
-      pixels.data.set(COLOURS[Math.round(value)], at);
+      pixels.data.set(COLORS[Math.round(value)], at);
     }
   }
   context.putImageData(pixels, 0, 0);
@@ -85,7 +85,7 @@ function between(map, width, height, x, y) {
   return line(top) * (1 - down) + line(bottom) * down;
 }
 
-function colour(value) {
+function color(value) {
   const next = RAMP.findIndex(([at]) => at >= value);
   if (next === 0) return RAMP[0][1];
   const [[low, from], [high, to]] = [RAMP[next - 1], RAMP[next]];

@@ -70,7 +70,7 @@ function narrower(name, boxes) {
 function range({ name, least, most }, onChoose) {
   const ends = name === "modified" ? days(least, most) : numbers(name, least, most);
   const [from, to] = ends.inputs;
-  const element = fieldset(name, make("div", "range", labelled("from", from), labelled("to", to)));
+  const element = fieldset(name, make("div", "range", labeled("from", from), labeled("to", to)));
   element.addEventListener("change", () => {
     if (from.validity.valid && to.validity.valid) onChoose({ from: ends.read(from, 0), to: ends.read(to, 1) });
   });
@@ -115,7 +115,7 @@ function dayOf(nanoseconds) {
   return new Date((nanoseconds / NANOSECONDS) * 1000).toISOString().slice(0, 10);
 }
 
-function labelled(text, input) {
+function labeled(text, input) {
   made += 1;
   input.id = `range-${made}`;
   const label = make("label", "", text);

@@ -6,7 +6,7 @@ const TALLEST = 1.35; // of the target height, for a last row that nearly fills 
 /**
  * Sizes of photographs laid out in rows.
  * @param aspects width divided by height of each photograph.
- * @param space {width, gap, height}: of the whole, between two neighbours, and the height that rows aim at.
+ * @param space {width, gap, height}: of the whole, between two neighbors, and the height that rows aim at.
  * @returns [{width, height}, ...], as many as aspects; a row ends where the next one would not fit.
  */
 export function justified(aspects, { width, gap, height }) {

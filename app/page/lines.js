@@ -23,8 +23,8 @@ export function drawLines(drawing, lines, first, second) {
   );
 }
 
-function match([x1, y1], [x2, y2], colour) {
-  const group = shape("g", { class: "match", stroke: colour, fill: colour });
+function match([x1, y1], [x2, y2], color) {
+  const group = shape("g", { class: "match", stroke: color, fill: color });
   group.append(
     shape("line", { x1, y1, x2, y2 }),
     shape("circle", { cx: x1, cy: y1, r: 3 }),
@@ -33,7 +33,7 @@ function match([x1, y1], [x2, y2], colour) {
   return group;
 }
 
-/** Neighbouring parts have like colours, so that the eye can follow a bundle of lines. */
+/** Neighboring parts have like colors, so that the eye can follow a bundle of lines. */
 function hue(across, down) {
   return `hsl(${Math.round(20 + 300 * (0.75 * across + 0.25 * down))} 90% 62%)`;
 }

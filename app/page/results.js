@@ -41,7 +41,7 @@ export class ResultsView {
     this.setMore(more ? "ready" : "none");
   }
 
-  /** Show that results are on their way: former ones stay, dimmed; where there are none, grey shapes. */
+  /** Show that results are on their way: former ones stay, dimmed; where there are none, gray shapes. */
   showWaiting() {
     this.found.setAttribute("aria-busy", "true");
     this.setMore("none");

@@ -1,6 +1,6 @@
 // Light or dark: as the system says, until the switch is used; a choice against the system is remembered.
 //
-// A classic script in the head, not a module: it runs before the page is drawn, so no wrong colours flash.
+// A classic script in the head, not a module: it runs before the page is drawn, so no wrong colors flash.
 
 {
   const KEY = "glam-theme";

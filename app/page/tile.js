@@ -34,7 +34,7 @@ export function sampleTile(image, address, onSearch) {
   return tile("tile", image, open);
 }
 
-/** A grey shape where a photograph will come. */
+/** A gray shape where a photograph will come. */
 export function placeholderTile(aspect) {
   return tile("tile placeholder", { width: aspect, height: 1 }, make("span", "picture"));
 }

@@ -1,7 +1,8 @@
 """The web service: the API, the page, and what guards both.
 
-request --> Observe (id, log, metrics) --> SecurityHeaders --> Linger --> Guard (host, origin, token)
-        --> Admission (how many) --> Deadline (how long) --> BodyLimit (how large) --> endpoint
+request --> AccessLogMiddleware (id, log, metrics) --> SecurityHeadersMiddleware --> DrainMiddleware
+        --> AuthMiddleware (host, origin, token) --> AdmissionMiddleware (how many) --> TimeoutMiddleware (how long)
+        --> BodyLimitMiddleware (how large) --> endpoint
 """
 
 from collections.abc import AsyncIterator
@@ -17,14 +18,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import Shared, shared_of
-from glam.app.service.image_files import PhotographGone
-from glam.app.service.middleware.access_log import Observe
-from glam.app.service.middleware.auth import Access, Guard
-from glam.app.service.middleware.errors import Linger
-from glam.app.service.middleware.security_headers import SecurityHeaders
-from glam.app.service.middleware.timeouts import Admission, Deadline
+from glam.app.service.image_files import ImageFileGone
+from glam.app.service.middleware.access_log import AccessLogMiddleware
+from glam.app.service.middleware.auth import Access, AuthMiddleware
+from glam.app.service.middleware.errors import DrainMiddleware
+from glam.app.service.middleware.security_headers import SecurityHeadersMiddleware
+from glam.app.service.middleware.timeouts import AdmissionMiddleware, TimeoutMiddleware
 from glam.app.service.routes import explain, images, search
-from glam.app.service.settings import BodyLimit, Limits
+from glam.app.service.settings import BodyLimitMiddleware, ServiceLimits
 from glam.app.service.workers.search import BoxError, ConditionError
 from glam.index import Index
 from glam.model import Model
@@ -35,7 +36,7 @@ PAGE = Path(str(resources.files("glam.app") / "page"))
 def create_app(
     index: Index,
     model: Model,
-    limits: Limits = Limits(),  # noqa: B008  (frozen, so shared safely)
+    limits: ServiceLimits = ServiceLimits(),  # noqa: B008  (frozen, so shared safely)
     access: Access = Access(),  # noqa: B008
     *,
     owns_index: bool = False,
@@ -64,17 +65,17 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.shared = shared
-    app.add_middleware(BodyLimit, limits=limits)
-    app.add_middleware(Deadline, limits=limits)
-    app.add_middleware(Admission, limits=limits)
-    app.add_middleware(Guard, access=access)
-    app.add_middleware(Linger)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observe, metrics=shared.metrics, running=shared.running)
+    app.add_middleware(BodyLimitMiddleware, limits=limits)
+    app.add_middleware(TimeoutMiddleware, limits=limits)
+    app.add_middleware(AdmissionMiddleware, limits=limits)
+    app.add_middleware(AuthMiddleware, access=access)
+    app.add_middleware(DrainMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(AccessLogMiddleware, metrics=shared.metrics, running=shared.running)
     app.add_exception_handler(RequestValidationError, answer_bad_value)
     app.add_exception_handler(BoxError, answer_unusable)
     app.add_exception_handler(ConditionError, answer_unusable)
-    app.add_exception_handler(PhotographGone, answer_gone)
+    app.add_exception_handler(ImageFileGone, answer_gone)
     for router in (search.router, images.router, explain.router):
         app.include_router(router)
     app.add_api_route("/healthz", health, tags=["service"], summary="Whether the service is up")
@@ -134,9 +135,9 @@ def answer_unusable(request: Request, error: Exception) -> JSONResponse:
 
 
 def answer_gone(request: Request, error: Exception) -> JSONResponse:
-    """404 with the sentence of a ``PhotographGone``."""
+    """404 with the sentence of a ``ImageFileGone``."""
     return _problem(404, str(error))
 
 
 def _problem(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse(schemas.Problem(detail=sentence).model_dump(), status_code=status)
+    return JSONResponse(schemas.ErrorAnswer(detail=sentence).model_dump(), status_code=status)

@@ -12,17 +12,17 @@ from fastapi import HTTPException, Request
 from starlette.types import ASGIApp
 
 from glam.app.service import schemas
-from glam.app.service.image_files import Photographs
-from glam.app.service.live_index import Current, Serving, Watcher
+from glam.app.service.image_files import IndexedFiles
+from glam.app.service.live_index import IndexWatcher, LiveIndex, ServedIndex
 from glam.app.service.metrics import Metrics
 from glam.app.service.middleware.access_log import Running
 from glam.app.service.middleware.auth import Access
 from glam.app.service.middleware.timeouts import too_many
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, ClosedError, FullError
-from glam.app.service.workers.describe import Describer, Known
-from glam.app.service.workers.search import Searcher, Wanted, answer
-from glam.app.service.workers.write import Change, Changes, refusal
+from glam.app.service.workers.describe import DescribedUpload, Describer
+from glam.app.service.workers.search import Searcher, SearchOptions, answer
+from glam.app.service.workers.write import Change, WriteQueue, refusal
 from glam.errors import GlamError, ImageError
 from glam.images import Box
 from glam.index import Entry, Index
@@ -54,15 +54,15 @@ class Shared:
     """
 
     def __init__(
-        self, index: Index, model: Model, model_name: str, limits: Limits, access: Access, *, owns_index: bool
+        self, index: Index, model: Model, model_name: str, limits: ServiceLimits, access: Access, *, owns_index: bool
     ) -> None:
         self.model, self.model_name, self.limits, self.access = model, model_name, limits, access
         self.metrics, self.running = Metrics(), Running()
-        self.current = Current(index, model, limits.thumbnail_cache_bytes, self.metrics, ours=owns_index)
+        self.current = LiveIndex(index, model, limits.thumbnail_cache_bytes, self.metrics, ours=owns_index)
         self.describer = Describer(model, index.size, index.scales, limits, self.metrics)
         self.searcher = Searcher(limits, self.metrics)
-        self.changes = Changes(index.path, self.current.renew, limits, self.metrics)
-        self.watcher = Watcher(self.current)
+        self.changes = WriteQueue(index.path, self.current.renew, limits, self.metrics)
+        self.watcher = IndexWatcher(self.current)
         self.turns: Batcher[Callable[[], object], object] = Batcher(
             lambda work: [work[0]()], name="turn", room=TURNS, report=self.metrics.batch("turn")
         )
@@ -86,7 +86,7 @@ class Services:
     """
 
     shared: Shared
-    serving: Serving
+    serving: ServedIndex
     request: Request
 
     @property
@@ -95,7 +95,7 @@ class Services:
         return self.serving.index
 
     @property
-    def photographs(self) -> Photographs:
+    def photographs(self) -> IndexedFiles:
         """The files of the index."""
         return self.serving.photographs
 
@@ -110,7 +110,7 @@ class Services:
         return self.shared.model_name
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ServiceLimits:
         """What an upload may be."""
         return self.shared.limits
 
@@ -124,7 +124,7 @@ class Services:
 
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None
-    ) -> Known:
+    ) -> DescribedUpload:
         """Describes a photograph; see `glam.app.service.workers.describe.Describer.describe`.
 
         Raises:
@@ -136,7 +136,12 @@ class Services:
             raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
 
     async def search(
-        self, told: schemas.Query, query: Query, wanted: Wanted, milliseconds: float, itself: Entry | None = None
+        self,
+        told: schemas.QueryInfo,
+        query: Query,
+        wanted: SearchOptions,
+        milliseconds: float,
+        itself: Entry | None = None,
     ) -> schemas.SearchAnswer:
         """Searches with a descriptor.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glam.app.service import schemas
 from glam.index.storage.filters import columns, value_of
-from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.migrations import open_catalog
 
 MOST_VALUES = 100
 MOST_COLUMNS = 100
@@ -20,13 +20,13 @@ def facets(index: Path) -> list[schemas.Column]:
     Raises:
         GlamError: there is no index.
     """
-    catalogue = open_catalogue(index)
+    catalog = open_catalog(index)
     try:
-        names = [name for name in columns(catalogue.connection) if name not in UNLISTED][:MOST_COLUMNS]
-        with catalogue.snapshot():
-            found = [_column(catalogue.connection, name) for name in names]
+        names = [name for name in columns(catalog.connection) if name not in UNLISTED][:MOST_COLUMNS]
+        with catalog.snapshot():
+            found = [_column(catalog.connection, name) for name in names]
     finally:
-        catalogue.close()
+        catalog.close()
     return [column for column in found if column is not None]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from glam.app.service.lru_cache import Recent
+from glam.app.service.lru_cache import LruCache
 from glam.errors import ImageError
 from glam.images import read_image
 from glam.index import Index
@@ -25,7 +25,7 @@ JPEG_QUALITY = 88
 THUMBNAIL_QUALITY = 82
 
 
-class PhotographGone(Exception):
+class ImageFileGone(Exception):
     """An indexed image whose file cannot be served now. ``str(error)`` is one sentence that tells no absolute path."""
 
 
@@ -42,14 +42,14 @@ class Thumbnail:
     etag: str
 
 
-class Photographs:
+class IndexedFiles:
     """Reads the files of an index by id, and no other file.
 
-    Methods raise ``KeyError`` for an id that is not in the index and ``PhotographGone`` for a file that is missing,
+    Methods raise ``KeyError`` for an id that is not in the index and ``ImageFileGone`` for a file that is missing,
     unreadable, or outside the indexed folder. They may be called from several threads.
     """
 
-    def __init__(self, index: Index, thumbnails: Recent[str, bytes]) -> None:
+    def __init__(self, index: Index, thumbnails: LruCache[str, bytes]) -> None:
         self._index = index
         self._root = index.root.resolve()
         self._thumbnails = thumbnails
@@ -58,12 +58,12 @@ class Photographs:
         """The file of image ``id``, with symbolic links resolved, inside the root of the index."""
         name = self._index.entry(id).path
         path = self._index.file(id).resolve()
-        # A catalogue is a file that came from somewhere: a path in it with `..`, or a link put into the folder later,
+        # A catalog is a file that came from somewhere: a path in it with `..`, or a link put into the folder later,
         # must not open the rest of the disk.
         if not path.is_relative_to(self._root):
-            raise PhotographGone(f"Image {id} ({name}) lies outside the indexed folder and is not served.")
+            raise ImageFileGone(f"Image {id} ({name}) lies outside the indexed folder and is not served.")
         if not path.is_file():
-            raise PhotographGone(f"The file of image {id} ({name}) is no longer where it was when it was indexed.")
+            raise ImageFileGone(f"The file of image {id} ({name}) is no longer where it was when it was indexed.")
         return path
 
     def read(self, id: int) -> Image.Image:
@@ -114,8 +114,8 @@ class Photographs:
             self._thumbnails.put(etag, jpeg)
         return Thumbnail(jpeg, etag)
 
-    def _unreadable(self, id: int) -> PhotographGone:
-        return PhotographGone(
+    def _unreadable(self, id: int) -> ImageFileGone:
+        return ImageFileGone(
             f"The file of image {id} ({self._index.entry(id).path}) can no longer be read as an image."
         )
 

@@ -1,6 +1,6 @@
 """The index being served, and its change for a newer one while requests go on.
 
-request --use--> Serving of this moment          catalogue changed --renew--> a new Serving takes its place;
+request --use--> ServedIndex of this moment          catalog changed --renew--> a new ServedIndex takes its place;
                                                  the old one is closed when its last request has ended
 """
 
@@ -14,25 +14,25 @@ from threading import Event, Lock, Thread
 
 from glam.app.service import schemas
 from glam.app.service.facets import facets
-from glam.app.service.image_files import Photographs
-from glam.app.service.lru_cache import Recent
+from glam.app.service.image_files import IndexedFiles
+from glam.app.service.lru_cache import LruCache
 from glam.app.service.metrics import Metrics
 from glam.errors import GlamError
 from glam.index import Index
-from glam.index.storage.schema import CATALOGUE
+from glam.index.storage.schema import CATALOG
 from glam.model import Model
 
 log = logging.getLogger("glam.service")
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the catalogue."""
+"""Between two looks at the catalog."""
 
 REST = 4
-"""A writer that adds for hours changes the catalogue all the time: between two openings lies so many times as long as
+"""A writer that adds for hours changes the catalog all the time: between two openings lies so many times as long as
 the last one took."""
 
 
-class Serving:
+class ServedIndex:
     """An index as it was at one moment, with its photographs.
 
     Attributes:
@@ -41,10 +41,10 @@ class Serving:
         ours: whether it is for the service to close, and not for who opened it.
     """
 
-    def __init__(self, index: Index, thumbnails: Recent[str, bytes], *, ours: bool) -> None:
+    def __init__(self, index: Index, thumbnails: LruCache[str, bytes], *, ours: bool) -> None:
         self.index = index
         self.ours = ours
-        self.photographs = Photographs(index, thumbnails)
+        self.photographs = IndexedFiles(index, thumbnails)
         self.users = 0
         self.is_current = True
 
@@ -59,7 +59,7 @@ class Serving:
         return facets(self.index.path)
 
 
-class Current:
+class LiveIndex:
     """The index that is being served now.
 
     Args:
@@ -72,20 +72,20 @@ class Current:
 
     def __init__(self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, *, ours: bool) -> None:
         self._model, self._metrics = model, metrics
-        self._thumbnails: Recent[str, bytes] = Recent(cache_bytes, len)
+        self._thumbnails: LruCache[str, bytes] = LruCache(cache_bytes, len)
         self._seen = _version(index.path)
-        self._serving = Serving(index, self._thumbnails, ours=ours)
+        self._serving = ServedIndex(index, self._thumbnails, ours=ours)
         self._lock = Lock()
         self._renewing = Lock()
         metrics.serves(len(index))
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> ServedIndex:
         """The newest; who keeps it for long takes it with `use`."""
         return self._serving
 
     @contextmanager
-    def use(self) -> Iterator[Serving]:
+    def use(self) -> Iterator[ServedIndex]:
         """The newest, which stays open inside."""
         with self._lock:
             serving = self._serving
@@ -98,7 +98,7 @@ class Current:
                 serving.close_if_ended()
 
     def renew(self) -> bool:
-        """Opens the index anew if its catalogue changed since it was last opened; returns whether it did.
+        """Opens the index anew if its catalog changed since it was last opened; returns whether it did.
 
         Raises:
             GlamError: it cannot be opened, or is of another model now; the one before is being served.
@@ -108,7 +108,7 @@ class Current:
             if version == self._seen:
                 return False
             try:
-                serving = Serving(self._opened(), self._thumbnails, ours=True)
+                serving = ServedIndex(self._opened(), self._thumbnails, ours=True)
             except BaseException:
                 self._metrics.index_failed()
                 raise
@@ -126,7 +126,7 @@ class Current:
         try:
             index.check_model(self._model)
             if len(index):
-                index.search(index.descriptor(int(index.ids[0])), 1)
+                index.search(index.descriptor(int(index.image_ids[0])), 1)
         except BaseException:
             index.close()
             raise
@@ -139,10 +139,10 @@ class Current:
             self._serving.close_if_ended()
 
 
-class Watcher:
-    """Looks after the catalogue in a thread, and has the index opened anew when it changed."""
+class IndexWatcher:
+    """Looks after the catalog in a thread, and has the index opened anew when it changed."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: LiveIndex) -> None:
         self._current = current
         self._stop = Event()
         self._thread = Thread(target=self._run, name="watch-index", daemon=True)
@@ -169,9 +169,9 @@ class Watcher:
 
 
 def _version(index: Path) -> tuple[int, int, int]:
-    """Changes with every commit to the catalogue of the index in the folder ``index``."""
+    """Changes with every commit to the catalog of the index in the folder ``index``."""
     try:
-        stat = (index / CATALOGUE).stat()
+        stat = (index / CATALOG).stat()
     except OSError:
         return (0, 0, 0)
     return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -14,7 +14,7 @@ Pixels = Annotated[
 ]
 
 
-class Problem(BaseModel):
+class ErrorAnswer(BaseModel):
     """Why a request was not answered."""
 
     detail: str = Field(description="One sentence for the person who asked.")
@@ -59,16 +59,16 @@ class Image(BaseModel):
     def of(cls, entry: "Entry") -> "Image":
         """The same facts as an entry of the index."""
         return cls(
-            id=entry.id,
+            id=entry.image_id,
             path=entry.path,
-            label=entry.label,
+            label=entry.landmark,
             width=entry.width,
             height=entry.height,
             metadata=dict(entry.metadata),
         )
 
 
-class Query(BaseModel):
+class QueryInfo(BaseModel):
     """What was searched for."""
 
     image: Image | None = Field(description="The indexed image that was the query; null for an upload.")
@@ -103,7 +103,7 @@ class Timing(BaseModel):
 class SearchAnswer(BaseModel):
     """The images most alike, best first."""
 
-    query: Query
+    query: QueryInfo
     results: list[Result]
     more: bool = Field(description="Whether there are further results, to be had with a larger `skip`.")
     milliseconds: Timing

@@ -11,7 +11,7 @@ ENVELOPE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServiceLimits:
     """Bounds of requests, and of what is kept in memory.
 
     Attributes:
@@ -40,19 +40,19 @@ class Limits:
     descriptors: int = 1_000
 
 
-def too_many_bytes(limits: Limits) -> HTTPException:
+def too_many_bytes(limits: ServiceLimits) -> HTTPException:
     """The 413 answer to a file above ``limits.upload_bytes``."""
     return HTTPException(413, f"The file is larger than {limits.upload_bytes / 1e6:g} MB, the most this service takes.")
 
 
-class BodyLimit:
+class BodyLimitMiddleware:
     """ASGI middleware that ends a request with 413 as soon as its body is longer than an upload may be.
 
     The declared ``Content-Length`` is checked before a byte is read; the bytes are counted too, because a chunked
     request declares none.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
         self.app = app
         self.limits = limits
         self.body_bytes = limits.upload_bytes + ENVELOPE_BYTES

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from glam.app.service.settings import Limits, too_many_bytes
+from glam.app.service.settings import ServiceLimits, too_many_bytes
 from glam.errors import ImageError
 from glam.images import read_image
 
@@ -30,7 +30,7 @@ ORIENTATION = 0x0112
 """EXIF tag."""
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """What the header of an image says: width and height in pixels of the upright image, and its format."""
 
     width: int
@@ -38,7 +38,7 @@ class Header(NamedTuple):
     format: str
 
 
-def upload_bytes(file: BinaryIO, limits: Limits) -> bytes:
+def upload_bytes(file: BinaryIO, limits: ServiceLimits) -> bytes:
     """The bytes of an upload.
 
     Args:
@@ -56,7 +56,7 @@ def upload_bytes(file: BinaryIO, limits: Limits) -> bytes:
     return data
 
 
-def read_header(data: bytes, limits: Limits) -> Header:
+def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     """What an upload says it is; nothing is decoded.
 
     Raises:
@@ -78,10 +78,10 @@ def read_header(data: bytes, limits: Limits) -> Header:
         raise HTTPException(422, "The image cannot be read: its header is damaged.") from error
     if width * height > limits.upload_pixels:
         raise HTTPException(413, f"The image has {width} by {height} pixels: more than {most}.")
-    return Header(height, width, format) if turned else Header(width, height, format)
+    return ImageHeader(height, width, format) if turned else ImageHeader(width, height, format)
 
 
-def read_upload(file: BinaryIO, limits: Limits) -> Image.Image:
+def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
     """Read an uploaded image, upright and RGB.
 
     Args:

@@ -1,7 +1,7 @@
-"""Surfaces to draw on: a canvas in metres with three planes (colour, relief, glass), and the masonry that fills it.
+"""Surfaces to draw on: a canvas in meters with three planes (color, relief, glass), and the masonry that fills it.
 
 The renderer wraps a finished :class:`Texture` round a face of a building. Relief is shaded under the sun of each
-photograph and glass mirrors the sky by day and shines at night, so neither is painted into the colour.
+photograph and glass mirrors the sky by day and shines at night, so neither is painted into the color.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 Point = tuple[float, float]
 """Metres from the lower left corner of a canvas: right, up."""
 
 FLAT = 128
-"""Relief of the wall's own plane; one unit is about one centimetre, more stands out."""
+"""Relief of the wall's own plane; one unit is about one centimeter, more stands out."""
 
 
 @dataclass(frozen=True)
 class Texture:
-    """What one surface looks like: ``colour`` (h, w, 3), ``relief`` (h, w) and ``glass`` (h, w), all uint8.
+    """What one surface looks like: ``color`` (h, w, 3), ``relief`` (h, w) and ``glass`` (h, w), all uint8.
 
     ``glass`` is 0 on walls; on a window pane it is that window's brightness class, from 40 to 255.
     """
 
-    colour: NDArray[np.uint8]
+    color: NDArray[np.uint8]
     relief: NDArray[np.uint8]
     glass: NDArray[np.uint8]
 
@@ -43,9 +43,9 @@ class Material:
     scale: float
 
 
-def tint(colour: Colour, factor: float) -> Colour:
-    """The same colour, lighter (``factor`` above 1) or darker, kept within 0..255."""
-    red, green, blue = (min(255.0, max(0.0, channel * factor)) for channel in colour)
+def tint(color: Color, factor: float) -> Color:
+    """The same color, lighter (``factor`` above 1) or darker, kept within 0..255."""
+    red, green, blue = (min(255.0, max(0.0, channel * factor)) for channel in color)
     return red, green, blue
 
 
@@ -67,8 +67,8 @@ def masonry(
 
     Args:
         rng: source of all chance.
-        scale: pixels a metre.
-        block: width and height of a block, in metres.
+        scale: pixels a meter.
+        block: width and height of a block, in meters.
         contrast: spread of the blocks' shades (0 is smooth plaster).
         size: side of the square, in pixels.
     """
@@ -89,60 +89,58 @@ def masonry(
 
 
 class Canvas:
-    """A surface of ``width`` x ``height`` metres, filled with ``material`` in ``colour``, to draw on.
+    """A surface of ``width`` x ``height`` meters, filled with ``material`` in ``color``, to draw on.
 
-    Every ``relief`` is in centimetres out of the wall (negative: into it); ``glass`` is explained at :class:`Texture`.
+    Every ``relief`` is in centimeters out of the wall (negative: into it); ``glass`` is explained at :class:`Texture`.
     """
 
-    def __init__(
-        self, rng: np.random.Generator, width: float, height: float, material: Material, colour: Colour
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, width: float, height: float, material: Material, color: Color) -> None:
         self.width, self.height = width, height
         longest = material.shade.shape[0]
         self.scale = min(material.scale, longest / width, longest / height)
         columns, rows = max(8, int(width * self.scale)), max(8, int(height * self.scale))
         top, left = (int(rng.integers(0, longest - extent + 1)) for extent in (rows, columns))
         shade = material.shade[top : top + rows, left : left + columns]
-        self._colour = np.clip(shade[..., None] * np.asarray(colour, np.float32), 0, 255).astype(np.uint8)
+        self._color = np.clip(shade[..., None] * np.asarray(color, np.float32), 0, 255).astype(np.uint8)
         self._relief = material.joints[top : top + rows, left : left + columns].copy()
         self._glass = np.zeros((rows, columns), np.uint8)
 
     def texture(self) -> Texture:
         """The drawing so far."""
-        return Texture(self._colour, self._relief, self._glass)
+        return Texture(self._color, self._relief, self._glass)
 
-    def polygon(self, points: Sequence[Point], colour: Colour, relief: float = 0, glass: int = 0) -> None:
+    def polygon(self, points: Sequence[Point], color: Color, relief: float = 0, glass: int = 0) -> None:
         """Fill a polygon given by ``points``."""
         corners = [np.array([self._pixel(point) for point in points], np.int32)]
-        cv2.fillPoly(self._colour, corners, colour)
+        cv2.fillPoly(self._color, corners, color)
         cv2.fillPoly(self._relief, corners, FLAT + relief)
         cv2.fillPoly(self._glass, corners, glass)
 
-    def rectangle(self, x: float, y: float, width: float, height: float, colour: Colour, relief: float = 0) -> None:
+    def rectangle(self, x: float, y: float, width: float, height: float, color: Color, relief: float = 0) -> None:
         """Fill the rectangle whose lower left corner is ``(x, y)``."""
-        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour, relief)
+        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], color, relief)
 
-    def band(self, y: float, height: float, colour: Colour, relief: float = 8) -> None:
+    def band(self, y: float, height: float, color: Color, relief: float = 8) -> None:
         """A string course or cornice: a strip over the whole width, with the dark line of its shadow below."""
-        self.rectangle(0, y - 0.35 * height, self.width, 0.35 * height, tint(colour, 0.55), -4)
-        self.rectangle(0, y, self.width, height, colour, relief)
+        self.rectangle(0, y - 0.35 * height, self.width, 0.35 * height, tint(color, 0.55), -4)
+        self.rectangle(0, y, self.width, height, color, relief)
 
-    def line(self, start: Point, end: Point, thickness: float, colour: Colour, relief: float = 3) -> None:
-        """A straight bar ``thickness`` metres wide (one pixel at least)."""
+    def line(self, start: Point, end: Point, thickness: float, color: Color, relief: float = 3) -> None:
+        """A straight bar ``thickness`` meters wide (one pixel at least)."""
         pixels = max(1, round(thickness * self.scale))
-        for plane, value in ((self._colour, colour), (self._relief, FLAT + relief), (self._glass, 0)):
+        for plane, value in ((self._color, color), (self._relief, FLAT + relief), (self._glass, 0)):
             cv2.line(plane, self._pixel(start), self._pixel(end), value, pixels)
 
-    def disc(self, centre: Point, radius: float, colour: Colour, relief: float = 0, glass: int = 0) -> None:
+    def disc(self, center: Point, radius: float, color: Color, relief: float = 0, glass: int = 0) -> None:
         """Fill a circle."""
-        for plane, value in ((self._colour, colour), (self._relief, FLAT + relief), (self._glass, glass)):
-            cv2.circle(plane, self._pixel(centre), max(1, round(radius * self.scale)), value, -1)
+        for plane, value in ((self._color, color), (self._relief, FLAT + relief), (self._glass, glass)):
+            cv2.circle(plane, self._pixel(center), max(1, round(radius * self.scale)), value, -1)
 
-    def ring(self, centre: Point, radius: float, thickness: float, colour: Colour, relief: float = 5) -> None:
+    def ring(self, center: Point, radius: float, thickness: float, color: Color, relief: float = 5) -> None:
         """Draw a circle's outline."""
         pixels = max(1, round(thickness * self.scale))
-        for plane, value in ((self._colour, colour), (self._relief, FLAT + relief)):
-            cv2.circle(plane, self._pixel(centre), max(1, round(radius * self.scale)), value, pixels)
+        for plane, value in ((self._color, color), (self._relief, FLAT + relief)):
+            cv2.circle(plane, self._pixel(center), max(1, round(radius * self.scale)), value, pixels)
 
     def _pixel(self, point: Point) -> tuple[int, int]:
         return round(point[0] * self.scale), round((self.height - point[1]) * self.scale)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from glam.datasets.synthetic.canvas import Canvas, Colour, Texture, tint
+from glam.datasets.synthetic.canvas import Canvas, Color, Texture, tint
 from glam.datasets.synthetic.ornaments import GLASS, clock, crest, inscription, opening, portal, rose, window
 from glam.datasets.synthetic.styles import Storey, Style
 
-SHADOW: Colour = (60, 54, 50)
+SHADOW: Color = (60, 54, 50)
 
 
 def wall(
@@ -17,25 +17,25 @@ def wall(
     width: float,
     height: float,
     *,
-    centre: str = "window",
+    center: str = "window",
     blind: bool = False,
 ) -> Texture:
-    """A wall ``width`` x ``height`` metres in the landmark's style.
+    """A wall ``width`` x ``height`` meters in the landmark's style.
 
     Args:
         style: the landmark's look.
         rng: source of what may differ from wall to wall (stains, how bright each window is).
-        width: metres.
-        height: metres.
-        centre: what stands in the middle: ``window`` (no more), ``door``, ``rose``, ``clock``, ``crest``, ``text``.
+        width: meters.
+        height: meters.
+        center: what stands in the middle: ``window`` (no more), ``door``, ``rose``, ``clock``, ``crest``, ``text``.
         blind: no windows at all.
     """
-    canvas = Canvas(rng, width, height, style.wall, style.wall_colour)
+    canvas = Canvas(rng, width, height, style.wall, style.wall_color)
     if style.banded:
         for level in np.arange(0.6, height, 1.3):
-            canvas.rectangle(0, float(level), width, 0.4, tint(style.wall_colour, 0.86))
+            canvas.rectangle(0, float(level), width, 0.4, tint(style.wall_color, 0.86))
     plinth = min(1.1, 0.12 * height)
-    canvas.rectangle(0, 0, width, plinth, tint(style.wall_colour, 0.84), 8)
+    canvas.rectangle(0, 0, width, plinth, tint(style.wall_color, 0.84), 8)
     crown = min(1.1, 0.1 * height)
     if not blind:
         _storeys(canvas, style, rng, style.storeys_for(height), plinth, height - crown)
@@ -45,7 +45,7 @@ def wall(
     if style.quoins:
         _quoins(canvas, style, height)
     cornice(canvas, style, height - crown, crown)
-    _centrepiece(canvas, style, centre, width, height - crown)
+    _centerpiece(canvas, style, center, width, height - crown)
     return canvas.texture()
 
 
@@ -74,9 +74,9 @@ def _storeys(
 
 
 def strip(canvas: Canvas, style: Style, ornament: str, y: float, height: float, bay: float) -> None:
-    """A band of repeated ornament, ``height`` metres high from ``y`` up."""
-    canvas.band(y, height, tint(style.trim_colour, 0.96), 5)
-    light, dark = tint(style.trim_colour, 1.12), tint(style.trim_colour, 0.66)
+    """A band of repeated ornament, ``height`` meters high from ``y`` up."""
+    canvas.band(y, height, tint(style.trim_color, 0.96), 5)
+    light, dark = tint(style.trim_color, 1.12), tint(style.trim_color, 0.66)
     step = bay / max(2, round(bay / (1.4 * height)))
     middle = y + height / 2
     for index in range(int(canvas.width / step) + 1):
@@ -99,13 +99,13 @@ def strip(canvas: Canvas, style: Style, ornament: str, y: float, height: float, 
 
 def cornice(canvas: Canvas, style: Style, y: float, height: float) -> None:
     """The top edge of a wall, in the landmark's manner."""
-    trim = tint(style.trim_colour, 1.04)
+    trim = tint(style.trim_color, 1.04)
     canvas.band(y + 0.55 * height, 0.45 * height, trim, 24)
     canvas.band(y, 0.12 * height, trim, 10)
     if style.cornice == "plain":
         return
     step = {"dentils": 0.42, "corbels": 0.8, "arcade": 1.0, "balustrade": 0.5}[style.cornice]
-    dark = tint(style.trim_colour, 0.5)
+    dark = tint(style.trim_color, 0.5)
     for index in range(int(canvas.width / step) + 1):
         x = index * step
         if style.cornice == "dentils":
@@ -121,86 +121,86 @@ def cornice(canvas: Canvas, style: Style, y: float, height: float) -> None:
 
 
 def _pilaster(canvas: Canvas, style: Style, x: float, bottom: float, top: float) -> None:
-    canvas.rectangle(x - 0.1, bottom, 0.12, top - bottom, tint(style.trim_colour, 0.6), 0)
-    canvas.rectangle(x, bottom, 0.5, top - bottom, style.trim_colour, 14)
+    canvas.rectangle(x - 0.1, bottom, 0.12, top - bottom, tint(style.trim_color, 0.6), 0)
+    canvas.rectangle(x, bottom, 0.5, top - bottom, style.trim_color, 14)
     for y, tall in ((bottom, 0.35), (top - 0.5, 0.5)):
-        canvas.rectangle(x - 0.12, y, 0.74, tall, tint(style.trim_colour, 1.08), 20)
+        canvas.rectangle(x - 0.12, y, 0.74, tall, tint(style.trim_color, 1.08), 20)
 
 
 def _quoins(canvas: Canvas, style: Style, height: float) -> None:
     for course in range(int(height / 0.6)):
         wide = 0.75 if course % 2 else 0.45
         for x in (0.0, canvas.width - wide):
-            canvas.rectangle(x, course * 0.6, wide, 0.54, style.trim_colour, 8)
+            canvas.rectangle(x, course * 0.6, wide, 0.54, style.trim_color, 8)
 
 
-def _centrepiece(canvas: Canvas, style: Style, centre: str, width: float, height: float) -> None:
+def _centerpiece(canvas: Canvas, style: Style, center: str, width: float, height: float) -> None:
     middle = width / 2
-    if centre == "door":
+    if center == "door":
         wide, tall = min(3.4, 0.34 * width), min(5.2, 0.5 * height)
         portal(canvas, style, style.storeys[0].head, (middle - wide / 2, 0.0, wide, tall))
         crest(canvas, style, (middle, tall + 1.2), min(1.6, 0.3 * wide + 0.3))
-    elif centre == "rose":
+    elif center == "rose":
         wide, tall = 0.3 * width, 0.3 * height
         portal(canvas, style, style.storeys[0].head, (middle - wide / 2, 0.0, wide, tall))
         rose(canvas, style, (middle, 0.62 * height), min(0.3 * width, 0.19 * height))
-    elif centre == "clock":
+    elif center == "clock":
         clock(canvas, style, (middle, 0.55 * height), 0.34 * min(width, height))
-    elif centre == "crest":
+    elif center == "crest":
         crest(canvas, style, (middle, 0.55 * height), 0.5 * min(width, height))
-    elif centre == "text":
+    elif center == "text":
         inscription(canvas, style, (0.12 * width, 0.22 * height, 0.76 * width, 0.56 * height))
 
 
 def belfry(style: Style, rng: np.random.Generator, width: float, height: float) -> Texture:
     """The top stage of a tower: one to three tall louvred openings under a cornice."""
-    canvas = Canvas(rng, width, height, style.wall, style.wall_colour)
+    canvas = Canvas(rng, width, height, style.wall, style.wall_color)
     count = 1 + style.seed // 7 % 3
     wide = 0.62 * width / count
     for index in range(count):
         x = width * (index + 0.5) / count - wide / 2
         tall = 0.68 * height
         head = style.storeys[1].head
-        canvas.polygon(opening(head, x - 0.2, 0.1 * height, wide + 0.4, tall + 0.3), style.trim_colour, 10)
+        canvas.polygon(opening(head, x - 0.2, 0.1 * height, wide + 0.4, tall + 0.3), style.trim_color, 10)
         canvas.polygon(opening(head, x, 0.1 * height, wide, tall), SHADOW, -28)
         for level in np.arange(0.14 * height, 0.7 * tall, 0.45):
-            canvas.rectangle(x, float(level), wide, 0.14, tint(style.frame_colour, 0.8), -12)
+            canvas.rectangle(x, float(level), wide, 0.14, tint(style.frame_color, 0.8), -12)
     cornice(canvas, style, 0.86 * height, 0.14 * height)
     return canvas.texture()
 
 
 def tiled(style: Style, rng: np.random.Generator, width: float, height: float, *, dormers: bool = False) -> Texture:
     """A roof slope, with a row of dormer windows if asked for."""
-    canvas = Canvas(rng, width, height, style.tiles, style.roof_colour)
-    canvas.rectangle(0, 0, width, 0.25, tint(style.roof_colour, 0.6), 6)
+    canvas = Canvas(rng, width, height, style.tiles, style.roof_color)
+    canvas.rectangle(0, 0, width, 0.25, tint(style.roof_color, 0.6), 6)
     count = max(1, round(width / (1.6 * style.bay))) if dormers else 0
     for index in range(count):
         x, head = width * (index + 0.5) / count - 0.6, style.storeys[2].head
-        canvas.polygon(opening(head, x - 0.2, 0.2 * height, 1.6, 0.55 * height), style.trim_colour, 25)
+        canvas.polygon(opening(head, x - 0.2, 0.2 * height, 1.6, 0.55 * height), style.trim_color, 25)
         canvas.polygon(opening(head, x, 0.24 * height, 1.2, 0.42 * height), GLASS, 10, 120)
     return canvas.texture()
 
 
-def ribbed(style: Style, rng: np.random.Generator, colour: Colour, width: float, height: float, ribs: int) -> Texture:
+def ribbed(style: Style, rng: np.random.Generator, color: Color, width: float, height: float, ribs: int) -> Texture:
     """A dome's or a column's skin rolled out flat: vertical ribs or flutes, a ring below and above."""
-    canvas = Canvas(rng, width, height, style.smooth, colour)
+    canvas = Canvas(rng, width, height, style.smooth, color)
     for rib in range(ribs):
         x = width * (rib + 0.5) / ribs
-        canvas.rectangle(x, 0, 0.35 * width / ribs, height, tint(colour, 0.78), 10)
+        canvas.rectangle(x, 0, 0.35 * width / ribs, height, tint(color, 0.78), 10)
     for y, tall in ((0.0, 0.05 * height), (0.95 * height, 0.05 * height)):
-        canvas.rectangle(0, y, width, tall, tint(colour, 1.1), 16)
+        canvas.rectangle(0, y, width, tall, tint(color, 1.1), 16)
     return canvas.texture()
 
 
-def plain(style: Style, rng: np.random.Generator, colour: Colour, width: float, height: float) -> Texture:
+def plain(style: Style, rng: np.random.Generator, color: Color, width: float, height: float) -> Texture:
     """Smooth stone with nothing on it but weather."""
-    return Canvas(rng, width, height, style.smooth, colour).texture()
+    return Canvas(rng, width, height, style.smooth, color).texture()
 
 
 def curtain(style: Style, rng: np.random.Generator, width: float, height: float) -> Texture:
     """A modern tower's skin: glass between mullions and floor bands; bays with but a slit in them make its pattern."""
     pattern = np.random.default_rng(style.seed + 2)
-    canvas = Canvas(rng, width, height, style.smooth, tint(style.trim_colour, 0.9))
+    canvas = Canvas(rng, width, height, style.smooth, tint(style.trim_color, 0.9))
     columns, rows = max(3, round(width / (0.55 * style.bay))), max(2, round(height / (3.0 + 2 * style.surround)))
     wide, tall = width / columns, height / rows
     solid = pattern.random((int(pattern.integers(2, 6)), int(pattern.integers(1, 5)))) < 0.3

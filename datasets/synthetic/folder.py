@@ -24,7 +24,7 @@ SMALLEST, LARGEST = 64, 1024
 
 
 @dataclass(frozen=True)
-class _Job:
+class _RenderJob:
     """One landmark to photograph into ``folder``."""
 
     folder: Path
@@ -69,7 +69,7 @@ def generate(
     _check(landmarks, images_per_landmark, size, seed, first_landmark, workers)
     folder = Path(folder)
     numbers = range(first_landmark, first_landmark + landmarks)
-    jobs = [_Job(folder / f"landmark_{number:05}", number, images_per_landmark, size, seed) for number in numbers]
+    jobs = [_RenderJob(folder / f"landmark_{number:05}", number, images_per_landmark, size, seed) for number in numbers]
     files = [file for job in jobs for file in job.files()]
     _check_folder(folder, files)
     try:
@@ -81,7 +81,7 @@ def generate(
     return files
 
 
-def _results(jobs: list[_Job], workers: int) -> Iterator[None]:
+def _results(jobs: list[_RenderJob], workers: int) -> Iterator[None]:
     """Run the jobs, in this process or in ``workers`` others, and tell of each as it ends."""
     if workers == 1:
         yield from map(_photograph, jobs)
@@ -99,7 +99,7 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _photograph(job: _Job) -> None:
+def _photograph(job: _RenderJob) -> None:
     """Build one landmark and write its photographs."""
     studio = Studio(build_scene((job.seed, job.landmark)))
     job.folder.mkdir(parents=True, exist_ok=True)

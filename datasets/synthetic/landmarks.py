@@ -16,17 +16,17 @@ def cathedral(site: Site) -> None:
     """A gabled nave between two towers, or behind one."""
     wide, deep, tall = site.lot(10, 14), site.lot(24, 34), site.lot(13, 20)
     half = wide / 2
-    site.mesh.box((-half, 0, 0), (half, deep, tall), site.wall(wide, tall, centre="rose"), site.wall(deep, tall))
+    site.mesh.box((-half, 0, 0), (half, deep, tall), site.wall(wide, tall, center="rose"), site.wall(deep, tall))
     rise = wide * site.lot(0.45, 0.85)
-    end = site.wall(wide, rise, blind=True, centre="crest")
+    end = site.wall(wide, rise, blind=True, center="crest")
     site.mesh.gable((-half, 0, tall), (half, deep, tall + rise), site.roof(deep, 10, dormers=True), end)
     side, height = site.lot(5, 7.5), tall * site.lot(1.2, 1.8)
     layout = site.style.seed // 11 % 3
     if layout == 0:
         for x in (-half - side / 2, half + side / 2):
-            site.tower(x, side / 2, 0, side, height, centre="clock" if x > 0 and site.style.seed % 5 == 0 else "window")
+            site.tower(x, side / 2, 0, side, height, center="clock" if x > 0 and site.style.seed % 5 == 0 else "window")
     elif layout == 1:
-        site.tower(half + side / 2, side / 2, 0, side, height, centre="clock")
+        site.tower(half + side / 2, side / 2, 0, side, height, center="clock")
     else:
         site.tower(0, deep * 0.6, 0, side * 1.3, tall + height)
     site.details += [(0, 0, 0.6 * tall, 0.8 * wide), (0, 0, 0.2 * tall, wide), (0, 0, tall, 1.4 * wide)]
@@ -35,8 +35,8 @@ def cathedral(site: Site) -> None:
 def bell_tower(site: Site) -> None:
     """A tall tower standing alone or on a low hall."""
     side, height = site.lot(6.5, 10), site.lot(24, 40)
-    centre = ("clock", "crest", "window")[int(site.rng.integers(3))]
-    top = site.tower(0, side / 2, 0, side, height, centre=centre)
+    center = ("clock", "crest", "window")[int(site.rng.integers(3))]
+    top = site.tower(0, side / 2, 0, side, height, center=center)
     tall = site.lot(5, 9)
     if site.rng.random() < 0.6:
         wide = site.lot(16, 26)
@@ -67,17 +67,17 @@ def temple(site: Site) -> None:
     site.mesh.box(
         (-wide / 2 + 1, 1.5, base),
         (wide / 2 - 1, deep, base + tall),
-        site.wall(wide, tall, centre="door"),
+        site.wall(wide, tall, center="door"),
         site.wall(deep, tall),
     )
-    flutes = site.skin(site.style.trim_colour, 4, tall, int(site.rng.integers(6, 20)))
+    flutes = site.skin(site.style.trim_color, 4, tall, int(site.rng.integers(6, 20)))
     site.colonnade(-wide / 2 + 1, wide / 2 - 1, -1.6, base, tall, int(site.rng.integers(4, 10)), flutes)
     beam = site.lot(1.4, 2.6)
-    lintel = site.wall(wide, beam, blind=True, centre="text")
+    lintel = site.wall(wide, beam, blind=True, center="text")
     site.mesh.box((-wide / 2, -2.8, base + tall), (wide / 2, deep, base + tall + beam), lintel, site.plain(), stone)
     rise = wide * site.lot(0.14, 0.24)
     ridge = base + tall + beam + rise
-    end = site.wall(wide, rise, blind=True, centre="crest")
+    end = site.wall(wide, rise, blind=True, center="crest")
     site.mesh.gable((-wide / 2, -2.8, base + tall + beam), (wide / 2, deep, ridge), site.roof(deep, 9), end)
     if site.rng.random() < 0.6:
         for x in (-wide / 2 + 0.5, 0, wide / 2 - 0.5):
@@ -89,12 +89,12 @@ def domed_church(site: Site) -> None:
     """A drum and dome over a square body with a porch, sometimes with four small domes or minarets."""
     wide, tall = site.lot(18, 26), site.lot(9, 14)
     half = wide / 2
-    face = site.wall(wide, tall, centre="door")
+    face = site.wall(wide, tall, center="door")
     site.mesh.box((-half, 0, 0), (half, wide, tall), face, site.wall(wide, tall), site.plain(0.9))
     radius, drum = wide * site.lot(0.26, 0.38), site.lot(3, 7)
     belt = site.wall(min(30, 2 * math.pi * radius), drum)
     site.mesh.turned((0, half), [(radius, tall), (radius, tall + drum)], belt, sides=16)
-    skin = site.skin(site.dome_colour(), 6 * radius, 2 * radius, int(site.rng.integers(8, 24)))
+    skin = site.skin(site.dome_color(), 6 * radius, 2 * radius, int(site.rng.integers(8, 24)))
     onion = site.rng.random() < 0.3
     top = site.dome(0, half, tall + drum, radius, skin, onion=onion)
     site.mesh.turned(
@@ -136,12 +136,12 @@ def palace(site: Site) -> None:
     )
     middle, high = wide * site.lot(0.22, 0.34), tall * site.lot(1.1, 1.4)
     _pavilion(site, 0.0, middle, deep, high)
-    centre = ("clock", "crest", "text")[int(site.rng.integers(3))]
+    center = ("clock", "crest", "text")[int(site.rng.integers(3))]
     reach, attic = 0.4 * middle, high + 0.2 * middle
-    crown = site.wall(2 * reach, 0.2 * middle, blind=True, centre=centre)
+    crown = site.wall(2 * reach, 0.2 * middle, blind=True, center=center)
     site.mesh.box((-reach, -1.8, high), (reach, 0, attic), crown)
     if site.style.seed // 17 % 3 == 1:
-        site.dome(0, deep / 2, high, 0.36 * middle, site.skin(site.dome_colour(), 3 * middle, middle, 12))
+        site.dome(0, deep / 2, high, 0.36 * middle, site.skin(site.dome_color(), 3 * middle, middle, 12))
     if site.rng.random() < 0.6:
         end, end_high = wide * site.lot(0.12, 0.2), tall * site.lot(1.0, 1.3)
         _pavilion(site, -wide / 2, end, deep, end_high)
@@ -157,7 +157,7 @@ def palace(site: Site) -> None:
 def _pavilion(site: Site, x: float, width: float, deep: float, height: float) -> None:
     """A block of a palace that stands out, the one in the middle with the door; in some palaces it has its own roof."""
     half = width / 2
-    front = site.wall(width, height, centre="window" if x else "door")
+    front = site.wall(width, height, center="window" if x else "door")
     site.mesh.box((x - half, -2, 0), (x + half, deep + 1, height), front, site.wall(deep, height), site.plain())
     if site.style.seed // 17 % 3 == 0:
         corner, slope = math.sqrt(2) * half, site.roof(width, width * 0.4)
@@ -173,7 +173,7 @@ def gate(site: Site) -> None:
     gap, rise = wide * (0.24 if three else 0.34), (tall - attic) * site.lot(0.7, 0.86)
     piers = [(-wide / 2, -gap / 2), (gap / 2, wide / 2)]
     for x0, x1 in piers:
-        skin = site.wall(x1 - x0, tall - attic, blind=not three, centre="crest" if not three else "door")
+        skin = site.wall(x1 - x0, tall - attic, blind=not three, center="crest" if not three else "door")
         site.mesh.box((x0, 0, 0), (x1, deep, tall - attic), skin, site.wall(deep, tall - attic, blind=True))
     head = (tall - attic) - rise
     vault = site.wall(gap, head + gap / 2, blind=True)
@@ -186,15 +186,13 @@ def gate(site: Site) -> None:
     soffit = site.plain(0.7)
     for (x0, z0), (x1, z1) in pairwise(arc):
         site.mesh.quad((x0, 0, z0), (x1 - x0, 0, z1 - z0), (0, deep, 0), soffit)
-    text = site.wall(wide, attic, blind=True, centre="text")
+    text = site.wall(wide, attic, blind=True, center="text")
     site.mesh.box((-wide / 2 - 0.4, -0.4, top), (wide / 2 + 0.4, deep + 0.4, tall), text, site.plain(), site.plain())
     count = int(site.rng.integers(2, 7))
-    flutes = site.skin(site.style.trim_colour, 4, tall, 10)
+    flutes = site.skin(site.style.trim_color, 4, tall, 10)
     for side in (-1, 1):
         site.colonnade(side * (gap / 2 + 0.8), side * (wide / 2 - 0.7), -0.8, 0, top, max(1, count // 2), flutes)
-    stone = site.mesh.add(
-        plain(site.style, site.rng, (COPPER, GILT, site.style.trim_colour)[site.style.seed % 3], 6, 6)
-    )
+    stone = site.mesh.add(plain(site.style, site.rng, (COPPER, GILT, site.style.trim_color)[site.style.seed % 3], 6, 6))
     for x in np.linspace(-wide / 4, wide / 4, int(site.rng.integers(1, 5))):
         site.statue(float(x), deep / 2, tall, site.lot(2.5, 5), stone)
     site.details += [
@@ -235,7 +233,7 @@ def castle(site: Site) -> None:
             rise = radius * site.lot(1.6, 3.2)
             site.mesh.turned((float(x), 1), [(1.2 * lip, high), (0, high + rise)], site.roof(14, rise), sides=12)
     keep, high = site.lot(6, 9), tall * site.lot(1.2, 2.2)
-    front = site.wall(keep, high, centre="door")
+    front = site.wall(keep, high, center="door")
     site.mesh.box((-keep / 2, -1.2, 0), (keep / 2, 6, high), front, site.wall(7, high), site.plain())
     for x in np.arange(-keep / 2, keep / 2 - 0.6, 1.7):
         site.mesh.box((float(x), -1.3, high), (float(x) + 0.9, -0.6, high + 1.0), stone)
@@ -246,8 +244,8 @@ def town_hall(site: Site) -> None:
     """A gabled or stepped front, with a turret on the ridge or at one corner."""
     wide, deep, tall = site.lot(14, 22), site.lot(16, 22), site.lot(10, 15)
     half, rise = wide / 2, wide * site.lot(0.4, 0.7)
-    site.mesh.box((-half, 0, 0), (half, deep, tall), site.wall(wide, tall, centre="door"), site.wall(deep, tall))
-    gable = site.wall(wide, rise, centre=("clock", "crest", "window")[int(site.rng.integers(3))])
+    site.mesh.box((-half, 0, 0), (half, deep, tall), site.wall(wide, tall, center="door"), site.wall(deep, tall))
+    gable = site.wall(wide, rise, center=("clock", "crest", "window")[int(site.rng.integers(3))])
     site.mesh.gable((-half, 0, tall), (half, deep, tall + rise), site.roof(deep, 10, dormers=True), gable)
     if site.rng.random() < 0.6:
         steps = int(site.rng.integers(4, 8))
@@ -268,7 +266,7 @@ def town_hall(site: Site) -> None:
         0 if x else tall + 0.5 * rise,
         side,
         (tall + rise) * site.lot(0.9, 1.2) if x else 9.0,
-        centre="clock",
+        center="clock",
     )
     site.details += [(0, 0, 0.3 * tall, 0.7 * wide), (0, 0, tall + 0.3 * rise, 0.8 * wide)]
 
@@ -281,17 +279,17 @@ def monument(site: Site) -> None:
         reach = side / 2 + 0.8 * (steps - step)
         site.mesh.box((-reach, -reach, 0.35 * step), (reach, reach, 0.35 * step + 0.35), stone, top=stone)
     base, tall = 0.35 * steps, site.lot(3.5, 7)
-    skin = site.wall(side, tall, blind=True, centre=("text", "crest")[site.style.seed % 2])
+    skin = site.wall(side, tall, blind=True, center=("text", "crest")[site.style.seed % 2])
     site.mesh.box((-side / 2, -side / 2, base), (side / 2, side / 2, base + tall), skin, top=stone)
     top, high, radius = base + tall, site.lot(9, 22), 0.3 * side
     kind = int(site.rng.integers(3))
     bronze = site.mesh.add(plain(site.style, site.rng, (COPPER, GILT, (84, 76, 66))[site.style.seed // 2 % 3], 6, 6))
     if kind == 0:
-        shaft = site.wall(2 * radius, high, blind=True, centre="text")
+        shaft = site.wall(2 * radius, high, blind=True, center="text")
         profile = [(radius * 1.2, top), (radius * 0.75, top + high), (0, top + high + 1.2 * radius)]
         site.mesh.turned((0, 0), profile, shaft, sides=4, each_side=True)
     elif kind == 1:
-        shaft = site.skin(site.style.trim_colour, 6, high, int(site.rng.integers(8, 22)))
+        shaft = site.skin(site.style.trim_color, 6, high, int(site.rng.integers(8, 22)))
         profile = [(1.3, 0), (1.3, 0.05), (1, 0.08), (0.85, 0.9), (1.4, 0.95), (1.4, 1)]
         site.mesh.turned((0, 0), [(r * radius, top + t * high) for r, t in profile], shaft, sides=12)
         site.statue(0, 0, top + high, site.lot(3, 5), bronze)

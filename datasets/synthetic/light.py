@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.datasets.synthetic.canvas import smooth_noise
-from glam.datasets.synthetic.render import Camera, FloatArray, Geometry, Layers, rasterise
+from glam.datasets.synthetic.render import Camera, FloatArray, Geometry, Layers, rasterize
 
 SHADOW_PIXELS = 288
 SHADOW_REACH = 48.0
@@ -21,7 +21,7 @@ WEATHERS = {"clear": 0.36, "overcast": 0.2, "dusk": 0.13, "fog": 0.1, "rain": 0.
 
 @dataclass(frozen=True)
 class Light:
-    """The light of one photograph; colours are (3,) float32 factors, red, green, blue.
+    """The light of one photograph; colors are (3,) float32 factors, red, green, blue.
 
     Attributes:
         weather: one of ``WEATHERS``.
@@ -29,9 +29,9 @@ class Light:
         direct: strength of the sun's light.
         ambient: strength of the light that comes from everywhere.
         lamps: strength of the street's light, which fades with height above the ground.
-        zenith, horizon: colours of the sky, 0..255.
+        zenith, horizon: colors of the sky, 0..255.
         clouds: share of the sky that is cloud, 0..1.
-        haze: how much of the light is lost a metre, 0 for clean air.
+        haze: how much of the light is lost a meter, 0 for clean air.
         lit: windows whose class lies above this shine (256: none).
     """
 
@@ -47,45 +47,45 @@ class Light:
     lit: float
 
 
-def _colour(red: float, green: float, blue: float) -> FloatArray:
+def _color(red: float, green: float, blue: float) -> FloatArray:
     return np.array([red, green, blue], np.float32)
 
 
 def random_light(rng: np.random.Generator, distance: float) -> Light:
-    """Weather, time of day and colour cast by lot; fog lets one see something at ``distance`` metres."""
+    """Weather, time of day and color cast by lot; fog lets one see something at ``distance`` meters."""
     weather = str(rng.choice(list(WEATHERS), p=list(WEATHERS.values())))
     azimuth = rng.uniform(-np.pi, 0) + rng.normal(0, 0.2)
     height = np.deg2rad(rng.uniform(5, 18) if weather == "dusk" else rng.uniform(22, 65))
     sun = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
     cast = (1 + rng.normal(0, 0.035, 3)).astype(np.float32)
-    none = _colour(0, 0, 0)
+    none = _color(0, 0, 0)
     if weather == "clear":
         strength = float(rng.uniform(0.6, 0.95))
-        direct, ambient = strength * _colour(1.0, 0.95, 0.84), _colour(0.4, 0.45, 0.54)
-        zenith, horizon, clouds, haze = _colour(84, 132, 196), _colour(186, 208, 228), rng.uniform(0, 0.5), 0.0008
+        direct, ambient = strength * _color(1.0, 0.95, 0.84), _color(0.4, 0.45, 0.54)
+        zenith, horizon, clouds, haze = _color(84, 132, 196), _color(186, 208, 228), rng.uniform(0, 0.5), 0.0008
     elif weather == "overcast":
-        direct, ambient = none, float(rng.uniform(0.62, 0.9)) * _colour(0.98, 1.0, 1.04)
-        zenith, horizon, clouds, haze = _colour(168, 176, 186), _colour(206, 210, 214), 0.9, 0.002
+        direct, ambient = none, float(rng.uniform(0.62, 0.9)) * _color(0.98, 1.0, 1.04)
+        zenith, horizon, clouds, haze = _color(168, 176, 186), _color(206, 210, 214), 0.9, 0.002
     elif weather == "dusk":
-        direct, ambient = float(rng.uniform(0.5, 0.9)) * _colour(1.1, 0.68, 0.36), _colour(0.34, 0.32, 0.42)
-        zenith, horizon, clouds, haze = _colour(104, 112, 160), _colour(246, 174, 112), rng.uniform(0.2, 0.7), 0.002
+        direct, ambient = float(rng.uniform(0.5, 0.9)) * _color(1.1, 0.68, 0.36), _color(0.34, 0.32, 0.42)
+        zenith, horizon, clouds, haze = _color(104, 112, 160), _color(246, 174, 112), rng.uniform(0.2, 0.7), 0.002
     elif weather == "fog":
-        direct, ambient = none, float(rng.uniform(0.66, 0.9)) * _colour(1, 1, 1)
+        direct, ambient = none, float(rng.uniform(0.66, 0.9)) * _color(1, 1, 1)
         zenith, horizon, clouds, haze = (
-            _colour(196, 200, 204),
-            _colour(200, 203, 206),
+            _color(196, 200, 204),
+            _color(200, 203, 206),
             0.0,
             rng.uniform(0.4, 1.2) / distance,
         )
     elif weather == "rain":
-        direct, ambient = none, float(rng.uniform(0.45, 0.66)) * _colour(0.92, 0.98, 1.06)
-        zenith, horizon, clouds, haze = _colour(120, 128, 138), _colour(160, 166, 172), 0.9, 0.008
+        direct, ambient = none, float(rng.uniform(0.45, 0.66)) * _color(0.92, 0.98, 1.06)
+        zenith, horizon, clouds, haze = _color(120, 128, 138), _color(160, 166, 172), 0.9, 0.008
     else:
-        direct = float(rng.uniform(0.02, 0.12)) * _colour(0.6, 0.75, 1.1)
-        ambient = float(rng.uniform(0.1, 0.2)) * _colour(0.7, 0.8, 1.25)
-        zenith, horizon, clouds, haze = _colour(12, 16, 34), _colour(40, 40, 58), 0.3, 0.001
+        direct = float(rng.uniform(0.02, 0.12)) * _color(0.6, 0.75, 1.1)
+        ambient = float(rng.uniform(0.1, 0.2)) * _color(0.7, 0.8, 1.25)
+        zenith, horizon, clouds, haze = _color(12, 16, 34), _color(40, 40, 58), 0.3, 0.001
     night = weather == "night"
-    lamps = float(rng.uniform(0.25, 0.7)) * _colour(1.1, 0.82, 0.5) if night else none
+    lamps = float(rng.uniform(0.25, 0.7)) * _color(1.1, 0.82, 0.5) if night else none
     darkest = {"night": (80, 200), "dusk": (180, 256), "rain": (180, 256)}.get(weather, (256, 256))
     lit = float(rng.uniform(*darkest))
     return Light(
@@ -94,12 +94,12 @@ def random_light(rng: np.random.Generator, distance: float) -> Light:
 
 
 def shadow_map(
-    geometry: Geometry, sun: NDArray[np.float64], centre: NDArray[np.float64]
+    geometry: Geometry, sun: NDArray[np.float64], center: NDArray[np.float64]
 ) -> tuple[FloatArray, NDArray[np.float64]]:
     """The scene as the sun sees it.
 
     Returns:
-        (n, n) metres along the sun's rays (greater is nearer to the sun), and (3, 4) the affine map from a point in
+        (n, n) meters along the sun's rays (greater is nearer to the sun), and (3, 4) the affine map from a point in
         space to pixel x, pixel y and that distance.
     """
     right = np.cross(sun, (0.0, 0.0, 1.0))
@@ -107,7 +107,7 @@ def shadow_map(
     axes = np.stack([right, np.cross(sun, right), sun])
     pixel = 2 * SHADOW_REACH / SHADOW_PIXELS
     linear = axes / np.array([[pixel], [pixel], [1.0]])
-    offset = np.array([SHADOW_PIXELS / 2, SHADOW_PIXELS / 2, 500.0]) - linear @ centre
+    offset = np.array([SHADOW_PIXELS / 2, SHADOW_PIXELS / 2, 500.0]) - linear @ center
     facing = geometry.normals @ sun
     flat = geometry.corners @ linear.T + offset
     numbers = np.flatnonzero(facing > 0.02)
@@ -117,7 +117,7 @@ def shadow_map(
     slope = -(geometry.normals[numbers] @ axes[:2].T) * pixel / facing[numbers, None]
     first = flat[geometry.starts[numbers]]
     planes = np.column_stack([slope, first[:, 2] - np.einsum("fi,fi->f", slope, first[:, :2])])
-    nearness, _ = rasterise(flat[chosen, :2], starts, planes, SHADOW_PIXELS, SHADOW_PIXELS)
+    nearness, _ = rasterize(flat[chosen, :2], starts, planes, SHADOW_PIXELS, SHADOW_PIXELS)
     return nearness, np.column_stack([linear, offset])
 
 
@@ -155,7 +155,7 @@ def shade(layers: Layers, geometry: Geometry, camera: Camera, light: Light, lit:
     shine = (np.float32(0.5) + np.float32(0.4 / 255) * layers.glass) * (layers.glass > light.lit)
     planes = []
     # Channel by channel: numpy is several times slower over a last axis of three.
-    for channel, plane in enumerate(layers.colour):
+    for channel, plane in enumerate(layers.color):
         brightness = ambient * light.ambient[channel] + direct * light.direct[channel]
         if lamps is not None:
             brightness += lamps * light.lamps[channel]
@@ -185,7 +185,7 @@ def _incoming(layers: Layers, geometry: Geometry, light: Light, lit: FloatArray)
 
 
 def _height(layers: Layers, camera: Camera) -> FloatArray:
-    """(h, w) metres above the ground of each pixel's surface."""
+    """(h, w) meters above the ground of each pixel's surface."""
     xs = (np.arange(camera.width, dtype=np.float32) - camera.width / 2) / camera.focal
     ys = ((np.arange(camera.height, dtype=np.float32) - camera.height / 2) / camera.focal)[:, None]
     up = camera.axes[:, 2].astype(np.float32)

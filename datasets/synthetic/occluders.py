@@ -9,36 +9,36 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.datasets.synthetic.canvas import Colour, tint
+from glam.datasets.synthetic.canvas import Color, tint
 from glam.datasets.synthetic.light import Light
 from glam.datasets.synthetic.render import Camera, FloatArray
 from glam.datasets.synthetic.scenes import Scene
 
-Shape = tuple[NDArray[np.float64], Colour]
-"""A polygon (n, 2) in metres, right and up from where the thing stands, and its colour."""
+Shape = tuple[NDArray[np.float64], Color]
+"""A polygon (n, 2) in meters, right and up from where the thing stands, and its color."""
 
-SKIN: tuple[Colour, ...] = ((224, 182, 152), (172, 122, 90), (104, 72, 54))
+SKIN: tuple[Color, ...] = ((224, 182, 152), (172, 122, 90), (104, 72, 54))
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A cut-out that faces the camera: where it stands (3,) in metres, and its shapes from back to front."""
+    """A cut-out that faces the camera: where it stands (3,) in meters, and its shapes from back to front."""
 
     place: NDArray[np.float64]
     shapes: list[Shape]
 
 
-def _bar(x: float, y: float, width: float, height: float, colour: Colour) -> Shape:
-    return np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)]), colour
+def _bar(x: float, y: float, width: float, height: float, color: Color) -> Shape:
+    return np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)]), color
 
 
-def _blob(x: float, y: float, across: float, up: float, colour: Colour, corners: int = 9) -> Shape:
+def _blob(x: float, y: float, across: float, up: float, color: Color, corners: int = 9) -> Shape:
     turn = 2 * np.pi * np.arange(corners) / corners
-    return np.column_stack([x + across * np.cos(turn), y + up * np.sin(turn)]), colour
+    return np.column_stack([x + across * np.cos(turn), y + up * np.sin(turn)]), color
 
 
-def _any_colour(rng: np.random.Generator) -> Colour:
-    """The muted colours of clothes and cars."""
+def _any_color(rng: np.random.Generator) -> Color:
+    """The muted colors of clothes and cars."""
     red, green, blue = rng.uniform(30, 200) + rng.normal(0, 22, 3)
     return tint((float(red), float(green), float(blue)), 1.0)
 
@@ -46,7 +46,7 @@ def _any_colour(rng: np.random.Generator) -> Colour:
 def person(rng: np.random.Generator) -> list[Shape]:
     """Someone standing or walking, 1.5 to 1.9 m tall."""
     h = float(rng.uniform(1.5, 1.9))
-    trousers, coat, stride = _any_colour(rng), _any_colour(rng), float(rng.uniform(0.03, 0.2))
+    trousers, coat, stride = _any_color(rng), _any_color(rng), float(rng.uniform(0.03, 0.2))
     legs = [_bar(side * stride - 0.09, 0, 0.18, 0.5 * h, tint(trousers, 0.9 + 0.1 * side)) for side in (-1, 1)]
     body = np.array([(-0.2, 0.45), (0.2, 0.45), (0.22, 0.8), (0.1, 0.86), (-0.1, 0.86), (-0.22, 0.8)]) * (1, h)
     arms = [_bar(side * 0.27 - 0.06, 0.45 * h, 0.12, 0.36 * h, tint(coat, 0.8)) for side in (-1, 1)]
@@ -58,7 +58,7 @@ def person(rng: np.random.Generator) -> list[Shape]:
 
 def car(rng: np.random.Generator) -> list[Shape]:
     """A car or van from the side."""
-    long, high, paint = float(rng.uniform(3.8, 5.2)), float(rng.uniform(1.4, 2.3)), _any_colour(rng)
+    long, high, paint = float(rng.uniform(3.8, 5.2)), float(rng.uniform(1.4, 2.3)), _any_color(rng)
     half = long / 2
     bonnet = [(-half, 0.3), (half, 0.3), (half, 0.85), (0.7 * half, 0.95)]
     hull = np.array([*bonnet, (0.4 * half, high), (-0.6 * half, high), (-0.9 * half, 0.95), (-half, 0.8)])
@@ -78,7 +78,7 @@ def lamp_post(rng: np.random.Generator) -> list[Shape]:
 def tree(rng: np.random.Generator) -> list[Shape]:
     """A leafy or an autumn tree, 5 to 10 m tall."""
     high = float(rng.uniform(5, 10))
-    leaf: Colour = ((84, 112, 56), (66, 94, 60), (148, 112, 48), (108, 128, 72))[int(rng.integers(4))]
+    leaf: Color = ((84, 112, 56), (66, 94, 60), (148, 112, 48), (108, 128, 72))[int(rng.integers(4))]
     shapes = [_bar(-0.035 * high, 0, 0.07 * high, 0.5 * high, (74, 60, 48))]
     places = rng.standard_normal((70, 2)) * (0.13, 0.15) * high + (0, 0.66 * high)
     sizes = rng.uniform(0.03, 0.08, 70) * high
@@ -138,7 +138,7 @@ def draw(image: FloatArray, things: list[Thing], camera: Camera, light: Light) -
             continue
         corners = np.clip(pixels[:, :2] * 16, -1e6, 1e6).astype(np.int32)
         start = 0
-        for outline, colour in thing.shapes:
-            shown = (np.asarray(colour, np.float32) * glow - light.horizon) * clear + light.horizon
+        for outline, color in thing.shapes:
+            shown = (np.asarray(color, np.float32) * glow - light.horizon) * clear + light.horizon
             cv2.fillPoly(image, [corners[start : start + len(outline)]], shown.tolist(), shift=4)
             start += len(outline)

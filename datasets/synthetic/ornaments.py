@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 
-from glam.datasets.synthetic.canvas import Canvas, Colour, Point, tint
+from glam.datasets.synthetic.canvas import Canvas, Color, Point, tint
 from glam.datasets.synthetic.styles import Storey, Style
 
-GLASS: Colour = (58, 66, 76)
-SHADE: Colour = (52, 46, 42)
+GLASS: Color = (58, 66, 76)
+SHADE: Color = (52, 46, 42)
 
 
 def opening(head: str, x: float, y: float, width: float, height: float) -> list[Point]:
-    """The outline of a door or window of ``width`` x ``height`` metres with its lower left corner at ``(x, y)``."""
+    """The outline of a door or window of ``width`` x ``height`` meters with its lower left corner at ``(x, y)``."""
     middle, top = x + width / 2, y + height
     rise = min(
         height * 0.8, {"flat": 0.0, "segmental": 0.18, "round": 0.5, "pointed": 0.85, "ogee": 0.95}[head] * width
@@ -43,7 +43,7 @@ def window(
 ) -> None:
     """A window in ``box`` (x, y, width, height): surround, reveal, glass, glazing bars, sill and hood."""
     x, y, width, height = box
-    edge, trim = style.surround, style.trim_colour
+    edge, trim = style.surround, style.trim_color
     canvas.polygon(opening(storey.head, x - edge, y - edge / 2, width + 2 * edge, height + 1.5 * edge), trim, 7)
     canvas.polygon(opening(storey.head, x, y, width, height), SHADE, -22)
     pane = tint(GLASS, float(rng.uniform(0.75, 1.3)))
@@ -53,10 +53,10 @@ def window(
     across, up = storey.lights
     for bar in range(1, across):
         right = x + width * bar / across
-        canvas.line((right, y), (right, y + height * 0.97), 0.07, style.frame_colour, -14)
+        canvas.line((right, y), (right, y + height * 0.97), 0.07, style.frame_color, -14)
     for bar in range(1, up):
         level = y + height * bar / up
-        canvas.line((x, level), (x + width, level), 0.06, style.frame_colour, -14)
+        canvas.line((x, level), (x + width, level), 0.06, style.frame_color, -14)
     canvas.rectangle(x - edge, y - 0.22, width + 2 * edge, 0.2, tint(trim, 1.08), 12)
     _hood(canvas, style, storey, box)
     if storey.balcony:
@@ -66,7 +66,7 @@ def window(
 def _hood(canvas: Canvas, style: Style, storey: Storey, box: tuple[float, float, float, float]) -> None:
     x, y, width, height = box
     top, edge = y + height + style.surround, style.surround + 0.12
-    trim = tint(style.trim_colour, 1.05)
+    trim = tint(style.trim_color, 1.05)
     if storey.hood == "lintel":
         canvas.rectangle(x - edge, top, width + 2 * edge, 0.28, trim, 14)
         canvas.rectangle(x - edge, top - 0.12, width + 2 * edge, 0.12, tint(trim, 0.55), 0)
@@ -93,11 +93,11 @@ def _hood(canvas: Canvas, style: Style, storey: Storey, box: tuple[float, float,
 
 
 def _balcony(canvas: Canvas, x: float, y: float, width: float, style: Style) -> None:
-    canvas.rectangle(x, y - 0.3, width, 0.3, style.trim_colour, 25)
-    canvas.rectangle(x, y - 0.55, width, 0.25, tint(style.trim_colour, 0.5), 0)
-    canvas.rectangle(x, y + 0.85, width, 0.12, style.frame_colour, 25)
+    canvas.rectangle(x, y - 0.3, width, 0.3, style.trim_color, 25)
+    canvas.rectangle(x, y - 0.55, width, 0.25, tint(style.trim_color, 0.5), 0)
+    canvas.rectangle(x, y + 0.85, width, 0.12, style.frame_color, 25)
     for bar in range(int(width / 0.22) + 1):
-        canvas.line((x + bar * 0.22, y), (x + bar * 0.22, y + 0.9), 0.05, style.frame_colour, 25)
+        canvas.line((x + bar * 0.22, y), (x + bar * 0.22, y + 0.9), 0.05, style.frame_color, 25)
 
 
 def portal(canvas: Canvas, style: Style, head: str, box: tuple[float, float, float, float]) -> None:
@@ -106,27 +106,27 @@ def portal(canvas: Canvas, style: Style, head: str, box: tuple[float, float, flo
     orders = 2 + style.seed % 3
     for order in range(orders):
         grow = (orders - order) * 0.09 * width
-        shade = tint(style.trim_colour, 1.08 if order % 2 == 0 else 0.7)
+        shade = tint(style.trim_color, 1.08 if order % 2 == 0 else 0.7)
         canvas.polygon(opening(head, x - grow, y, width + 2 * grow, height + grow), shade, 14 - 9 * order)
     canvas.polygon(opening(head, x, y, width, height), SHADE, -25)
     leaf = 0.9 if style.seed % 2 else 0.7
-    canvas.rectangle(x + 0.06 * width, y, 0.88 * width, leaf * height * 0.8, style.door_colour, -20)
-    canvas.line((x + width / 2, y), (x + width / 2, y + leaf * height * 0.8), 0.08, tint(style.door_colour, 0.5), -25)
+    canvas.rectangle(x + 0.06 * width, y, 0.88 * width, leaf * height * 0.8, style.door_color, -20)
+    canvas.line((x + width / 2, y), (x + width / 2, y + leaf * height * 0.8), 0.08, tint(style.door_color, 0.5), -25)
     for row in range(1, 4):
         for side in (0.16, 0.58):
             canvas.rectangle(
                 x + side * width, y + row * 0.19 * leaf * height - 0.1 * height, 0.26 * width, 0.12 * leaf * height,
-                tint(style.door_colour, 1.35), -16,
+                tint(style.door_color, 1.35), -16,
             )  # fmt: skip
 
 
-def rose(canvas: Canvas, style: Style, centre: Point, radius: float) -> None:
+def rose(canvas: Canvas, style: Style, center: Point, radius: float) -> None:
     """A round window with as many petals as the style asks for, in one of three traceries."""
-    x, y = centre
-    trim = style.trim_colour
-    canvas.disc(centre, radius * 1.18, trim, 12)
-    canvas.disc(centre, radius * 1.08, tint(trim, 0.7), 2)
-    canvas.disc(centre, radius, tint(GLASS, 0.9), -20, 150)
+    x, y = center
+    trim = style.trim_color
+    canvas.disc(center, radius * 1.18, trim, 12)
+    canvas.disc(center, radius * 1.08, tint(trim, 0.7), 2)
+    canvas.disc(center, radius, tint(GLASS, 0.9), -20, 150)
     for petal in range(style.petals):
         angle = 2 * math.pi * petal / style.petals
         right, up = math.cos(angle), math.sin(angle)
@@ -136,18 +136,18 @@ def rose(canvas: Canvas, style: Style, centre: Point, radius: float) -> None:
             )
         if style.seed % 3 != 0:
             canvas.ring((x + 0.7 * radius * right, y + 0.7 * radius * up), radius * 2.0 / style.petals, 0.1, trim)
-    canvas.ring(centre, radius * 0.45, 0.12, trim)
-    canvas.disc(centre, radius * 0.16, trim, 6)
+    canvas.ring(center, radius * 0.45, 0.12, trim)
+    canvas.disc(center, radius * 0.16, trim, 6)
 
 
-def clock(canvas: Canvas, style: Style, centre: Point, radius: float) -> None:
+def clock(canvas: Canvas, style: Style, center: Point, radius: float) -> None:
     """A clock face: pale or dark by style, twelve marks, hands that stopped at the landmark's own time."""
-    x, y = centre
+    x, y = center
     pale = style.seed % 2 == 0
     face, ink = ((226, 220, 204), (38, 34, 34)) if pale else ((44, 48, 60), (214, 186, 104))
-    canvas.disc(centre, radius * 1.2, style.trim_colour, 12)
-    canvas.disc(centre, radius, face, 4)
-    canvas.ring(centre, radius * 0.95, 0.07, ink)
+    canvas.disc(center, radius * 1.2, style.trim_color, 12)
+    canvas.disc(center, radius, face, 4)
+    canvas.ring(center, radius * 0.95, 0.07, ink)
     for hour in range(12):
         angle = math.pi * hour / 6
         right, up = math.sin(angle), math.cos(angle)
@@ -160,18 +160,18 @@ def clock(canvas: Canvas, style: Style, centre: Point, radius: float) -> None:
         )
     for turn, length in ((style.seed % 60 / 60, 0.8), (style.seed % 12 / 12, 0.5)):
         angle = 2 * math.pi * turn
-        canvas.line(centre, (x + length * radius * math.sin(angle), y + length * radius * math.cos(angle)), 0.13, ink)
+        canvas.line(center, (x + length * radius * math.sin(angle), y + length * radius * math.cos(angle)), 0.13, ink)
 
 
-def crest(canvas: Canvas, style: Style, centre: Point, size: float) -> None:
+def crest(canvas: Canvas, style: Style, center: Point, size: float) -> None:
     """A carved shield or medallion with a symmetric emblem that no other landmark has."""
     rng = np.random.default_rng(style.seed)
-    x, y = centre
-    trim = tint(style.trim_colour, 1.06)
+    x, y = center
+    trim = tint(style.trim_color, 1.06)
     half = size / 2
     if rng.random() < 0.5:
-        canvas.disc(centre, half * 1.1, trim, 14)
-        canvas.disc(centre, half * 0.92, tint(trim, 0.72), 4)
+        canvas.disc(center, half * 1.1, trim, 14)
+        canvas.disc(center, half * 0.92, tint(trim, 0.72), 4)
     else:
         outline = [(x - half, y + half), (x + half, y + half), (x + half, y - 0.2 * half), (x, y - 1.2 * half)]
         canvas.polygon([*outline, (x - half, y - 0.2 * half)], trim, 14)
@@ -204,8 +204,8 @@ def inscription(canvas: Canvas, style: Style, box: tuple[float, float, float, fl
     """Lines of carved strokes that look like letters, the landmark's own text, in ``box`` (x, y, width, height)."""
     rng = np.random.default_rng(style.seed + 1)
     x, y, width, height = box
-    canvas.rectangle(x, y, width, height, tint(style.trim_colour, 1.04), 6)
-    ink = tint(style.trim_colour, 0.42)
+    canvas.rectangle(x, y, width, height, tint(style.trim_color, 1.04), 6)
+    ink = tint(style.trim_color, 0.42)
     lines = 1 + style.seed % 3
     letter = 0.72 * height / lines
     for line in range(lines):

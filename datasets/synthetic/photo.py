@@ -50,7 +50,7 @@ def develop(rng: np.random.Generator, image: FloatArray, light: Light) -> bytes:
     """JPEG bytes of an (h, w, 3) float32 picture (0..255 and beyond), after rain, lens, exposure and noise."""
     if light.weather == "rain":
         image = _rain(rng, image)
-    image = cv2.transform(image, _colour_matrix(rng, float(image[::4, ::4].mean())))
+    image = cv2.transform(image, _color_matrix(rng, float(image[::4, ::4].mean())))
     image *= _vignette(image.shape[0], image.shape[1], float(rng.uniform(0, 0.35)))
     blur = float(rng.exponential(0.35))
     if blur > 0.4:
@@ -64,7 +64,7 @@ def develop(rng: np.random.Generator, image: FloatArray, light: Light) -> bytes:
     return encoded.tobytes()
 
 
-def _colour_matrix(rng: np.random.Generator, mean: float) -> FloatArray:
+def _color_matrix(rng: np.random.Generator, mean: float) -> FloatArray:
     """(3, 3) exposure that aims at a middling brightness, white balance that is a little off, and saturation."""
     aim = float(rng.normal(118, 16))
     exposure = float(np.clip((aim / max(mean, 8.0)) ** 0.65, 0.6, 2.2))

@@ -27,7 +27,7 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        eye: (3,) its place, in metres.
+        eye: (3,) its place, in meters.
         axes: (3, 3) its right, down and forward directions, one a row.
         focal: focal length in pixels.
         width, height: size of the picture in pixels; the axis goes through its middle.
@@ -40,7 +40,7 @@ class Camera:
     height: int
 
     def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) points to (n, 3): pixel x, pixel y, depth in metres (negative behind the camera)."""
+        """(n, 3) points to (n, 3): pixel x, pixel y, depth in meters (negative behind the camera)."""
         local = (points - self.eye) @ self.axes.T
         depth = np.where(np.abs(local[:, 2]) < 1e-6, 1e-6, local[:, 2])
         middle = np.array([self.width / 2, self.height / 2])
@@ -60,12 +60,12 @@ def look_at(
 
 
 class Atlas:
-    """All textures of a mesh, with smaller versions, in one image: ``colour`` (with glass fourth) and ``slopes``."""
+    """All textures of a mesh, with smaller versions, in one image: ``color`` (with glass fourth) and ``slopes``."""
 
     def __init__(self, textures: list[Texture]) -> None:
         strips, relief_strips, boxes, top = [], [], [], 0
         for texture in textures:
-            strip, places = _mip_strip(np.dstack([texture.colour, texture.glass]))
+            strip, places = _mip_strip(np.dstack([texture.color, texture.glass]))
             slopes = [cv2.Sobel(texture.relief, cv2.CV_32F, across, 1 - across, ksize=3) for across in (1, 0)]
             packed = np.clip(np.dstack(slopes) * 0.5 + 128, 0, 255).astype(np.uint8)
             strips.append(strip)
@@ -73,11 +73,11 @@ class Atlas:
             boxes.append([(x, y + top, w, h) for x, y, w, h in places])
             top += strip.shape[0]
         width = max(strip.shape[1] for strip in strips)
-        self.colour = np.zeros((top, width, 4), np.uint8)
+        self.color = np.zeros((top, width, 4), np.uint8)
         self.slopes = np.full((top, width, 2), 128, np.uint8)
         row = 0
         for strip, slope in zip(strips, relief_strips, strict=True):
-            self.colour[row : row + strip.shape[0], : strip.shape[1]] = strip
+            self.color[row : row + strip.shape[0], : strip.shape[1]] = strip
             self.slopes[row : row + strip.shape[0], : strip.shape[1]] = slope
             row += strip.shape[0]
         self.boxes = np.array(boxes, np.float32)
@@ -114,7 +114,7 @@ class Geometry:
         self.down = np.stack([face.down for face in faces])
 
 
-def rasterise(
+def rasterize(
     corners: NDArray[np.float64], starts: NDArray[np.intp], planes: NDArray[np.float64], width: int, height: int
 ) -> tuple[FloatArray, NDArray[np.intp]]:
     """Which polygon is nearest at each pixel.
@@ -201,15 +201,15 @@ class Layers:
     """What a camera sees before any light falls on it; every plane is (height, width).
 
     Attributes:
-        colour: red, green, blue of the surfaces, uint8.
+        color: red, green, blue of the surfaces, uint8.
         glass: brightness class of a window's pane, 0 elsewhere, uint8.
         slopes: relief's steepness along the texture's right and down, float32, about -1..1.
         face: number of the face, 0 where there is only sky.
         sky: true where there is only sky.
-        depth: metres along the camera's axis, float32.
+        depth: meters along the camera's axis, float32.
     """
 
-    colour: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+    color: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
     glass: NDArray[Any]
     slopes: tuple[FloatArray, FloatArray]
     face: NDArray[np.intp]
@@ -224,7 +224,7 @@ def look(geometry: Geometry, atlas: Atlas, camera: Camera) -> Layers:
     frames = camera.axes @ (geometry.frames[numbers] - np.outer(camera.eye, (0, 0, 1)))
     lens = np.array([[1, 0, -camera.width / 2], [0, 1, -camera.height / 2], [0, 0, camera.focal]]) / camera.focal
     screen = np.linalg.inv(frames) @ lens
-    nearness, winner = rasterise(np.concatenate(outlines), starts, screen[:, 2], camera.width, camera.height)
+    nearness, winner = rasterize(np.concatenate(outlines), starts, screen[:, 2], camera.width, camera.height)
     sky = winner < 0
     winner[sky] = 0
     depth = 1 / np.maximum(nearness, 1e-4)
@@ -235,7 +235,7 @@ def look(geometry: Geometry, atlas: Atlas, camera: Camera) -> Layers:
     boxes = _mip_boxes(geometry, atlas, camera, numbers, winner, depth)
     map_x = boxes[..., 0] + _within(across, boxes[..., 2])
     map_y = boxes[..., 1] + _within(down, boxes[..., 3])
-    red, green, blue, glass = cv2.split(cv2.remap(atlas.colour, map_x, map_y, cv2.INTER_LINEAR))
+    red, green, blue, glass = cv2.split(cv2.remap(atlas.color, map_x, map_y, cv2.INTER_LINEAR))
     lean, drop = cv2.split(cv2.remap(atlas.slopes, map_x, map_y, cv2.INTER_LINEAR))
     slopes = (lean.astype(np.float32) - 128) / 128, (drop.astype(np.float32) - 128) / 128
     return Layers((red, green, blue), glass, slopes, numbers.take(winner), sky, depth)

@@ -8,20 +8,20 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.datasets.synthetic.canvas import Canvas, Colour, Texture, masonry
+from glam.datasets.synthetic.canvas import Canvas, Color, Texture, masonry
 from glam.datasets.synthetic.facades import tiled, wall
 from glam.datasets.synthetic.landmarks import KINDS
 from glam.datasets.synthetic.sites import Site
 from glam.datasets.synthetic.solids import Mesh
 from glam.datasets.synthetic.styles import random_style
 
-GROUNDS: tuple[tuple[Colour, tuple[float, float], float], ...] = (
+GROUNDS: tuple[tuple[Color, tuple[float, float], float], ...] = (
     ((150, 146, 138), (0.8, 0.8), 0.05),
     ((124, 122, 120), (9.0, 9.0), 0.02),
     ((172, 160, 138), (0.5, 0.5), 0.05),
     ((104, 122, 72), (0.2, 0.2), 0.09),
 )
-"""Colour, size of a slab in metres and contrast: paving, asphalt, sandy setts, grass."""
+"""Color, size of a slab in meters and contrast: paving, asphalt, sandy setts, grass."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Scene:
         mesh: all faces and textures.
         grounds: numbers of the textures that the ground may wear; each photograph picks one.
         ground: index of the ground's face in the mesh.
-        low, high: (3,) opposite corners of the box round the landmark alone, in metres.
-        details: (n, 4) x, y, z and size in metres of what a close-up would show.
+        low, high: (3,) opposite corners of the box round the landmark alone, in meters.
+        details: (n, 4) x, y, z and size in meters of what a close-up would show.
     """
 
     mesh: Mesh
@@ -51,7 +51,7 @@ def build_scene(seed: int | tuple[int, ...]) -> Scene:
     KINDS[int(rng.integers(len(KINDS)))](site)
     corners = np.concatenate([face.corners for face in site.mesh.faces])
     low, high = corners.min(axis=0), corners.max(axis=0)
-    _neighbours(site, low, high)
+    _neighbors(site, low, high)
     grounds = tuple(site.mesh.add(texture) for texture in _grounds())
     ground = len(site.mesh.faces)
     site.mesh.polygon(
@@ -65,12 +65,12 @@ def _grounds() -> tuple[Texture, ...]:
     """The grounds, the same in all scenes: what lies underfoot tells nothing of the landmark."""
     rng = np.random.default_rng(0)
     return tuple(
-        Canvas(rng, 24, 24, masonry(rng, scale=11, block=block, contrast=contrast, size=264), colour).texture()
-        for colour, block, contrast in GROUNDS
+        Canvas(rng, 24, 24, masonry(rng, scale=11, block=block, contrast=contrast, size=264), color).texture()
+        for color, block, contrast in GROUNDS
     )
 
 
-def _neighbours(site: Site, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+def _neighbors(site: Site, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
     """Rows of plain houses to both sides and behind; they take their walls from two textures in another style."""
     rng = site.rng
     style = random_style(rng)

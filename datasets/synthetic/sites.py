@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from glam.datasets.synthetic.canvas import Colour, tint
+from glam.datasets.synthetic.canvas import Color, tint
 from glam.datasets.synthetic.facades import belfry, plain, ribbed, tiled, wall
 from glam.datasets.synthetic.solids import Mesh
 from glam.datasets.synthetic.styles import Style
 
-GILT: Colour = (196, 158, 72)
-COPPER: Colour = (110, 150, 132)
+GILT: Color = (196, 158, 72)
+COPPER: Color = (110, 150, 132)
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Site:
         mesh: takes its faces.
         style: its look.
         rng: the lots that shape it.
-        details: (x, y, z, size in metres) of the places that a close-up photograph would show.
+        details: (x, y, z, size in meters) of the places that a close-up photograph would show.
     """
 
     mesh: Mesh
@@ -33,28 +33,28 @@ class Site:
     details: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def lot(self, low: float, high: float) -> float:
-        """A length between ``low`` and ``high`` metres."""
+        """A length between ``low`` and ``high`` meters."""
         return float(self.rng.uniform(low, high))
 
-    def wall(self, width: float, height: float, *, centre: str = "window", blind: bool = False) -> int:
+    def wall(self, width: float, height: float, *, center: str = "window", blind: bool = False) -> int:
         """Number of a new wall texture."""
-        return self.mesh.add(wall(self.style, self.rng, width, height, centre=centre, blind=blind))
+        return self.mesh.add(wall(self.style, self.rng, width, height, center=center, blind=blind))
 
     def plain(self, factor: float = 1.0) -> int:
         """Number of a new texture of smooth trim stone."""
-        return self.mesh.add(plain(self.style, self.rng, tint(self.style.trim_colour, factor), 8, 8))
+        return self.mesh.add(plain(self.style, self.rng, tint(self.style.trim_color, factor), 8, 8))
 
     def roof(self, width: float, height: float, *, dormers: bool = False) -> int:
         """Number of a new roof texture."""
         return self.mesh.add(tiled(self.style, self.rng, width, height, dormers=dormers))
 
-    def skin(self, colour: Colour, width: float, height: float, ribs: int) -> int:
+    def skin(self, color: Color, width: float, height: float, ribs: int) -> int:
         """Number of a new texture of ribs or flutes."""
-        return self.mesh.add(ribbed(self.style, self.rng, colour, width, height, ribs))
+        return self.mesh.add(ribbed(self.style, self.rng, color, width, height, ribs))
 
-    def dome_colour(self) -> Colour:
+    def dome_color(self) -> Color:
         """Lead, copper, gilt or tiles."""
-        return ((128, 132, 138), COPPER, GILT, self.style.roof_colour)[int(self.rng.integers(4))]
+        return ((128, 132, 138), COPPER, GILT, self.style.roof_color)[int(self.rng.integers(4))]
 
     def statue(self, x: float, y: float, z: float, height: float, texture: int) -> None:
         """A standing figure: robe, shoulders, head, and arms that hang, reach out or point up, as the lots fall."""
@@ -79,7 +79,7 @@ class Site:
         self.mesh.turned((x, y), [*profile, (0.0, profile[-1][1] + 0.16 * rise)], texture, sides=14)
         return profile[-1][1] + 0.16 * rise
 
-    def tower(self, x: float, y: float, z: float, side: float, height: float, *, centre: str = "window") -> float:
+    def tower(self, x: float, y: float, z: float, side: float, height: float, *, center: str = "window") -> float:
         """A square tower about ``(x, y)`` with two to four stages and a top of its kind; gives its full height."""
         stages = int(self.rng.integers(2, 5))
         half, base = side / 2, z
@@ -90,11 +90,11 @@ class Site:
             if last:
                 skin = self.mesh.add(belfry(self.style, self.rng, 2 * half, tall))
             else:
-                skin = self.wall(2 * half, tall, centre=centre if stage == stages - 2 else "window")
+                skin = self.wall(2 * half, tall, center=center if stage == stages - 2 else "window")
             self.mesh.box(
                 (x - half, y - half, base), (x + half, y + half, base + tall), skin, top=self.plain() if last else None
             )
-            if stage == stages - 2 and centre != "window":
+            if stage == stages - 2 and center != "window":
                 self.details.append((x, y - half, base + tall / 2, 1.3 * side))
             base += tall
             half *= 1.0 if last else float(self.rng.choice([1.0, 0.94, 0.86]))
@@ -125,7 +125,7 @@ class Site:
             rise = 0.5 * half
         else:
             rise = (
-                self.dome(x, y, z, 0.92 * half, self.skin(self.dome_colour(), 6 * half, 2 * half, 8), onion=kind == 3)
+                self.dome(x, y, z, 0.92 * half, self.skin(self.dome_color(), 6 * half, 2 * half, 8), onion=kind == 3)
                 - z
             )
         return z + rise

@@ -1,6 +1,6 @@
 """Geometry of a scene: flat textured faces, and the boxes, roofs and turned solids that they make up.
 
-Lengths are metres; x runs right, y away from the usual viewer, z up. A landmark's front looks towards negative y.
+Lengths are meters; x runs right, y away from the usual viewer, z up. A landmark's front looks towards negative y.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Mesh:
 
     def turned(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         profile: Sequence[tuple[float, float]],
         texture: int,
         *,
@@ -114,8 +114,8 @@ class Mesh:
         """A solid of revolution with flat sides: column, cone, dome, obelisk, pyramid, turret.
 
         Args:
-            centre: where its axis stands, (x, y).
-            profile: (radius, z) from the bottom up, in metres; the radius is that of the corners.
+            center: where its axis stands, (x, y).
+            profile: (radius, z) from the bottom up, in meters; the radius is that of the corners.
             texture: wrapped once round the solid, or shown whole on each side.
             sides: how many flat sides; four of them face the axes.
             each_side: show the whole texture on every side (of a square tower's roof, say).
@@ -128,12 +128,12 @@ class Mesh:
                 if abs(z1 - z0) < 1e-9 and abs(r1 - r0) < 1e-9:
                     continue
                 self._panel(
-                    centre, (a, b), ((r0, z0), (r1, z1)), (bottom, top), texture, (0, 1) if each_side else (side, sides)
+                    center, (a, b), ((r0, z0), (r1, z1)), (bottom, top), texture, (0, 1) if each_side else (side, sides)
                 )
 
     def _panel(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         angles: tuple[float, float],
         ring: tuple[tuple[float, float], tuple[float, float]],
         extent: tuple[float, float],
@@ -144,7 +144,7 @@ class Mesh:
         (r0, z0), (r1, z1) = ring
 
         def at(angle: float, radius: float, z: float) -> NDArray[np.float64]:
-            return np.array([centre[0] + radius * math.cos(angle), centre[1] + radius * math.sin(angle), z])
+            return np.array([center[0] + radius * math.cos(angle), center[1] + radius * math.sin(angle), z])
 
         low_left, low_right = at(angles[0], r0, z0), at(angles[1], r0, z0)
         high_left, high_right = at(angles[0], r1, z1), at(angles[1], r1, z1)

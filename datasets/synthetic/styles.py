@@ -1,6 +1,6 @@
 """What sets one landmark apart from the next of its kind: palette, masonry, windows, ornament, by lot from short lists.
 
-Palettes are few and shared, so that colour alone tells nobody which landmark a picture shows; the details are many.
+Palettes are few and shared, so that color alone tells nobody which landmark a picture shows; the details are many.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.datasets.synthetic.canvas import Colour, Material, masonry, tint
+from glam.datasets.synthetic.canvas import Color, Material, masonry, tint
 
-WALLS: tuple[Colour, ...] = (
+WALLS: tuple[Color, ...] = (
     (203, 190, 163),  # limestone
-    (178, 168, 152),  # grey stone
+    (178, 168, 152),  # gray stone
     (196, 168, 128),  # sandstone
     (164, 104, 82),  # brick
     (214, 206, 192),  # pale plaster
 )
-ROOFS: tuple[Colour, ...] = ((96, 100, 108), (140, 84, 66), (104, 132, 118), (82, 78, 76))
-FRAMES: tuple[Colour, ...] = ((72, 62, 54), (212, 208, 198), (58, 72, 64))
-DOORS: tuple[Colour, ...] = ((92, 60, 40), (58, 66, 58), (84, 42, 38))
+ROOFS: tuple[Color, ...] = ((96, 100, 108), (140, 84, 66), (104, 132, 118), (82, 78, 76))
+FRAMES: tuple[Color, ...] = ((72, 62, 54), (212, 208, 198), (58, 72, 64))
+DOORS: tuple[Color, ...] = ((92, 60, 40), (58, 66, 58), (84, 42, 38))
 HEADS = ("flat", "round", "pointed", "segmental", "ogee")
 HOODS = ("none", "none", "pediment", "lintel", "keystone")
 ORNAMENTS = ("none", "diamonds", "discs", "panels", "swags", "crosses", "arcade")
 CORNICES = ("plain", "dentils", "arcade", "corbels", "balustrade")
-PIXELS_PER_METRE = 22.0
+PIXELS_PER_METER = 22.0
 
 
 @dataclass(frozen=True)
 class Storey:
-    """One row of windows, repeated along the walls of a landmark; lengths in metres.
+    """One row of windows, repeated along the walls of a landmark; lengths in meters.
 
     Attributes:
         height: share of the wall's height, before the shares are made to add up to one.
@@ -55,16 +55,16 @@ class Storey:
 
 @dataclass(frozen=True)
 class Style:
-    """The lasting look of one landmark; ``bay`` (between windows) and ``surround`` (their frame) are in metres."""
+    """The lasting look of one landmark; ``bay`` (between windows) and ``surround`` (their frame) are in meters."""
 
     wall: Material
     tiles: Material
     smooth: Material
-    wall_colour: Colour
-    trim_colour: Colour
-    roof_colour: Colour
-    frame_colour: Colour
-    door_colour: Colour
+    wall_color: Color
+    trim_color: Color
+    roof_color: Color
+    frame_color: Color
+    door_color: Color
     storeys: tuple[Storey, ...]
     bay: float
     surround: float
@@ -76,7 +76,7 @@ class Style:
     seed: int
 
     def storeys_for(self, height: float) -> tuple[Storey, ...]:
-        """As many storeys as fit a wall ``height`` metres high, from the ground up; the upper ones repeat."""
+        """As many storeys as fit a wall ``height`` meters high, from the ground up; the upper ones repeat."""
         count = max(1, min(7, round(height / 4.2)))
         return tuple(self.storeys[min(level, len(self.storeys) - 1 - level % 2)] for level in range(count))
 
@@ -85,12 +85,12 @@ def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _jitter(rng: np.random.Generator, colour: Colour, spread: float = 0.05) -> Colour:
-    red, green, blue = (channel * float(1 + spread * rng.uniform(-1, 1)) for channel in colour)
+def _jitter(rng: np.random.Generator, color: Color, spread: float = 0.05) -> Color:
+    red, green, blue = (channel * float(1 + spread * rng.uniform(-1, 1)) for channel in color)
     return tint((red, green, blue), float(rng.uniform(0.94, 1.06)))
 
 
-def _choose(rng: np.random.Generator, palette: tuple[Colour, ...]) -> Colour:
+def _choose(rng: np.random.Generator, palette: tuple[Color, ...]) -> Color:
     return _jitter(rng, palette[int(rng.integers(len(palette)))])
 
 
@@ -110,22 +110,22 @@ def random_storey(rng: np.random.Generator, head: str) -> Storey:
 
 def random_style(rng: np.random.Generator) -> Style:
     """The style of a new landmark."""
-    wall_colour = _choose(rng, WALLS)
-    brick = wall_colour[0] - wall_colour[2] > 70
+    wall_color = _choose(rng, WALLS)
+    brick = wall_color[0] - wall_color[2] > 70
     block = (0.9, 0.32) if brick else (float(rng.uniform(0.9, 2.2)), float(rng.uniform(0.45, 1.0)))
     head = _pick(rng, HEADS)
-    trim_source = WALLS[0] if brick or rng.random() < 0.3 else tint(wall_colour, float(rng.uniform(0.86, 1.16)))
+    trim_source = WALLS[0] if brick or rng.random() < 0.3 else tint(wall_color, float(rng.uniform(0.86, 1.16)))
     return Style(
-        wall=masonry(rng, scale=PIXELS_PER_METRE, block=block, contrast=float(rng.uniform(0.015, 0.09))),
+        wall=masonry(rng, scale=PIXELS_PER_METER, block=block, contrast=float(rng.uniform(0.015, 0.09))),
         tiles=masonry(
-            rng, scale=PIXELS_PER_METRE, block=(0.55, 0.45), contrast=float(rng.uniform(0.05, 0.1)), size=400
+            rng, scale=PIXELS_PER_METER, block=(0.55, 0.45), contrast=float(rng.uniform(0.05, 0.1)), size=400
         ),
-        smooth=masonry(rng, scale=PIXELS_PER_METRE, block=(3.0, 1.4), contrast=0.015, size=400),
-        wall_colour=wall_colour,
-        trim_colour=_jitter(rng, trim_source, 0.03),
-        roof_colour=_choose(rng, ROOFS),
-        frame_colour=_choose(rng, FRAMES),
-        door_colour=_choose(rng, DOORS),
+        smooth=masonry(rng, scale=PIXELS_PER_METER, block=(3.0, 1.4), contrast=0.015, size=400),
+        wall_color=wall_color,
+        trim_color=_jitter(rng, trim_source, 0.03),
+        roof_color=_choose(rng, ROOFS),
+        frame_color=_choose(rng, FRAMES),
+        door_color=_choose(rng, DOORS),
         storeys=tuple(random_storey(rng, head) for _ in range(4)),
         bay=float(rng.uniform(2.3, 4.2)),
         surround=float(rng.uniform(0.1, 0.34)),

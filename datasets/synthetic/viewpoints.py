@@ -52,7 +52,7 @@ def random_view(rng: np.random.Generator, scene: Scene, width: int, height: int)
 
 
 def _eye(rng: np.random.Generator, scene: Scene, target: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """A place ``distance`` metres from ``target``, in front of the landmark, mostly at eye level."""
+    """A place ``distance`` meters from ``target``, in front of the landmark, mostly at eye level."""
     azimuth = np.deg2rad(np.clip(rng.normal(0, 34), -65, 65))
     eye = target + distance * np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
     eye[1] = min(eye[1], scene.low[1] - 3.0)

@@ -47,7 +47,7 @@ class Jpeg(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class DecodedImage:
     """An image that a worker is done with.
 
     Attributes:
@@ -69,7 +69,7 @@ class Prepared:
 
 def prepare(
     source: ImageSource, box: Box | None, longest: int, multiple: int, times: Times, *, leave_jpegs: bool = False
-) -> Prepared:
+) -> DecodedImage:
     """Reads one image and brings it to its size.
 
     Args:
@@ -95,7 +95,7 @@ def prepare(
             area = None if box is None else pixel_box(box, width, height, name)
             across, down = (width, height) if area is None else (area[2] - area[0], area[3] - area[1])
             size = fitted_size(across, down, longest, multiple)
-            prepared = Prepared(source, box, size, width, height, None, None)
+            prepared = DecodedImage(source, box, size, width, height, None, None)
             if isinstance(content, bytes) and image.format in ("JPEG", "MPO"):
                 if area is None and _reduce(image, size[::-1] if turned else size):
                     return replace(prepared, pixels=pillow_pixels(image, None, size))
@@ -164,7 +164,7 @@ def _reduce(image: Image.Image, size: Size) -> bool:
 
 
 def _any_decoder_reads(image: Image.Image, content: bytes) -> bool:
-    """Whether it is a whole, plain JPEG: decoders on GPUs pass over missing ends and rare colour spaces in silence."""
+    """Whether it is a whole, plain JPEG: decoders on GPUs pass over missing ends and rare color spaces in silence."""
     return (
         image.mode in ("RGB", "L")
         and content.endswith(b"\xff\xd9")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from glam.errors import ImageError
 from glam.images import Box, ImageSource
-from glam.inference.decode import Jpeg, Prepared, decoded_jpegs, prepare
+from glam.inference.decode import DecodedImage, Jpeg, decoded_jpegs, prepare
 from glam.sizes import Size
 from glam.stage_times import Times
 
@@ -18,7 +18,7 @@ class Row:
     """An image and its position in the input."""
 
     position: int
-    image: Prepared
+    image: DecodedImage
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Loader:
             alone = (self._decoded({position: jpeg}, size) for position, jpeg in jpegs.items())
             return {position: image for one in alone for position, image in one.items()}
 
-    def _on_host(self, image: Prepared) -> Tensor:
+    def _on_host(self, image: DecodedImage) -> Tensor:
         if image.pixels is None:
             image = prepare(image.source, image.box, self.longest, self.multiple, self.times)
         assert image.pixels is not None

@@ -24,7 +24,7 @@ from glam.images import Box, ImageSource
 from glam.inference.cuda_graphs import Replayed
 from glam.inference.loader import Loaded, Loader, Row
 from glam.network import DescriptorNetwork
-from glam.parallel_map import done_ahead
+from glam.parallel_map import parallel_map
 from glam.sizes import Size, scaled_size
 from glam.stage_times import Times
 
@@ -57,7 +57,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedImage:
     """One image of the stream.
 
     Attributes:
@@ -79,7 +79,7 @@ def describe_stream(
     items: Iterable[tuple[ImageSource, Box | None]],
     settings: Settings,
     times: Times | None = None,
-) -> Iterator[Described]:
+) -> Iterator[DescribedImage]:
     """Describes images as they come, each with its position; an unreadable one is reported in its place.
 
     Args:
@@ -98,7 +98,7 @@ def describe_stream(
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
         try:
             for batch in _batches(_prepared(loader, items, settings), settings, device):
-                if isinstance(batch, Described):
+                if isinstance(batch, DescribedImage):
                     yield batch
                     continue
                 loading.append(thread.submit(loader.load, batch))
@@ -118,7 +118,7 @@ def describe_stream(
 
 @torch.inference_mode()
 def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence[float]) -> Tensor:
-    """Descriptors of normalised images, averaged over scales, brought back to unit length and then whitened.
+    """Descriptors of normalized images, averaged over scales, brought back to unit length and then whitened.
 
     A backbone in half precision is followed by the rest in the same; one in single precision runs in bfloat16 on a GPU.
 
@@ -153,7 +153,7 @@ def describe_pixels(network: DescriptorNetwork, scales: Sequence[float], pixels:
 
 
 def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(b, h, w, 3) uint8 to (b, 3, h, w) float32, normalised per channel."""
+    """(b, h, w, 3) uint8 to (b, 3, h, w) float32, normalized per channel."""
     images = pixels.permute(0, 3, 1, 2).float() / 255
     shape = (1, 3, 1, 1)
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
@@ -161,29 +161,29 @@ def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 def _prepared(
     loader: Loader, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings
-) -> Iterator[Row | Described]:
+) -> Iterator[Row | DescribedImage]:
     """Prepares images in threads, a few batches ahead; results in the order of the input."""
 
-    def prepare(item: tuple[int, tuple[ImageSource, Box | None]]) -> Row | Described:
+    def prepare(item: tuple[int, tuple[ImageSource, Box | None]]) -> Row | DescribedImage:
         position, (source, box) = item
         try:
             return loader.prepare(position, source, box)
         except ImageError as error:
-            return Described(position, None, error)
+            return DescribedImage(position, None, error)
 
     ahead = 2 * settings.batch_size + settings.workers
-    return done_ahead(prepare, enumerate(items), threads=settings.workers, ahead=ahead, name="decode")
+    return parallel_map(prepare, enumerate(items), threads=settings.workers, ahead=ahead, name="decode")
 
 
 def _batches(
-    rows: Iterator[Row | Described], settings: Settings, device: torch.device
-) -> Iterator[list[Row] | Described]:
+    rows: Iterator[Row | DescribedImage], settings: Settings, device: torch.device
+) -> Iterator[list[Row] | DescribedImage]:
     """Gathers rows of one size; what could not be read passes through."""
     most = settings.batch_size if device.type == "cuda" else 1
     waiting: dict[Size, list[Row]] = defaultdict(list)
     held = 0
     for row in rows:
-        if isinstance(row, Described):
+        if isinstance(row, DescribedImage):
             yield row
             continue
         size = row.image.size
@@ -212,17 +212,17 @@ class _Run:
     descriptors: Tensor
     events: tuple[torch.cuda.Event, torch.cuda.Event] | None
 
-    def results(self, times: Times) -> Iterator[Described]:
+    def results(self, times: Times) -> Iterator[DescribedImage]:
         """Waits for the device and gives what it found; the filling of a batch is left over."""
         if self.events is not None:
             began, ended = self.events
             ended.synchronize()
             times.add("forward", began.elapsed_time(ended) / 1000)
         for row, error in self.loaded.failed:
-            yield Described(row.position, None, error)
+            yield DescribedImage(row.position, None, error)
         for row, descriptor in zip(self.loaded.rows, self.descriptors.numpy(), strict=False):
             # A copy: the row would keep the memory of its whole batch.
-            yield Described(row.position, descriptor.copy(), None, row.image.width, row.image.height)
+            yield DescribedImage(row.position, descriptor.copy(), None, row.image.width, row.image.height)
 
 
 def _start(described: Callable[[Tensor], Tensor], future: Future[Loaded], times: Times) -> _Run:

@@ -5,21 +5,21 @@ from pathlib import Path
 import faiss
 
 from glam.errors import GlamError
-from glam.index.ann.base import RowSource, Structure
+from glam.index.ann.base import DescriptorSource, Structure
 from glam.index.ann.exact import Exact
 from glam.index.ann.file import read_facts
-from glam.index.ann.ivf_pq import Inverted
+from glam.index.ann.ivf_pq import IvfPq
 
 __all__ = [
     "KINDS",
-    "RowSource",
+    "DescriptorSource",
     "Structure",
     "build_structure",
     "choose_kind",
     "read_structure",
 ]
 
-KINDS: dict[str, type[Exact] | type[Inverted]] = {Exact.kind: Exact, Inverted.kind: Inverted}
+KINDS: dict[str, type[Exact] | type[IvfPq]] = {Exact.kind: Exact, IvfPq.kind: IvfPq}
 
 EXACT_BYTES = 100 << 20
 """Rows that are searched exactly, on a processor: 51,200 of length 512, in a few milliseconds."""
@@ -27,7 +27,7 @@ EXACT_BYTES = 100 << 20
 EXACT_BYTES_ON_GPU = 4 << 30
 
 
-def build_structure(rows: RowSource, kind: str | None = None) -> Structure:
+def build_structure(rows: DescriptorSource, kind: str | None = None) -> Structure:
     """Builds a structure of all of ``rows``.
 
     Args:
@@ -40,10 +40,10 @@ def build_structure(rows: RowSource, kind: str | None = None) -> Structure:
 def choose_kind(count: int, dim: int) -> str:
     """The kind for ``count`` rows of length ``dim``: exact as long as the rows are few bytes."""
     most = EXACT_BYTES_ON_GPU if faiss.get_num_gpus() else EXACT_BYTES
-    return Exact.kind if count * dim * 4 <= most else Inverted.kind
+    return Exact.kind if count * dim * 4 <= most else IvfPq.kind
 
 
-def read_structure(path: Path, rows: RowSource) -> Structure:
+def read_structure(path: Path, rows: DescriptorSource) -> Structure:
     """Reads a structure that was written by `Structure.write`.
 
     Args:

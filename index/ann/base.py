@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Protocol
 
 from glam.index.ann.inner_products import products
-from glam.index.types import Mask, Positions, Rows, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 
-class RowSource(Protocol):
+class DescriptorSource(Protocol):
     """The descriptors of an index by position: exact, and usually memory-mapped.
 
     A structure reads them when it is built and to score what it finds; it never writes them. Every row that a structure
@@ -19,10 +19,10 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, positions: slice | Positions) -> Rows:
+    def __getitem__(self, positions: slice | Rows) -> Descriptors:
         """The rows at these positions, in their order."""
 
-    def products(self, query: Rows, positions: Positions) -> Scores:
+    def products(self, query: Descriptors, positions: Rows) -> Scores:
         """Of a query (dim,) with the rows at these positions: (n,)."""
         return products(query, self[positions])
 
@@ -41,10 +41,10 @@ class Structure(Protocol):
     def __len__(self) -> int:
         """Rows held; position p is the p-th row ever added."""
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Descriptors) -> None:
         """Adds (n, dim) rows; their positions go on from ``len(self)``."""
 
-    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """The nearest rows of each query.
 
         Args:
@@ -57,7 +57,7 @@ class Structure(Protocol):
             structure.
         """
 
-    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """All rows whose cosine with one query, (dim,) or (1, dim), is at least ``threshold``; best first."""
 
     def write(self, path: Path) -> None:

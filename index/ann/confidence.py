@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.ann.base import RowSource
+from glam.index.ann.base import DescriptorSource
 
 SAMPLE = 2_000
 """Images whose pairs are looked at."""
@@ -56,7 +56,7 @@ class Calibration:
     normal: float
 
     @classmethod
-    def fit(cls, rows: RowSource) -> Self | None:
+    def fit(cls, rows: DescriptorSource) -> Self | None:
         """Fits the scores of pairs among a sample of the rows; None where there are fewer than `FEWEST`, or all are
         the same.
 

@@ -6,10 +6,10 @@ from typing import Self
 import faiss
 import numpy as np
 
-from glam.index.ann.base import RowSource
+from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
 from glam.index.ann.selecting import best_first, bitmap
-from glam.index.types import Mask, Positions, Rows, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
 """Rows copied at a time."""
@@ -28,17 +28,17 @@ class Exact:
         self._gpus = faiss.index_cpu_to_all_gpus(self._rows) if faiss.get_num_gpus() else None
 
     @classmethod
-    def build(cls, rows: RowSource) -> Self:
+    def build(cls, rows: DescriptorSource) -> Self:
         """A structure of all of ``rows``."""
         return cls._of(rows, len(rows))
 
     @classmethod
-    def read(cls, path: Path, rows: RowSource) -> Self:
+    def read(cls, path: Path, rows: DescriptorSource) -> Self:
         """The structure that `write` wrote, with its rows from ``rows``."""
         return cls._of(rows, int(read_file(path).facts["rows"]))
 
     @classmethod
-    def _of(cls, rows: RowSource, count: int) -> Self:
+    def _of(cls, rows: DescriptorSource, count: int) -> Self:
         structure = cls(rows.dim)
         for start in range(0, count, BLOCK):
             structure.add(rows[start : min(start + BLOCK, count)])
@@ -52,14 +52,14 @@ class Exact:
         """Of the rows."""
         return len(self) * self._rows.d * 4
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Descriptors) -> None:
         """Adds (n, dim) rows."""
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         self._rows.add(rows)
         if self._gpus is not None:
             self._gpus.add(rows)
 
-    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if self._gpus is not None and allowed is None and k <= GPU_RESULTS:
@@ -70,7 +70,7 @@ class Exact:
         scores[positions < 0] = -np.inf
         return scores, positions
 
-    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
         below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))  # FAISS wants more than the radius

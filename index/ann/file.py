@@ -7,7 +7,7 @@ from typing import Any
 
 import faiss
 
-from glam.atomic_file import written_whole
+from glam.atomic_file import atomic_write
 from glam.errors import GlamError
 
 LONGEST_LINE = 4096
@@ -28,7 +28,7 @@ class StructureFile:
 
 def write_file(path: Path, index: faiss.Index, facts: dict[str, Any]) -> None:
     """Writes a structure, and returns once it is on the disk. The file may be there already, not half of it."""
-    with written_whole(path, on_disk=True) as partial:
+    with atomic_write(path, on_disk=True) as partial:
         faiss.write_index(index, str(partial))
         with partial.open("ab") as file:
             file.write(b"\n" + json.dumps(facts).encode("ascii"))

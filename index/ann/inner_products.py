@@ -6,10 +6,10 @@ Not NumPy's: it wakes up further threads, which takes longer than the work for a
 import faiss
 import numpy as np
 
-from glam.index.types import Positions, Rows, Scores
+from glam.index.types import Descriptors, Rows, Scores
 
 
-def products(query: Rows, rows: Rows) -> Scores:
+def products(query: Descriptors, rows: Descriptors) -> Scores:
     """Of a query (dim,) with rows (n, dim): (n,)."""
     query, rows = (np.ascontiguousarray(array, dtype=np.float32) for array in (query, rows))
     found = np.empty(len(rows), dtype=np.float32)
@@ -18,7 +18,7 @@ def products(query: Rows, rows: Rows) -> Scores:
     return found
 
 
-def products_at(query: Rows, rows: Rows, positions: Positions) -> Scores:
+def products_at(query: Descriptors, rows: Descriptors, positions: Rows) -> Scores:
     """Of a query (dim,) with the rows at these positions, (n,), where they lie: nothing is copied.
 
     Args:

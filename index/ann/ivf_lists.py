@@ -7,9 +7,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.ann.base import RowSource
+from glam.index.ann.base import DescriptorSource
 from glam.index.ann.inner_products import products
-from glam.index.types import Positions, Rows, Scores
+from glam.index.types import Descriptors, Rows, Scores
 
 SEED = 1
 LISTS = 2
@@ -38,11 +38,11 @@ NEAREST_WEIGHT = 0.5
 """How much of the nearest centroid's angle counts: a query far from all centroids has to look into more lists."""
 
 
-class Lists:
+class IvfLists:
     """A FAISS inverted file whose lists are chosen by angle, so that easy queries look into few.
 
     Args:
-        index: the inverted file; its quantiser is flat. FAISS may use several threads for a query where it may now.
+        index: the inverted file; its quantizer is flat. FAISS may use several threads for a query where it may now.
     """
 
     def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
@@ -51,7 +51,7 @@ class Lists:
         self._axes, self._places = _principal(index.quantizer.reconstruct_n(0, index.nlist))
 
     @classmethod
-    def train(cls, rows: RowSource) -> Self:
+    def train(cls, rows: DescriptorSource) -> Self:
         """Empty lists around centroids of a sample of the rows."""
         count, dim = len(rows), rows.dim
         lists = max(LISTS * math.isqrt(count), 1)
@@ -73,7 +73,7 @@ class Lists:
 
     @property
     def memory_bytes(self) -> int:
-        """Of codes, padded to whole blocks of 32, positions, centroids with their axes, and the quantiser's table."""
+        """Of codes, padded to whole blocks of 32, positions, centroids with their axes, and the quantizer's table."""
         lists = self.index.invlists
         assert lists is not None
         sizes = np.array([lists.list_size(i) for i in range(self.index.nlist)])
@@ -81,15 +81,15 @@ class Lists:
         centroids = (self.index.nlist + int(self.index.pq.ksub)) * self.index.d * 4
         return codes + len(self) * 8 + centroids + self._axes.nbytes + self._places.nbytes
 
-    def excess(self, query: Rows, rows: Rows) -> NDArray[np.float32]:
+    def excess(self, query: Descriptors, rows: Descriptors) -> NDArray[np.float32]:
         """The reach, in radians, from which on each of the rows is in a list that the query looks into."""
         angles = self._angles(query)
         _, lists = self.index.quantizer.search(np.ascontiguousarray(rows), 1)
         excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
         return excess
 
-    def candidates(self, query: Rows, n: int, reach: float, selector: faiss.IDSelector | None) -> Positions:
-        """Positions of the ``n`` best codes for a query, fewer where the lists hold fewer.
+    def candidates(self, query: Descriptors, n: int, reach: float, selector: faiss.IDSelector | None) -> Rows:
+        """Rows of the ``n`` best codes for a query, fewer where the lists hold fewer.
 
         Args:
             query: (dim,).
@@ -109,7 +109,7 @@ class Lists:
             found = self._probe(query, n, order[:probes], selector)
         return found
 
-    def part(self, positions: Positions, rows: RowSource) -> faiss.IndexPQFastScan:
+    def part(self, positions: Rows, rows: DescriptorSource) -> faiss.IndexPQFastScan:
         """The codes of some rows by themselves, in their order."""
         index = self.index
         part = faiss.IndexPQFastScan(index.d, index.pq.M, index.pq.nbits, faiss.METRIC_INNER_PRODUCT)
@@ -119,15 +119,15 @@ class Lists:
             part.add(np.ascontiguousarray(rows[positions[start : start + BLOCK]]))
         return part
 
-    def _cosines(self, query: Rows) -> Scores:
+    def _cosines(self, query: Descriptors) -> Scores:
         """Of a query with the centroids, along the axes."""
         return products(products(query, self._axes), self._places)
 
-    def _angles(self, query: Rows) -> NDArray[np.float32]:
+    def _angles(self, query: Descriptors) -> NDArray[np.float32]:
         angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
         return angles
 
-    def _probe(self, query: Rows, n: int, lists: Positions, selector: faiss.IDSelector | None) -> Positions:
+    def _probe(self, query: Descriptors, n: int, lists: Rows, selector: faiss.IDSelector | None) -> Rows:
         """FAISS's search in lists that are known; its Python form takes no selector."""
         scores, positions = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
         lists = np.ascontiguousarray(lists, dtype=np.int64)
@@ -138,7 +138,7 @@ class Lists:
         return positions[positions >= 0]
 
 
-def _principal(centroids: Rows) -> tuple[Rows, Rows]:
+def _principal(centroids: Descriptors) -> tuple[Descriptors, Descriptors]:
     """The principal axes of centroids (n, dim), (a, dim), and where the centroids lie along them, (n, a)."""
     _, vectors = np.linalg.eigh(centroids.T.astype(np.float64) @ centroids)
     axes = np.ascontiguousarray(vectors[:, : -AXES - 1 : -1].T, dtype=np.float32)

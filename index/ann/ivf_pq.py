@@ -2,7 +2,7 @@
 
     query --> lists whose centroids are near --> 4-bit codes, compared in registers --> best candidates --> exact scores
 
-Lists come from k-means (Sivic and Zisserman, ICCV 2003), codes from product quantisation (Jégou, Douze and Schmid, PAMI
+Lists come from k-means (Sivic and Zisserman, ICCV 2003), codes from product quantization (Jégou, Douze and Schmid, PAMI
 2011) in the layout of André, Kermarrec and Le Scouarnec (PAMI 2021), all by FAISS. Candidates are scored again by their
 own descriptors: codes decide what is looked at, never a score.
 """
@@ -16,13 +16,13 @@ import faiss
 import numpy as np
 
 from glam.errors import GlamError
-from glam.index.ann.base import RowSource
+from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
-from glam.index.ann.ivf_lists import Lists
+from glam.index.ann.ivf_lists import IvfLists
 from glam.index.ann.rescore import best_of, scan
 from glam.index.ann.selecting import best_first, bitmap
 from glam.index.ann.tuning import Tuning, tune
-from glam.index.types import Mask, Positions, Rows, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
 """Rows read at a time."""
@@ -41,12 +41,12 @@ FIRST = 50
 """Results that a range search begins with."""
 
 
-class Inverted:
-    """Inverted lists with product-quantised codes; exact scores come from the index's own rows."""
+class IvfPq:
+    """Inverted lists with product-quantized codes; exact scores come from the index's own rows."""
 
     kind = "ivf_pq"
 
-    def __init__(self, lists: Lists, rows: RowSource, tuning: Tuning, scanned: int = SCANNED) -> None:
+    def __init__(self, lists: IvfLists, rows: DescriptorSource, tuning: Tuning, scanned: int = SCANNED) -> None:
         self._lists = lists
         self._rows = rows
         self._tuning = tuning
@@ -54,25 +54,25 @@ class Inverted:
         self._part = lru_cache(PARTS_KEPT)(self._set_apart)
 
     @classmethod
-    def build(cls, rows: RowSource, scanned: int = SCANNED) -> Self:
+    def build(cls, rows: DescriptorSource, scanned: int = SCANNED) -> Self:
         """A structure of all of ``rows``, that looks as far as its own data needs.
 
         Args:
             rows: (n, dim).
             scanned: brute force when at most this many rows may be found.
         """
-        lists = Lists.train(rows)
+        lists = IvfLists.train(rows)
         for start in range(0, len(rows), BLOCK):
             lists.index.add(np.ascontiguousarray(rows[start : start + BLOCK]))
         return cls(lists, rows, tune(lists, rows), scanned)
 
     @classmethod
-    def read(cls, path: Path, rows: RowSource) -> Self:
+    def read(cls, path: Path, rows: DescriptorSource) -> Self:
         """The structure that `write` wrote."""
         file = read_file(path)
         if not isinstance(file.index, faiss.IndexIVFPQFastScan):
             raise GlamError(f"{path}: not inverted lists")
-        return cls(Lists(file.index), rows, Tuning.from_dict(file.facts["tuning"]))
+        return cls(IvfLists(file.index), rows, Tuning.from_dict(file.facts["tuning"]))
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -87,7 +87,7 @@ class Inverted:
         """Of the lists."""
         return self._lists.memory_bytes
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Descriptors) -> None:
         """Adds (n, dim) rows, which the index's rows have to hold too.
 
         Raises:
@@ -97,7 +97,7 @@ class Inverted:
             raise ValueError(f"{len(self) + len(rows)} rows in the structure, but {len(self._rows)} in its source")
         self._lists.index.add(np.ascontiguousarray(rows, dtype=np.float32))
 
-    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         count = len(self) if allowed is None else int(np.count_nonzero(allowed))
@@ -107,13 +107,13 @@ class Inverted:
         reach, wanted = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
         if allowed is not None and count <= SET_APART:
             part, positions = self._part(np.packbits(allowed).tobytes())
-            candidates: Iterator[Positions] = iter(positions[part.search(queries, wanted)[1]])
+            candidates: Iterator[Rows] = iter(positions[part.search(queries, wanted)[1]])
         else:
             selector = None if allowed is None or count == len(self) else bitmap(allowed)
             candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
         return best_of(self._rows, candidates, queries, k)
 
-    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`; here some may be missed, as in a search."""
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
         most = len(self) if allowed is None else int(np.count_nonzero(allowed))
@@ -125,7 +125,7 @@ class Inverted:
         kept = (scores[0] >= threshold) & (positions[0] >= 0)
         return best_first(scores[0, kept], positions[0, kept])
 
-    def _set_apart(self, packed: bytes) -> tuple[faiss.IndexPQFastScan, Positions]:
+    def _set_apart(self, packed: bytes) -> tuple[faiss.IndexPQFastScan, Rows]:
         """The codes of the allowed rows, eight of which a byte of the mask has, and their positions."""
         positions = np.flatnonzero(np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(self)))
         return self._lists.part(positions, self._rows), positions

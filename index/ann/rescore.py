@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from glam.index.ann.base import RowSource
-from glam.index.types import Positions, Rows, Scores
+from glam.index.ann.base import DescriptorSource
+from glam.index.types import Descriptors, Rows, Scores
 
 BLOCK = 4_096
 """Rows read at a time: few enough to stay in the processor's cache."""
 
 
-def best_of(rows: RowSource, candidates: Iterable[Positions], queries: Rows, k: int) -> tuple[Scores, Positions]:
+def best_of(rows: DescriptorSource, candidates: Iterable[Rows], queries: Descriptors, k: int) -> tuple[Scores, Rows]:
     """The best of each query's candidates by their exact cosines.
 
     Args:
@@ -30,7 +30,7 @@ def best_of(rows: RowSource, candidates: Iterable[Positions], queries: Rows, k: 
     return scores, positions
 
 
-def scan(rows: RowSource, allowed: Positions, queries: Rows, k: int) -> tuple[Scores, Positions]:
+def scan(rows: DescriptorSource, allowed: Rows, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
     """The best of the allowed rows for each query, as `best_of`.
 
     Args:
@@ -47,11 +47,11 @@ def scan(rows: RowSource, allowed: Positions, queries: Rows, k: int) -> tuple[Sc
     return scores, positions
 
 
-def _nothing(queries: int, k: int) -> tuple[Scores, Positions]:
+def _nothing(queries: int, k: int) -> tuple[Scores, Rows]:
     return np.full((queries, k), -np.inf, dtype=np.float32), np.full((queries, k), -1, dtype=np.int64)
 
 
-def _keep_best(found: Scores, at: Positions, scores: Scores, positions: Positions) -> None:
+def _keep_best(found: Scores, at: Rows, scores: Scores, positions: Rows) -> None:
     """Fills one query's results, (k,), from what was found, (n,), at rising positions; equal scores by position."""
     best = np.argsort(-found, kind="stable")[: len(scores)]
     scores[: len(best)] = found[best]

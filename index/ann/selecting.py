@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 
-from glam.index.types import Mask, Positions, Scores
+from glam.index.types import Mask, Rows, Scores
 
 
 def bitmap(allowed: Mask) -> faiss.IDSelectorBitmap:
@@ -11,7 +11,7 @@ def bitmap(allowed: Mask) -> faiss.IDSelectorBitmap:
     return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg, arg-type]
 
 
-def best_first(scores: Scores, positions: Positions) -> tuple[Scores, Positions]:
+def best_first(scores: Scores, positions: Rows) -> tuple[Scores, Rows]:
     """Results of one query by falling score, equal ones by position."""
     order = np.lexsort((positions, -scores))
     return scores[order], positions[order]

@@ -8,10 +8,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.ann.base import RowSource
-from glam.index.ann.ivf_lists import Lists
+from glam.index.ann.base import DescriptorSource
+from glam.index.ann.ivf_lists import IvfLists
 from glam.index.ann.selecting import bitmap
-from glam.index.types import Mask, Positions, Rows
+from glam.index.types import Descriptors, Mask, Rows
 
 TARGET = 0.99
 """Recall@10 against exact search."""
@@ -19,16 +19,16 @@ TARGET = 0.99
 FILTERED_TARGET = 0.997
 """The same under a filter: what it leaves lies far off, and queries that are no rows of the index miss more of it."""
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 SEED = 2
 QUERIES = 400
-"""Rows of the index whose neighbours are looked for, each without itself."""
+"""Rows of the index whose neighbors are looked for, each without itself."""
 
 SHARES = (1.0, 0.1, 0.01)
 """Of the rows that a filter may leave: the nearest of fewer rows lie further off."""
 
 COVERED = (0.993, 0.9945, 0.996, 0.998, 1.0)
-"""Shares of the neighbours that the lists have to hold, tried in this order."""
+"""Shares of the neighbors that the lists have to hold, tried in this order."""
 
 CANDIDATES = (50, 75, 100, 150, 200, 300, 400, 600, 800)
 BLOCK = 65_536
@@ -67,7 +67,7 @@ class Tuning:
 
         The ten nearest of every tenth row lie as far off as the hundred nearest of all.
         """
-        share *= min(1.0, NEIGHBOURS / k)
+        share *= min(1.0, NEIGHBORS / k)
         rising = self.efforts[::-1]
         shares, reaches = [math.log(effort.share) for effort in rising], [effort.reach for effort in rising]
         return float(np.interp(math.log(share), shares, reaches))
@@ -75,7 +75,7 @@ class Tuning:
     def candidates(self, k: int, share: float) -> int:
         """Codes whose rows are scored exactly, for ``k`` results among a share of the rows: as for no larger one."""
         effort = next((effort for effort in self.efforts if effort.share <= share), self.efforts[-1])
-        return effort.candidates * max(1, math.ceil(k / NEIGHBOURS))
+        return effort.candidates * max(1, math.ceil(k / NEIGHBORS))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -87,7 +87,7 @@ class Tuning:
         return cls(tuple(Effort(**effort) for effort in values["efforts"]))
 
 
-def tune(lists: Lists, rows: RowSource) -> Tuning:
+def tune(lists: IvfLists, rows: DescriptorSource) -> Tuning:
     """Finds the effort that reaches `TARGET` (`FILTERED_TARGET`), or the most there is where none does.
 
     Args:
@@ -98,19 +98,19 @@ def tune(lists: Lists, rows: RowSource) -> Tuning:
     own = np.sort(rng.choice(len(rows), min(QUERIES, len(rows)), replace=False))
     draw = rng.random(len(rows), dtype=np.float32)
     masks = [draw < share for share in SHARES]
-    truths = _neighbours(rows, own, masks)
+    truths = _neighbors(rows, own, masks)
     return Tuning(tuple(_effort(lists, rows, own, *settings) for settings in zip(SHARES, masks, truths, strict=True)))
 
 
-def _neighbours(rows: RowSource, own: Positions, masks: list[Mask]) -> list[Positions]:
-    """Exact neighbours, (q, 10), of the rows ``own`` under each mask, themselves left out; -1 where there are fewer."""
+def _neighbors(rows: DescriptorSource, own: Rows, masks: list[Mask]) -> list[Rows]:
+    """Exact neighbors, (q, 10), of the rows ``own`` under each mask, themselves left out; -1 where there are fewer."""
     queries = np.ascontiguousarray(rows[own])
-    heaps = [faiss.ResultHeap(len(own), NEIGHBOURS + 1, keep_max=True) for _ in masks]
+    heaps = [faiss.ResultHeap(len(own), NEIGHBORS + 1, keep_max=True) for _ in masks]
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         for heap, mask in zip(heaps, masks, strict=True):
             at = np.flatnonzero(mask[start : start + BLOCK])
-            found = min(NEIGHBOURS + 1, len(at))
+            found = min(NEIGHBORS + 1, len(at))
             if found:
                 allowed = np.ascontiguousarray(block[at])
                 scores, places = faiss.knn(queries, allowed, found, metric=faiss.METRIC_INNER_PRODUCT)
@@ -118,15 +118,15 @@ def _neighbours(rows: RowSource, own: Positions, masks: list[Mask]) -> list[Posi
     return [_without(own, heap) for heap in heaps]
 
 
-def _without(own: Positions, heap: faiss.ResultHeap) -> Positions:
+def _without(own: Rows, heap: faiss.ResultHeap) -> Rows:
     heap.finalize()
-    order = np.argsort(own[:, None] == heap.I, axis=1, kind="stable")[:, :NEIGHBOURS]
-    neighbours: Positions = np.take_along_axis(heap.I, order, axis=1)
-    return neighbours
+    order = np.argsort(own[:, None] == heap.I, axis=1, kind="stable")[:, :NEIGHBORS]
+    neighbors: Rows = np.take_along_axis(heap.I, order, axis=1)
+    return neighbors
 
 
-def _effort(lists: Lists, rows: RowSource, own: Positions, share: float, mask: Mask, truth: Positions) -> Effort:
-    queries: Rows = np.ascontiguousarray(rows[own])
+def _effort(lists: IvfLists, rows: DescriptorSource, own: Rows, share: float, mask: Mask, truth: Rows) -> Effort:
+    queries: Descriptors = np.ascontiguousarray(rows[own])
     selector = None if share == 1 else bitmap(mask)
     wanted = [np.sort(some[some >= 0]) for some in truth]
     excess = np.concatenate(
@@ -148,8 +148,8 @@ def _effort(lists: Lists, rows: RowSource, own: Positions, share: float, mask: M
     return effort
 
 
-def _hits(rows: RowSource, query: Rows, found: Positions, wanted: Positions, own: int) -> NDArray[np.int64]:
-    """How many of the first 50, 75, ... candidates are as near as the neighbours wanted: equal rows count alike."""
+def _hits(rows: DescriptorSource, query: Descriptors, found: Rows, wanted: Rows, own: int) -> NDArray[np.int64]:
+    """How many of the first 50, 75, ... candidates are as near as the neighbors wanted: equal rows count alike."""
     if not len(wanted):
         return np.zeros(len(CANDIDATES), dtype=np.int64)
     worst = float((rows[wanted] @ query).min()) - 1e-6

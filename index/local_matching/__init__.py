@@ -7,6 +7,6 @@ Nothing here needs a model or an index: a caller brings the images, or features 
 """
 
 from glam.index.local_matching.rootsift import LocalFeatures, extract
-from glam.index.local_matching.verify import Matches, compare
+from glam.index.local_matching.verify import Matches, match_features
 
-__all__ = ["LocalFeatures", "Matches", "compare", "extract"]
+__all__ = ["LocalFeatures", "Matches", "extract", "match_features"]

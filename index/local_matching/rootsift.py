@@ -69,12 +69,12 @@ def extract(image: Image.Image, *, box: Box | None = None, size: int = SIZE, mos
         ImageError: the box is empty or outside the image.
     """
     area = (0, 0, *image.size) if box is None else pixel_box(box, *image.size, "image")
-    grey, scale = _resized(image if box is None else image.crop(area), size)
-    keypoints = _strongest(_sift().detect(grey), most)
+    gray, scale = _resized(image if box is None else image.crop(area), size)
+    keypoints = _strongest(_sift().detect(gray), most)
     if not keypoints:
         empty = np.empty((0, 2), np.float32)
         return LocalFeatures(empty, empty[:, 0], np.empty((0, LENGTH), np.uint8), scale)
-    described, sift = _sift().compute(grey, keypoints)
+    described, sift = _sift().compute(gray, keypoints)
     places = np.array([keypoint.pt for keypoint in described])
     diameters = np.array([keypoint.size for keypoint in described])
     points = (places + 0.5) * scale - 0.5 + area[:2]
@@ -91,13 +91,13 @@ def root_bytes(sift: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _resized(image: Image.Image, size: int) -> tuple[NDArray[np.uint8], float]:
-    """Grey, (h, w) with the longest side ``size``, and how many pixels of the image go to one of its pixels."""
+    """Gray, (h, w) with the longest side ``size``, and how many pixels of the image go to one of its pixels."""
     scale = max(image.size) / size
-    grey = np.asarray(image.convert("L"))
+    gray = np.asarray(image.convert("L"))
     shape = max(1, round(image.width / scale)), max(1, round(image.height / scale))
     if shape != image.size:
-        grey = np.asarray(cv2.resize(grey, shape, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC))
-    return grey.astype(np.uint8, copy=False), scale
+        gray = np.asarray(cv2.resize(gray, shape, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC))
+    return gray.astype(np.uint8, copy=False), scale
 
 
 def _strongest(keypoints: Iterable[cv2.KeyPoint], most: int) -> list[cv2.KeyPoint]:

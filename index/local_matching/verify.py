@@ -75,7 +75,7 @@ class Matches:
         return int(self.inliers.sum())
 
 
-def compare(a: LocalFeatures, b: LocalFeatures) -> Matches:
+def match_features(a: LocalFeatures, b: LocalFeatures) -> Matches:
     """Pairs the features of two images and verifies the pairs. The same features always give the same result."""
     pairs = pair(a.descriptors, b.descriptors)
     points_a, points_b = a.points[pairs[:, 0]], b.points[pairs[:, 1]]

@@ -4,17 +4,17 @@
    these; so the collection is one more search structure derived from it: ids and vectors, made again at will.
 2. A writer commits a batch in the folder, then puts it into the collection, and compares the two as it closes. A reader
    searches by itself what a killed writer has not put in yet. So no kill needs a transaction across both.
-3. A filter is worked out by the catalogue, as always, and goes to Milvus as ids and ranges of ids, inside the search.
+3. A filter is worked out by the catalog, as always, and goes to Milvus as ids and ranges of ids, inside the search.
 
-    Writer --Mirror.put, renew--> Collection <--Searched.search-- Index          verify --Mirror.check--> Collection
+    Writer --MilvusSync.put, renew--> MilvusCollection <--MilvusSearch.search-- Index
 
-    place       where the collection is, as the catalogue keeps it     connection  the client; errors in one sentence
+    place       where the collection is, as the catalog keeps it     connection  the client; errors in one sentence
     collection  the calls to one collection                            conditions  which ids may be found, in brief
     mirror      keeps the collection what the folder says              searched    finds the nearest, as FAISS does
 
 `docs/milvus.md` is for users.
 """
 
-from glam.index.storage.milvus_config import Milvus, Place
+from glam.index.storage.milvus_config import Milvus, MilvusConfig
 
-__all__ = ["Milvus", "Place"]
+__all__ = ["Milvus", "MilvusConfig"]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index.limits import DEFAULT_LIMITS, MilvusLimits
-from glam.index.milvus.connection import connect, disconnect, in_one_sentence
-from glam.index.milvus.filter_expressions import Condition
-from glam.index.storage.milvus_config import Place
-from glam.index.types import Numbers, Rows
+from glam.index.milvus.connection import connect, disconnect, milvus_errors
+from glam.index.milvus.filter_expressions import IdCondition
+from glam.index.storage.milvus_config import MilvusConfig
+from glam.index.types import Descriptors, ImageIds
 
 ROWS = 1_000
 """Rows sent or fetched in one message: 8 MB of length 2,048."""
@@ -37,11 +37,11 @@ LITE = "milvus_lite"
 EXACT, APPROXIMATE = "FLAT", "AUTOINDEX"
 """Milvus's names of the two structures that are asked for; the latter has the server choose."""
 
-Found = tuple[NDArray[np.float32], Numbers]
+Found = tuple[NDArray[np.float32], ImageIds]
 """Scores and ids that one query found, best first."""
 
 
-class Collection:
+class MilvusCollection:
     """The collection of an index, open. Any number of threads may use it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Collection:
         limits: sizes of messages.
     """
 
-    def __init__(self, place: Place, limits: MilvusLimits = DEFAULT_LIMITS.milvus) -> None:
+    def __init__(self, place: MilvusConfig, limits: MilvusLimits = DEFAULT_LIMITS.milvus) -> None:
         self.place = place
         self.limits = limits
         self._uri = place.address
@@ -57,7 +57,7 @@ class Collection:
         self._client = connect(self._uri)
         self._opened = time.monotonic()
         try:
-            with in_one_sentence(self._uri):
+            with milvus_errors(self._uri):
                 self._lite = str(self._client.get_server_version(timeout=SECONDS)).startswith(LITE)
         except GlamError:
             self.close()
@@ -69,7 +69,7 @@ class Collection:
 
     def exists(self) -> bool:
         """Whether it has been made."""
-        with in_one_sentence(self._uri):
+        with milvus_errors(self._uri):
             return bool(self._client.has_collection(self._name, timeout=SECONDS))
 
     def create(self, fingerprint: str, dim: int) -> None:
@@ -85,7 +85,7 @@ class Collection:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=json.dumps(facts))
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-        with in_one_sentence(self._uri):
+        with milvus_errors(self._uri):
             self._client.create_collection(
                 self._name,
                 schema=schema,
@@ -101,7 +101,7 @@ class Collection:
         Raises:
             GlamError: it is another index's, or of another model.
         """
-        with in_one_sentence(self._uri):
+        with milvus_errors(self._uri):
             described = self._client.describe_collection(self._name, timeout=SECONDS)
         facts = _facts(described)
         if facts is None:
@@ -118,54 +118,57 @@ class Collection:
         """Makes sure that the server has it ready for searching."""
         from pymilvus.client.types import LoadState  # type: ignore[import-untyped]
 
-        with in_one_sentence(self._uri):
+        with milvus_errors(self._uri):
             state = self._client.get_load_state(self._name, timeout=SECONDS)["state"]
             if state != LoadState.Loaded:  # who may only read need not be allowed to load
                 if not self._client.list_indexes(self._name):  # its maker was killed meanwhile
                     self._client.create_index(self._name, self._index(EXACT), timeout=SECONDS)
                 self._client.load_collection(self._name, timeout=BUILD_SECONDS)
 
-    def put(self, ids: Numbers, rows: Rows) -> None:
+    def put(self, image_ids: ImageIds, rows: Descriptors) -> None:
         """Puts descriptors (n, dim) in, under ids (n,); what was there under these ids goes."""
-        for start in range(0, len(ids), ROWS):
+        for start in range(0, len(image_ids), ROWS):
             some = slice(start, start + ROWS)
-            data = [{"id": i, "vector": row} for i, row in zip(ids[some].tolist(), rows[some], strict=True)]
-            with in_one_sentence(self._uri):
+            data = [{"id": i, "vector": row} for i, row in zip(image_ids[some].tolist(), rows[some], strict=True)]
+            with milvus_errors(self._uri):
                 self._client.upsert(self._name, data, timeout=SECONDS)
 
-    def delete(self, ids: Numbers) -> None:
+    def delete(self, image_ids: ImageIds) -> None:
         """Takes these ids out."""
-        for start in range(0, len(ids), PAGE):
-            with in_one_sentence(self._uri):
-                self._client.delete(self._name, ids=ids[start : start + PAGE].tolist(), timeout=SECONDS)
+        for start in range(0, len(image_ids), PAGE):
+            with milvus_errors(self._uri):
+                self._client.delete(self._name, ids=image_ids[start : start + PAGE].tolist(), timeout=SECONDS)
 
     def settle(self) -> None:
         """Returns once what was put in outlives the machine; a server sees to that by itself."""
         if self._lite:
-            with in_one_sentence(self._uri):
+            with milvus_errors(self._uri):
                 self._client.flush(self._name, timeout=SECONDS)
 
-    def ids(self) -> Numbers:
+    def image_ids(self) -> ImageIds:
         """All ids in it, rising."""
         found = sorted(id for page in self._pages() for id in page)
         return np.array(found, dtype=np.int64)
 
-    def rows(self, ids: Numbers, dim: int) -> Rows:
+    def rows(self, image_ids: ImageIds, dim: int) -> Descriptors:
         """(n, dim): the descriptors under these ids; zeros under those that are not there."""
         found: dict[int, Any] = {}
-        for start in range(0, len(ids), ROWS):
-            with in_one_sentence(self._uri):
+        for start in range(0, len(image_ids), ROWS):
+            with milvus_errors(self._uri):
                 some = self._client.get(
-                    self._name, ids=ids[start : start + ROWS].tolist(), output_fields=["vector"], timeout=SECONDS
+                    self._name,
+                    ids=image_ids[start : start + ROWS].tolist(),
+                    output_fields=["vector"],
+                    timeout=SECONDS,
                 )
             found.update((row["id"], row["vector"]) for row in some)
-        rows = np.zeros((len(ids), dim), dtype=np.float32)
-        for place, id in enumerate(ids.tolist()):
+        rows = np.zeros((len(image_ids), dim), dtype=np.float32)
+        for place, id in enumerate(image_ids.tolist()):
             if id in found:
                 rows[place] = found[id]
         return rows
 
-    def search(self, queries: Rows, k: int, condition: Condition, above: float | None = None) -> list[Found]:
+    def search(self, queries: Descriptors, k: int, condition: IdCondition, above: float | None = None) -> list[Found]:
         """The nearest of those ids that meet a condition.
 
         Args:
@@ -182,7 +185,7 @@ class Collection:
         block = max(self.limits.results_per_message // k, 1)
         found: list[Found] = []
         for start in range(0, len(queries), block):
-            with in_one_sentence(self._uri):
+            with milvus_errors(self._uri):
                 answer = self._client.search(
                     self._name,
                     data=list(queries[start : start + block]),
@@ -199,7 +202,7 @@ class Collection:
 
     def choose(self, structure: str) -> None:
         """Has it searched by `EXACT` or `APPROXIMATE`; for a moment it cannot be searched if it was not."""
-        with in_one_sentence(self._uri):
+        with milvus_errors(self._uri):
             if self._client.list_indexes(self._name):
                 was = self._client.describe_index(self._name, "vector", timeout=SECONDS)
                 if (was["index_type"] == EXACT) == (structure == EXACT):
@@ -215,7 +218,7 @@ class Collection:
         return parameters
 
     def _pages(self) -> Iterator[list[int]]:
-        with in_one_sentence(self._uri):
+        with milvus_errors(self._uri):
             pages = self._client.query_iterator(
                 self._name, filter="", output_fields=["id"], batch_size=PAGE, consistency_level="Strong"
             )
@@ -226,13 +229,13 @@ class Collection:
 
 def _found(hits: list[Mapping[str, Any]]) -> Found:
     scores = np.array([hit["distance"] for hit in hits], dtype=np.float32)
-    ids = np.array([hit["id"] for hit in hits], dtype=np.int64)
-    order = np.lexsort((ids, -scores))
-    return scores[order], ids[order]
+    image_ids = np.array([hit["id"] for hit in hits], dtype=np.int64)
+    order = np.lexsort((image_ids, -scores))
+    return scores[order], image_ids[order]
 
 
 def _facts(described: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `Collection.create` noted; Milvus Lite keeps properties, and no description."""
+    """What `MilvusCollection.create` noted; Milvus Lite keeps properties, and no description."""
     for text in ((described.get("properties") or {}).get("glam"), described.get("description")):
         try:
             facts = json.loads(text or "")

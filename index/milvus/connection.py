@@ -1,6 +1,6 @@
 """The client of a Milvus server, and what goes wrong with it in one sentence.
 
-Collection --connect--> MilvusClient          every call of it inside `in_one_sentence`
+MilvusCollection --connect--> MilvusClient          every call of it inside `in_one_sentence`
 """
 
 import importlib.util
@@ -49,13 +49,13 @@ def connect(uri: str) -> "MilvusClient":
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     if not is_lite(uri):
-        with in_one_sentence(uri):
+        with milvus_errors(uri):
             return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_SECONDS)
     if importlib.util.find_spec("milvus_lite") is None:
         raise GlamError(f"{uri}: a database of Milvus Lite wants the package milvus-lite; {EXTRA}")
     if not Path(uri).parent.is_dir():
         raise GlamError(f"{uri}: there is no folder {Path(uri).parent}")
-    with _opening, in_one_sentence(uri):
+    with _opening, milvus_errors(uri):
         client = MilvusClient(uri, timeout=CONNECT_SECONDS, grpc_options=NO_PINGS)
         _clients[uri] += 1
         return client
@@ -74,7 +74,7 @@ def disconnect(client: "MilvusClient", uri: str) -> None:
 
 
 @contextmanager
-def in_one_sentence(uri: str) -> Iterator[None]:
+def milvus_errors(uri: str) -> Iterator[None]:
     """Tells what the server refuses as people can use it."""
     import grpc
     from pymilvus import MilvusException

@@ -1,6 +1,6 @@
 """Which ids may be found, said in as few numbers as that takes.
 
-    Searched: ids in the collection, which of them are allowed --> Part --condition--> ranges, and ids that are listed
+    MilvusSearch: ids in the collection, which of them are allowed --> IdBlock --condition--> ranges and lists of ids
 
 Images that belong together lie together in an index, as its folder is read in order: so a filter is often a few ranges
 of ids, however many images it keeps. Where it is not, what it keeps or what it leaves out is listed, whichever is
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glam.index.limits import DEFAULT_LIMITS, MilvusLimits
-from glam.index.types import Mask, Numbers
+from glam.index.types import ImageIds, Mask
 
 WORTH = 8
 """Ids in a row from which on a range takes their place."""
 
 
-class Filter(NamedTuple):
+class FilterExpression(NamedTuple):
     """A condition as Milvus takes it: an expression, and the lists that it names."""
 
     expression: str
@@ -29,7 +29,7 @@ class Filter(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Condition:
+class IdCondition:
     """On an id: that it lies from ``first`` to ``last``, and is in a range or listed; or is not, if ``negated``.
 
     Attributes:
@@ -42,16 +42,18 @@ class Condition:
     first: int
     last: int
     ranges: tuple[tuple[int, int], ...] = ()
-    listed: Numbers = field(default_factory=lambda: np.empty(0, np.int64))
+    listed: ImageIds = field(default_factory=lambda: np.empty(0, np.int64))
     negated: bool = True
 
-    def as_text(self) -> Filter:
+    def as_text(self) -> FilterExpression:
         """With the list in the expression, as Milvus Lite wants it."""
-        return Filter(self._expression("[" + ", ".join(map(str, self.listed.tolist())) + "]"), {})
+        return FilterExpression(self._expression("[" + ", ".join(map(str, self.listed.tolist())) + "]"), {})
 
-    def as_template(self) -> Filter:
+    def as_template(self) -> FilterExpression:
         """With the list beside the expression, where the server need not parse it (Milvus 2.5)."""
-        return Filter(self._expression("{listed}"), {"listed": self.listed.tolist()} if len(self.listed) else {})
+        return FilterExpression(
+            self._expression("{listed}"), {"listed": self.listed.tolist()} if len(self.listed) else {}
+        )
 
     def _expression(self, listed: str) -> str:
         some = [f"(id >= {first} and id <= {last})" for first, last in self.ranges]
@@ -62,8 +64,8 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Neighbouring ids of a collection.
+class IdBlock:
+    """Neighboring ids of a collection.
 
     Attributes:
         ids: (n,), rising.
@@ -71,7 +73,7 @@ class Part:
         limits: on the ranges and ids of its condition.
     """
 
-    ids: Numbers
+    image_ids: ImageIds
     allowed: Mask
     limits: MilvusLimits = DEFAULT_LIMITS.milvus
 
@@ -80,25 +82,25 @@ class Part:
         """How many may be found."""
         return int(np.count_nonzero(self.allowed))
 
-    def halves(self) -> "tuple[Part, Part]":
+    def halves(self) -> "tuple[IdBlock, IdBlock]":
         """Both halves of its allowed ids."""
         at = int(np.flatnonzero(self.allowed)[self.count // 2])
-        return replace(self, ids=self.ids[:at], allowed=self.allowed[:at]), replace(
-            self, ids=self.ids[at:], allowed=self.allowed[at:]
+        return replace(self, image_ids=self.image_ids[:at], allowed=self.allowed[:at]), replace(
+            self, image_ids=self.image_ids[at:], allowed=self.allowed[at:]
         )
 
     @cached_property
-    def condition(self) -> Condition:
+    def condition(self) -> IdCondition:
         """What is true of its allowed ids, and of no other in the collection; one at least has to be allowed."""
         first, last = np.flatnonzero(self.allowed)[[0, -1]].tolist()
-        ids, allowed = self.ids[first : last + 1], self.allowed[first : last + 1]
-        kept, left_out = (_brief(ids, chosen, self.limits.ranges) for chosen in (allowed, ~allowed))
+        image_ids, allowed = self.image_ids[first : last + 1], self.allowed[first : last + 1]
+        kept, left_out = (_brief(image_ids, chosen, self.limits.ranges) for chosen in (allowed, ~allowed))
         negated = len(left_out[1]) <= len(kept[1])
         ranges, listed = left_out if negated else kept
-        return Condition(int(ids[0]), int(ids[-1]), ranges, listed, negated)
+        return IdCondition(int(image_ids[0]), int(image_ids[-1]), ranges, listed, negated)
 
 
-def parts(part: Part, most: int | None = None) -> Iterator[Part]:
+def parts(part: IdBlock, most: int | None = None) -> Iterator[IdBlock]:
     """Cuts a part into those of which each has a condition that fits into a message.
 
     Args:
@@ -114,7 +116,7 @@ def parts(part: Part, most: int | None = None) -> Iterator[Part]:
         yield part
 
 
-def _brief(ids: Numbers, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int], ...], Numbers]:
+def _brief(image_ids: ImageIds, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int], ...], ImageIds]:
     """The chosen ids as ranges, which may hold ids that are not there, and a list of the others."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
     firsts, lengths = edges[::2], edges[1::2] - edges[::2]
@@ -124,5 +126,5 @@ def _brief(ids: Numbers, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int]
     ranges = []
     for first, length in zip(firsts[longest].tolist(), lengths[longest].tolist(), strict=True):
         rest[first : first + length] = False
-        ranges.append((int(ids[first]), int(ids[first + length - 1])))
-    return tuple(ranges), ids[rest]
+        ranges.append((int(image_ids[first]), int(image_ids[first + length - 1])))
+    return tuple(ranges), image_ids[rest]

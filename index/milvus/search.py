@@ -1,6 +1,6 @@
 """Search in a collection, as `glam.index.ann.Structure`: the same questions, the same answers.
 
-    Index --search, range_search--> Searched --parts, Collection.search--> results of each part --> the best of all
+    Index --search, range_search--> MilvusSearch --parts, MilvusCollection.search--> the best of all parts
                                              --what the collection lacks--> a structure in memory
 
 Milvus gives at most `MilvusLimits.results` a query, so whoever wants more gets them in parts, by ids.
@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from glam.errors import GlamError
-from glam.index.ann import RowSource, Structure, build_structure
+from glam.index.ann import DescriptorSource, Structure, build_structure
 from glam.index.ann.selecting import best_first
-from glam.index.milvus.collection import Collection, Found
-from glam.index.milvus.filter_expressions import Part, parts
+from glam.index.milvus.collection import Found, MilvusCollection
+from glam.index.milvus.filter_expressions import IdBlock, parts
 from glam.index.storage.snapshot import Snapshot
-from glam.index.types import Mask, Numbers, Positions, Rows, Scores
+from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 
-class Searched:
+class MilvusSearch:
     """The images of a snapshot, by their places in it.
 
     Args:
@@ -30,36 +30,36 @@ class Searched:
 
     kind = "milvus"
 
-    def __init__(self, collection: Collection, snapshot: Snapshot, held: Numbers) -> None:
+    def __init__(self, collection: MilvusCollection, snapshot: Snapshot, held: ImageIds) -> None:
         self._collection = collection
         self._limits = collection.limits
         self._snapshot = snapshot
         self._held = held
         self._places = snapshot.find(held)
-        lacking = np.ones(len(snapshot.ids), dtype=np.bool_)
+        lacking = np.ones(len(snapshot.image_ids), dtype=np.bool_)
         lacking[self._places[self._places >= 0]] = False
-        self._lacking: Positions = np.flatnonzero(lacking)
+        self._lacking: Rows = np.flatnonzero(lacking)
         if snapshot.is_bare and len(self._lacking):
             raise GlamError(
                 f"{len(self._lacking)} images are not in the {collection.place} yet, and this copy of the index has no "
-                "descriptors of its own; copy its catalogue again when no writer is at work"
+                "descriptors of its own; copy its catalog again when no writer is at work"
             )
         self._beside: Structure | None = (
-            build_structure(snapshot.stored(snapshot.ids[self._lacking])) if len(self._lacking) else None
+            build_structure(snapshot.stored(snapshot.image_ids[self._lacking])) if len(self._lacking) else None
         )
 
         self._whole = list(parts(self._part(None)))
-        self._filtered: tuple[Mask | None, list[Part]] = None, []
+        self._filtered: tuple[Mask | None, list[IdBlock]] = None, []
 
     def __len__(self) -> int:
-        return len(self._snapshot.ids)
+        return len(self._snapshot.image_ids)
 
     @property
     def memory_bytes(self) -> int:
         """On this machine: ids, and what the collection lacks."""
         return self._held.nbytes + self._places.nbytes + (self._beside.memory_bytes if self._beside else 0)
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Descriptors) -> None:
         """Not here: a writer puts images into the collection."""
         raise NotImplementedError
 
@@ -67,7 +67,7 @@ class Searched:
         """Not here: the collection is on its server."""
         raise NotImplementedError
 
-    def search(self, queries: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
         found = self._search_beside(queries, k, allowed)
         most = self._limits.results
@@ -80,7 +80,7 @@ class Searched:
             scores[i, : len(at)], positions[i, : len(at)] = some, at
         return scores, positions
 
-    def range_search(self, query: Rows, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
         found = [self._range_beside(query, threshold, allowed)]
@@ -88,14 +88,14 @@ class Searched:
         waiting, most = list(self._parts(allowed)), self._limits.results
         while waiting:
             part = waiting.pop()
-            ((scores, ids),) = self._collection.search(query, most, part.condition, below)
-            if len(ids) == most and part.count > 1:
+            ((scores, image_ids),) = self._collection.search(query, most, part.condition, below)
+            if len(image_ids) == most and part.count > 1:
                 waiting.extend(part.halves())
             else:
-                found.append(self._known(scores, ids))
+                found.append(self._known(scores, image_ids))
         return _best(found, None)
 
-    def _parts(self, allowed: Mask | None) -> list[Part]:
+    def _parts(self, allowed: Mask | None) -> list[IdBlock]:
         """The parts to search, remembered for no filter and for the last: to cut them takes longer than a search."""
         if allowed is None:
             return self._whole
@@ -105,14 +105,14 @@ class Searched:
             self._filtered = allowed, cut
         return cut
 
-    def _part(self, allowed: Mask | None) -> Part:
+    def _part(self, allowed: Mask | None) -> IdBlock:
         """All that the collection holds; allowed is what is in the snapshot, and in the mask where there is one."""
         found = self._places >= 0
         if allowed is not None:
             found[found] = allowed[self._places[found]]
-        return Part(self._held, found, self._limits)
+        return IdBlock(self._held, found, self._limits)
 
-    def _search_part(self, queries: Rows, k: int, part: Part) -> list[Found]:
+    def _search_part(self, queries: Descriptors, k: int, part: IdBlock) -> list[Found]:
         """The ``k`` nearest of a part; asked again for more where results are of no image in the snapshot, as those
         that a writer brought back since."""
         most = self._limits.results
@@ -127,20 +127,20 @@ class Searched:
                 return found
             asked = min(4 * asked, most)
 
-    def _known(self, scores: Scores, ids: Numbers) -> Found:
+    def _known(self, scores: Scores, image_ids: ImageIds) -> Found:
         """Results as positions, without those of no image in the snapshot or of one that is searched beside."""
-        positions = self._snapshot.find(ids)
+        positions = self._snapshot.find(image_ids)
         kept = (positions >= 0) & ~np.isin(positions, self._lacking)
         return scores[kept], positions[kept]
 
-    def _search_beside(self, queries: Rows, k: int, allowed: Mask | None) -> list[Found]:
+    def _search_beside(self, queries: Descriptors, k: int, allowed: Mask | None) -> list[Found]:
         if self._beside is None:
             return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
         mask = None if allowed is None else allowed[self._lacking]
         scores, places = self._beside.search(queries, min(k, len(self._lacking)), mask)
         return [(some[at >= 0], self._lacking[at[at >= 0]]) for some, at in zip(scores, places, strict=True)]
 
-    def _range_beside(self, query: Rows, threshold: float, allowed: Mask | None) -> Found:
+    def _range_beside(self, query: Descriptors, threshold: float, allowed: Mask | None) -> Found:
         if self._beside is None:
             return np.empty(0, np.float32), np.empty(0, np.int64)
         mask = None if allowed is None else allowed[self._lacking]
@@ -148,7 +148,7 @@ class Searched:
         return scores, self._lacking[places]
 
 
-class FetchedRows(RowSource):
+class FetchedDescriptors(DescriptorSource):
     """The descriptors of these images, fetched when they are asked for; zeros of one that is gone.
 
     Args:
@@ -157,15 +157,15 @@ class FetchedRows(RowSource):
         dim: length of a descriptor.
     """
 
-    def __init__(self, collection: Collection, ids: Numbers, dim: int) -> None:
+    def __init__(self, collection: MilvusCollection, image_ids: ImageIds, dim: int) -> None:
         self.dim = dim
         self._collection = collection
-        self._ids = ids
+        self._ids = image_ids
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, positions: slice | Positions) -> Rows:
+    def __getitem__(self, positions: slice | Rows) -> Descriptors:
         """(n, dim): those at these positions."""
         return self._collection.rows(self._ids[positions], self.dim)
 

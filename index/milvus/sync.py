@@ -1,7 +1,7 @@
 """The collection of an index kept what the folder says.
 
-Writer --put: each batch, once it is committed; renew: whatever else differs, as it closes--> Collection
-Index --load--> Searched          verify --check--> what is wrong with the collection
+Writer --put: each batch, once it is committed; renew: whatever else differs, as it closes--> MilvusCollection
+Index --load--> MilvusSearch          verify --check--> what is wrong with the collection
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.ann.exact import Exact
-from glam.index.ann_cache import wanted_kind
+from glam.index.ann_cache import kind_for
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits, MilvusLimits
-from glam.index.milvus.collection import APPROXIMATE, EXACT, Collection
-from glam.index.milvus.search import Searched
-from glam.index.storage.catalog import About
+from glam.index.milvus.collection import APPROXIMATE, EXACT, MilvusCollection
+from glam.index.milvus.search import MilvusSearch
+from glam.index.storage.catalog import IndexConfig
 from glam.index.storage.digests import digest
-from glam.index.storage.milvus_config import Place
+from glam.index.storage.milvus_config import MilvusConfig
 from glam.index.storage.snapshot import Snapshot
-from glam.index.types import Numbers, Rows
+from glam.index.types import Descriptors, ImageIds
 
 BLOCK = 10_000
 """Rows read from the folder at a time."""
@@ -29,41 +29,41 @@ COMPARED = 1_000
 """Descriptors that `check` compares with those in the folder."""
 
 
-class Mirror:
+class MilvusSync:
     """The writer's side of a collection; made if it is not there.
 
     Args:
         place: where it is.
-        about: of the index.
+        config: of the index.
         limits: of the index.
 
     Raises:
         GlamError: the server cannot be used, or the collection is another's.
     """
 
-    def __init__(self, place: Place, about: About, limits: IndexLimits) -> None:
+    def __init__(self, place: MilvusConfig, config: IndexConfig, limits: IndexLimits) -> None:
         self.place = place
         self._limits = limits
-        self._collection = _opened(place, about, limits.milvus, make=True)
+        self._collection = _opened(place, config, limits.milvus, make=True)
 
     def close(self) -> None:
         """Lets go of the server."""
         self._collection.close()
 
-    def put(self, ids: Numbers, rows: Rows) -> None:
+    def put(self, image_ids: ImageIds, rows: Descriptors) -> None:
         """Puts in a batch that is committed: ids (n,), descriptors (n, dim)."""
-        self._collection.put(ids, rows)
+        self._collection.put(image_ids, rows)
 
-    def renew(self, snapshot: Snapshot, about: About) -> str:
+    def renew(self, snapshot: Snapshot, config: IndexConfig) -> str:
         """Makes the collection hold the images of the snapshot and no others; returns the digest of their ids."""
-        held, wanted = self._collection.ids(), snapshot.ids
+        held, wanted = self._collection.image_ids(), snapshot.image_ids
         missing = np.setdiff1d(wanted, held, assume_unique=True)
         rows = snapshot.stored(missing)
         for start in range(0, len(missing), BLOCK):
             self._collection.put(missing[start : start + BLOCK], rows[start : start + BLOCK])
         self._collection.delete(np.setdiff1d(held, wanted, assume_unique=True))
         self._collection.settle()
-        exact = wanted_kind(about, len(wanted), self._limits) == Exact.kind
+        exact = kind_for(config, len(wanted), self._limits) == Exact.kind
         self._collection.choose(EXACT if exact else APPROXIMATE)
         return digest_ids(wanted)
 
@@ -79,52 +79,54 @@ def keeping(index: Path) -> Iterator[None]:
         ) from error
 
 
-def check_free(place: Place, about: About) -> None:
+def check_free(place: MilvusConfig, config: IndexConfig) -> None:
     """Makes sure that an index can have its collection there.
 
     Raises:
         GlamError: the server cannot be used, or the collection is another's.
     """
-    collection = Collection(place)
+    collection = MilvusCollection(place)
     try:
         if collection.exists():
-            collection.check(about.fingerprint, about.dim)
+            collection.check(config.fingerprint, config.dim)
     finally:
         collection.close()
 
 
-def load(about: About, place: Place, snapshot: Snapshot, limits: MilvusLimits) -> tuple[Searched, Collection]:
+def load(
+    config: IndexConfig, place: MilvusConfig, snapshot: Snapshot, limits: MilvusLimits
+) -> tuple[MilvusSearch, MilvusCollection]:
     """Opens the collection of an index for searching the images of a snapshot.
 
     Raises:
         GlamError: the server cannot be used, or the collection is not there or another's.
     """
-    collection = _opened(place, about, limits)
+    collection = _opened(place, config, limits)
     try:
-        same = place.images == digest_ids(snapshot.ids)
-        return Searched(collection, snapshot, snapshot.ids if same else collection.ids()), collection
+        same = place.images == digest_ids(snapshot.image_ids)
+        return MilvusSearch(collection, snapshot, snapshot.image_ids if same else collection.image_ids()), collection
     except BaseException:
         collection.close()
         raise
 
 
-def check(about: About, place: Place, snapshot: Snapshot) -> list[str]:
+def check(config: IndexConfig, place: MilvusConfig, snapshot: Snapshot) -> list[str]:
     """What is wrong with the collection of an index, a sentence each; a sample of its descriptors is compared.
 
     Raises:
         GlamError: as `load`.
     """
-    collection = _opened(place, about, DEFAULT_LIMITS.milvus)
+    collection = _opened(place, config, DEFAULT_LIMITS.milvus)
     try:
-        held = collection.ids()
-        common = np.intersect1d(held, snapshot.ids, assume_unique=True)
+        held = collection.image_ids()
+        common = np.intersect1d(held, snapshot.image_ids, assume_unique=True)
         wrong = []
-        if missing := len(snapshot.ids) - len(common):
+        if missing := len(snapshot.image_ids) - len(common):
             wrong.append(f"{missing} images are not in the {place}")
         if strays := len(held) - len(common):
             wrong.append(f"{strays} rows in the {place} are of no image")
         chosen = np.sort(np.random.default_rng().choice(common, min(COMPARED, len(common)), replace=False))
-        stored, found = snapshot.stored(chosen)[0 : len(chosen)], collection.rows(chosen, about.dim)
+        stored, found = snapshot.stored(chosen)[0 : len(chosen)], collection.rows(chosen, config.dim)
         if others := int((stored != found).any(axis=1).sum()):
             wrong.append(
                 f"{others} of {len(chosen)} descriptors in the {place} are not those in the folder; drop it, and the "
@@ -135,19 +137,19 @@ def check(about: About, place: Place, snapshot: Snapshot) -> list[str]:
         collection.close()
 
 
-def digest_ids(ids: Numbers) -> str:
+def digest_ids(image_ids: ImageIds) -> str:
     """32 hexadecimal digits that stand for these ids, rising."""
-    return digest(np.ascontiguousarray(ids, dtype="<i8").data)
+    return digest(np.ascontiguousarray(image_ids, dtype="<i8").data)
 
 
-def _opened(place: Place, about: About, limits: MilvusLimits, *, make: bool = False) -> Collection:
+def _opened(place: MilvusConfig, config: IndexConfig, limits: MilvusLimits, *, make: bool = False) -> MilvusCollection:
     """The collection of an index, ready to be searched."""
-    collection = Collection(place, limits)
+    collection = MilvusCollection(place, limits)
     try:
         if collection.exists():
-            collection.check(about.fingerprint, about.dim)
+            collection.check(config.fingerprint, config.dim)
         elif make:
-            collection.create(about.fingerprint, about.dim)
+            collection.create(config.fingerprint, config.dim)
         else:
             raise GlamError(f"there is no {place}; any command that writes to the index fills it again")
         collection.load()

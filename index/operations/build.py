@@ -2,7 +2,7 @@
 
     build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
 
-A batch is in the index once the catalogue has it: a build that is killed and run again goes on after the last whole
+A batch is in the index once the catalog has it: a build that is killed and run again goes on after the last whole
 batch.
 """
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.errors import GlamError
 from glam.images import ImageSource
 from glam.index.ann import KINDS
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.milvus import Milvus, Place
+from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_free
 from glam.index.operations.image_files import read_ahead
-from glam.index.operations.import_descriptors import check_described, take_described
-from glam.index.storage.catalog import About, Facts
-from glam.index.storage.schema import CATALOGUE
+from glam.index.operations.import_descriptors import check_descriptor_files, import_described
+from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.storage.schema import CATALOG
 from glam.index.writer import FAISS, DescribedFile, Writer, open_writer
 
 if TYPE_CHECKING:
@@ -90,20 +90,22 @@ def build(
         raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
     settings = settings or model.settings()
     root = str(collection.root.resolve())
-    about = About(model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or "")
-    check_described(descriptors, about)
-    if isinstance(backend, Milvus) and not (Path(path) / CATALOGUE).is_file():
-        check_free(Place.of(backend, Path(path)), about)  # before there is an index that would be without it
-    with open_writer(Path(path), begin=about, limits=limits) as writer:
-        _check_same(writer, about)
+    config = IndexConfig(
+        model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or ""
+    )
+    check_descriptor_files(descriptors, config)
+    if isinstance(backend, Milvus) and not (Path(path) / CATALOG).is_file():
+        check_free(MilvusConfig.of(backend, Path(path)), config)  # before there is an index that would be without it
+    with open_writer(Path(path), begin=config, limits=limits) as writer:
+        _check_same(writer, config)
         if backend is not None:
             writer.choose_backend(None if backend == FAISS else backend)
         if structure is not None:
             writer.choose_structure(structure)
-        known, photos = writer.catalogue.paths(), distinct(collection.photos)
+        known, photos = writer.catalog.paths(), unique_by_path(collection.images)
         todo = [photo for photo in photos if photo.path not in known]
         present = len(photos) - len(todo)
-        left = take_described(
+        left = import_described(
             writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(photos))
         )
         before = len(photos) - len(left)
@@ -116,7 +118,7 @@ def build(
 def describe_into(
     writer: Writer,
     root: Path,
-    photos: Sequence[Photo],
+    photos: Sequence[ImageFile],
     model: "Model",
     settings: "Settings",
     progress: Callable[[int], None],
@@ -137,7 +139,7 @@ def describe_into(
     unreadable = [(_readable_name(photo.path), "its name is not UTF-8") for photo in photos if not _has_name(photo)]
     photos = [photo for photo in photos if _has_name(photo)]
     writer.add([], unreadable)
-    facts: dict[int, Facts] = {}
+    facts: dict[int, FileFacts] = {}
 
     def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
         for position, file in enumerate(read_ahead(root, photos)):
@@ -164,13 +166,13 @@ def describe_into(
     return tuple(unreadable)
 
 
-def distinct(photos: Iterable[Photo]) -> list[Photo]:
+def unique_by_path(photos: Iterable[ImageFile]) -> list[ImageFile]:
     """The photographs by path; of two at one path the later."""
     return list({photo.path: photo for photo in photos}.values())
 
 
-def _has_name(photo: Photo) -> bool:
-    """Whether its name is text: a file system takes any bytes, the catalogue and JSON do not."""
+def _has_name(photo: ImageFile) -> bool:
+    """Whether its name is text: a file system takes any bytes, the catalog and JSON do not."""
     return photo.path.isascii() or _readable_name(photo.path) == photo.path
 
 
@@ -178,13 +180,13 @@ def _readable_name(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _check_same(writer: Writer, about: About) -> None:
+def _check_same(writer: Writer, config: IndexConfig) -> None:
     """Makes sure that the index was begun in the same way."""
-    was = writer.about
+    was = writer.config
     for name in ("fingerprint", "size", "scales", "root"):
-        if getattr(was, name) != getattr(about, name):
+        if getattr(was, name) != getattr(config, name):
             raise GlamError(
                 f"{writer.path} was begun with the {name} {getattr(was, name)!r}"
-                f"{f' (model {was.model!r})' if name == 'fingerprint' else ''}, not {getattr(about, name)!r}; "
+                f"{f' (model {was.model!r})' if name == 'fingerprint' else ''}, not {getattr(config, name)!r}; "
                 "build another index, or use the same"
             )

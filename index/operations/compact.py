@@ -15,13 +15,13 @@ import numpy as np
 from glam.errors import GlamError
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.operations.verify import damaged_segments
-from glam.index.rerank_store.files import put_kept
+from glam.index.rerank_store.files import register_file
 from glam.index.rerank_store.local_features import without as features_without
 from glam.index.storage import segments
-from glam.index.storage.catalog import Batch, Catalogue
+from glam.index.storage.catalog import Catalog, DescriptorBatch
 from glam.index.storage.segments import digest_rows, segment_file
 from glam.index.storage.snapshot import Snapshot, take_snapshot
-from glam.index.types import Numbers
+from glam.index.types import ImageIds
 from glam.index.writer import Writer, open_writer
 
 BLOCK_ROWS = 4096
@@ -52,39 +52,39 @@ def compact(path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> Compac
         GlamError: there is no index, its descriptors are damaged, another writer is at work, or the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
-        catalogue = writer.catalogue
-        removed, before = catalogue.removed_count(), _bytes(catalogue)
+        catalog = writer.catalog
+        removed, before = catalog.removed_count(), _bytes(catalog)
         if removed:
             writer.changes()
-            _rewrite(writer, take_snapshot(writer.path, catalogue))
+            _rewrite(writer, take_snapshot(writer.path, catalog))
             writer.tidy()
-            catalogue.connection.execute("VACUUM")
-        after = _bytes(catalogue)
+            catalog.connection.execute("VACUUM")
+        after = _bytes(catalog)
     return CompactReport(removed, before, after)
 
 
 def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
-    catalogue = writer.catalogue
+    catalog = writer.catalog
     live = dict(zip(*np.unique(snapshot.segments, return_counts=True), strict=True))
-    old = [number for number, rows in catalogue.segments().items() if live.get(number, 0) < rows]
-    for file, problem in damaged_segments(writer.path, catalogue, old):
+    old = [number for number, rows in catalog.segments().items() if live.get(number, 0) < rows]
+    for file, problem in damaged_segments(writer.path, catalog, old):
         raise GlamError(f"{file}: {problem}; nothing was compacted")
     moving = np.flatnonzero(np.isin(snapshot.segments, old))
     batches = list(_write(writer, snapshot, moving))
-    features = features_without(writer.path, catalogue, catalogue.removed())
-    with catalogue.transaction():
+    features = features_without(writer.path, catalog, catalog.removed())
+    with catalog.transaction():
         for rest, whole in features:
-            put_kept(catalogue, rest, [whole])
-        catalogue.forget_removed(old)
+            register_file(catalog, rest, [whole])
+        catalog.forget_removed(old)
         for batch in batches:
-            catalogue.add_batch(batch)
+            catalog.add_batch(batch)
 
 
-def _write(writer: Writer, snapshot: Snapshot, places: Numbers) -> Iterator[Batch]:
+def _write(writer: Writer, snapshot: Snapshot, places: ImageIds) -> Iterator[DescriptorBatch]:
     """Writes the rows at these places of the snapshot to new segments in blocks; they count when their batches do."""
-    number, first = writer.catalogue.next_segment(), 0
+    number, first = writer.catalog.next_segment(), 0
     most = writer.limits.segment_rows
-    rows = snapshot.stored(snapshot.ids)
+    rows = snapshot.stored(snapshot.image_ids)
     start = 0
     while start < len(places):
         if first == most:
@@ -92,10 +92,10 @@ def _write(writer: Writer, snapshot: Snapshot, places: Numbers) -> Iterator[Batc
         block = places[start : start + min(BLOCK_ROWS, most - first)]
         descriptors = rows[block]
         segments.append(segment_file(writer.path, number), first, descriptors)
-        yield Batch(number, first, snapshot.ids[block], digest_rows(descriptors))
+        yield DescriptorBatch(number, first, snapshot.image_ids[block], digest_rows(descriptors))
         first += len(block)
         start += len(block)
 
 
-def _bytes(catalogue: Catalogue) -> int:
-    return sum(catalogue.segments().values()) * catalogue.about.dim * 4
+def _bytes(catalog: Catalog) -> int:
+    return sum(catalog.segments().values()) * catalog.config.dim * 4

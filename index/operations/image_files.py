@@ -1,6 +1,6 @@
 """The files of the photographs: read ahead of the model, and known again by size, time and content.
 
-build, add --read_ahead--> bytes for the model, facts for the catalogue          sync --read_facts--> the same facts
+build, add --read_ahead--> bytes for the model, facts for the catalog          sync --read_facts--> the same facts
 """
 
 import json
@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from glam.datasets.collection import Photo
-from glam.index.storage.catalog import Facts
+from glam.datasets.collection import ImageFile
+from glam.index.storage.catalog import FileFacts
 from glam.index.storage.digests import digest, digest_stream
-from glam.parallel_map import done_ahead
+from glam.parallel_map import parallel_map
 from glam.stage_times import Times
 
 THREADS = 4
@@ -30,18 +30,18 @@ class FileRead(NamedTuple):
     """
 
     source: bytes | Path
-    facts: Facts
+    facts: FileFacts
 
 
 def read_ahead(
-    root: Path, photos: Iterable[Photo], *, threads: int = THREADS, times: Times | None = None
+    root: Path, photos: Iterable[ImageFile], *, threads: int = THREADS, times: Times | None = None
 ) -> Iterator[FileRead]:
     """Reads files in threads, a few ahead, in the order given; ``times`` receives ``read``."""
     function = partial(_read, root, times or Times())
-    return done_ahead(function, photos, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
+    return parallel_map(function, photos, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
 
 
-def read_facts(root: Path, photo: Photo) -> Facts | None:
+def read_facts(root: Path, photo: ImageFile) -> FileFacts | None:
     """The facts of a file with its hash; None where it cannot be read."""
     try:
         with (root / photo.path).open("rb") as file:
@@ -61,12 +61,12 @@ def size_and_time(file: Path) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def metadata_json(photo: Photo) -> str:
-    """The metadata of a photograph as the catalogue keeps it."""
+def metadata_json(photo: ImageFile) -> str:
+    """The metadata of a photograph as the catalog keeps it."""
     return json.dumps(dict(photo.metadata), sort_keys=True, ensure_ascii=False)
 
 
-def _read(root: Path, times: Times, photo: Photo) -> FileRead:
+def _read(root: Path, times: Times, photo: ImageFile) -> FileRead:
     try:
         with times.stage("read"), (root / photo.path).open("rb") as file:
             stat = os.fstat(file.fileno())
@@ -76,6 +76,6 @@ def _read(root: Path, times: Times, photo: Photo) -> FileRead:
     return FileRead(data, facts_of(photo, digest(data), len(data), stat.st_mtime_ns))
 
 
-def facts_of(photo: Photo, content: str, size: int, modified: int) -> Facts:
-    """What the catalogue keeps of a photograph whose file has this hash, size and time."""
-    return Facts(photo.path, photo.landmark, metadata_json(photo), content, size, modified)
+def facts_of(photo: ImageFile, content: str, size: int, modified: int) -> FileFacts:
+    """What the catalog keeps of a photograph whose file has this hash, size and time."""
+    return FileFacts(photo.path, photo.landmark, metadata_json(photo), content, size, modified)

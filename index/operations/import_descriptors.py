@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.datasets.collection import Photo
+from glam.datasets.collection import ImageFile
 from glam.descriptor_files import read_about, read_rows
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
-from glam.index.storage.catalog import About
+from glam.index.storage.catalog import IndexConfig
 from glam.index.writer import DescribedFile, Writer
 from glam.stage_times import Times
 
 if TYPE_CHECKING:
     from glam.images import Box, ImageSource
-    from glam.inference.pipeline import Described
+    from glam.inference.pipeline import DescribedImage
 
 BATCH = 1_024
 """Images a transaction."""
@@ -50,7 +50,7 @@ class NotedFiles:
         files: of each photograph, complete when `described` has ended.
     """
 
-    def __init__(self, root: Path, photos: Sequence[Photo]) -> None:
+    def __init__(self, root: Path, photos: Sequence[ImageFile]) -> None:
         self.files = [FileDescribed("", 0, 0, 0, 0)] * len(photos)
         self._root = root
         self._photos = photos
@@ -62,7 +62,7 @@ class NotedFiles:
             self.files[position] = FileDescribed(facts.hash, facts.bytes, facts.modified, 0, 0)
             yield file.source, None
 
-    def described(self, stream: "Iterable[Described]") -> "Iterator[Described]":
+    def described(self, stream: "Iterable[DescribedImage]") -> "Iterator[DescribedImage]":
         """What the model makes of them, as it comes."""
         for image in stream:
             noted = self.files[image.position]
@@ -70,7 +70,7 @@ class NotedFiles:
             yield image
 
 
-def check_described(files: Sequence[Path], about: About) -> None:
+def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
     """Makes sure that an index can take the descriptors in files.
 
     Raises:
@@ -83,7 +83,7 @@ def check_described(files: Sequence[Path], about: About) -> None:
                 f"{file} does not say which files it describes, as an older glam did not; describe them again"
             )
         for name in SAME:
-            theirs, ours = noted.get(name), getattr(about, name)
+            theirs, ours = noted.get(name), getattr(config, name)
             if isinstance(theirs, list):
                 theirs = tuple(theirs)
             if theirs != ours:
@@ -91,9 +91,9 @@ def check_described(files: Sequence[Path], about: About) -> None:
                 raise GlamError(f"{file}: its {name} is {theirs!r}{model}, the index's {ours!r}")
 
 
-def take_described(
-    writer: Writer, root: Path, photos: Sequence[Photo], files: Sequence[Path], progress: Callable[[int], None]
-) -> list[Photo]:
+def import_described(
+    writer: Writer, root: Path, photos: Sequence[ImageFile], files: Sequence[Path], progress: Callable[[int], None]
+) -> list[ImageFile]:
     """Adds the photographs whose descriptors are in files, in batches.
 
     Args:
@@ -122,10 +122,10 @@ def take_described(
     return list(left.values())
 
 
-def _images(file: Path, root: Path, left: dict[str, Photo]) -> Iterator[DescribedFile]:
+def _images(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[DescribedFile]:
     """The images of one file; they are taken out of those that are left."""
-    about, rows = read_about(file), read_rows(file)
-    for path, noted, row in zip(about["paths"], about["files"], rows, strict=True):
+    header, rows = read_about(file), read_rows(file)
+    for path, noted, row in zip(header["paths"], header["files"], rows, strict=True):
         photo = left.get(path)
         image = None if photo is None else _image(root, photo, FileDescribed(*noted), row)
         if image is not None:
@@ -133,7 +133,7 @@ def _images(file: Path, root: Path, left: dict[str, Photo]) -> Iterator[Describe
             yield image
 
 
-def _image(root: Path, photo: Photo, noted: FileDescribed, row: NDArray[np.float32]) -> DescribedFile | None:
+def _image(root: Path, photo: ImageFile, noted: FileDescribed, row: NDArray[np.float32]) -> DescribedFile | None:
     """A photograph with its descriptor; None if that was not made, or of another content than the file has now."""
     if not noted.hash or np.isnan(row[0]):
         return None

@@ -1,6 +1,6 @@
-"""What is in an index, told from its catalogue alone: no descriptor is read and no model is loaded.
+"""What is in an index, told from its catalog alone: no descriptor is read and no model is loaded.
 
-glam index info --> summary --> Catalogue, lock, checksums.json, search/list.json
+glam index info --> info --> Catalog, lock, checksums.json, search/list.json
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from glam.errors import GlamError
 from glam.index import ann_cache
+from glam.index.rerank_store.files import public_names
 from glam.index.storage.checksums import CHECKSUMS
 from glam.index.storage.lock import Owner, owner
-from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.migrations import open_catalog
 
 
 @dataclass(frozen=True)
-class Summary:
+class IndexInfo:
     """An index in figures.
 
     Attributes:
@@ -23,7 +24,7 @@ class Summary:
         landmarks: that are named.
         model, fingerprint, dim, size, scales, root: as in `glam.index.Index`.
         structure: the saved search structure; "" where none is saved, as for a small index.
-        keeps: what is kept for reranking.
+        precomputed: what is precomputed for re-ranking: ``local_features``, ``knn_graph``, both or neither.
         backend: "faiss", or the collection in Milvus that is searched.
         segments: files of descriptors.
         bytes: of all files of the index.
@@ -42,7 +43,7 @@ class Summary:
     scales: tuple[float, ...]
     root: str
     structure: str
-    keeps: tuple[str, ...]
+    precomputed: tuple[str, ...]
     backend: str
     segments: int
     bytes: int
@@ -51,38 +52,38 @@ class Summary:
     unreadable: dict[str, str]
 
 
-def summary(path: str | Path) -> Summary:
+def info(path: str | Path) -> IndexInfo:
     """What is in the index in the folder ``path``.
 
     Raises:
         GlamError: there is none, or it is damaged or of a newer version.
     """
     index = Path(path)
-    catalogue = open_catalogue(index)
+    catalog = open_catalog(index)
     try:
-        with catalogue.snapshot():
-            about = catalogue.about
-            return Summary(
-                images=len(catalogue),
-                removed=catalogue.removed_count(),
-                landmarks=catalogue.landmark_count(),
-                model=about.model,
-                fingerprint=about.fingerprint,
-                dim=about.dim,
-                size=about.size,
-                scales=about.scales,
-                root=about.root,
+        with catalog.snapshot():
+            config = catalog.config
+            return IndexInfo(
+                images=len(catalog),
+                removed=catalog.removed_count(),
+                landmarks=catalog.landmark_count(),
+                model=config.model,
+                fingerprint=config.fingerprint,
+                dim=config.dim,
+                size=config.size,
+                scales=config.scales,
+                root=config.root,
                 structure=_saved_kind(index),
-                keeps=about.keeps,
-                backend=str(about.milvus or "faiss"),
-                segments=len(catalogue.segments()),
+                precomputed=public_names(config.keeps),
+                backend=str(config.milvus or "faiss"),
+                segments=len(catalog.segments()),
                 bytes=sum(file.stat().st_size for file in index.rglob("*") if file.is_file()),
                 clean=(index / CHECKSUMS).exists(),
                 writer=owner(index),
-                unreadable=dict(catalogue.unreadable()),
+                unreadable=dict(catalog.unreadable()),
             )
     finally:
-        catalogue.close()
+        catalog.close()
 
 
 def _saved_kind(index: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glam.index.storage.catalog import Entry
-from glam.index.types import Numbers
+from glam.index.types import ImageIds
 
 if TYPE_CHECKING:
     from glam.index.index import Index
@@ -42,26 +42,28 @@ def near_duplicates(
         threshold: least cosine of near-duplicates.
         progress: called with images done and images in all.
     """
-    ids = index.ids
-    parents = np.arange(len(ids))
+    image_ids = index.image_ids
+    parents = np.arange(len(image_ids))
     least: dict[int, float] = {}
-    for start in range(0, len(ids), BLOCK):
-        rows = index.descriptors(ids[start : start + BLOCK].tolist())
+    for start in range(0, len(image_ids), BLOCK):
+        rows = index.descriptors(image_ids[start : start + BLOCK].tolist())
         for place, (scores, found) in enumerate(index.within(rows, threshold), start=start):
-            for score, other in zip(scores.tolist(), np.searchsorted(ids, found).tolist(), strict=True):
+            for score, other in zip(scores.tolist(), np.searchsorted(image_ids, found).tolist(), strict=True):
                 if other != place:
                     _join(parents, least, place, other, score)
-        progress(min(start + BLOCK, len(ids)), len(ids))
+        progress(min(start + BLOCK, len(image_ids)), len(image_ids))
     members: dict[int, list[int]] = {}
-    for place in range(len(ids)):
+    for place in range(len(image_ids)):
         members.setdefault(_first(parents, place), []).append(place)
     groups = [
-        Group(index.entries(ids[places].tolist()), least[first]) for first, places in members.items() if len(places) > 1
+        Group(index.entries(image_ids[places].tolist()), least[first])
+        for first, places in members.items()
+        if len(places) > 1
     ]
-    return sorted(groups, key=lambda group: (-len(group.images), group.images[0].id))
+    return sorted(groups, key=lambda group: (-len(group.images), group.images[0].image_id))
 
 
-def _first(parents: Numbers, place: int) -> int:
+def _first(parents: ImageIds, place: int) -> int:
     """The place that stands for the group of ``place``."""
     while parents[place] != place:
         parents[place] = parents[parents[place]]
@@ -69,7 +71,7 @@ def _first(parents: Numbers, place: int) -> int:
     return place
 
 
-def _join(parents: Numbers, least: dict[int, float], a: int, b: int, score: float) -> None:
+def _join(parents: ImageIds, least: dict[int, float], a: int, b: int, score: float) -> None:
     first, second = sorted((_first(parents, a), _first(parents, b)))
     parents[second] = first
     least[first] = min(least.get(first, score), least.pop(second, score) if second != first else score, score)

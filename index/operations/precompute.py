@@ -1,10 +1,10 @@
-"""What an index keeps for reranking: local features, and the graph of nearest images.
+"""Precompute the data that re-ranking uses: local features, and the kNN graph of the images.
 
-    glam index keep --> keep --> Writer: features of the images that lack them, the graph, one transaction for each file
+    glam index precompute --> precompute --> Writer: missing local features, then the kNN graph; a transaction per file
 
-From then on every writer keeps them current: `Writer.add` makes the features of what it adds, and the graph follows as
-a writer closes the index. They are not made while an index is built, unless it keeps them already: not every chain
-wants them, and they cost about as much again as describing the images.
+Once precomputed, every writer keeps them up to date: `Writer.add` extracts the local features of what it adds, and the
+graph is updated when a writer closes the index. `build` does not precompute, since it costs about as much as describing
+the images and not every chain needs it.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import numpy as np
 
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
-from glam.index.rerank_store.files import FEATURES, NEIGHBOURS, kept_files, put_kept, with_kind
+from glam.index.rerank_store.files import KNN_GRAPH, LOCAL_FEATURES, public_names, register_file, store_files, with_kind
 from glam.index.rerank_store.local_features import features_of_all, usable_files
 from glam.index.writer import Writer, open_writer
 
@@ -27,38 +27,38 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class KeepReport:
-    """What an index keeps now.
+class PrecomputeReport:
+    """What an index has precomputed for re-ranking.
 
     Attributes:
-        keeps: of `glam.index.rerank_store.files.KINDS`.
-        images: present ones.
-        features: how many of them have their local features kept; the others' files cannot be read, or changed since.
-        bytes: of the files.
+        precomputed: ``local_features``, ``knn_graph``, both or neither.
+        images: images that are present.
+        local_features: images whose local features are stored; the files of the others changed or cannot be read.
+        bytes: size of the files.
     """
 
-    keeps: tuple[str, ...]
+    precomputed: tuple[str, ...]
     images: int
-    features: int
+    local_features: int
     bytes: int
 
 
-def keep(
+def precompute(
     path: str | Path,
     *,
-    features: bool | None = None,
-    neighbours: bool | None = None,
+    local_features: bool | None = None,
+    knn_graph: bool | None = None,
     progress: Progress = lambda done, total: None,
     limits: IndexLimits = DEFAULT_LIMITS,
-) -> KeepReport:
-    """Makes what reranking is quicker with, or cannot do without, and has it kept from now on. Killed and run again,
-    it goes on where it stopped.
+) -> PrecomputeReport:
+    """Precomputes the data that re-ranking uses, and keeps it up to date from then on. Run it again to resume.
 
     Args:
         path: folder of the index.
-        features: whether to keep local features (`geometric`; without, they are made for each query again); None leaves
-            what there is.
-        neighbours: whether to keep the graph of nearest images (`dba`, `diffusion`, `reciprocal`); likewise.
+        local_features: True stores the local features of each image, which `geometric` otherwise extracts again for
+            each query; False deletes them; None leaves them as they are.
+        knn_graph: True stores the nearest neighbors of each image, which `dba`, `diffusion` and `reciprocal` need;
+            False deletes them; None leaves them as they are.
         progress: called as it goes, for the features, then for the graph.
         limits: sizes and times at which the index changes how it works.
 
@@ -66,47 +66,48 @@ def keep(
         GlamError: there is no index, another writer is at work, or the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
-        for kind, wanted in ((FEATURES, features), (NEIGHBOURS, neighbours)):
+        for kind, wanted in ((LOCAL_FEATURES, local_features), (KNN_GRAPH, knn_graph)):
             if wanted is False:
                 _drop(writer, kind)
-        if features:
-            _keep_features(writer, progress)
-        if neighbours:
+        if local_features:
+            _store_local_features(writer, progress)
+        if knn_graph:
             writer.renew_graph(progress, begin=True)
-        catalogue = writer.catalogue
-        present = np.array([image.id for image in catalogue.stored() if image.present], np.int64)
-        kept = np.concatenate([np.empty(0, np.int64), *(file.images for file in usable_files(catalogue))])
-        files = (file.path(writer.path) for file in kept_files(catalogue))
+        catalog = writer.catalog
+        present = np.array([image.image_id for image in catalog.stored() if image.present], np.int64)
+        kept = np.concatenate([np.empty(0, np.int64), *(file.images for file in usable_files(catalog))])
+        files = (file.path(writer.path) for file in store_files(catalog))
         size = sum(file.stat().st_size for file in files if file.exists())
-        return KeepReport(writer.about.keeps, len(present), int(np.isin(present, kept).sum()), size)
+        stored = int(np.isin(present, kept).sum())
+        return PrecomputeReport(public_names(writer.config.keeps), len(present), stored, size)
 
 
 def _drop(writer: Writer, kind: str) -> None:
-    files, about = kept_files(writer.catalogue, kind), writer.about
-    if files or kind in about.keeps:
+    files, config = store_files(writer.catalog, kind), writer.config
+    if files or kind in config.keeps:
         writer.changes()
-        with writer.catalogue.transaction():
-            put_kept(writer.catalogue, None, files)
-            writer.catalogue.set_about(replace(about, keeps=tuple(name for name in about.keeps if name != kind)))
+        with writer.catalog.transaction():
+            register_file(writer.catalog, None, files)
+            writer.catalog.set_config(replace(config, keeps=tuple(name for name in config.keeps if name != kind)))
 
 
-def _keep_features(writer: Writer, progress: Progress) -> None:
+def _store_local_features(writer: Writer, progress: Progress) -> None:
     """Makes the features of the images that lack them, in batches."""
-    catalogue, about = writer.catalogue, writer.about
-    usable = [file for file in usable_files(catalogue) if file.is_sound(writer.path)]
+    catalog, config = writer.catalog, writer.config
+    usable = [file for file in usable_files(catalog) if file.is_sound(writer.path)]
     numbers = {file.number for file in usable}
-    others = [file for file in kept_files(catalogue, FEATURES) if file.number not in numbers]
-    if others or FEATURES not in about.keeps:
+    others = [file for file in store_files(catalog, LOCAL_FEATURES) if file.number not in numbers]
+    if others or LOCAL_FEATURES not in config.keeps:
         writer.changes()
-        with catalogue.transaction():
-            put_kept(catalogue, None, others)
-            catalogue.set_about(replace(about, keeps=with_kind(about.keeps, FEATURES)))
+        with catalog.transaction():
+            register_file(catalog, None, others)
+            catalog.set_config(replace(config, keeps=with_kind(config.keeps, LOCAL_FEATURES)))
     kept = {image for file in usable for image in file.images.tolist()}
-    lacking = [image for image in catalogue.stored() if image.present and image.id not in kept]
+    lacking = [image for image in catalog.stored() if image.present and image.image_id not in kept]
     for start in range(0, len(lacking), BATCH):
         batch = lacking[start : start + BATCH]
         made: list[LocalFeatures | None] = []
-        for features in features_of_all(Path(about.root), [image.facts for image in batch]):
+        for features in features_of_all(Path(config.root), [image.facts for image in batch]):
             made.append(features)
             progress(start + len(made), len(lacking))
-        writer.add_features(np.array([image.id for image in batch], np.int64), made)
+        writer.add_features(np.array([image.image_id for image in batch], np.int64), made)

@@ -26,16 +26,16 @@ def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimit
         GlamError: there is no index, another writer is at work, or one of ``images`` is not in the index.
     """
     with open_writer(Path(path), limits=limits) as writer:
-        root = Path(writer.about.root)
+        root = Path(writer.config.root)
         gone: set[int] = set()
         for image in images:
-            found = [id for name in _names(str(image), root) for id in writer.catalogue.at_or_below(name)]
+            found = [id for name in _names(str(image), root) for id in writer.catalog.at_or_below(name)]
             if not found:
                 raise GlamError(f"{image} is not in {path}; nothing was removed")
             gone.update(found)
         writer.changes()
-        with writer.catalogue.transaction():
-            writer.catalogue.remove(gone)
+        with writer.catalog.transaction():
+            writer.catalog.remove(gone)
     return len(gone)
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.errors import GlamError
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import Progress, Unreadable, describe_into, distinct
+from glam.index.operations.build import Progress, Unreadable, describe_into, unique_by_path
 from glam.index.operations.image_files import metadata_json, read_facts, size_and_time
-from glam.index.storage.catalog import Facts, Stored
+from glam.index.storage.catalog import FileFacts, StoredImage
 from glam.index.writer import Writer, open_writer
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Plan:
     """
 
     unchanged: int = 0
-    facts: dict[int, Facts] = field(default_factory=dict)
-    moved: dict[int, Facts] = field(default_factory=dict)
-    describe: list[Photo] = field(default_factory=list)
+    facts: dict[int, FileFacts] = field(default_factory=dict)
+    moved: dict[int, FileFacts] = field(default_factory=dict)
+    describe: list[ImageFile] = field(default_factory=list)
     replaced: dict[str, int] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
 
@@ -90,10 +90,10 @@ def sync(
     """
     with open_writer(Path(path), limits=limits) as writer:
         root = str(collection.root.resolve())
-        if writer.about.root != root:
-            raise GlamError(f"{path} is an index of {writer.about.root}, not of {root}")
-        photos = distinct(collection.photos)
-        plan = make_plan(list(writer.catalogue.stored()), collection.root, photos, whole=True)
+        if writer.config.root != root:
+            raise GlamError(f"{path} is an index of {writer.config.root}, not of {root}")
+        photos = unique_by_path(collection.images)
+        plan = make_plan(list(writer.catalog.stored()), collection.root, photos, whole=True)
         _forget_unreadable(writer, {photo.path for photo in photos})
         return _carry_out(plan, writer, collection.root, load, progress)
 
@@ -120,14 +120,14 @@ def add(
         GlamError: as `sync`; or an image is not there or lies outside the index's folder.
     """
     with open_writer(Path(path), limits=limits) as writer:
-        root = Path(writer.about.root)
-        stored = list(writer.catalogue.stored())
+        root = Path(writer.config.root)
+        stored = list(writer.catalog.stored())
         known = {image.facts.path: image.facts for image in stored if image.present}
-        photos = distinct(_photo(Path(image), root, known) for image in images)
+        photos = unique_by_path(_photo(Path(image), root, known) for image in images)
         return _carry_out(make_plan(stored, root, photos, whole=False), writer, root, load, progress)
 
 
-def make_plan(stored: Sequence[Stored], root: Path, photos: Sequence[Photo], *, whole: bool) -> Plan:
+def make_plan(stored: Sequence[StoredImage], root: Path, photos: Sequence[ImageFile], *, whole: bool) -> Plan:
     """Compares what an index has with files.
 
     Args:
@@ -138,34 +138,34 @@ def make_plan(stored: Sequence[Stored], root: Path, photos: Sequence[Photo], *, 
     """
     plan = Plan()
     present = {image.facts.path: image for image in stored if image.present}
-    free = {image.id: image for image in stored if not image.present}
-    unknown: list[Photo] = []
+    free = {image.image_id: image for image in stored if not image.present}
+    unknown: list[ImageFile] = []
     for photo in photos:
         was = present.pop(photo.path, None)
         facts = None if was is None else _same_content(was.facts, root, photo)
         if was is not None and facts is not None:
             plan.unchanged += 1
             if facts != was.facts:
-                plan.facts[was.id] = facts
+                plan.facts[was.image_id] = facts
             continue
         unknown.append(photo)
         if was is not None:
-            plan.replaced[photo.path] = was.id
-            free[was.id] = was
+            plan.replaced[photo.path] = was.image_id
+            free[was.image_id] = was
     if whole:
-        plan.gone = {image.id for image in present.values()}
-        free.update((image.id, image) for image in present.values())
+        plan.gone = {image.image_id for image in present.values()}
+        free.update((image.image_id, image) for image in present.values())
     _find_moved(plan, free, root, unknown)
     return plan
 
 
-def _same_content(was: Facts, root: Path, photo: Photo) -> Facts | None:
+def _same_content(was: FileFacts, root: Path, photo: ImageFile) -> FileFacts | None:
     """The facts of now of a file that has the content it had; None if it has another or is not there."""
     now = size_and_time(root / photo.path)
     if now is None:
         return None
     if now == (was.bytes, was.modified):
-        return was._replace(label=photo.landmark, metadata=metadata_json(photo))
+        return was._replace(landmark=photo.landmark, metadata=metadata_json(photo))
     if not was.hash:  # of a version 1, which did not look at files: the same if it is older than its descriptor
         return read_facts(root, photo) if now[1] <= was.modified else None
     if now[0] != was.bytes:
@@ -174,12 +174,12 @@ def _same_content(was: Facts, root: Path, photo: Photo) -> Facts | None:
     return facts if facts is not None and facts.hash == was.hash else None
 
 
-def _find_moved(plan: Plan, free: dict[int, Stored], root: Path, unknown: Sequence[Photo]) -> None:
+def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: Sequence[ImageFile]) -> None:
     """Gives each unknown file the free image that had its content, and has the others described."""
     by_content: dict[tuple[int, str], list[int]] = defaultdict(list)
     for image in free.values():
         if image.facts.hash:
-            by_content[image.facts.bytes, image.facts.hash].append(image.id)
+            by_content[image.facts.bytes, image.facts.hash].append(image.image_id)
     sizes = {size for size, _ in by_content}
     for photo in unknown:
         now = size_and_time(root / photo.path)
@@ -194,7 +194,7 @@ def _find_moved(plan: Plan, free: dict[int, Stored], root: Path, unknown: Sequen
     plan.gone -= plan.moved.keys()
 
 
-def _photo(image: Path, root: Path, known: dict[str, Facts]) -> Photo:
+def _photo(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFile:
     """The file as a photograph of the index's folder."""
     file = image.parent.resolve() / image.name
     if not file.is_file():
@@ -203,32 +203,32 @@ def _photo(image: Path, root: Path, known: dict[str, Facts]) -> Photo:
         raise GlamError(f"{image} lies outside {root}, the folder of the index")
     path = file.relative_to(root).as_posix()
     if path in known:
-        return Photo(path, known[path].label, metadata=json.loads(known[path].metadata))
+        return ImageFile(path, known[path].landmark, metadata=json.loads(known[path].metadata))
     landmark = file.parent.relative_to(root).as_posix()
-    return Photo(path, "" if landmark == "." else landmark)
+    return ImageFile(path, "" if landmark == "." else landmark)
 
 
 def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
     """Takes files that are gone off the list of those that could not be read."""
-    gone = [path for path, _ in writer.catalogue.unreadable() if path not in paths]
+    gone = [path for path, _ in writer.catalog.unreadable() if path not in paths]
     if gone:
         writer.changes()
-        with writer.catalogue.transaction():
-            writer.catalogue.forget_unreadable(gone)
+        with writer.catalog.transaction():
+            writer.catalog.forget_unreadable(gone)
 
 
 def _carry_out(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress) -> SyncReport:
-    catalogue = writer.catalogue
+    catalog = writer.catalog
     if plan.facts or plan.moved or plan.gone:
         writer.changes()
-        with catalogue.transaction():
-            catalogue.remove(plan.gone)
-            catalogue.put([*plan.facts.items(), *plan.moved.items()])
+        with catalog.transaction():
+            catalog.remove(plan.gone)
+            catalog.put([*plan.facts.items(), *plan.moved.items()])
     unreadable: Unreadable = ()
     if plan.describe:
-        about, model = writer.about, load()
-        about.check_model(writer.path, model)
-        settings = replace(model.settings(), size=about.size, scales=about.scales)
+        config, model = writer.config, load()
+        config.check_model(writer.path, model)
+        settings = replace(model.settings(), size=config.size, scales=config.scales)
         total = len(plan.describe)
         unreadable = describe_into(writer, root, plan.describe, model, settings, lambda done: progress(done, total))
     changed = len(plan.replaced.keys() - {path for path, _ in unreadable})

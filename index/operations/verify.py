@@ -1,11 +1,11 @@
 """Whether an index is what its writers left, and whether that is right.
 
-    verify --> checksums.json --vouches for--> catalogue and search list --vouch for--> descriptors, search structure,
+    verify --> checksums.json --vouches for--> catalog and search list --vouch for--> descriptors, search structure,
                                                                                         what is kept for reranking
-    verify --> counts in the catalogue, a sample of images described again
+    verify --> counts in the catalog, a sample of images described again
 
-Nothing is changed, and no writer works meanwhile. Where a writer was killed there are no checksums: then the catalogue
-vouches for the descriptors, and only SQLite's own check vouches for the catalogue.
+Nothing is changed, and no writer works meanwhile. Where a writer was killed there are no checksums: then the catalog
+vouches for the descriptors, and only SQLite's own check vouches for the catalog.
 """
 
 import sqlite3
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glam.datasets.collection import Photo
+from glam.datasets.collection import ImageFile
 from glam.errors import GlamError
 from glam.index import ann_cache
 from glam.index.operations.image_files import read_facts
 from glam.index.rerank_store import files as rerank_files
 from glam.index.storage import segments
-from glam.index.storage.catalog import Batch, Catalogue, Stored
+from glam.index.storage.catalog import Catalog, DescriptorBatch, StoredImage
 from glam.index.storage.checksums import CHECKSUMS, read_checksums
 from glam.index.storage.digests import digest_file
-from glam.index.storage.lock import LOCK, no_writer, written_owner
-from glam.index.storage.migrations import open_catalogue
-from glam.index.storage.schema import CATALOGUE
+from glam.index.storage.lock import LOCK, read_lock, recorded_owner
+from glam.index.storage.migrations import open_catalog
+from glam.index.storage.schema import CATALOG
 from glam.index.storage.segments import digest_rows, open_segment, segment_file
 from glam.index.storage.snapshot import take_snapshot
 
@@ -53,7 +53,7 @@ class Verification:
     """What a check found.
 
     Attributes:
-        images: that are present; 0 where the catalogue cannot be read.
+        images: that are present; 0 where the catalog cannot be read.
         sampled: how many were described again and compared.
         clean: whether the last writer came to its end, so that every byte could be checked.
         problems: nothing, in a sound index.
@@ -83,18 +83,18 @@ def verify(
     """
     index = Path(path)
     if not (index / CHECKSUMS).exists():
-        open_catalogue(index).close()  # brings one of an older version to this one
-    with no_writer(index):
+        open_catalog(index).close()  # brings one of an older version to this one
+    with read_lock(index):
         check = _Check(index)
         check.files()
         return check.result(load, sample, seed)
 
 
-def damaged_segments(index: Path, catalogue: Catalogue, numbers: Sequence[int]) -> Iterator[tuple[Path, str]]:
+def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> Iterator[tuple[Path, str]]:
     """Reads segments of the index in the folder ``index``; gives the file of each damaged one, and what is wrong."""
-    dim, counts = catalogue.about.dim, catalogue.segments()
-    batches: dict[int, list[Batch]] = {number: [] for number in counts}
-    for batch in catalogue.batches():
+    dim, counts = catalog.config.dim, catalog.segments()
+    batches: dict[int, list[DescriptorBatch]] = {number: [] for number in counts}
+    for batch in catalog.batches():
         batches[batch.segment].append(batch)
     for number in numbers:
         file = segment_file(index, number)
@@ -104,7 +104,7 @@ def damaged_segments(index: Path, catalogue: Catalogue, numbers: Sequence[int]) 
             yield file, "not there"
             continue
         except GlamError:
-            yield file, f"shorter than the {counts[number]} descriptors that the catalogue names"
+            yield file, f"shorter than the {counts[number]} descriptors that the catalog names"
             continue
         wrong = [b for b in batches[number] if digest_rows(rows[b.first : b.first + len(b.images)]) != b.digest]
         if wrong:
@@ -124,7 +124,7 @@ class _Check:
     def files(self) -> None:
         """Checks what checksums.json vouches for, and the lock."""
         try:
-            left = written_owner(self._index)
+            left = recorded_owner(self._index)
         except GlamError as error:
             self._problem(self._index / LOCK, str(error))
         else:
@@ -137,7 +137,7 @@ class _Check:
         else:
             if self._checksums is None:
                 self._notes.append(
-                    "its last writer did not come to its end, so the catalogue has no checksum; the next one makes it"
+                    "its last writer did not come to its end, so the catalog has no checksum; the next one makes it"
                 )
         for name, digest in (self._checksums or {}).items():
             self._digest(self._index / name, digest)
@@ -153,71 +153,71 @@ class _Check:
                 self._strays(ann_cache.FOLDER, known)
 
     def result(self, load: "Callable[[], Model] | None", sample: int, seed: int | None) -> Verification:
-        """Checks what the catalogue vouches for, unless it is damaged itself."""
+        """Checks what the catalog vouches for, unless it is damaged itself."""
         images = sampled = 0
-        if all(problem.file != CATALOGUE for problem in self._problems):
+        if all(problem.file != CATALOG for problem in self._problems):
             try:
-                catalogue = Catalogue.open(self._index)
+                catalog = Catalog.open(self._index)
                 try:
-                    self._catalogue(catalogue)
-                    images = len(catalogue)
+                    self._catalog(catalog)
+                    images = len(catalog)
                     if load is not None and sample and images and not self._problems:
-                        sampled = self._sample(catalogue, load(), sample, seed)
+                        sampled = self._sample(catalog, load(), sample, seed)
                 finally:
-                    catalogue.close()
+                    catalog.close()
             except (sqlite3.DatabaseError, ValueError, TypeError, GlamError) as error:
-                self._problem(self._index / CATALOGUE, f"damaged: {error}")
+                self._problem(self._index / CATALOG, f"damaged: {error}")
         return Verification(images, sampled, self._checksums is not None, tuple(self._problems), tuple(self._notes))
 
-    def _catalogue(self, catalogue: Catalogue) -> None:
-        (found,) = catalogue.connection.execute("PRAGMA quick_check(1)").fetchone()
+    def _catalog(self, catalog: Catalog) -> None:
+        (found,) = catalog.connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            self._problem(self._index / CATALOGUE, f"damaged: {found}")
-        counts, dim = catalogue.segments(), catalogue.about.dim
-        for file, what in damaged_segments(self._index, catalogue, list(counts)):
+            self._problem(self._index / CATALOG, f"damaged: {found}")
+        counts, dim = catalog.segments(), catalog.config.dim
+        for file, what in damaged_segments(self._index, catalog, list(counts)):
             self._problem(file, what)
         for number, rows in counts.items():
             file = segment_file(self._index, number)
             over = file.stat().st_size - rows * dim * 4 if file.exists() else 0
             if over > 0 and self._checksums is not None:
-                self._problem(file, f"{over} bytes longer than the catalogue says")
+                self._problem(file, f"{over} bytes longer than the catalog says")
         if self._checksums is not None:
             self._strays(segments.FOLDER, {segment_file(self._index, number).name for number in counts})
             self._strays(
-                rerank_files.FOLDER, {file.path(self._index).name for file in rerank_files.kept_files(catalogue)}
+                rerank_files.FOLDER, {file.path(self._index).name for file in rerank_files.store_files(catalog)}
             )
-        for file, what in rerank_files.damaged_files(self._index, catalogue):
+        for file, what in rerank_files.damaged_files(self._index, catalog):
             self._problem(file, what)
-        self._counts(catalogue, counts)
-        self._milvus(catalogue)
+        self._counts(catalog, counts)
+        self._milvus(catalog)
 
-    def _counts(self, catalogue: Catalogue, counts: dict[int, int]) -> None:
+    def _counts(self, catalog: Catalog, counts: dict[int, int]) -> None:
         """Every row lies in one batch and belongs to one image, and every image has one."""
-        batches = catalogue.batches()
+        batches = catalog.batches()
         rows = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.images for batch in batches)]))
-        images = catalogue.connection.execute("SELECT id FROM images ORDER BY id")
+        images = catalog.connection.execute("SELECT id FROM images ORDER BY id")
         if not np.array_equal(rows, np.fromiter((image for (image,) in images), np.int64)):
-            self._problem(self._index / CATALOGUE, "images and descriptors do not match one to one")
+            self._problem(self._index / CATALOG, "images and descriptors do not match one to one")
         covered = dict.fromkeys(counts, 0)
         for batch in batches:
             if batch.first != covered[batch.segment]:
-                self._problem(self._index / CATALOGUE, f"segment {batch.segment} has rows of no batch, or of two")
+                self._problem(self._index / CATALOG, f"segment {batch.segment} has rows of no batch, or of two")
             covered[batch.segment] = batch.first + len(batch.images)
         if covered != counts:
-            self._problem(self._index / CATALOGUE, "segments and batches do not count the same rows")
-        for file in rerank_files.kept_files(catalogue):
+            self._problem(self._index / CATALOG, "segments and batches do not count the same rows")
+        for file in rerank_files.store_files(catalog):
             if len(np.unique(file.images)) < len(file.images) or not np.isin(file.images, rows).all():
-                self._problem(self._index / CATALOGUE, f"{file.path(self._index).name} is of images that are not there")
+                self._problem(self._index / CATALOG, f"{file.path(self._index).name} is of images that are not there")
 
-    def _milvus(self, catalogue: Catalogue) -> None:
+    def _milvus(self, catalog: Catalog) -> None:
         """The collection holds what the folder does, where Milvus searches the index."""
-        about = catalogue.about
-        if about.milvus is None or self._problems:
+        config = catalog.config
+        if config.milvus is None or self._problems:
             return
         from glam.index.milvus.sync import check
 
         try:
-            wrong = check(about, about.milvus, take_snapshot(self._index, catalogue))
+            wrong = check(config, config.milvus, take_snapshot(self._index, catalog))
         except GlamError as error:
             wrong = [str(error)]
         for what in wrong:
@@ -226,14 +226,16 @@ class _Check:
             else:
                 self._problem(self._index / ann_cache.FOLDER, what)
 
-    def _sample(self, catalogue: Catalogue, model: "Model", sample: int, seed: int | None) -> int:
+    def _sample(self, catalog: Catalog, model: "Model", sample: int, seed: int | None) -> int:
         """Describes a few images again; returns how many."""
-        about, snapshot = catalogue.about, take_snapshot(self._index, catalogue)
-        about.check_model(self._index, model)
-        chosen = np.random.default_rng(seed).choice(snapshot.ids, min(sample, len(snapshot.ids)), replace=False)
+        config, snapshot = catalog.config, take_snapshot(self._index, catalog)
+        config.check_model(self._index, model)
+        chosen = np.random.default_rng(seed).choice(
+            snapshot.image_ids, min(sample, len(snapshot.image_ids)), replace=False
+        )
         wanted = set(chosen.tolist())
-        images = [image for image in catalogue.stored() if image.id in wanted]
-        same = [image for image in images if _unchanged(Path(about.root), image)]
+        images = [image for image in catalog.stored() if image.image_id in wanted]
+        same = [image for image in images if _unchanged(Path(config.root), image)]
         if len(same) < len(images):
             self._notes.append(
                 f"{len(images) - len(same)} of {len(images)} sampled images changed on disk or are gone; "
@@ -241,13 +243,13 @@ class _Check:
             )
         if not same:
             return 0
-        files = [Path(about.root) / image.facts.path for image in same]
-        described = model.describe(files, size=about.size, scales=about.scales)
-        stored = snapshot.stored(np.array([image.id for image in same], dtype=np.int64))[0 : len(same)]
+        files = [Path(config.root) / image.facts.path for image in same]
+        described = model.describe(files, size=config.size, scales=config.scales)
+        stored = snapshot.stored(np.array([image.image_id for image in same], dtype=np.int64))[0 : len(same)]
         for image, cosine in zip(same, (described * stored).sum(axis=1), strict=True):
             if not cosine >= SAME:
                 self._problem(
-                    self._index / CATALOGUE,
+                    self._index / CATALOG,
                     f"the descriptor of {image.facts.path} is not that of its file (cosine {cosine:.3f})",
                 )
         return len(same)
@@ -267,7 +269,7 @@ class _Check:
         self._problems.append(Problem(file.relative_to(self._index).as_posix(), what))
 
 
-def _unchanged(root: Path, image: Stored) -> bool:
+def _unchanged(root: Path, image: StoredImage) -> bool:
     """Whether the file is there with the content that was described; of a version 1, whether it is there."""
-    facts = read_facts(root, Photo(image.facts.path))
+    facts = read_facts(root, ImageFile(image.facts.path))
     return facts is not None and image.facts.hash in (facts.hash, "")

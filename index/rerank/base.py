@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index.ann import RowSource
+from glam.index.ann import DescriptorSource
 from glam.index.local_matching.rootsift import LocalFeatures
-from glam.index.types import Positions, Rows, Scores
+from glam.index.types import Descriptors, Rows, Scores
 
-NEIGHBOURS = 32
-"""Of each image, that the k-nearest-neighbour graph holds: no step looks at more."""
+NEIGHBORS = 32
+"""Of each image, that the k-nearest-neighbor graph holds: no step looks at more."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ranked:
             looked at fall along the list. Those behind are what they were, and cannot be compared with these.
     """
 
-    positions: Positions
+    positions: Rows
     scores: Scores
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Query:
         length: of the list that a step which searches anew returns; no less than it was given.
     """
 
-    descriptor: Rows
+    descriptor: Descriptors
     features: Callable[[], LocalFeatures] | None = None
     length: int = 0
 
@@ -65,15 +65,15 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """The nearest images of some images, part of the k-nearest-neighbour graph.
+class Neighbors:
+    """The nearest images of some images, part of the k-nearest-neighbor graph.
 
     Attributes:
-        positions: (n, `NEIGHBOURS`) int64, best first, none of them the image itself; -1 where there are fewer.
-        scores: (n, `NEIGHBOURS`) float32 cosines; -inf there.
+        positions: (n, `NEIGHBORS`) int64, best first, none of them the image itself; -1 where there are fewer.
+        scores: (n, `NEIGHBORS`) float32 cosines; -inf there.
     """
 
-    positions: Positions
+    positions: Rows
     scores: Scores
 
 
@@ -81,22 +81,22 @@ class Database(Protocol):
     """The images that are searched, by position: all that a step may know of them.
 
     Results come from `search` alone, which keeps to what its caller may find (a filter, images that are still there).
-    Neighbours may be images that the filter leaves out: they tell something, but no step puts one into a list.
+    Neighbors may be images that the filter leaves out: they tell something, but no step puts one into a list.
     """
 
     @property
-    def rows(self) -> RowSource:
+    def rows(self) -> DescriptorSource:
         """The descriptors by position, ``rows[positions]`` is (n, dim); zeros for one that is no longer stored."""
 
-    def search(self, descriptors: Rows, k: int) -> tuple[Scores, Positions]:
+    def search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
         """The ``k`` nearest that may be found, for each of (q, dim) descriptors of unit length.
 
         Returns:
             Cosines (q, k), best first, and positions (q, k); -inf and -1 where there are fewer.
         """
 
-    def neighbours(self, positions: Positions) -> Neighbours:
-        """The stored neighbours of the images at (n,) positions.
+    def neighbors(self, positions: Rows) -> Neighbors:
+        """The stored neighbors of the images at (n,) positions.
 
         Raises:
             GlamError: no graph is stored, or not one of the images there are now; the message says what makes one.

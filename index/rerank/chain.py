@@ -9,14 +9,14 @@ from glam.index.rerank.steps.aqe import AlphaQueryExpansion
 from glam.index.rerank.steps.dba import DatabaseAugmentation
 from glam.index.rerank.steps.diffusion import Diffusion
 from glam.index.rerank.steps.geometric import GeometricVerification
-from glam.index.rerank.steps.k_reciprocal import Reciprocal
+from glam.index.rerank.steps.k_reciprocal import KReciprocal
 from glam.index.rerank.steps.superglobal import SuperGlobal
 
 STEPS: dict[str, type[Step]] = {
     "aqe": AlphaQueryExpansion,
     "dba": DatabaseAugmentation,
     "diffusion": Diffusion,
-    "reciprocal": Reciprocal,
+    "reciprocal": KReciprocal,
     "superglobal": SuperGlobal,
     "geometric": GeometricVerification,
 }

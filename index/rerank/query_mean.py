@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from glam.index.types import Rows, Scores
+from glam.index.types import Descriptors, Scores
 
 
-def averaged(rows: Rows, others: Rows, weights: Scores) -> Rows:
+def averaged(rows: Descriptors, others: Descriptors, weights: Scores) -> Descriptors:
     """Weighted means of descriptors, each with some others, of unit length.
 
     Args:
@@ -25,8 +25,8 @@ def powers(cosines: Scores, alpha: float) -> Scores:
     return weights
 
 
-def unit(rows: Rows) -> Rows:
+def unit(rows: Descriptors) -> Descriptors:
     """(..., dim) brought to unit length; zeros stay zeros."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    scaled: Rows = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    scaled: Descriptors = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled

@@ -1,9 +1,9 @@
 """The graph of nearest images: for each image of an index those most like it, kept in the folder rerank/.
 
-    keep, Writer as it closes --renewed_graph--> rerank/000002.neighbours --kept_graph, Carried--> Index
+    keep, Writer as it closes --update_graph--> rerank/000002.neighbors --stored_graph, PartialGraph--> Index
 
 A graph is of some set of images. For another set it is brought up to date with as much work as there are differences:
-images that are new look for their neighbours, so do those that lost one, and the others look at the new ones only. With
+images that are new look for their neighbors, so do those that lost one, and the others look at the new ones only. With
 an exact search structure the result is the graph that a fresh start would give.
 """
 
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
-from glam.index.ann import RowSource, Structure, build_structure
+from glam.index.ann import DescriptorSource, Structure, build_structure
 from glam.index.ann.exact import Exact
 from glam.index.limits import IndexLimits
-from glam.index.rerank.base import NEIGHBOURS as K
-from glam.index.rerank_store.files import NEIGHBOURS, KeptFile, kept_files, write_kept
-from glam.index.storage.catalog import Catalogue
+from glam.index.rerank.base import NEIGHBORS as K
+from glam.index.rerank_store.files import KNN_GRAPH, StoreFile, store_files, write_store_file
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.digests import digest
 from glam.index.storage.snapshot import take_snapshot
-from glam.index.types import Mask, Numbers, Positions, Rows, Scores
+from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
@@ -33,9 +33,9 @@ Progress = Callable[[int, int], None]
 RECIPE = f"{K} nearest by cosine"
 
 BLOCK = 1_024
-"""Images whose neighbours are looked for together."""
+"""Images whose neighbors are looked for together."""
 
-Search = Callable[[Rows, int], tuple[Scores, Positions]]
+Search = Callable[[Descriptors, int], tuple[Scores, Rows]]
 """The ``k`` nearest of (q, dim) rows among all images: cosines and places (q, k), best first; -inf and -1 where there
 are fewer."""
 
@@ -45,48 +45,48 @@ class Graph(NamedTuple):
 
     Attributes:
         ids: (n,) of the images, rising.
-        places: (n, `K`) int32, neighbours by their places in ``ids``, best first, never the image itself; -1 where
+        places: (n, `K`) int32, neighbors by their places in ``ids``, best first, never the image itself; -1 where
             there are fewer.
         scores: (n, `K`) float32 cosines; -inf there.
     """
 
-    ids: Numbers
+    image_ids: ImageIds
     places: NDArray[np.int32]
     scores: NDArray[np.float32]
 
     @classmethod
-    def empty(cls, ids: Numbers) -> "Graph":
+    def empty(cls, image_ids: ImageIds) -> "Graph":
         """Of these images, without an edge."""
-        places, scores = np.full((len(ids), K), -1, np.int32), np.full((len(ids), K), -np.inf, np.float32)
-        return cls(ids, places, scores)
+        places, scores = np.full((len(image_ids), K), -1, np.int32), np.full((len(image_ids), K), -np.inf, np.float32)
+        return cls(image_ids, places, scores)
 
 
 NO_IMAGES = Graph.empty(np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)
-class Carried:
+class PartialGraph:
     """A graph carried over from other images.
 
     Attributes:
         graph: of the images now, with the edges that still hold; it is changed by `finished`.
         added: (a,) places of the images that are new; they have no edges yet.
-        look: (l,) places of the images that have to look for their neighbours: new ones, and those that lost one.
+        look: (l,) places of the images that have to look for their neighbors: new ones, and those that lost one.
         others: (n - l,) places of those that have all that they had.
     """
 
     graph: Graph
-    added: Numbers
-    look: Numbers
-    others: Numbers
+    added: ImageIds
+    look: ImageIds
+    others: ImageIds
 
     @classmethod
-    def over(cls, before: Graph, ids: Numbers) -> "Carried":
+    def over(cls, before: Graph, image_ids: ImageIds) -> "PartialGraph":
         """The graph ``before`` as one of the images with these ids, (n,), rising."""
-        graph = Graph.empty(ids)
-        stays = np.isin(ids, before.ids, assume_unique=True)
-        was = np.searchsorted(before.ids, ids[stays])
-        now = np.full(len(before.ids) + 1, -1, np.int32)  # the place of each image now; the last is of -1
+        graph = Graph.empty(image_ids)
+        stays = np.isin(image_ids, before.image_ids, assume_unique=True)
+        was = np.searchsorted(before.image_ids, image_ids[stays])
+        now = np.full(len(before.image_ids) + 1, -1, np.int32)  # the place of each image now; the last is of -1
         now[was] = np.flatnonzero(stays)
         graph.places[stays] = now[before.places[was]]
         graph.scores[stays] = before.scores[was]
@@ -94,13 +94,13 @@ class Carried:
         look[stays] = ((before.places[was] >= 0) & (graph.places[stays] < 0)).any(axis=1)
         return cls(graph, np.flatnonzero(~stays), np.flatnonzero(look), np.flatnonzero(~look))
 
-    def finished(self, rows: RowSource, search: Search, progress: Progress = lambda done, total: None) -> Graph:
+    def finished(self, rows: DescriptorSource, search: Search, progress: Progress = lambda done, total: None) -> Graph:
         """The graph with all its edges.
 
         Args:
             rows: (n, dim), descriptors of the images.
             search: finds the nearest of them.
-            progress: called with images done and images in all, of those that look for their neighbours.
+            progress: called with images done and images in all, of those that look for their neighbors.
         """
         graph = self.graph
         for block in _blocks(self.look):
@@ -119,30 +119,30 @@ class Carried:
         return graph
 
 
-def renewed_graph(index: Path, catalogue: Catalogue, limits: IndexLimits, progress: Progress) -> KeptFile | None:
+def update_graph(index: Path, catalog: Catalog, limits: IndexLimits, progress: Progress) -> StoreFile | None:
     """Writes the graph of the present images to a file that does not count yet; None where the one that is kept is it.
 
     A graph that is damaged is made anew from nothing.
     """
     try:
-        before = kept_graph(index, catalogue)
+        before = stored_graph(index, catalog)
     except GlamError:
         before = NO_IMAGES
-    snapshot = take_snapshot(index, catalogue)
-    if np.array_equal(before.ids, snapshot.ids):
+    snapshot = take_snapshot(index, catalog)
+    if np.array_equal(before.image_ids, snapshot.image_ids):
         return None
-    rows = snapshot.stored(snapshot.ids)
-    structure, ids_at = ann_cache.load(index, snapshot) or (
-        build_structure(rows, ann_cache.wanted_kind(catalogue.about, len(rows), limits)),
-        snapshot.ids,
+    rows = snapshot.stored(snapshot.image_ids)
+    structure, ids_at = ann_cache.open_cached(index, snapshot) or (
+        build_structure(rows, ann_cache.kind_for(catalog.config, len(rows), limits)),
+        snapshot.image_ids,
     )
-    search = Places(structure, snapshot.find(ids_at)).search
-    graph = Carried.over(before, snapshot.ids).finished(rows, search, progress)
+    search = SnapshotSearch(structure, snapshot.find(ids_at)).search
+    graph = PartialGraph.over(before, snapshot.image_ids).finished(rows, search, progress)
     arrays = [graph.places.astype("<i4"), graph.scores.astype("<f4")]
-    return write_kept(index, catalogue, NEIGHBOURS, RECIPE, graph.ids, arrays)
+    return write_store_file(index, catalog, KNN_GRAPH, RECIPE, graph.image_ids, arrays)
 
 
-def kept_graph(index: Path, catalogue: Catalogue) -> Graph:
+def stored_graph(index: Path, catalog: Catalog) -> Graph:
     """The graph that is kept, memory-mapped; one of no images where there is none.
 
     Every byte is checked first: a wrong place would lead to an image that has nothing to do with it, or to none.
@@ -150,7 +150,7 @@ def kept_graph(index: Path, catalogue: Catalogue) -> Graph:
     Raises:
         GlamError: the file is damaged.
     """
-    for file in kept_files(catalogue, NEIGHBOURS):
+    for file in store_files(catalog, KNN_GRAPH):
         if file.recipe != RECIPE or not len(file.images):
             continue
         try:
@@ -166,11 +166,11 @@ def kept_graph(index: Path, catalogue: Catalogue) -> Graph:
     return NO_IMAGES
 
 
-def _blocks(places: Numbers) -> Iterator[Numbers]:
+def _blocks(places: ImageIds) -> Iterator[ImageIds]:
     return (places[start : start + BLOCK] for start in range(0, len(places), BLOCK))
 
 
-def _put(graph: Graph, block: Numbers, scores: Scores, places: Positions) -> None:
+def _put(graph: Graph, block: ImageIds, scores: Scores, places: Rows) -> None:
     """Takes the `K` best of what was found for a block of images, equal ones by place; places below 0 do not count."""
     scores = np.where(places < 0, -np.inf, scores)
     places = np.where(places < 0, -1, places)
@@ -182,7 +182,7 @@ def _put(graph: Graph, block: Numbers, scores: Scores, places: Positions) -> Non
     graph.places[block, :found] = np.take_along_axis(places, order, axis=1)
 
 
-class Places:
+class SnapshotSearch:
     """Search in a structure by places among some images, where the structure may be of others too.
 
     Args:
@@ -190,11 +190,11 @@ class Places:
         places: (n,) the place of the image at each of its positions; -1 of one that is not to be found.
     """
 
-    def __init__(self, structure: Structure, places: Numbers) -> None:
+    def __init__(self, structure: Structure, places: ImageIds) -> None:
         self._structure, self._places = structure, places
         self._present: Mask | None = None if (places >= 0).all() else places >= 0
 
-    def search(self, rows: Rows, k: int, allowed: Mask | None = None) -> tuple[Scores, Positions]:
+    def search(self, rows: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """The ``k`` nearest of (q, dim) rows.
 
         Args:
@@ -209,15 +209,15 @@ class Places:
         return scores, np.where(positions < 0, -1, self._places[positions])
 
 
-class _Some(RowSource):
+class _Some(DescriptorSource):
     """The rows at some positions of a source, as a source."""
 
-    def __init__(self, rows: RowSource, positions: Numbers) -> None:
+    def __init__(self, rows: DescriptorSource, positions: ImageIds) -> None:
         self.dim = rows.dim
         self._rows, self._positions = rows, positions
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, positions: slice | Positions) -> Rows:
+    def __getitem__(self, positions: slice | Rows) -> Descriptors:
         return self._rows[self._positions[positions]]

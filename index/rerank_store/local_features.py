@@ -1,7 +1,7 @@
 """Local features of the images of an index: made from their files, or kept in the folder rerank/.
 
     Writer.add, keep --features_of each file--> write_features --> rerank/000001.features
-    Index --KeptFeatures.get--> LocalFeatures, exactly as they were made; features_of, where they are not kept
+    Index --StoredFeatures.get--> LocalFeatures, exactly as they were made; features_of, where they are not kept
 
 A file of features has a head for each image, then the features of all images in their order. Numbers stay as they were
 computed, so that what is kept and what is made on the spot give the same list.
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from glam.errors import ImageError
 from glam.images import read_image
 from glam.index.local_matching.rootsift import CONTRAST, LENGTH, MOST, SIZE, LocalFeatures, extract
-from glam.index.rerank_store.files import FEATURES, KeptFile, kept_files, put_kept, write_kept
-from glam.index.storage.catalog import Catalogue, Facts
+from glam.index.rerank_store.files import LOCAL_FEATURES, StoreFile, register_file, store_files, write_store_file
+from glam.index.storage.catalog import Catalog, FileFacts
 from glam.index.storage.digests import digest
-from glam.index.types import Numbers
-from glam.parallel_map import done_ahead
+from glam.index.types import ImageIds
+from glam.parallel_map import parallel_map
 
 RECIPE = f"upright RootSIFT, at most {MOST} at {SIZE} pixels, contrast {CONTRAST}"
 """Has to change whenever `extract` gives something else: what was kept by another recipe is not used."""
@@ -44,12 +44,12 @@ class Packed(NamedTuple):
     features: NDArray[np.void]
 
     @property
-    def begins(self) -> Numbers:
+    def begins(self) -> ImageIds:
         """(n + 1,): where the features of each image begin, and where the last ones end."""
         return np.concatenate([[0], np.cumsum(self.heads["count"], dtype=np.int64)])
 
 
-def features_of(root: Path, facts: Facts) -> LocalFeatures | None:
+def features_of(root: Path, facts: FileFacts) -> LocalFeatures | None:
     """The features of an image of an index; None where its file cannot be read or has another content now.
 
     Args:
@@ -63,10 +63,10 @@ def features_of(root: Path, facts: Facts) -> LocalFeatures | None:
         return None
 
 
-def features_of_all(root: Path, images: Sequence[Facts]) -> Iterator[LocalFeatures | None]:
+def features_of_all(root: Path, images: Sequence[FileFacts]) -> Iterator[LocalFeatures | None]:
     """`features_of` of each image, made in threads."""
     threads = max(2, os.cpu_count() or 2)
-    return done_ahead(partial(features_of, root), images, threads=threads, ahead=2 * threads, name="features")
+    return parallel_map(partial(features_of, root), images, threads=threads, ahead=2 * threads, name="features")
 
 
 def pack(images: Sequence[LocalFeatures]) -> Packed:
@@ -80,9 +80,9 @@ def pack(images: Sequence[LocalFeatures]) -> Packed:
     return Packed(heads, features)
 
 
-def usable_files(catalogue: Catalogue) -> list[KeptFile]:
+def usable_files(catalog: Catalog) -> list[StoreFile]:
     """The files of features that were made as this version makes them."""
-    return [file for file in kept_files(catalogue, FEATURES) if file.recipe == RECIPE]
+    return [file for file in store_files(catalog, LOCAL_FEATURES) if file.recipe == RECIPE]
 
 
 @dataclass(frozen=True)
@@ -95,32 +95,32 @@ class NewFeatures:
         joined: the files whose place it takes.
     """
 
-    file: KeptFile
+    file: StoreFile
     made: NDArray[np.bool_]
-    joined: list[KeptFile]
+    joined: list[StoreFile]
 
-    def put(self, catalogue: Catalogue, images: Numbers) -> None:
+    def put(self, catalog: Catalog, images: ImageIds) -> None:
         """Makes it count, in the transaction that is open.
 
         Args:
-            catalogue: of the index.
+            catalog: of the index.
             images: (n,) ids of the images that are being added.
         """
-        put_kept(catalogue, self.file._replace(images=np.append(self.file.images, images[self.made])), self.joined)
+        register_file(catalog, self.file._replace(images=np.append(self.file.images, images[self.made])), self.joined)
 
 
-def write_features(index: Path, catalogue: Catalogue, made: Sequence[LocalFeatures | None]) -> NewFeatures | None:
+def write_features(index: Path, catalog: Catalog, made: Sequence[LocalFeatures | None]) -> NewFeatures | None:
     """Writes features to a file, with those of smaller files before, so that there are never many files.
 
     Args:
         index: its folder.
-        catalogue: of the index.
+        catalog: of the index.
         made: of images whose features are not kept; None for those that have none, and nothing is written of nothing.
     """
     found = [features for features in made if features is not None]
     if not found:
         return None
-    files = usable_files(catalogue)
+    files = usable_files(catalog)
     first, count = len(files), len(found)
     while first and count >= len(files[first - 1].images) and count + len(files[first - 1].images) <= FILE_IMAGES:
         first -= 1
@@ -129,11 +129,11 @@ def write_features(index: Path, catalogue: Catalogue, made: Sequence[LocalFeatur
     parts = [*(read_features(index, file) for file in joined), pack(found)]
     images = np.concatenate([np.empty(0, np.int64), *(file.images for file in joined)])
     heads, features = ([part[i] for part in parts] for i in (0, 1))
-    file = write_kept(index, catalogue, FEATURES, RECIPE, images, [*heads, *features])
+    file = write_store_file(index, catalog, LOCAL_FEATURES, RECIPE, images, [*heads, *features])
     return NewFeatures(file, np.array([features is not None for features in made]), joined)
 
 
-def without(index: Path, catalogue: Catalogue, gone: Numbers) -> list[tuple[KeptFile | None, KeptFile]]:
+def without(index: Path, catalog: Catalog, gone: ImageIds) -> list[tuple[StoreFile | None, StoreFile]]:
     """Writes each file that has features of images that are gone anew without these; None where nothing is left.
 
     Returns:
@@ -142,8 +142,8 @@ def without(index: Path, catalogue: Catalogue, gone: Numbers) -> list[tuple[Kept
     Raises:
         GlamError: a file is damaged.
     """
-    written: list[tuple[KeptFile | None, KeptFile]] = []
-    for file in kept_files(catalogue, FEATURES):
+    written: list[tuple[StoreFile | None, StoreFile]] = []
+    for file in store_files(catalog, LOCAL_FEATURES):
         stays = ~np.isin(file.images, gone)
         if stays.all():
             continue
@@ -154,12 +154,12 @@ def without(index: Path, catalogue: Catalogue, gone: Numbers) -> list[tuple[Kept
             packed = read_features(index, file)
             features = packed.features[np.repeat(stays, packed.heads["count"])]
             parts = [packed.heads[stays], features]
-            new = write_kept(index, catalogue, FEATURES, file.recipe, file.images[stays], parts)
+            new = write_store_file(index, catalog, LOCAL_FEATURES, file.recipe, file.images[stays], parts)
         written.append((new, file))
     return written
 
 
-def read_features(index: Path, file: KeptFile) -> Packed:
+def read_features(index: Path, file: StoreFile) -> Packed:
     """The features in a file, memory-mapped.
 
     Raises:
@@ -176,38 +176,38 @@ def read_features(index: Path, file: KeptFile) -> Packed:
     raise file.damaged()
 
 
-class KeptFeatures:
+class StoredFeatures:
     """The features that are kept in an index. Any number of threads may ask for them.
 
     Args:
         index: its folder.
-        catalogue: of the index; used only while this is made.
+        catalog: of the index; used only while this is made.
 
     Raises:
         GlamError: a file is damaged.
     """
 
-    def __init__(self, index: Path, catalogue: Catalogue) -> None:
+    def __init__(self, index: Path, catalog: Catalog) -> None:
         self._files: list[Packed] = []
-        self._begins: list[Numbers] = []
-        ids, places = [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
-        for file in usable_files(catalogue):
+        self._begins: list[ImageIds] = []
+        image_ids, places = [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
+        for file in usable_files(catalog):
             try:
                 packed = read_features(index, file)
             except FileNotFoundError:  # a writer put another in its place just now, or this is a copy without it
                 continue
-            ids.append(file.images)
+            image_ids.append(file.images)
             places.append(np.stack([np.full(len(file.images), len(self._files)), np.arange(len(file.images))], axis=1))
             self._files.append(packed)
             self._begins.append(packed.begins)
-        order = np.argsort(np.concatenate(ids), kind="stable")
-        self.ids: Numbers = np.concatenate(ids)[order]
-        self._places: Numbers = np.concatenate(places)[order]
+        order = np.argsort(np.concatenate(image_ids), kind="stable")
+        self.image_ids: ImageIds = np.concatenate(image_ids)[order]
+        self._places: ImageIds = np.concatenate(places)[order]
 
     def get(self, image: int) -> LocalFeatures | None:
         """The features of the image with this id; None where they are not kept."""
-        at = int(np.searchsorted(self.ids, image))
-        if at == len(self.ids) or self.ids[at] != image:
+        at = int(np.searchsorted(self.image_ids, image))
+        if at == len(self.image_ids) or self.image_ids[at] != image:
             return None
         file, place = self._places[at]
         packed, begins = self._files[file], self._begins[file]

@@ -1,6 +1,6 @@
-"""The catalogue: what is in an index, in SQLite. It says which descriptors count, and to which image each belongs.
+"""The catalog: what is in an index, in SQLite. It says which descriptors count, and to which image each belongs.
 
-    Writer (all that changes it)   Index, verify, info, sync's plan (all that reads it)   --> Catalogue --> SQLite
+    Writer (all that changes it)   Index, verify, info, sync's plan (all that reads it)   --> Catalog --> SQLite
 
 The tables are in `glam.index.storage.schema`; those of older versions become these in `glam.index.storage.migrations`.
 """
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from glam.errors import GlamError
-from glam.index.storage.milvus_config import Place
-from glam.index.storage.schema import CATALOGUE, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
-from glam.index.types import Numbers
+from glam.index.storage.milvus_config import MilvusConfig
+from glam.index.storage.schema import CATALOG, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
+from glam.index.types import ImageIds
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
     from glam.model import Model
 
 
 @dataclass(frozen=True)
-class About:
+class IndexConfig:
     """What an index was built with.
 
     Attributes:
@@ -47,7 +47,7 @@ class About:
     scales: tuple[float, ...]
     root: str
     structure: str = ""
-    milvus: Place | None = None
+    milvus: MilvusConfig | None = None
     keeps: tuple[str, ...] = ()
 
     def check_model(self, index: Path, model: "Model") -> None:
@@ -68,26 +68,26 @@ class Entry:
     """One image of an index.
 
     Attributes:
-        id: its number, never given to another image.
+        image_id: its number, never given to another image.
         path: relative to the index's root, with forward slashes.
-        label: the landmark it shows, empty where that is not known.
+        landmark: what it shows; empty where that is not known.
         width, height: in pixels, upright.
         metadata: what else is known of it, by name.
     """
 
-    id: int
+    image_id: int
     path: str
-    label: str
+    landmark: str
     width: int
     height: int
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-class Facts(NamedTuple):
+class FileFacts(NamedTuple):
     """What is recorded of an image's file.
 
     Attributes:
-        path, label: as in `Entry`.
+        path, landmark: as in `Entry`.
         metadata: JSON object.
         hash: BLAKE2b-128 of its bytes.
         bytes: size of the file.
@@ -95,22 +95,22 @@ class Facts(NamedTuple):
     """
 
     path: str
-    label: str
+    landmark: str
     metadata: str
     hash: str
     bytes: int
     modified: int
 
 
-class Stored(NamedTuple):
-    """An image as the catalogue has it: its id, the facts of its file, and whether it is present."""
+class StoredImage(NamedTuple):
+    """An image as the catalog has it: its id, the facts of its file, and whether it is present."""
 
-    id: int
-    facts: Facts
+    image_id: int
+    facts: FileFacts
     present: bool
 
 
-class Batch(NamedTuple):
+class DescriptorBatch(NamedTuple):
     """Rows that were written together.
 
     Attributes:
@@ -122,20 +122,20 @@ class Batch(NamedTuple):
 
     segment: int
     first: int
-    images: Numbers
+    images: ImageIds
     digest: str
 
 
 class NewImage(NamedTuple):
     """An image that has just been described: facts of its file, pixels of the upright image."""
 
-    facts: Facts
+    facts: FileFacts
     width: int
     height: int
 
 
-class Catalogue:
-    """The catalogue of one index. One thread at a time may use it; `glam.index.index.Index` sees to that.
+class Catalog:
+    """The catalog of one index. One thread at a time may use it; `glam.index.index.Index` sees to that.
 
     Attributes:
         connection: to the database; `glam.index.storage.filters` asks it.
@@ -145,20 +145,20 @@ class Catalogue:
         self.connection = connection
 
     @classmethod
-    def create(cls, index: Path, about: About) -> "Catalogue":
-        """Makes an empty catalogue in the folder ``index``; one must not be there."""
-        catalogue = cls(connect(index / CATALOGUE, "rwc"))
-        with catalogue.transaction():
-            create_tables(catalogue.connection)
-            catalogue.connection.execute("INSERT INTO about VALUES (?)", [json.dumps(asdict(about))])
-        return catalogue
+    def create(cls, index: Path, config: IndexConfig) -> "Catalog":
+        """Makes an empty catalog in the folder ``index``; one must not be there."""
+        catalog = cls(connect(index / CATALOG, "rwc"))
+        with catalog.transaction():
+            create_tables(catalog.connection)
+            catalog.connection.execute("INSERT INTO about VALUES (?)", [json.dumps(asdict(config))])
+        return catalog
 
     @classmethod
-    def open(cls, index: Path) -> "Catalogue":
-        """Opens the catalogue of the index in the folder ``index``.
+    def open(cls, index: Path) -> "Catalog":
+        """Opens the catalog of the index in the folder ``index``.
 
         Raises:
-            GlamError: it is not there, is no catalogue, or was written by another version.
+            GlamError: it is not there, is no catalog, or was written by another version.
         """
         connection, version = open_any_version(index)
         if version not in READABLE:
@@ -197,18 +197,18 @@ class Catalogue:
         return self._number("PRAGMA user_version")
 
     @property
-    def about(self) -> About:
+    def config(self) -> IndexConfig:
         """What the index was built with."""
         (text,) = self.connection.execute("SELECT description FROM about").fetchone()
         values = json.loads(text)
         place = values.get("milvus")
         lists = {name: tuple(values.get(name, ())) for name in ("scales", "keeps")}
-        return About(**{**values, **lists, "milvus": Place(**place) if place else None})
+        return IndexConfig(**{**values, **lists, "milvus": MilvusConfig(**place) if place else None})
 
     def __len__(self) -> int:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
 
-    def removed(self) -> Numbers:
+    def removed(self) -> ImageIds:
         """Ids of the images that were removed and still take up room."""
         found = self.connection.execute("SELECT id FROM images WHERE state = 'removed'")
         return np.array([image for (image,) in found], dtype=np.int64)
@@ -232,43 +232,43 @@ class Catalogue:
             for id, path, label, width, height, metadata in found
         }
 
-    def live(self) -> tuple[Numbers, Numbers, Numbers]:
+    def live(self) -> tuple[ImageIds, ImageIds, ImageIds]:
         """Ids of all present images, rising, and for each the segment and row of its descriptor."""
         batches = self.batches()
         if not batches:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
-        ids = np.concatenate([batch.images for batch in batches])
+        image_ids = np.concatenate([batch.images for batch in batches])
         segments = np.concatenate([np.full(len(batch.images), batch.segment) for batch in batches])
         rows = np.concatenate([batch.first + np.arange(len(batch.images)) for batch in batches])
-        order = np.argsort(ids, kind="stable")
-        order = order[~np.isin(ids[order], self.removed(), kind="sort")]
-        return ids[order], segments[order], rows[order]
+        order = np.argsort(image_ids, kind="stable")
+        order = order[~np.isin(image_ids[order], self.removed(), kind="sort")]
+        return image_ids[order], segments[order], rows[order]
 
     def segments(self) -> dict[int, int]:
         """Rows of each segment by its number."""
         return dict(self.connection.execute("SELECT number, rows FROM segments ORDER BY number"))
 
-    def batches(self) -> list[Batch]:
+    def batches(self) -> list[DescriptorBatch]:
         """All batches, in the order of segments and rows."""
         found = self.connection.execute("SELECT segment, first, images, digest FROM batches ORDER BY segment, first")
         return [
-            Batch(segment, first, np.frombuffer(images, dtype="<i8"), digest)
+            DescriptorBatch(segment, first, np.frombuffer(images, dtype="<i8"), digest)
             for segment, first, images, digest in found
         ]
 
-    def stored(self) -> Iterator[Stored]:
+    def stored(self) -> Iterator[StoredImage]:
         """All images, also the removed ones, by id."""
         rows = self.connection.execute(
             "SELECT id, path, label, metadata, hash, bytes, modified, state FROM images ORDER BY id"
         )
-        return (Stored(row[0], Facts(*row[1:7]), row[7] == "present") for row in rows)
+        return (StoredImage(row[0], FileFacts(*row[1:7]), row[7] == "present") for row in rows)
 
-    def facts(self, image: int) -> Facts | None:
+    def facts(self, image: int) -> FileFacts | None:
         """The facts of an image's file; None where it is not known."""
         row = self.connection.execute(
             "SELECT path, label, metadata, hash, bytes, modified FROM images WHERE id = ?", [image]
         ).fetchone()
-        return None if row is None else Facts(*row)
+        return None if row is None else FileFacts(*row)
 
     def paths(self) -> dict[str, int]:
         """Id of each present image by its path."""
@@ -294,7 +294,7 @@ class Catalogue:
         """A number that no segment has had."""
         return 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0)")
 
-    def add_batch(self, batch: Batch) -> None:
+    def add_batch(self, batch: DescriptorBatch) -> None:
         """Makes rows count."""
         rows = len(batch.images)
         self.connection.execute(
@@ -306,7 +306,7 @@ class Catalogue:
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?)", [batch.segment, batch.first, rows, images, batch.digest]
         )
 
-    def add_images(self, images: Sequence[NewImage]) -> Numbers:
+    def add_images(self, images: Sequence[NewImage]) -> ImageIds:
         """Adds images and returns their ids; one that is present at the path of one of them is removed."""
         self._leave(image.facts.path for image in images)
         first = 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), -1)")
@@ -326,7 +326,7 @@ class Catalogue:
         """Marks images as removed; they keep their room until the index is compacted."""
         self.connection.executemany("UPDATE images SET state = 'removed' WHERE id = ?", ([image] for image in images))
 
-    def put(self, images: Sequence[tuple[int, Facts]]) -> None:
+    def put(self, images: Sequence[tuple[int, FileFacts]]) -> None:
         """Gives images new facts and makes them present; others at their paths are removed. Paths may swap."""
         self.remove(image for image, _ in images)
         self._leave(facts.path for _, facts in images)
@@ -346,9 +346,9 @@ class Catalogue:
         for table, column in (("batches", "segment"), ("segments", "number")):
             self.connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ([number] for number in segments))
 
-    def set_about(self, about: About) -> None:
-        """Puts ``about`` in place of what was there."""
-        self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(about))])
+    def set_config(self, config: IndexConfig) -> None:
+        """Replaces the configuration."""
+        self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(config))])
 
     def _leave(self, paths: Iterable[str]) -> None:
         gone = [(path,) for path in paths]

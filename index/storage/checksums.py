@@ -2,7 +2,7 @@
 
     Writer --write_checksums--> checksums.json --find_damage--> verify, and the next Writer before it changes anything
 
-It holds the digests of the catalogue and of the search folder's list; these two hold the digests of all descriptors and
+It holds the digests of the catalog and of the search folder's list; these two hold the digests of all descriptors and
 of the search structure. So a large file is never read again because a small one changed. A writer deletes it before its
 first change: where there is none, the last writer did not come to its end.
 """
@@ -10,7 +10,7 @@ first change: where there is none, the last writer did not come to its end.
 import json
 from pathlib import Path
 
-from glam.atomic_file import flush, written_whole
+from glam.atomic_file import atomic_write, flush
 from glam.errors import GlamError
 from glam.index.storage.digests import digest, digest_file
 
@@ -20,7 +20,7 @@ CHECKSUMS = "checksums.json"
 def write_checksums(index: Path, files: list[Path]) -> None:
     """Writes the digests of these files of the index in the folder ``index``; whole or not at all."""
     digests = {file.relative_to(index).as_posix(): digest_file(file) for file in files}
-    write_whole(index / CHECKSUMS, _text(digests).encode())
+    atomic_write_bytes(index / CHECKSUMS, _text(digests).encode())
 
 
 def read_checksums(index: Path) -> dict[str, str] | None:
@@ -48,9 +48,9 @@ def delete_checksums(index: Path) -> None:
     flush(index)
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def atomic_write_bytes(file: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all, and returns once it is on the disk."""
-    with written_whole(file, on_disk=True) as partial:
+    with atomic_write(file, on_disk=True) as partial:
         partial.write_bytes(content)
 
 

@@ -1,4 +1,4 @@
-"""Filters on what the catalogue knows of an image: ``city = 'Paris' and year > 2010``.
+"""Filters on what the catalog knows of an image: ``city = 'Paris' and year > 2010``.
 
 SQLite parses the expression and works it out, image by image, over the columns of an image and those keys of its
 metadata that the expression names. Meanwhile the connection may read nothing else, call only functions known to be
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 
-COLUMNS = ("id", "path", "label", "width", "height", "bytes", "modified")
+COLUMNS = ("image_id", "path", "landmark", "width", "height", "bytes", "modified")
+
+DEPRECATED = {"id": "image_id", "label": "landmark"}
+"""Former names of columns, which filters may still use."""
+
+STORED = {"image_id": "id", "landmark": "label"}
+"""Columns of the table of images whose names differ from those of a filter."""
+
+NAMES = frozenset((*COLUMNS, *DEPRECATED))
 
 # fmt: off
 FUNCTIONS = frozenset((
@@ -59,10 +67,10 @@ def matching(
     """Ids of the images in an index for which an expression holds, rising.
 
     Args:
-        connection: to the catalogue; nobody else may use it meanwhile.
+        connection: to the catalog; nobody else may use it meanwhile.
         where: an SQL expression over `COLUMNS` and the keys of the images' metadata. An image without a key has NULL
             there; true and false are 1 and 0; a list or an object is its JSON. A key that is called like a column is
-            not seen.
+            not seen. ``id`` and ``label`` are deprecated names of ``image_id`` and ``landmark``.
         seconds: how long it may run.
         steps: SQLite instructions between two checks of the clock.
 
@@ -70,17 +78,17 @@ def matching(
         GlamError: it names what there is not, does what it may not, is no expression, or takes too long.
     """
     names = _names(where)
-    keys = [name for name in names if name.lower() not in COLUMNS and _is_key(connection, name)]
-    known = {*COLUMNS, *(key.lower() for key in keys)}
-    if len(known) < len(COLUMNS) + len(keys):
+    keys = [name for name in names if name.lower() not in NAMES and _is_key(connection, name)]
+    known = {*NAMES, *(key.lower() for key in keys)}
+    if len(known) < len(NAMES) + len(keys):
         raise _refused(where, f"the keys {' and '.join(keys)} differ in case only")
     for name, quoted in names.items():
         if quoted and name.lower() not in known:  # SQLite would take it as text
             raise _no_column(connection, where, name)
-    extracted = [f'{value_of(key)} AS "{key}"' for key in keys]
+    selected = [f'{value_of(name)} AS "{name}"' for name in (*COLUMNS, *DEPRECATED, *keys)]
     query = (
-        f'WITH "{TABLE}" AS (SELECT {", ".join([*COLUMNS, *extracted])} FROM main."images"'
-        f""" WHERE "state" = 'present') SELECT "{TABLE}"."id" FROM "{TABLE}" WHERE (\n{where}\n) ORDER BY 1"""
+        f'WITH "{TABLE}" AS (SELECT {", ".join(selected)} FROM main."images"'
+        f""" WHERE "state" = 'present') SELECT "{TABLE}"."image_id" FROM "{TABLE}" WHERE (\n{where}\n) ORDER BY 1"""
     )
     try:
         with _guarded(connection, seconds, steps):
@@ -100,12 +108,13 @@ def columns(connection: sqlite3.Connection) -> list[str]:
         "SELECT DISTINCT entries.key FROM images, json_each(images.metadata) AS entries"
         " WHERE images.state = 'present' ORDER BY entries.key"
     )
-    return [*COLUMNS, *(key for (key,) in keys if key.lower() not in COLUMNS and '"' not in key)]
+    return [*COLUMNS, *(key for (key,) in keys if key.lower() not in NAMES and '"' not in key)]
 
 
 def value_of(name: str) -> str:
     """The value of a column of a filter, as SQL over the table of images."""
-    return f'"{name}"' if name in COLUMNS else f'json_extract("metadata", {_path(name)})'
+    column = DEPRECATED.get(name, name)
+    return f'"{STORED.get(column, column)}"' if column in COLUMNS else f'json_extract("metadata", {_path(name)})'
 
 
 def _names(where: str) -> dict[str, bool]:

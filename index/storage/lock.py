@@ -47,7 +47,7 @@ class Owner:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path) -> Iterator[None]:
     """Holds the lock of the index in ``folder`` for its one writer.
 
     Raises:
@@ -67,7 +67,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_writer(folder: Path) -> Iterator[None]:
+def read_lock(folder: Path) -> Iterator[None]:
     """Keeps writers away from the index in ``folder``; others may do the same at the same time.
 
     Raises:
@@ -88,13 +88,13 @@ def no_writer(folder: Path) -> Iterator[None]:
 def owner(folder: Path) -> Owner | None:
     """Who writes to the index in ``folder`` now; None where nobody does."""
     try:
-        with no_writer(folder):
+        with read_lock(folder):
             return None
     except InUseError:
-        return written_owner(folder)
+        return recorded_owner(folder)
 
 
-def written_owner(folder: Path) -> Owner | None:
+def recorded_owner(folder: Path) -> Owner | None:
     """Who the lock says holds it; one that was killed still stands there. None where nobody does.
 
     Raises:
@@ -113,7 +113,7 @@ def _take(descriptor: int, kind: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = written_owner(folder) or "another process, which checks it"
+        holder = recorded_owner(folder) or "another process, which checks it"
         raise InUseError(f"{folder} is in use by {holder}; try again when it has ended") from error
 
 

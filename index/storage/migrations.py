@@ -1,6 +1,6 @@
-"""Catalogues of older versions, made into those of this one.
+"""Catalogs of older versions, made into those of this one.
 
-    Index.open, info, verify --> open_catalogue --upgrade, if it is of version 1--> Catalogue      Writer --> upgrade
+    Index.open, info, verify --> open_catalog --upgrade, if it is of version 1--> Catalog      Writer --> upgrade
 
 Version 1 had one file of descriptors, in which row i belonged to the image with id i, and knew nothing of the files.
 Version 2 kept nothing for reranking; it is read as it is, so that it opens also where nothing may be written.
@@ -13,9 +13,9 @@ import numpy as np
 
 from glam.atomic_file import flush
 from glam.errors import GlamError
-from glam.index.storage.catalog import Batch, Catalogue
+from glam.index.storage.catalog import Catalog, DescriptorBatch
 from glam.index.storage.checksums import delete_checksums
-from glam.index.storage.lock import writing
+from glam.index.storage.lock import write_lock
 from glam.index.storage.schema import KEPT, SCHEMA_VERSION, create_tables, open_any_version
 from glam.index.storage.segments import digest_rows, open_segment, segment_file
 
@@ -23,8 +23,8 @@ DESCRIPTORS_1 = "descriptors.f32"
 BATCH_ROWS = 4096
 
 
-def open_catalogue(index: Path) -> Catalogue:
-    """The catalogue of the index in the folder ``index``, brought to this version first if that has to be.
+def open_catalog(index: Path) -> Catalog:
+    """The catalog of the index in the folder ``index``, brought to this version first if that has to be.
 
     Raises:
         GlamError: there is none, it is damaged or newer, or it is older and cannot be changed now.
@@ -33,11 +33,11 @@ def open_catalogue(index: Path) -> Catalogue:
     connection.close()
     if version == 1:
         try:
-            with writing(index):
+            with write_lock(index):
                 upgrade(index)
         except (OSError, sqlite3.OperationalError) as error:
             raise GlamError(f"{index}: of an older version, and it cannot be brought to this one: {error}") from error
-    return Catalogue.open(index)
+    return Catalog.open(index)
 
 
 def upgrade(index: Path) -> None:
@@ -45,31 +45,31 @@ def upgrade(index: Path) -> None:
     connection, version = open_any_version(index)
     try:
         if version == 1:
-            _from_1(index, Catalogue(connection))
+            _from_1(index, Catalog(connection))
         elif version == 2:
-            _from_2(index, Catalogue(connection))
+            _from_2(index, Catalog(connection))
     finally:
         connection.close()
     (index / DESCRIPTORS_1).unlink(missing_ok=True)
 
 
-def _from_1(index: Path, catalogue: Catalogue) -> None:
-    if catalogue.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone():
-        raise GlamError(f"{index}: its catalogue says version 1 and is not; the index is damaged")
+def _from_1(index: Path, catalog: Catalog) -> None:
+    if catalog.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone():
+        raise GlamError(f"{index}: its catalog says version 1 and is not; the index is damaged")
     old, segment = index / DESCRIPTORS_1, segment_file(index, 1)
     segment.parent.mkdir(exist_ok=True)
     if old.exists():
         old.replace(segment)
         flush(segment.parent)
         flush(index)
-    database = catalogue.connection
+    database = catalog.connection
     database.execute("PRAGMA journal_mode = DELETE")
     (count,) = database.execute("SELECT count(*) FROM images").fetchone()
     if count and not segment.exists():
         raise GlamError(f"{old}: not there; the index is damaged")
-    rows = open_segment(segment, count, catalogue.about.dim)
+    rows = open_segment(segment, count, catalog.config.dim)
     described = segment.stat().st_mtime_ns if count else 0
-    with catalogue.transaction():
+    with catalog.transaction():
         for table in ("about", "images", "unreadable"):
             database.execute(f"ALTER TABLE {table} RENAME TO {table}_1")
         create_tables(database)
@@ -81,13 +81,13 @@ def _from_1(index: Path, catalogue: Catalogue) -> None:
         )
         for first in range(0, count, BATCH_ROWS):
             block = rows[first : first + BATCH_ROWS]
-            catalogue.add_batch(Batch(1, first, np.arange(first, first + len(block)), digest_rows(block)))
+            catalog.add_batch(DescriptorBatch(1, first, np.arange(first, first + len(block)), digest_rows(block)))
         for table in ("about", "images", "unreadable"):
             database.execute(f"DROP TABLE {table}_1")
 
 
-def _from_2(index: Path, catalogue: Catalogue) -> None:
+def _from_2(index: Path, catalog: Catalog) -> None:
     delete_checksums(index)
-    with catalogue.transaction():
-        catalogue.connection.execute(KEPT)
-        catalogue.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    with catalog.transaction():
+        catalog.connection.execute(KEPT)
+        catalog.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

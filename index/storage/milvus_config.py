@@ -1,4 +1,4 @@
-"""Where a collection is: what a user asks for, and what the catalogue of an index remembers."""
+"""Where a collection is: what a user asks for, and what the catalog of an index remembers."""
 
 import os
 import re
@@ -38,7 +38,7 @@ class Milvus:
 
 
 @dataclass(frozen=True)
-class Place:
+class MilvusConfig:
     """The collection of an index.
 
     Attributes:
@@ -54,7 +54,7 @@ class Place:
     images: str = ""
 
     @classmethod
-    def of(cls, wanted: Milvus, index: Path) -> "Place":
+    def of(cls, wanted: Milvus, index: Path) -> "MilvusConfig":
         """A new place for the index in the folder ``index``.
 
         Raises:
@@ -69,7 +69,7 @@ class Place:
             )
         return cls(checked_uri(wanted.uri), name, uuid.uuid4().hex)
 
-    def is_at(self, other: "Place") -> bool:
+    def is_at(self, other: "MilvusConfig") -> bool:
         """Whether both are the same collection."""
         return (self.uri, self.collection) == (other.uri, other.collection)
 

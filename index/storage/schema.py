@@ -1,6 +1,6 @@
-"""The tables of the catalogue, and opening the SQLite database that holds them.
+"""The tables of the catalog, and opening the SQLite database that holds them.
 
-    Catalogue, migration --> connect, open_any_version, create_tables --> SQLite
+    Catalog, migration --> connect, open_any_version, create_tables --> SQLite
 
 It is kept in one file with a rollback journal: at rest there is nothing beside it, and readers wait only while a batch
 is being committed.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glam.errors import GlamError
 
-CATALOGUE = "catalogue.sqlite"
+CATALOG = "catalogue.sqlite"
 
 SCHEMA_VERSION = 3
 
@@ -92,7 +92,7 @@ def open_any_version(index: Path) -> tuple[sqlite3.Connection, int]:
     Raises:
         GlamError: there is none, or the file is something else.
     """
-    file = index / CATALOGUE
+    file = index / CATALOG
     if not file.is_file():
         raise NoIndexError(f"{index}: no index there")
     try:
@@ -100,7 +100,7 @@ def open_any_version(index: Path) -> tuple[sqlite3.Connection, int]:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        raise GlamError(f"{file}: not an index's catalogue ({error})") from error
+        raise GlamError(f"{file}: not an index's catalog ({error})") from error
     if not tables:
         connection.close()
         raise NoIndexError(f"{index}: no index there; the build that was to make it ended before it began")

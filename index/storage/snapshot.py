@@ -1,6 +1,6 @@
 """One moment of an index: the images that are present, and where their descriptors lie.
 
-    Index, saved (for the structure), duplicates, verify --> take_snapshot --> Catalogue, segments
+    Index, saved (for the structure), duplicates, verify --> take_snapshot --> Catalog, segments
 
 A snapshot stays what it is while a writer adds, removes or compacts: the maps keep even files that are deleted since.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from glam.errors import GlamError
-from glam.index.storage.catalog import Catalogue
-from glam.index.storage.segments import FOLDER, StoredRows, open_segment, segment_file
-from glam.index.types import Numbers, Rows
+from glam.index.storage.catalog import Catalog
+from glam.index.storage.segments import FOLDER, StoredDescriptors, open_segment, segment_file
+from glam.index.types import Descriptors, ImageIds
 
 NOWHERE = -1
 ATTEMPTS = 5
@@ -30,46 +30,48 @@ class Snapshot:
         dim: length of a descriptor.
     """
 
-    ids: Numbers
-    segments: Numbers
-    rows: Numbers
-    maps: dict[int, Rows]
+    image_ids: ImageIds
+    segments: ImageIds
+    rows: ImageIds
+    maps: dict[int, Descriptors]
     dim: int
 
     @property
     def is_bare(self) -> bool:
         """Whether it has images and not their descriptors."""
-        return len(self.ids) > 0 and not self.maps
+        return len(self.image_ids) > 0 and not self.maps
 
-    def find(self, ids: Numbers) -> Numbers:
+    def find(self, image_ids: ImageIds) -> ImageIds:
         """The place of each of these ids in ``ids``; -1 of one that is not present."""
-        if not len(self.ids):
-            return np.full(len(ids), NOWHERE, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[places] == ids, places, NOWHERE)
+        if not len(self.image_ids):
+            return np.full(len(image_ids), NOWHERE, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.image_ids, image_ids), len(self.image_ids) - 1)
+        return np.where(self.image_ids[places] == image_ids, places, NOWHERE)
 
-    def stored(self, ids: Numbers) -> StoredRows:
+    def stored(self, image_ids: ImageIds) -> StoredDescriptors:
         """The descriptors of these images; zeros of one that is not present."""
-        if np.array_equal(ids, self.ids):
-            return StoredRows(self.maps, self.segments, self.rows, self.dim)
-        if not len(self.ids):
-            nowhere = np.full(len(ids), NOWHERE, dtype=np.int64)
-            return StoredRows(self.maps, nowhere, nowhere, self.dim)
-        places = self.find(ids)
-        return StoredRows(self.maps, np.where(places < 0, NOWHERE, self.segments[places]), self.rows[places], self.dim)
+        if np.array_equal(image_ids, self.image_ids):
+            return StoredDescriptors(self.maps, self.segments, self.rows, self.dim)
+        if not len(self.image_ids):
+            nowhere = np.full(len(image_ids), NOWHERE, dtype=np.int64)
+            return StoredDescriptors(self.maps, nowhere, nowhere, self.dim)
+        places = self.find(image_ids)
+        return StoredDescriptors(
+            self.maps, np.where(places < 0, NOWHERE, self.segments[places]), self.rows[places], self.dim
+        )
 
 
-def take_snapshot(index: Path, catalogue: Catalogue) -> Snapshot:
+def take_snapshot(index: Path, catalog: Catalog) -> Snapshot:
     """The present images of the index in the folder ``index``.
 
     Raises:
         GlamError: a file of descriptors is missing or too short.
     """
     for _ in range(ATTEMPTS):
-        with catalogue.snapshot():
-            about, counts, live = catalogue.about, catalogue.segments(), catalogue.live()
-        dim = about.dim
-        if about.milvus is not None and not (index / FOLDER).is_dir():
+        with catalog.snapshot():
+            config, counts, live = catalog.config, catalog.segments(), catalog.live()
+        dim = config.dim
+        if config.milvus is not None and not (index / FOLDER).is_dir():
             return Snapshot(*live, {}, dim)
         try:
             maps = {number: open_segment(segment_file(index, number), rows, dim) for number, rows in counts.items()}

@@ -62,7 +62,7 @@ def test_a_gain_is_taken_over_the_seeds_that_both_have(table: ModuleType) -> Non
         {"setting": "lite0", "options": ["--x=1"], "variant": "all", "step_ms": 12.5, "step_mib": 100, "weights": 7},
         line("all", 0, [1, 1, 1, 1], setting="other"),
     ]
-    none, all_, other = table.summarise(lines, ["none", "all"])
+    none, all_, other = table.summarize(lines, ["none", "all"])
     assert (none["variant"], all_["variant"], other["setting"]) == ("none", "all", "other")
     assert all_["seeds"] == 3
     assert (all_["gain"], all_["gain_low"], all_["gain_high"]) == pytest.approx((10, 10, 10))

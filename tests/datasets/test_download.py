@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import glam.datasets.fetch as fetch_module
-from glam.datasets.download import Downloaded, download
+from glam.datasets.download import DownloadReport, download
 from glam.datasets.fetch import Report, fetch
 from glam.datasets.registry import DATA_SETS, DataSet, Remote, find
 from glam.errors import GlamError
@@ -285,16 +285,16 @@ WHOLE = {
 def test_a_data_set_is_fetched_once_and_what_is_missing_or_other_again(
     server: SimpleNamespace, data_set: DataSet, tmp_path: Path
 ) -> None:
-    assert download(data_set, tmp_path, silent) == Downloaded(3, 0)
+    assert download(data_set, tmp_path, silent) == DownloadReport(3, 0)
     assert files_in(tmp_path) == WHOLE
     assert not list(tmp_path.rglob("*.tar")) + list(tmp_path.rglob("*.tgz")) + list(tmp_path.rglob("*.partial"))
     server.asked.clear()
-    assert download(data_set, tmp_path, silent) == Downloaded(0, 3)
+    assert download(data_set, tmp_path, silent) == DownloadReport(0, 3)
     assert server.asked == []
     (tmp_path / "train/0/1/2/012.jpg").unlink()
     (tmp_path / "jpg/a.jpg").write_bytes(b"cut")
     (tmp_path / "list.pkl").write_bytes(pickle.dumps(["b"]))  # as long as the right one
-    assert download(data_set, tmp_path, silent) == Downloaded(3, 0)
+    assert download(data_set, tmp_path, silent) == DownloadReport(3, 0)
     assert files_in(tmp_path) == WHOLE
 
 
@@ -332,7 +332,7 @@ def test_a_run_that_died_while_unpacking_unpacks_again_without_a_download(
     assert {path for path, _ in server.asked} == {"/list.pkl", "/p.tar", "/p.md5"}
 
 
-def test_the_catalogue_is_whole() -> None:
+def test_the_catalog_is_whole() -> None:
     for known in DATA_SETS:
         assert find(known.name) is known
         paths = [remote.path for remote in known.files]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glam.datasets.collection import Photo
+from glam.datasets.collection import ImageFile
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
@@ -26,13 +26,13 @@ def test_a_clean_table_gives_each_image_its_path_and_landmark(clean: Path) -> No
     (clean.parent / "train").mkdir()
     collection = read_gldv2(clean)
     assert collection.root == clean.parent / "train"
-    assert collection.photos == (
-        Photo("6/e/1/6e158a47eb2ca3f6.jpg", "1"),
-        Photo("2/0/2/202cd79556f30760.jpg", "1"),
-        Photo("3/a/d/3ad87684c99c06e1.jpg", "7"),
+    assert collection.images == (
+        ImageFile("6/e/1/6e158a47eb2ca3f6.jpg", "1"),
+        ImageFile("2/0/2/202cd79556f30760.jpg", "1"),
+        ImageFile("3/a/d/3ad87684c99c06e1.jpg", "7"),
     )
     assert collection.landmarks == ("1", "7")
-    assert collection.labels.tolist() == [0, 0, 1]
+    assert collection.landmark_ids.tolist() == [0, 0, 1]
 
 
 def test_the_full_table_gives_the_same(clean: Path) -> None:
@@ -40,7 +40,7 @@ def test_the_full_table_gives_the_same(clean: Path) -> None:
     rows = [(IDS[0], "1"), (IDS[1], "1"), (IDS[2], "7")]
     urls = "".join(f'{id},"http://upload.example/a,b.jpg",{landmark}\n' for id, landmark in rows)
     full.write_text("id,url,landmark_id\n" + urls)
-    assert read_gldv2(full).photos == read_gldv2(clean).photos
+    assert read_gldv2(full).images == read_gldv2(clean).images
 
 
 def test_the_images_may_lie_beside_the_table(clean: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_images_may_lie_beside_the_table(clean: Path) -> None:
 def test_a_folder_with_the_table_is_read_by_it_and_not_walked(clean: Path) -> None:
     (clean.parent / "train" / "0" / "0" / "0").mkdir(parents=True)
     (clean.parent / "train" / "0" / "0" / "0" / "000aaaaaaaaaaaaa.jpg").touch()
-    assert read_collection(clean.parent).photos == read_gldv2(clean).photos
+    assert read_collection(clean.parent).images == read_gldv2(clean).images
 
 
 def test_a_landmark_may_have_more_images_than_the_csv_module_takes_in_a_field(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_photograph_costs_little_memory_and_no_look_at_the_disk(
     monkeypatch.setattr(os, "stat", counted)
     tracemalloc.start()
     collection = read_collection(tmp_path)
-    _ = collection.labels
+    _ = collection.landmark_ids
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(collection) == images

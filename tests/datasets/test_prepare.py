@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from glam.app.cli.main import app
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.datasets.image_dataset import readable
-from glam.datasets.prepare import Prepared, prepare
+from glam.datasets.prepare import PrepareReport, prepare
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.images import read_image
@@ -38,14 +38,14 @@ def source(tmp_path: Path) -> Path:
     picture(400, 200).save(root / "tower/wide.jpg", exif=exif)
     picture(90, 120).save(root / "tower/small.JPEG")
     picture(300, 300).save(root / "tower/square.png")
-    picture(200, 500).convert("L").save(root / "bridge/grey.webp")
+    picture(200, 500).convert("L").save(root / "bridge/gray.webp")
     (root / "bridge/cut.jpg").write_bytes((root / "tower/wide.jpg").read_bytes()[:2000])
     (root / "bridge/text.png").write_text("no image")
     return root
 
 
 SHAPES = {
-    "bridge/grey.webp.jpg": (60, 150),
+    "bridge/gray.webp.jpg": (60, 150),
     "tower/small.JPEG": (90, 120),
     "tower/square.png.jpg": (150, 150),
     "tower/wide.jpg": (75, 150),
@@ -58,8 +58,8 @@ def test_images_come_out_upright_and_small_with_their_shapes_in_the_manifest(sou
     assert (done.made, done.present) == (4, 0)
     assert [error.source for error in done.unreadable] == ["bridge/cut.jpg", "bridge/text.png"]
     collection = read_collection(out)
-    assert {photo.path: photo.shape for photo in collection.photos} == SHAPES
-    assert {photo.landmark for photo in collection.photos} == {"tower", "bridge"}
+    assert {photo.path: photo.shape for photo in collection.images} == SHAPES
+    assert {photo.landmark for photo in collection.images} == {"tower", "bridge"}
     for path, shape in SHAPES.items():
         with Image.open(out / path) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", shape)
@@ -82,7 +82,7 @@ def test_training_opens_no_file_to_learn_a_shape(source: Path, tmp_path: Path) -
     shutil.rmtree(out / "tower")
     shutil.rmtree(out / "bridge")
     kept, shapes, bad = readable(read_collection(out))
-    assert dict(zip((photo.path for photo in kept.photos), shapes, strict=True)) == SHAPES
+    assert dict(zip((photo.path for photo in kept.images), shapes, strict=True)) == SHAPES
     assert bad == []
 
 
@@ -97,9 +97,9 @@ def test_a_second_run_makes_nothing_and_mends_what_is_broken(source: Path, tmp_p
     wide = out / "tower/wide.jpg"
     wide.write_bytes(wide.read_bytes()[:-40])  # cut short, under its right name
     (out / "tower/small.JPEG").write_bytes((out / "tower/square.png.jpg").read_bytes())  # another's, whole
-    picture(80, 80).save(out / "bridge/grey.webp.jpg")  # somebody else's
+    picture(80, 80).save(out / "bridge/gray.webp.jpg")  # somebody else's
     assert prepare(collection, out, 150).made == 3
-    assert {photo.path: photo.shape for photo in read_collection(out).photos} == SHAPES
+    assert {photo.path: photo.shape for photo in read_collection(out).images} == SHAPES
 
 
 def test_another_size_or_a_changed_source_is_made_anew(source: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_another_size_or_a_changed_source_is_made_anew(source: Path, tmp_path: P
     assert prepare(collection, out, 100).made == 4
     picture(50, 40).save(source / "tower/square.png")
     assert prepare(collection, out, 100).made == 1
-    shapes = {photo.path: photo.shape for photo in read_collection(out).photos}
+    shapes = {photo.path: photo.shape for photo in read_collection(out).images}
     assert shapes["tower/square.png.jpg"] == (50, 40)
     assert shapes["tower/wide.jpg"] == (50, 100)
 
@@ -141,7 +141,7 @@ def test_many_processes_do_what_one_does(tmp_path: Path) -> None:
     collection = read_folder(source)
     many = prepare(collection, tmp_path / "many", 50, workers=2, progress=lambda *report: reports.append(report))
     one = prepare(collection, tmp_path / "one", 50, workers=1)
-    assert many == Prepared(69, 0, many.unreadable)
+    assert many == PrepareReport(69, 0, many.unreadable)
     assert one.made == 69
     assert reports == [(i, 70) for i in range(1, 71)]
     for name in ("manifest.csv", "unreadable.csv", "05.png.jpg", "69.png.jpg"):
@@ -154,7 +154,7 @@ def test_photographs_are_never_written_over_each_other(source: Path, tmp_path: P
         prepare(collection, source, 150)
     with pytest.raises(GlamError, match=r"both become tower/square\.png\.jpg"):
         prepare(
-            Collection(source, (*collection.photos, Photo("tower/square.png.jpg"))),
+            Collection(source, (*collection.images, ImageFile("tower/square.png.jpg"))),
             tmp_path / "out",
             150,
         )
@@ -179,4 +179,4 @@ def test_the_command_prepares_any_source(source: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "1 images made" in done.output
     assert "bridge/text.png" in done.output
-    assert read_collection(tmp_path / "out").photos == (Photo("tower/wide.jpg", "t", (32, 64)),)
+    assert read_collection(tmp_path / "out").images == (ImageFile("tower/wide.jpg", "t", (32, 64)),)

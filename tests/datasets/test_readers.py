@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from glam.datasets.collection import Collection, Photo, read_names, without
+from glam.datasets.collection import Collection, ImageFile, read_names, without
 from glam.datasets.image_dataset import readable
 from glam.datasets.manifest import read_manifest
 from glam.datasets.readers import read_collection
@@ -14,20 +14,20 @@ from glam.errors import GlamError
 
 
 def paths(collection: Collection) -> list[str]:
-    return [photo.path for photo in collection.photos]
+    return [photo.path for photo in collection.images]
 
 
 def test_a_plain_folder_is_read_by_its_sub_folders(tmp_path: Path) -> None:
     for name in ("b/2.JPG", "b/1.png", "a/1.webp", "a/deep/1.jpg", "a/notes.txt", ".hidden/1.jpg", "a/.1.jpg", "0.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    photos = read_collection(tmp_path).photos
+    photos = read_collection(tmp_path).images
     assert photos == (
-        Photo("0.jpg", ""),
-        Photo("a/1.webp", "a"),
-        Photo("a/deep/1.jpg", "a/deep"),
-        Photo("b/1.png", "b"),
-        Photo("b/2.JPG", "b"),
+        ImageFile("0.jpg", ""),
+        ImageFile("a/1.webp", "a"),
+        ImageFile("a/deep/1.jpg", "a/deep"),
+        ImageFile("b/1.png", "b"),
+        ImageFile("b/2.JPG", "b"),
     )
 
 
@@ -37,7 +37,7 @@ def test_a_manifest_may_tell_landmarks_and_shapes(tmp_path: Path) -> None:
     collection = read_collection(manifest)
     assert collection.root == tmp_path
     other = {"other": "x"}
-    assert collection.photos == (Photo("a/1.jpg", "tower", (640, 480), other), Photo("b/2.jpg", metadata=other))
+    assert collection.images == (ImageFile("a/1.jpg", "tower", (640, 480), other), ImageFile("b/2.jpg", metadata=other))
     assert read_manifest(manifest, tmp_path / "x").root == tmp_path / "x"
 
 
@@ -76,7 +76,7 @@ def test_a_manifest_that_is_no_text_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_known_shapes_are_taken_and_only_the_other_files_are_opened(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "there.png")
-    photos = (Photo("gone.jpg", "a", (640, 480)), Photo("there.png", "a"), Photo("missing.png", "a"))
+    photos = (ImageFile("gone.jpg", "a", (640, 480)), ImageFile("there.png", "a"), ImageFile("missing.png", "a"))
     kept, shapes, bad = readable(Collection(tmp_path, photos))
     assert paths(kept) == ["gone.jpg", "there.png"]
     assert shapes == [(640, 480), (30, 20)]
@@ -90,7 +90,7 @@ def test_the_ground_truth_lists_the_database_images(tmp_path: Path, name: str) -
     (tmp_path / "jpg").mkdir()
     collection = read_collection(tmp_path)
     assert collection.root == tmp_path / "jpg"
-    assert collection.photos == (Photo("all_souls_000013.jpg"), Photo("oxford_002416.jpg"))
+    assert collection.images == (ImageFile("all_souls_000013.jpg"), ImageFile("oxford_002416.jpg"))
 
 
 @pytest.mark.parametrize("names", ["abc", [1, 2], ["../../etc/passwd"]])
@@ -128,7 +128,7 @@ def test_a_folder_may_have_the_name_of_a_part(tmp_path: Path) -> None:
 
 
 def collection() -> Collection:
-    return Collection(Path("x"), (Photo("a/1.jpg", "a"), Photo("a/2.jpg", "a"), Photo("b/1.jpg", "b")))
+    return Collection(Path("x"), (ImageFile("a/1.jpg", "a"), ImageFile("a/2.jpg", "a"), ImageFile("b/1.jpg", "b")))
 
 
 def test_names_leave_out_landmarks_and_paths(tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_training_never_sees_what_is_left_out(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("c\nd/1.png\n")
     data = LandmarkData(tmp_path, leave_out=names)
-    seen = {photo.path for photo in data.train.photos} | {photo.path for photo in data.val.photos}
+    seen = {photo.path for photo in data.train.images} | {photo.path for photo in data.val.images}
     assert seen == {f"{landmark}/{i}.png" for landmark in "abdef" for i in range(2)} - {"d/1.png"}

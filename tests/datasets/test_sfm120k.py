@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glam.datasets.collection import Photo
+from glam.datasets.collection import ImageFile
 from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
@@ -32,8 +32,8 @@ def test_each_part_gives_its_paths_and_models(tmp_path: Path) -> None:
     file = write(tmp_path, table())
     train, val = read_collection(f"{file}:train"), read_collection(f"{tmp_path}:val")
     assert train.root == tmp_path / "ims"
-    assert train.photos == (Photo(f"ef/cd/ab/{CIDS[0]}", "3"), Photo(f"ff/34/12/{CIDS[1]}", "3"))
-    assert val.photos == (Photo(f"56/34/12/{CIDS[2]}", "8"),)
+    assert train.images == (ImageFile(f"ef/cd/ab/{CIDS[0]}", "3"), ImageFile(f"ff/34/12/{CIDS[1]}", "3"))
+    assert val.images == (ImageFile(f"56/34/12/{CIDS[2]}", "8"),)
 
 
 def test_a_part_must_be_named(tmp_path: Path) -> None:

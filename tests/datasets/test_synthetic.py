@@ -14,7 +14,7 @@ from glam.datasets.synthetic.canvas import FLAT, Canvas, Texture, masonry
 from glam.datasets.synthetic.landmarks import KINDS
 from glam.datasets.synthetic.light import shadow_map
 from glam.datasets.synthetic.photo import Studio
-from glam.datasets.synthetic.render import Atlas, Geometry, clip, look, look_at, rasterise
+from glam.datasets.synthetic.render import Atlas, Geometry, clip, look, look_at, rasterize
 from glam.datasets.synthetic.scenes import Scene, build_scene
 from glam.datasets.synthetic.sites import Site
 from glam.datasets.synthetic.solids import Mesh
@@ -29,10 +29,10 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return generate(folder, landmarks=3, images_per_landmark=8, size=96, seed=5, workers=1)
 
 
-def one_colour(red: int, green: int, blue: int) -> Texture:
+def one_color(red: int, green: int, blue: int) -> Texture:
     """A small flat texture."""
-    colour = np.full((16, 16, 3), (red, green, blue), np.uint8)
-    return Texture(colour, np.full((16, 16), FLAT, np.uint8), np.zeros((16, 16), np.uint8))
+    color = np.full((16, 16, 3), (red, green, blue), np.uint8)
+    return Texture(color, np.full((16, 16), FLAT, np.uint8), np.zeros((16, 16), np.uint8))
 
 
 def test_files_stand_in_one_folder_a_landmark(small_set: list[Path]) -> None:
@@ -167,7 +167,7 @@ def test_a_scene_is_a_function_of_its_seed() -> None:
     one, same, other = build_scene((0, 3)), build_scene((0, 3)), build_scene((0, 4))
 
     def walls(scene: Scene) -> list[bytes]:
-        return [texture.colour.tobytes() for texture in scene.mesh.textures]
+        return [texture.color.tobytes() for texture in scene.mesh.textures]
 
     assert walls(one) == walls(same)
     assert np.array_equal(Geometry(one.mesh).corners, Geometry(same.mesh).corners)
@@ -182,8 +182,8 @@ def test_two_views_share_the_scene_and_two_landmarks_do_not() -> None:
         studio = Studio(scene)
         studio.geometry.textures[scene.ground] = scene.grounds[ground]
         camera = look_at(np.array([4.0, -40, 2]), np.array([0.0, 0, 9]), roll=0, focal=150, width=160, height=120)
-        grey = cv2.cvtColor(np.dstack(look(studio.geometry, studio.atlas, camera).colour), cv2.COLOR_RGB2GRAY)
-        steep = np.abs(cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F))[:80].ravel()
+        gray = cv2.cvtColor(np.dstack(look(studio.geometry, studio.atlas, camera).color), cv2.COLOR_RGB2GRAY)
+        steep = np.abs(cv2.Laplacian(gray.astype(np.float32), cv2.CV_32F))[:80].ravel()
         normal: np.ndarray = (steep - steep.mean()) / steep.std()
         return normal
 
@@ -194,13 +194,13 @@ def test_two_views_share_the_scene_and_two_landmarks_do_not() -> None:
 
 def test_the_nearer_face_hides_the_farther_one() -> None:
     mesh = Mesh()
-    red, green = mesh.add(one_colour(200, 0, 0)), mesh.add(one_colour(0, 200, 0))
+    red, green = mesh.add(one_color(200, 0, 0)), mesh.add(one_color(0, 200, 0))
     mesh.quad((-4, 10, 4), (8, 0, 0), (0, 0, -8), green)
     mesh.quad((-1, 5, 1), (2, 0, 0), (0, 0, -2), red)
     camera = look_at(np.array([0.0, 0, 0]), np.array([0.0, 1, 0]), roll=0, focal=50, width=100, height=100)
     layers = look(Geometry(mesh), Atlas(mesh.textures), camera)
-    assert layers.colour[0][50, 50] == 200
-    assert layers.colour[1][50, 65] == 200
+    assert layers.color[0][50, 50] == 200
+    assert layers.color[1][50, 65] == 200
     assert layers.sky[2, 2]
     assert layers.depth[50, 50] == pytest.approx(5, rel=1e-4)
     assert layers.depth[50, 65] == pytest.approx(10, rel=1e-4)
@@ -208,27 +208,27 @@ def test_the_nearer_face_hides_the_farther_one() -> None:
 
 def test_textures_are_the_right_way_round() -> None:
     mesh = Mesh()
-    texture = one_colour(0, 0, 0)
-    texture.colour[:8, 8:] = 250  # the upper right quarter is white
+    texture = one_color(0, 0, 0)
+    texture.color[:8, 8:] = 250  # the upper right quarter is white
     mesh.quad((-2, 5, 2), (4, 0, 0), (0, 0, -4), mesh.add(texture))
     camera = look_at(np.array([0.0, 0, 0]), np.array([0.0, 1, 0]), roll=0, focal=50, width=60, height=60)
-    red = look(Geometry(mesh), Atlas(mesh.textures), camera).colour[0]
+    red = look(Geometry(mesh), Atlas(mesh.textures), camera).color[0]
     assert red[20, 40] > 200
     assert max(red[20, 20], red[40, 20], red[40, 40]) < 50
 
 
-def test_rasterise_agrees_with_asking_every_pixel_of_every_triangle() -> None:
+def test_rasterize_agrees_with_asking_every_pixel_of_every_triangle() -> None:
     rng = np.random.default_rng(0)
     triangles = rng.uniform(0, 40, (12, 3, 2))
     planes = np.column_stack([rng.normal(0, 0.01, (12, 2)), rng.uniform(1, 5, 12)])
     starts = np.arange(0, 37, 3)
-    _, winner = rasterise(triangles.reshape(-1, 2), starts, planes, 40, 40)
+    _, winner = rasterize(triangles.reshape(-1, 2), starts, planes, 40, 40)
     outlines = [triangle.astype(np.float32)[:, None] for triangle in triangles]
     compared = 0
     for y in range(40):
         for x in range(40):
             inside = [cv2.pointPolygonTest(outline, (x, y), True) for outline in outlines]
-            if min(map(abs, inside)) < 1.6:  # pixels on an edge are the rasteriser's own choice
+            if min(map(abs, inside)) < 1.6:  # pixels on an edge are the rasterizer's own choice
                 continue
             near = [(planes[number] @ (x, y, 1), number) for number, distance in enumerate(inside) if distance > 0]
             assert winner[y, x] == max(near, default=(0, -1))[1]
@@ -246,7 +246,7 @@ def test_clip_keeps_the_half_in_front() -> None:
 
 def test_the_sun_does_not_reach_behind_a_wall() -> None:
     mesh = Mesh()
-    stone = mesh.add(one_colour(90, 90, 90))
+    stone = mesh.add(one_color(90, 90, 90))
     mesh.polygon([(-40, -40, 0), (40, -40, 0), (40, 40, 0), (-40, 40, 0)], (-40, 40, 0), (80, 0, 0), (0, -80, 0), stone)
     mesh.quad((-5, 0, 10), (10, 0, 0), (0, 0, -10), stone)
     sun = np.array([0.0, -1, 1]) / np.sqrt(2)
@@ -261,12 +261,12 @@ def test_the_sun_does_not_reach_behind_a_wall() -> None:
     assert not shaded((9, 4, 0))
 
 
-def test_a_canvas_draws_where_it_is_told_in_metres_from_the_lower_left() -> None:
+def test_a_canvas_draws_where_it_is_told_in_meters_from_the_lower_left() -> None:
     rng = np.random.default_rng(0)
     canvas = Canvas(rng, 10, 5, masonry(rng, scale=10, block=(1, 1), contrast=0, size=128), (100, 100, 100))
     canvas.rectangle(1, 1, 2, 1, (255, 0, 0), relief=10)
     texture = canvas.texture()
-    assert texture.colour.shape == (50, 100, 3)
-    assert tuple(texture.colour[35, 20]) == (255, 0, 0)
+    assert texture.color.shape == (50, 100, 3)
+    assert tuple(texture.color[35, 20]) == (255, 0, 0)
     assert texture.relief[35, 20] == FLAT + 10
-    assert texture.colour[15, 20, 1] > 50
+    assert texture.color[15, 20, 1] > 50

@@ -50,16 +50,16 @@ def test_a_batch_is_changed_as_torchvision_changes_each_image(draw_image: DrawIm
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-4, rtol=0)
 
 
-def test_without_changes_only_the_normalisation_is_left(draw_image: DrawImage) -> None:
+def test_without_changes_only_the_normalization_is_left(draw_image: DrawImage) -> None:
     pixels = pixels_of(draw_image(40, 30))
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     expected = TF.normalize(pixels.permute(0, 3, 1, 2).float() / 255, list(mean), list(std))
     torch.testing.assert_close(finish(pixels, changes(np.eye(3)), mean, std), expected, atol=1e-5, rtol=0)
 
 
-def test_saturation_zero_is_grey(draw_image: DrawImage) -> None:
-    grey = finish(pixels_of(draw_image(40, 30)), changes(np.eye(3), saturation=0), *PLAIN)
-    torch.testing.assert_close(grey[:, 0], grey[:, 2])
+def test_saturation_zero_is_gray(draw_image: DrawImage) -> None:
+    gray = finish(pixels_of(draw_image(40, 30)), changes(np.eye(3), saturation=0), *PLAIN)
+    torch.testing.assert_close(gray[:, 0], gray[:, 2])
 
 
 def test_crops_keep_the_share_and_nearly_the_shape() -> None:

@@ -8,16 +8,16 @@ from safetensors.numpy import save_file
 
 from glam.errors import GlamError
 from glam.eval.descriptor_readers import read_vectors
-from glam.eval.tie_break import Rows
+from glam.eval.tie_break import Descriptors
 
 
 @pytest.fixture(params=[np.float16, np.float32, np.float64])
-def rows(request: pytest.FixtureRequest) -> Rows:
-    made: Rows = np.random.default_rng(0).random((7, 5)).astype(request.param)
+def rows(request: pytest.FixtureRequest) -> Descriptors:
+    made: Descriptors = np.random.default_rng(0).random((7, 5)).astype(request.param)
     return made
 
 
-def test_mapped_files_give_their_rows(rows: Rows, tmp_path: Path) -> None:
+def test_mapped_files_give_their_rows(rows: Descriptors, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", rows)
     save_file({"database": rows, "other": rows + 1}, tmp_path / "a.safetensors", metadata={"by": "me"})
     for source in ("a.npy", "a.safetensors", "a.safetensors:database"):
@@ -27,7 +27,7 @@ def test_mapped_files_give_their_rows(rows: Rows, tmp_path: Path) -> None:
         np.testing.assert_array_equal(read, rows)
 
 
-def test_an_array_is_chosen_by_name_or_role_or_because_it_is_alone(rows: Rows, tmp_path: Path) -> None:
+def test_an_array_is_chosen_by_name_or_role_or_because_it_is_alone(rows: Descriptors, tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", rows)
     np.savez(tmp_path / "two.npz", queries=rows, mine=rows + 1)
     np.testing.assert_array_equal(read_vectors(str(tmp_path / "one.npz"), "database"), rows)
@@ -37,7 +37,7 @@ def test_an_array_is_chosen_by_name_or_role_or_because_it_is_alone(rows: Rows, t
         read_vectors(str(tmp_path / "two.npz"), "database")
 
 
-def test_hdf5_is_read_where_h5py_is_installed(rows: Rows, tmp_path: Path) -> None:
+def test_hdf5_is_read_where_h5py_is_installed(rows: Descriptors, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["plain"] = rows

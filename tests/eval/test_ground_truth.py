@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from glam.app.cli.main import app
 from glam.errors import GlamError
 from glam.eval.benchmark import open_benchmark
-from glam.eval.ground_truth import GroundTruth, Query, read_ground_truth, write_ground_truth
+from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, read_ground_truth, write_ground_truth
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 TRUTH = GroundTruth(
     ("a", "b", "é", "d"),
-    (Query("q1", (1, 2.5, 30, 40), (2, 0), (3,), ()), Query("q2", None, (), (1,), (0,))),
+    (BenchmarkQuery("q1", (1, 2.5, 30, 40), (2, 0), (3,), ()), BenchmarkQuery("q2", None, (), (1,), (0,))),
 )
 
 

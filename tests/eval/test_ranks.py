@@ -10,45 +10,45 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.ranks import count_above
-from glam.eval.tie_break import Rows, order_keys
+from glam.eval.tie_break import Descriptors, order_keys
 
-Made = Callable[[np.random.Generator, tuple[int, int]], Rows]
+Made = Callable[[np.random.Generator, tuple[int, int]], Descriptors]
 
 
-def random(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def random(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     rows = rng.standard_normal(shape)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def doubled(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def doubled(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     """Each row stands in several places, so that every score is a tie."""
     return random(rng, (max(1, shape[0] // 5), shape[1]))[rng.integers(max(1, shape[0] // 5), size=shape[0])]
 
 
-def quantised(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def quantized(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     return rng.integers(-1, 2, shape).astype(np.float16)
 
 
-def with_nan(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def with_nan(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     rows = doubled(rng, shape)
     rows[rng.random(len(rows)) < 0.2, 0] = np.nan
     return rows
 
 
-def nearly_constant(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def nearly_constant(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     """Roundings of equal terms all go one way: single precision is at its worst."""
     return ((1 + rng.integers(3, size=(shape[0], 1)) * 1e-7) * (1 + 0.01 * rng.random(shape[1]))).astype(np.float64)
 
 
-def of_many_lengths(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def of_many_lengths(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     return (random(rng, shape) * 10.0 ** rng.integers(-12, 12, (shape[0], 1))).astype(np.float32)
 
 
-def tiny(rng: np.random.Generator, shape: tuple[int, int]) -> Rows:
+def tiny(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     return random(rng, shape) * np.float32(1e-25)
 
 
-def sorted_ranks(query: NDArray[np.floating], rows: Rows) -> NDArray[np.int64]:
+def sorted_ranks(query: NDArray[np.floating], rows: Descriptors) -> NDArray[np.int64]:
     """The slow, obvious form: the place of every row in the sorted list."""
     scores = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
@@ -57,7 +57,7 @@ def sorted_ranks(query: NDArray[np.floating], rows: Rows) -> NDArray[np.int64]:
     return ranks
 
 
-MAKERS = [random, doubled, quantised, with_nan, nearly_constant, of_many_lengths, tiny]
+MAKERS = [random, doubled, quantized, with_nan, nearly_constant, of_many_lengths, tiny]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -22,10 +22,10 @@ from glam.index.rerank import base
 from glam.index.rerank.chain import parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase
 
-Rows = NDArray[np.float32]
+Descriptors = NDArray[np.float32]
 
 
-def random_rows(count: int, dim: int, seed: int) -> Rows:
+def random_rows(count: int, dim: int, seed: int) -> Descriptors:
     rows = np.random.default_rng(seed).normal(size=(count, dim))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -72,7 +72,7 @@ def test_a_folders_lists_come_before_its_scores() -> None:
 
 @pytest.mark.parametrize("text", ["aqe:k=2", "dba:k=3", "superglobal,reciprocal:k=4"])
 def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, content_model: Any, tmp_path: Path) -> None:
-    """As of a database that was made without its image; otherwise it would be a neighbour of what it looks for."""
+    """As of a database that was made without its image; otherwise it would be a neighbor of what it looks for."""
     for number in range(12):
         file = tmp_path / f"landmark{number % 3}" / f"{number:02}.jpg"
         file.parent.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, conten
     for q in range(12):
         others = np.delete(np.arange(12), q)
         listed = others[chain.search(base.Query(rows[q]), MemoryDatabase([rows[others]]), 12).positions]
-        positive = set(np.flatnonzero(collection.labels == collection.labels[q]).tolist()) - {q}
+        positive = set(np.flatnonzero(collection.landmark_ids == collection.landmark_ids[q]).tolist()) - {q}
         assert report.scores.ap[q] == pytest.approx(slow_ap(listed.tolist(), positive, set()))
     result = folder_result("made", report, content_model, content_model.settings())
     assert result["protocol"]["rerank"] == str(chain)

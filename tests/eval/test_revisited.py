@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from glam.app.cli.main import app
 from glam.errors import GlamError
-from glam.eval.ground_truth import GroundTruth, Query, read_ground_truth
+from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, read_ground_truth
 from glam.eval.revisited import CUTS, PROTOCOLS, score_revisited
-from glam.eval.tie_break import Rows
+from glam.eval.tie_break import Descriptors
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 GOLDEN = SHARED / "revisitop"
@@ -51,14 +51,14 @@ def official_scores(
     return ap, [float(((places + 1) <= cut).sum() / cut) for cut in cuts]
 
 
-def random_case(rng: np.random.Generator) -> tuple[GroundTruth, Rows, Rows, list[Rows]]:
+def random_case(rng: np.random.Generator) -> tuple[GroundTruth, Descriptors, Descriptors, list[Descriptors]]:
     """A ground truth with queries that have no positive, and descriptors with ties and NaN."""
     n = int(rng.integers(20, 120))
     dim = int(rng.integers(2, 12))
     queries = []
     for number in range(6):
         judged = np.split(rng.permutation(n)[: rng.integers(0, 20)], np.sort(rng.integers(0, 12, 2)))
-        queries.append(Query(str(number), None, *(tuple(part.tolist()) for part in judged)))
+        queries.append(BenchmarkQuery(str(number), None, *(tuple(part.tolist()) for part in judged)))
     made = [rng.integers(-2, 3, (rows, dim)).astype(np.float32) for rows in (6, n, 40, 13)]
     for rows in made[1:]:
         rows[rng.random(len(rows)) < 0.1, 0] = np.nan
@@ -88,14 +88,14 @@ def test_ties_nan_and_queries_without_positives_are_scored_as_by_sorting(seed: i
 
 
 def test_a_protocol_nobody_asks_in_has_no_scores() -> None:
-    truth = GroundTruth(("a", "b"), (Query("q", None, (1,), (), ()),))
+    truth = GroundTruth(("a", "b"), (BenchmarkQuery("q", None, (1,), (), ()),))
     scores = score_revisited(truth, np.ones((1, 3), np.float32), np.ones((2, 3), np.float32))
     assert scores["easy"].mean_ap == 0.25  # the tie goes to image 0, which does not show the landmark
     assert np.isnan([scores["hard"].mean_ap, *scores["hard"].interval, scores["hard"].precision[5]]).all()
 
 
 def test_descriptors_that_do_not_fit_are_told_by_name() -> None:
-    truth = GroundTruth(("a", "b"), (Query("q", None, (1,), (), ()),))
+    truth = GroundTruth(("a", "b"), (BenchmarkQuery("q", None, (1,), (), ()),))
     rows = np.ones((2, 3), np.float32)
     with pytest.raises(GlamError, match="the queries want 1 descriptors"):
         score_revisited(truth, rows, rows)

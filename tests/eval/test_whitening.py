@@ -88,7 +88,7 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(whitened(images), expected, atol=1e-5)
     assert model_file.fingerprint(whitened) != model_file.fingerprint(network)
-    model_file.save(tmp_path / "m.safetensors", whitened, model_file.Header(whitened.architecture, 64))
+    model_file.save(tmp_path / "m.safetensors", whitened, model_file.ModelHeader(whitened.architecture, 64))
     model = glam.load(tmp_path / "m.safetensors", "cpu")
     assert model.dim == 5
     assert model.fingerprint == model_file.fingerprint(whitened)
@@ -115,7 +115,7 @@ def test_photographs_of_the_test_sets_are_known_by_their_names() -> None:
 def test_the_command_fits_and_refuses_the_test_set(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> None:
     network = DescriptorNetwork(Architecture("resnet18", dim=4, glam=None)).eval()
     model = tmp_path / "m.safetensors"
-    model_file.save(model, network, model_file.Header(network.architecture, 32, licence="mine"))
+    model_file.save(model, network, model_file.ModelHeader(network.architecture, 32, licence="mine"))
     for i in range(16):
         file = tmp_path / "photos" / f"place{i % 4}" / f"oxford_{i:06d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build, compact, remove, sync
-from glam.index.ann import RowSource
+from glam.index.ann import DescriptorSource
 from glam.index.ann.exact import Exact
 from glam.index.ann_cache import read_list
 from glam.index.limits import IndexLimits
@@ -27,7 +27,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     usual = Exact.build
 
-    def note(rows: RowSource) -> Exact:
+    def note(rows: DescriptorSource) -> Exact:
         sizes.append(len(rows))
         return usual(rows)
 
@@ -60,10 +60,10 @@ def add_files(folder: Path, count: int) -> None:
 def check(index: Path, folder: Path) -> None:
     """Searches give what the plain product gives."""
     with Index.open(index, limits=LIMITS) as opened:
-        assert {opened.entry(i).path for i in opened.ids.tolist()} == {p.path for p in read_folder(folder).photos}
-        rows = opened.descriptors(opened.ids.tolist())
+        assert {opened.entry(i).path for i in opened.image_ids.tolist()} == {p.path for p in read_folder(folder).images}
+        rows = opened.descriptors(opened.image_ids.tolist())
         for row, hits in zip(rows, opened.search(rows, k=100), strict=True):
-            assert [hit.entry.id for hit in hits] == opened.ids[np.argsort(-(rows @ row))].tolist()
+            assert [hit.image_id for hit in hits] == opened.image_ids[np.argsort(-(rows @ row))].tolist()
 
 
 def names(index: Path) -> set[str]:
@@ -127,4 +127,4 @@ def test_what_was_asked_for_stays_until_something_else_is(index: Path, folder: P
     for asked, kept in (("exact", "exact"), (None, "exact"), ("", "")):
         build(index, read_folder(folder), content_model, structure=asked, limits=LIMITS)
         with Index.open(index, limits=LIMITS) as opened:
-            assert opened._about.structure == kept
+            assert opened._config.structure == kept

@@ -15,7 +15,7 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build
 from glam.index.limits import IndexLimits
-from glam.index.storage.catalog import Catalogue
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.segments import segment_file
 from glam.model import Model
 
@@ -31,12 +31,12 @@ def _untrained() -> Model:
     """A small network drawn at random: enough for everything that is not about accuracy."""
     import torch
 
-    from glam.model_file import Header
+    from glam.model_file import ModelHeader
     from glam.network import Architecture, DescriptorNetwork
 
     torch.manual_seed(0)
     architecture = Architecture("resnet10t", dim=None, glam=None)
-    return Model("untrained", DescriptorNetwork(architecture).eval(), Header(architecture, size=64))
+    return Model("untrained", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, size=64))
 
 
 @pytest.fixture
@@ -85,13 +85,13 @@ def test_every_image_finds_itself_first_with_its_own_facts(model: Model, folder:
     collection = read_folder(folder)
     build(tmp_path / "i.glam", collection, model)
     with glam.index.open(tmp_path / "i.glam") as index:
-        for photo in collection.photos:
+        for photo in collection.images:
             hits = index.search(model.describe([collection.root / photo.path]), k=3)[0]
-            assert (hits[0].entry.path, hits[0].entry.label) == (photo.path, photo.landmark)
+            assert (hits[0].path, hits[0].landmark) == (photo.path, photo.landmark)
             assert hits[0].score == pytest.approx(1.0, abs=1e-5)
             assert [hit.rank for hit in hits] == [1, 2, 3]
             assert (hits[0].entry.width, hits[0].entry.height) == (80, 60)
-            assert index.file(hits[0].entry.id) == folder / photo.path
+            assert index.file(hits[0].image_id) == folder / photo.path
 
 
 def test_search_is_the_plain_product(model: Model, folder: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_search_is_the_plain_product(model: Model, folder: Path, tmp_path: Path)
         rows = np.stack([index.descriptor(i) for i in range(len(index))])
         queries = np.random.default_rng(0).normal(size=(4, index.dim)).astype(np.float32)
         for query, hits in zip(queries, index.search(queries, k=50), strict=True):
-            assert [hit.entry.id for hit in hits] == np.argsort(-(rows @ query)).tolist()
+            assert [hit.image_id for hit in hits] == np.argsort(-(rows @ query)).tolist()
 
 
 def test_a_second_build_adds_what_is_new(model: Model, folder: Path, tmp_path: Path, draw_image: Draw) -> None:
@@ -124,15 +124,15 @@ def test_an_image_mended_since_is_taken_from_the_unreadable(
 def test_a_build_that_was_killed_goes_on(
     model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the descriptors of a batch and its rows in the catalogue: what was not named is written over."""
-    add, calls = Catalogue.add_batch, iter(range(100))
+    """Killed between the descriptors of a batch and its rows in the catalog: what was not named is written over."""
+    add, calls = Catalog.add_batch, iter(range(100))
 
-    def killed_at_the_second_batch(self: Catalogue, *batch: Any) -> None:
+    def killed_at_the_second_batch(self: Catalog, *batch: Any) -> None:
         if next(calls) == 1:
             raise KeyboardInterrupt
         add(self, *batch)
 
-    monkeypatch.setattr(Catalogue, "add_batch", killed_at_the_second_batch)
+    monkeypatch.setattr(Catalog, "add_batch", killed_at_the_second_batch)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "i.glam", read_folder(folder), model, limits=IndexLimits(commit_images=2))
     monkeypatch.undo()
@@ -141,7 +141,7 @@ def test_a_build_that_was_killed_goes_on(
     build(tmp_path / "i.glam", read_folder(folder), model)
     with Index.open(tmp_path / "i.glam") as index:
         assert sorted(index.entry(i).path for i in range(len(index))) == sorted(
-            p.path for p in read_folder(folder).photos
+            p.path for p in read_folder(folder).images
         )
         for i in range(len(index)):
             np.testing.assert_allclose(index.descriptor(i), model.describe([index.file(i)])[0], atol=1e-5)
@@ -172,7 +172,7 @@ def test_what_is_no_index_is_one_sentence(model: Model, folder: Path, tmp_path: 
     with pytest.raises(GlamError, match="damaged"):
         Index.open(tmp_path / "i.glam")
     (tmp_path / "i.glam" / "catalogue.sqlite").write_text("no database" * 100)
-    with pytest.raises(GlamError, match="not an index's catalogue"):
+    with pytest.raises(GlamError, match="not an index's catalog"):
         Index.open(tmp_path / "i.glam")
 
 
@@ -187,12 +187,12 @@ def test_photographs_of_a_landmark_find_each_other(photographs: Path, tmp_path: 
     model = glam.load("timm:tf_efficientnet_lite0", device="cpu")
     collection = read_folder(photographs / "val")
     chosen = ("petra", "stonehenge", "lotus_temple", "golden_gate_bridge")
-    few = [i for i, photo in enumerate(collection.photos) if photo.landmark in chosen]
-    asked = [i for i in few if collection.photos[i - 1].landmark != collection.photos[i].landmark]
-    names = {collection.photos[i].path for i in few if i not in asked}
+    few = [i for i, photo in enumerate(collection.images) if photo.landmark in chosen]
+    asked = [i for i in few if collection.images[i - 1].landmark != collection.images[i].landmark]
+    names = {collection.images[i].path for i in few if i not in asked}
     kept = collection.only(lambda photo: photo.path in names)
     build(tmp_path / "i.glam", kept, model, settings=model.settings(size=224))
     with Index.open(tmp_path / "i.glam") as index:
         queries = model.describe([collection.file(i) for i in asked], size=224)
-        first = [hits[0].entry.label for hits in index.search(queries, k=1)]
-        assert first == [collection.photos[i].landmark for i in asked]
+        first = [hits[0].landmark for hits in index.search(queries, k=1)]
+        assert first == [collection.images[i].landmark for i in asked]

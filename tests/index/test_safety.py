@@ -22,13 +22,12 @@ from PIL import Image
 
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
-from glam.index import Index, add, build, compact, remove, sync, verify
+from glam.index import Index, add, build, compact, info, remove, sync, verify
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.info import summary
-from glam.index.storage.catalog import About
+from glam.index.storage.catalog import IndexConfig
 from glam.index.storage.checksums import CHECKSUMS
-from glam.index.storage.lock import LOCK, InUseError, Owner, owner, writing
-from glam.index.storage.schema import CATALOGUE
+from glam.index.storage.lock import LOCK, InUseError, Owner, owner, write_lock
+from glam.index.storage.schema import CATALOG
 from glam.index.storage.segments import segment_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,10 +52,10 @@ def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
 def check(index: Path, model: Any) -> int:
     """Every image of the index has the descriptor of its file and is found by it; how many there are."""
     with Index.open(index) as opened:
-        for image in opened.ids.tolist():
+        for image in opened.image_ids.tolist():
             expected = model.descriptor(opened.file(image).read_bytes())
             np.testing.assert_array_equal(opened.descriptor(image), expected)
-            assert opened.search(expected, k=1)[0][0].entry.id == image
+            assert opened.search(expected, k=1)[0][0].image_id == image
         return len(opened)
 
 
@@ -106,7 +105,7 @@ def test_what_is_missing_or_too_much_is_named(index: Path) -> None:
     stray.unlink()
     with segment_file(index, 1).open("ab") as file:
         file.write(b"12")
-    assert [p.what for p in verify(index).problems] == ["2 bytes longer than the catalogue says"]
+    assert [p.what for p in verify(index).problems] == ["2 bytes longer than the catalog says"]
     segment_file(index, 1).unlink()
     assert [(p.file, p.what) for p in verify(index).problems] == [("descriptors/000001.f32", "not there")]
     with pytest.raises(GlamError, match="not there; the index is damaged"):
@@ -116,7 +115,7 @@ def test_what_is_missing_or_too_much_is_named(index: Path) -> None:
 def test_a_descriptor_of_another_image_is_found_by_describing_again(index: Path, content_model: Any) -> None:
     """Sound to every checksum and yet wrong: two images changed places before it was sealed."""
     (index / CHECKSUMS).unlink()
-    with closing(sqlite3.connect(index / CATALOGUE)) as database, database:
+    with closing(sqlite3.connect(index / CATALOG)) as database, database:
         ((images,),) = database.execute("SELECT images FROM batches")
         swapped = images[8:16] + images[:8] + images[16:]
         database.execute("UPDATE batches SET images = ?", [swapped])
@@ -127,7 +126,7 @@ def test_a_descriptor_of_another_image_is_found_by_describing_again(index: Path,
 
 def test_no_writer_builds_on_damage(index: Path, folder: Path, content_model: Any) -> None:
     (folder / "new.jpg").write_text("new")
-    for file in (index / CATALOGUE, index / CHECKSUMS):
+    for file in (index / CATALOG, index / CHECKSUMS):
         for _ in flips(file, 3, seed=1):
             with pytest.raises(GlamError, match="verify"):
                 sync(index, read_folder(folder), lambda: content_model)
@@ -158,12 +157,12 @@ def test_after_a_kill_verify_says_so_and_the_next_writer_seals(index: Path, cont
 
 
 @pytest.mark.parametrize("left", [b"", b"half"])
-def test_a_build_killed_before_it_made_the_catalogue(
+def test_a_build_killed_before_it_made_the_catalog(
     left: bytes, folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
     index = tmp_path / "i.glam"
     (index / "descriptors").mkdir(parents=True)
-    (index / CATALOGUE).touch()
+    (index / CATALOG).touch()
     (index / "descriptors" / "000001.f32").write_bytes(left)
     with pytest.raises(GlamError, match="no index there"):
         Index.open(index)
@@ -242,7 +241,7 @@ def _sync_with_a_limit(index: Path, folder: Path, model: Any) -> None:
 
 
 def test_two_writers_never_meet(index: Path, folder: Path, content_model: Any) -> None:
-    with writing(index):
+    with write_lock(index):
         for change in (
             lambda: sync(index, read_folder(folder), lambda: content_model),
             lambda: add(index, [folder / "00.jpg"], lambda: content_model),
@@ -253,7 +252,7 @@ def test_two_writers_never_meet(index: Path, folder: Path, content_model: Any) -
         ):
             with pytest.raises(GlamError, match=rf"in use by process {os.getpid()} on .* since 2"):
                 change()
-        holder = summary(index).writer
+        holder = info(index).writer
         assert holder is not None
         assert holder.pid == os.getpid()
         assert check(index, content_model) == COUNT
@@ -289,10 +288,10 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
     hashes = {f"{content_model.descriptor(f'content {i}'.encode())[0]:.6f}": i for i in range(COUNT)}
 
     def read(opened: Index) -> None:
-        for image in opened.ids.tolist()[:3]:
+        for image in opened.image_ids.tolist()[:3]:
             row = opened.descriptor(image)
             hit = opened.search(row, k=1)[0][0]
-            if hit.entry.id != image or hit.entry.path not in (f"{hashes[f'{row[0]:.6f}']:02d}.jpg",):
+            if hit.image_id != image or hit.path not in (f"{hashes[f'{row[0]:.6f}']:02d}.jpg",):
                 raise AssertionError(f"{image} was found as {hit.entry}")
 
     def work() -> None:
@@ -305,7 +304,7 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     with Index.open(index) as old:
-        rows = old.descriptors(old.ids.tolist())
+        rows = old.descriptors(old.image_ids.tolist())
         for thread in threads:
             thread.start()
         for turn in range(4):
@@ -319,21 +318,21 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
         for thread in threads:
             thread.join()
         assert not errors, errors
-        np.testing.assert_array_equal(old.descriptors(old.ids.tolist()), rows)
-        found = {hit.entry.path for hit in old.search(rows[0], k=100)[0]}
+        np.testing.assert_array_equal(old.descriptors(old.image_ids.tolist()), rows)
+        found = {hit.path for hit in old.search(rows[0], k=100)[0]}
         assert found == {f"{i:02d}.jpg" for i in range(COUNT) if i not in range(10, 14)}  # gone, so not shown
     assert check(index, content_model) == COUNT - 4 + 40
 
 
 def make_version_1(path: Path, folder: Path, model: Any) -> None:
     """An index as the first version wrote it."""
-    photos = read_folder(folder).photos
+    photos = read_folder(folder).images
     path.mkdir()
     rows = np.stack([model.descriptor((folder / photo.path).read_bytes()) for photo in photos])
     (path / "descriptors.f32").write_bytes(rows.tobytes() + b"half a batch")
-    about = asdict(About(model.name, model.fingerprint, model.dim, 64, (1.0,), str(folder)))
-    del about["structure"]
-    with closing(sqlite3.connect(path / CATALOGUE)) as database:
+    config = asdict(IndexConfig(model.name, model.fingerprint, model.dim, 64, (1.0,), str(folder)))
+    del config["structure"]
+    with closing(sqlite3.connect(path / CATALOG)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(
             """
@@ -347,7 +346,7 @@ def make_version_1(path: Path, folder: Path, model: Any) -> None:
             """
         )
         with database:
-            database.execute("INSERT INTO about VALUES (?)", [json.dumps(about)])
+            database.execute("INSERT INTO about VALUES (?)", [json.dumps(config)])
             database.execute("INSERT INTO unreadable VALUES ('bad.jpg', 'an empty file')")
             database.executemany(
                 "INSERT INTO images VALUES (?, ?, ?, 3, 4)", ((i, p.path, "here") for i, p in enumerate(photos))
@@ -384,7 +383,7 @@ def test_a_migration_that_was_killed_is_done_again(folder: Path, tmp_path: Path,
 
 
 def test_an_index_of_a_newer_version_is_refused(index: Path) -> None:
-    with closing(sqlite3.connect(index / CATALOGUE)) as database:
+    with closing(sqlite3.connect(index / CATALOG)) as database:
         database.execute("PRAGMA user_version = 4")
     with pytest.raises(GlamError, match="schema version 4; this version of glam reads 3"):
         Index.open(index)

@@ -71,7 +71,7 @@ def test_nothing_is_left_to_learn_from_oneself() -> None:
     assert float(loss(F.normalize(torch.randn(4, 8), dim=1), images)) > 1
 
 
-def test_teachers_see_images_in_their_own_normalisation() -> None:
+def test_teachers_see_images_in_their_own_normalization() -> None:
     teacher, pixels = network(1), torch.rand(3, 3, 64, 64)
     own = torch.tensor([teacher.backbone.mean, teacher.backbone.std])[:, :, None, None]
     loss = Distillation([teacher], HALF, HALF)

@@ -14,11 +14,11 @@ import glam
 from glam import GlamError
 from glam.datasets.readers import read_folder
 from glam.eval.folder import score_folder
-from glam.model_file import Header, fingerprint, save
+from glam.model_file import ModelHeader, fingerprint, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training import cli
 from glam.training.cli import train
-from glam.training.finetune import Comparison, compare
+from glam.training.finetune import Comparison, compare_models
 from glam.training.module import Batch, LandmarkModule
 
 
@@ -38,7 +38,7 @@ def landmarks(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> Path:
 def small_model(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam={"reduction": 8})).eval()
-    save(path, network, Header(network.architecture, size=64, scales=(1.0, 0.7), training={"data": "before"}))
+    save(path, network, ModelHeader(network.architecture, size=64, scales=(1.0, 0.7), training={"data": "before"}))
     return path
 
 
@@ -59,7 +59,7 @@ def options(landmarks: Path, start: Path, out: Path, *more: str) -> list[str]:
 def test_a_run_starts_from_the_model(
     landmarks: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its weights, its size, and each centre at the mean of its landmark's descriptors."""
+    """With its weights, its size, and each center at the mean of its landmark's descriptors."""
     seen = []
 
     def watched(self: LandmarkModule, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -71,11 +71,11 @@ def test_a_run_starts_from_the_model(
     monkeypatch.setattr(LandmarkModule, "training_step", watched)
     train(options(landmarks, start, tmp_path / "run"))
     model = glam.load(start, "cpu")
-    weights, data, centres = seen[0]
+    weights, data, centers = seen[0]
     assert (weights, data.val_size) == (model.fingerprint, 64)
     rows = model.describe([data.train.file(i) for i in range(len(data.train))], scales=(1.0,))
-    means = [rows[data.train.labels == label].mean(axis=0) for label in range(len(data.train.landmarks))]
-    torch.testing.assert_close(F.normalize(torch.tensor(np.array(means)), dim=1), centres, rtol=1e-3, atol=1e-3)
+    means = [rows[data.train.landmark_ids == label].mean(axis=0) for label in range(len(data.train.landmarks))]
+    torch.testing.assert_close(F.normalize(torch.tensor(np.array(means)), dim=1), centers, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("lr", "said"), [("0", "did not help"), ("10", "diverged")])
@@ -95,7 +95,7 @@ def test_a_training_that_helps_is_kept_and_says_what_it_brought(
 ) -> None:
     """The start is compared as a worse one would be: here with its descriptors of another network."""
     other = glam.load(small_model(tmp_path / "other.safetensors", seed=1), "cpu")
-    monkeypatch.setattr(cli, "compare", lambda before, after, *rest: compare(other, after, *rest))
+    monkeypatch.setattr(cli, "compare_models", lambda before, after, *rest: compare_models(other, after, *rest))
     monkeypatch.setattr(Comparison, "better", True)
     kept = glam.load(train(options(landmarks, start, tmp_path / "run")), "cpu")
     assert kept.fingerprint != glam.load(start, "cpu").fingerprint
@@ -108,11 +108,11 @@ def test_a_gain_is_the_mean_difference_of_ap_over_held_out_photographs(landmarks
     held_out = everything.only(lambda photo: photo.landmark[-1] in "012")
     others = everything.only(lambda photo: photo.landmark[-1] not in "012")
     models = [glam.load(small_model(tmp_path / f"{seed}.safetensors", seed), "cpu") for seed in (2, 3)]
-    found = compare(*models, held_out, others)
+    found = compare_models(*models, held_out, others)
     ap = []
     for model in models:
         rows, rest = (model.describe([part.file(i) for i in range(len(part))]) for part in (held_out, others))
-        ap.append(score_folder(rows, held_out.labels, rest).ap)
+        ap.append(score_folder(rows, held_out.landmark_ids, rest).ap)
     assert found.gain == pytest.approx(np.mean(ap[1] - ap[0]))
     by_landmark = (ap[1] - ap[0]).reshape(3, 5).mean(axis=1)
     assert by_landmark.min() - 1e-9 <= found.interval[0] <= found.gain <= found.interval[1] <= by_landmark.max() + 1e-9

@@ -91,7 +91,7 @@ def test_the_worst_queries_are_drawn_with_what_came_first(
     (tmp_path / "landmark 1" / "1.png").write_bytes(b"no image")
     collection = read_folder(tmp_path)
     rows = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float32)
-    queries = worst_queries(rows / np.linalg.norm(rows, axis=1, keepdims=True), collection.labels)
+    queries = worst_queries(rows / np.linalg.norm(rows, axis=1, keepdims=True), collection.landmark_ids)
     assert len(queries) == 3
     draw_worst(collection, queries, tmp_path / "out" / "worst.webp")
     with Image.open(tmp_path / "out" / "worst.webp") as sheet:

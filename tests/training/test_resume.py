@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glam.datasets.sampler import Part, SizeBatchSampler
+from glam.datasets.sampler import EpochPart, SizeBatchSampler
 from glam.training.rebase_progress import recount
 
 PROGRAM = """
@@ -83,7 +83,7 @@ def last_checkpoint(out: Path) -> dict[str, Any]:
 
 
 def test_a_run_goes_on_with_other_numbers_of_processes(landmarks: Path, tmp_path: Path) -> None:
-    """Two processes are killed in the second epoch, one goes on and is killed, two end it; the centres are sharded."""
+    """Two processes are killed in the second epoch, one goes on and is killed, two end it; the centers are sharded."""
     program, out = tmp_path / "program.py", tmp_path / "run"
     program.write_text(PROGRAM)
     arguments = [
@@ -111,13 +111,13 @@ def test_a_run_goes_on_with_other_numbers_of_processes(landmarks: Path, tmp_path
     assert Counter(i for batch in whole for i in batch) == Counter(range(images)), "the next epoch is whole again"
     assert rates(tmp_path / "b")[1] < rates(tmp_path / "a")[6], "the learning rate goes on falling"
     assert rates(tmp_path / "b")[1] > rates(tmp_path / "c")[-1]
-    assert last_checkpoint(out)["state_dict"]["loss.centres"].shape == (8, 8)
+    assert last_checkpoint(out)["state_dict"]["loss.centers"].shape == (8, 8)
 
 
-@pytest.mark.parametrize("now", [Part(1, 8, 0), Part(3, 5, 0), Part(8, 16, 0)])
-def test_what_parts_of_an_epoch_left_is_drawn_once(now: Part) -> None:
+@pytest.mark.parametrize("now", [EpochPart(1, 8, 0), EpochPart(3, 5, 0), EpochPart(8, 16, 0)])
+def test_what_parts_of_an_epoch_left_is_drawn_once(now: EpochPart) -> None:
     sizes = [((64, 48), (48, 64), (64, 64))[i % 3] for i in range(500)]
-    parts = (Part(4, 8, 5), Part(2, 16, 3))
+    parts = (EpochPart(4, 8, 5), EpochPart(2, 16, 3))
     drawn: list[int] = []
     for number, part in enumerate(parts):
         for rank in range(part.ranks):
@@ -140,7 +140,7 @@ def test_what_parts_of_an_epoch_left_is_drawn_once(now: Part) -> None:
 
 def test_a_few_images_left_still_give_every_rank_a_batch() -> None:
     sizes = [(64, 64)] * 20
-    done = (Part(1, 6, 3),)  # four batches of five: five images are left
+    done = (EpochPart(1, 6, 3),)  # four batches of five: five images are left
     batches = []
     for rank in range(8):
         sampler = SizeBatchSampler(sizes, 4, rank=rank, ranks=8)

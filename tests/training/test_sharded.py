@@ -1,4 +1,4 @@
-"""ArcFace split over processes: the same loss and gradients as in one, and checkpoints of all centres."""
+"""ArcFace split over processes: the same loss and gradients as in one, and checkpoints of all centers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glam.training.losses import ArcFace
-from glam.training.sharded import ShardedArcFace, change_centres, with_margin
+from glam.training.sharded import ShardedArcFace, change_centers, with_margin
 
 LANDMARKS, DIM, BATCHES = 7, 5, (4, 3)
 """Of the two processes: one batch is not full, and the landmarks do not split evenly."""
@@ -24,7 +24,7 @@ def images() -> tuple[Tensor, Tensor]:
     return features, torch.tensor([0, 6, 2, 2, 5, 1, 3])
 
 
-def centres() -> Tensor:
+def centers() -> Tensor:
     return torch.randn(LANDMARKS, DIM, generator=torch.Generator().manual_seed(4))
 
 
@@ -44,42 +44,42 @@ def _process(rank: int, work: Callable[[int], dict[str, Tensor]], folder: Path) 
 def stepped(rank: int) -> dict[str, Tensor]:
     """One forward and backward pass of a process, divided as `DistributedDataParallel` does."""
     loss = ShardedArcFace(LANDMARKS, DIM, max(BATCHES), scale=20.0)
-    loss.load_state_dict({"centres": centres()})
+    loss.load_state_dict({"centers": centers()})
     features, labels = (part.split(BATCHES)[rank] for part in images())
     features.requires_grad_()
     value = loss(F.normalize(features, dim=1), labels)
     value.backward()
     assert features.grad is not None
-    assert loss.centres.grad is not None
+    assert loss.centers.grad is not None
     return {
         "loss": value.detach(),
         "features": features.grad / 2,
-        "centres": loss.centres.grad,
-        "whole": loss.whole(loss.centres),
+        "centers": loss.centers.grad,
+        "whole": loss.whole(loss.centers),
     }
 
 
 def test_two_processes_get_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     first, second = in_two_processes(stepped, tmp_path)
     whole = ArcFace(LANDMARKS, DIM, scale=20.0)
-    whole.loss.W.data = centres().T.contiguous()
+    whole.loss.W.data = centers().T.contiguous()
     features, labels = images()
     features.requires_grad_()
     value = whole(F.normalize(features, dim=1), labels)
     value.backward()
     for part in (first, second):
         torch.testing.assert_close(part["loss"], value.detach())
-        assert torch.equal(part["whole"], centres())
+        assert torch.equal(part["whole"], centers())
     torch.testing.assert_close(torch.cat([first["features"], second["features"]]), features.grad)
-    torch.testing.assert_close(torch.cat([first["centres"], second["centres"]]), whole.loss.W.grad.T)
+    torch.testing.assert_close(torch.cat([first["centers"], second["centers"]]), whole.loss.W.grad.T)
 
 
 def drawn(rank: int) -> dict[str, Tensor]:
-    return {"centres": ShardedArcFace(LANDMARKS, DIM, 4, seed=1).centres.detach()}
+    return {"centers": ShardedArcFace(LANDMARKS, DIM, 4, seed=1).centers.detach()}
 
 
-def test_processes_draw_different_centres(tmp_path: Path) -> None:
-    rows = torch.cat([part["centres"] for part in in_two_processes(drawn, tmp_path)])
+def test_processes_draw_different_centers(tmp_path: Path) -> None:
+    rows = torch.cat([part["centers"] for part in in_two_processes(drawn, tmp_path)])
     assert rows.shape == (LANDMARKS, DIM)
     assert len(rows.unique(dim=0)) == LANDMARKS
 
@@ -88,11 +88,11 @@ def test_alone_it_is_arcface() -> None:
     features, labels = images()
     descriptors = F.normalize(features, dim=1)
     alone, whole = ShardedArcFace(LANDMARKS, DIM, 10), ArcFace(LANDMARKS, DIM)
-    whole.loss.W.data = alone.centres.detach().T.contiguous()
+    whole.loss.W.data = alone.centers.detach().T.contiguous()
     torch.testing.assert_close(alone(descriptors, labels), whole(descriptors, labels))
     alone.start_at_means(descriptors, labels)
     whole.start_at_means(descriptors, labels)
-    torch.testing.assert_close(alone.centres.detach().T, whole.loss.W.detach())
+    torch.testing.assert_close(alone.centers.detach().T, whole.loss.W.detach())
 
 
 @pytest.mark.parametrize("cosine", [-1.0, -0.97, 0.0, 1.0])
@@ -105,12 +105,12 @@ def test_the_margin_makes_every_cosine_smaller(cosine: float) -> None:
 
 
 def test_a_checkpoint_is_changed_and_the_optimizer_is_not() -> None:
-    centre, other = (torch.nn.Parameter(torch.randn(4, 3)) for _ in range(2))
-    optimizer = torch.optim.SGD([other, centre], momentum=0.9, lr=0.1)
-    (centre.sum() + other.sum()).backward()
+    center, other = (torch.nn.Parameter(torch.randn(4, 3)) for _ in range(2))
+    optimizer = torch.optim.SGD([other, center], momentum=0.9, lr=0.1)
+    (center.sum() + other.sum()).backward()
     optimizer.step()
-    checkpoint: dict[str, Any] = {"state_dict": {"a.centres": centre}, "optimizer_states": [optimizer.state_dict()]}
-    change_centres(checkpoint, "a.centres", 1, lambda rows: rows[:2])
+    checkpoint: dict[str, Any] = {"state_dict": {"a.centers": center}, "optimizer_states": [optimizer.state_dict()]}
+    change_centers(checkpoint, "a.centers", 1, lambda rows: rows[:2])
     buffers = [checkpoint["optimizer_states"][0]["state"][i]["momentum_buffer"] for i in range(2)]
-    assert [len(checkpoint["state_dict"]["a.centres"]), *map(len, buffers)] == [2, 4, 2]
-    assert len(optimizer.state[centre]["momentum_buffer"]) == 4
+    assert [len(checkpoint["state_dict"]["a.centers"]), *map(len, buffers)] == [2, 4, 2]
+    assert len(optimizer.state[center]["momentum_buffer"]) == 4

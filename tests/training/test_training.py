@@ -46,7 +46,7 @@ def test_arcface_stays_in_float32_under_autocast() -> None:
     assert value.dtype == torch.float32
 
 
-def test_a_centre_on_its_only_image_has_a_finite_gradient() -> None:
+def test_a_center_on_its_only_image_has_a_finite_gradient() -> None:
     """At a cosine of 1 the arc cosine's slope is infinite."""
     loss = ArcFace(2, 4)
     row = F.normalize(torch.randn(1, 4), dim=1).requires_grad_()
@@ -96,7 +96,7 @@ def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> No
 
 @pytest.mark.parametrize("power", [0.0, 0.25, 1.0])
 def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmarks: Path, power: float) -> None:
-    """What the head gives afterwards is what it gave, uncentred, along the components; at power 0 no cosine changes."""
+    """What the head gives afterwards is what it gave, uncentered, along the components; power 0 changes no cosine."""
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
     collection, settings = read_folder(landmarks), Settings(size=64)
@@ -141,7 +141,7 @@ def test_a_run_whitens_what_it_writes(landmarks: Path, tmp_path: Path) -> None:
 
 def test_a_few_images_are_drawn_evenly_over_the_landmarks(landmarks: Path) -> None:
     collection = read_folder(landmarks)
-    assert np.bincount(collection.labels[evenly(collection, 12, seed=0)]).tolist() == [2] * 6
+    assert np.bincount(collection.landmark_ids[evenly(collection, 12, seed=0)]).tolist() == [2] * 6
 
 
 def options(landmarks: Path, out: Path, *more: str) -> list[str]:

@@ -36,7 +36,7 @@ class Running:
         self.stopping = False
 
 
-class Observe:
+class AccessLogMiddleware:
     """ASGI middleware, the outermost: request id, log, metrics; 500 with a sentence for what nobody foresaw; 503 once
     the service is stopping."""
 

@@ -1,6 +1,6 @@
 """Who may ask what: tokens, hosts, origins.
 
-Every request passes `Guard` before a byte of its body is read.
+Every request passes `AuthMiddleware` before a byte of its body is read.
 """
 
 import hmac
@@ -46,7 +46,7 @@ class Access:
         return self.allow_writes or self.write_token is not None
 
 
-class Guard:
+class AuthMiddleware:
     """ASGI middleware that refuses requests: 400 to another host's name, 403 from another site, 401 without token."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:

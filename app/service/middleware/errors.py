@@ -17,7 +17,7 @@ async def refuse(send: Send, status: int, sentence: str, headers: Mapping[str, s
     await send({"type": "http.response.body", "body": answer.body})
 
 
-class Linger:
+class DrainMiddleware:
     """ASGI middleware that reads on for a moment after an answer to a request whose body did not arrive wholly.
 
     A connection that is closed while its client sends is reset, and the client may never see why. So the answer is

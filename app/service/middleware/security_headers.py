@@ -27,7 +27,7 @@ HEADERS = {
 }
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """ASGI middleware that adds ``HEADERS`` to every response that does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:

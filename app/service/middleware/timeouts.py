@@ -6,7 +6,7 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glam.app.service.middleware.errors import refuse
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 
 RETRY_SECONDS = "2"
 
@@ -16,13 +16,13 @@ def too_many() -> HTTPException:
     return HTTPException(503, "Too many requests wait already; try again soon.", headers={"Retry-After": RETRY_SECONDS})
 
 
-class Deadline:
+class TimeoutMiddleware:
     """ASGI middleware: 408 for a body that arrives too slowly, 503 for an answer that takes too long.
 
     An answer that has begun is not broken off.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,10 +60,10 @@ class Deadline:
             await refuse(send, 503, sentence, {"Retry-After": RETRY_SECONDS})
 
 
-class Admission:
+class AdmissionMiddleware:
     """ASGI middleware that takes in so many requests with a body at a time; one more is answered with 503 unread."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
         self.app, self.most = app, limits.uploads
         self.inside = 0
 

@@ -12,13 +12,13 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from glam.app.service import schemas
-from glam.app.service.routes.search import Known, Services, Shared, box_in_form, box_in_url, known_entry, problems
+from glam.app.service.routes.search import KnownImage, Services, Shared, box_in_form, box_in_url, known_entry, problems
 from glam.app.service.uploads import read_upload
 from glam.app.service.workers.search import check_box
 from glam.attention_maps import AttentionMaps, attention_maps
 from glam.errors import GlamError
 from glam.images import Box
-from glam.index.local_matching import compare, extract
+from glam.index.local_matching import extract, match_features
 
 MOST_LINES = 200
 
@@ -74,7 +74,7 @@ def query_reader(
     if image is not None and query is None:
         return partial(read_upload, image.file, services.limits)
     if image is None and query is not None:
-        return partial(services.photographs.read, known_entry(query, services).id)
+        return partial(services.photographs.read, known_entry(query, services).image_id)
     raise HTTPException(422, "Give the query as image or as query: one of both.")
 
 
@@ -83,7 +83,7 @@ def other_reader(
     indexed: Annotated[int, Form(alias="with", description="Number of the image of the index to compare with.")],
 ) -> Read:
     """What reads the indexed image that is compared."""
-    return partial(services.photographs.read, known_entry(indexed, services).id)
+    return partial(services.photographs.read, known_entry(indexed, services).image_id)
 
 
 @router.post("/matches", summary="What matches in two photographs", responses=problems(404, 408, 413, 415, 422))
@@ -99,10 +99,10 @@ async def matches(
 
 @router.get("/images/{id}/attention", summary="Where the model looks in an indexed image", responses=problems(404, 422))
 async def attention_of_indexed(
-    services: Shared, entry: Known, box: Annotated[Box | None, Depends(box_in_url)]
+    services: Shared, entry: KnownImage, box: Annotated[Box | None, Depends(box_in_url)]
 ) -> AttentionAnswer:
     """Returns the four attention maps of an indexed image, or of the part of it in a box."""
-    return await services.in_model_turn(lambda: _attend(services, services.photographs.read(entry.id), box))
+    return await services.in_model_turn(lambda: _attend(services, services.photographs.read(entry.image_id), box))
 
 
 @router.post("/attention", summary="Where the model looks in a photograph", responses=problems(408, 413, 415, 422))
@@ -121,7 +121,7 @@ def match_photographs(query: Image.Image, other: Image.Image, box: Box | None) -
     """
     if box is not None:
         check_box(box, *query.size)
-    found = compare(extract(query, box=box), extract(other))
+    found = match_features(extract(query, box=box), extract(other))
     lines = np.hstack([found.points_a, found.points_b])[found.inliers][:MOST_LINES].astype(np.float64)
     return MatchesAnswer(inliers=found.count, tried=len(found), lines=lines.round(1).tolist())
 

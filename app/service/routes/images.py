@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 
 from glam.app.service import schemas
-from glam.app.service.routes.search import FORMATS, Known, Shared, problems
-from glam.app.service.uploads import UPLOAD_FORMATS, Header, read_header, upload_bytes
+from glam.app.service.routes.search import FORMATS, KnownImage, Shared, problems
+from glam.app.service.uploads import UPLOAD_FORMATS, ImageHeader, read_header, upload_bytes
 from glam.app.service.workers.write import NewFile, adding, checked_label, checked_metadata, removing
 from glam.index.storage.digests import digest
 
@@ -27,7 +27,7 @@ async def add_image(
     The same file under the same label again keeps its number, and gets the new metadata."""
     folder, known_of_it = checked_label(label), checked_metadata(metadata)
     content = await asyncio.to_thread(upload_bytes, image.file, services.limits)
-    header: Header = await asyncio.to_thread(read_header, content, services.limits)
+    header: ImageHeader = await asyncio.to_thread(read_header, content, services.limits)
     described = await services.describe(lambda: content, None, partial(read_header, limits=services.limits))
     name = digest(content) + UPLOAD_FORMATS[header.format]
     added = await services.change(
@@ -35,7 +35,7 @@ async def add_image(
             NewFile(
                 content=content,
                 path=f"{folder}/{name}" if folder else name,
-                label=folder,
+                landmark=folder,
                 metadata=known_of_it,
                 width=described.width,
                 height=described.height,
@@ -51,6 +51,6 @@ async def add_image(
 
 
 @router.delete("/images/{id}", status_code=204, summary="Remove an image", responses=problems(403, 404, 409, 422))
-async def remove_image(services: Shared, entry: Known) -> None:
+async def remove_image(services: Shared, entry: KnownImage) -> None:
     """Removes an image from the index. Its file stays where it is."""
-    await services.change(removing(entry.id, entry.path))
+    await services.change(removing(entry.image_id, entry.path))

@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from glam.app.service import schemas
 from glam.app.service.dependencies import Services, services_of
 from glam.app.service.uploads import read_header, read_upload, upload_bytes
-from glam.app.service.workers.describe import Known as Described
-from glam.app.service.workers.search import Clock, Wanted, check_box
+from glam.app.service.workers.describe import DescribedUpload
+from glam.app.service.workers.search import Clock, SearchOptions, check_box
 from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Entry
@@ -21,7 +21,7 @@ from glam.index.rerank.base import Query as Asked
 from glam.index.rerank.chain import Chain, parse_chain
 
 __all__ = [
-    "Known",
+    "KnownImage",
     "Services",
     "Shared",
     "box_in_form",
@@ -50,7 +50,7 @@ def known_entry(id: Annotated[int, Path(description="Number of an image of the i
         raise HTTPException(404, f"There is no image {id} in this index.") from error
 
 
-Known = Annotated[Entry, Depends(known_entry)]
+KnownImage = Annotated[Entry, Depends(known_entry)]
 
 LEFT, TOP, RIGHT, BOTTOM = (
     f"{edge} edge of the part to search with, in pixels of the upright image."
@@ -100,9 +100,9 @@ def wanted_in_url(
     where: Annotated[str, Query(max_length=LONGEST_CONDITION, description=WHERE)] = "",
     threshold: Annotated[float | None, Query(ge=-1, le=1, description=THRESHOLD)] = None,
     rerank: Annotated[str, Query(max_length=LONGEST_CHAIN, description=RERANK)] = "",
-) -> Wanted:
+) -> SearchOptions:
     """Which results are wanted, by the query string."""
-    return Wanted(top, skip, where.strip() or None, threshold, _chain(rerank))
+    return SearchOptions(top, skip, where.strip() or None, threshold, _chain(rerank))
 
 
 def wanted_in_form(
@@ -111,9 +111,9 @@ def wanted_in_form(
     where: Annotated[str, Form(max_length=LONGEST_CONDITION, description=WHERE)] = "",
     threshold: Annotated[float | None, Form(ge=-1, le=1, description=THRESHOLD)] = None,
     rerank: Annotated[str, Form(max_length=LONGEST_CHAIN, description=RERANK)] = "",
-) -> Wanted:
+) -> SearchOptions:
     """Which results are wanted, by the fields of a form."""
-    return Wanted(top, skip, where.strip() or None, threshold, _chain(rerank))
+    return SearchOptions(top, skip, where.strip() or None, threshold, _chain(rerank))
 
 
 def _chain(rerank: str) -> Chain | None:
@@ -138,7 +138,7 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         503: "Too many requests wait, or the service is stopping; `Retry-After` says when to ask again.",
     }
     always = (400, 401, 503)
-    return {code: {"model": schemas.Problem, "description": sentences[code]} for code in (*codes, *always)}
+    return {code: {"model": schemas.ErrorAnswer, "description": sentences[code]} for code in (*codes, *always)}
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The picture.", "content": {"image/*": {}}}
@@ -154,7 +154,7 @@ async def search_with_upload(
     services: Shared,
     image: Annotated[UploadFile, File(description=FORMATS)],
     box: Annotated[Box | None, Depends(box_in_form)],
-    wanted: Annotated[Wanted, Depends(wanted_in_form)],
+    wanted: Annotated[SearchOptions, Depends(wanted_in_form)],
 ) -> schemas.SearchAnswer:
     """Describes an uploaded photograph, or the part of it in a box, and returns the indexed images most like it.
 
@@ -168,7 +168,7 @@ async def search_with_upload(
             check_box(box, header.width, header.height)
 
     known = await services.describe(partial(upload_bytes, image.file, limits), box, check)
-    told = schemas.Query(image=None, width=known.width, height=known.height, box=box)
+    told = schemas.QueryInfo(image=None, width=known.width, height=known.height, box=box)
 
     def features() -> LocalFeatures:
         image.file.seek(0)
@@ -182,28 +182,30 @@ async def search_with_upload(
 )
 async def search_with_indexed(
     services: Shared,
-    entry: Known,
+    entry: KnownImage,
     box: Annotated[Box | None, Depends(box_in_url)],
-    wanted: Annotated[Wanted, Depends(wanted_in_url)],
+    wanted: Annotated[SearchOptions, Depends(wanted_in_url)],
 ) -> schemas.SearchAnswer:
     """Returns the images most like an indexed one, without that one. With a box, its crop is described afresh."""
     clock = Clock()
     if box is None:
-        known = Described(await run_in_threadpool(services.index.descriptor, entry.id), entry.width, entry.height)
+        known = DescribedUpload(
+            await run_in_threadpool(services.index.descriptor, entry.image_id), entry.width, entry.height
+        )
     else:
         check_box(box, entry.width, entry.height)
-        known = await services.describe(partial(services.photographs.content, entry.id), box)
-    told = schemas.Query(image=schemas.Image.of(entry), width=known.width, height=known.height, box=box)
+        known = await services.describe(partial(services.photographs.content, entry.image_id), box)
+    told = schemas.QueryInfo(image=schemas.Image.of(entry), width=known.width, height=known.height, box=box)
 
     def features() -> LocalFeatures:
-        known = services.index.local_features(entry.id) if box is None else None
-        return extract(services.photographs.read(entry.id), box=box) if known is None else known
+        known = services.index.local_features(entry.image_id) if box is None else None
+        return extract(services.photographs.read(entry.image_id), box=box) if known is None else known
 
     return await services.search(told, Asked(known.descriptor, features), wanted, clock.lap(), itself=entry)
 
 
 @router.get("/images/{id}", tags=["images"], summary="Facts about an indexed image", responses=problems(404, 422))
-def image(entry: Known) -> schemas.Image:
+def image(entry: KnownImage) -> schemas.Image:
     """Returns where an indexed image lies, what it shows, its size, and what else is known of it."""
     return schemas.Image.of(entry)
 
@@ -215,13 +217,13 @@ def image(entry: Known) -> schemas.Image:
     response_class=Response,
     responses={200: IMAGE_ANSWER, **problems(404, 422)},
 )
-def image_file(services: Shared, entry: Known) -> Response:
+def image_file(services: Shared, entry: KnownImage) -> Response:
     """Returns the file as it is on disk, or as a JPEG where it has a format that browsers do not show."""
-    media_type = services.photographs.browser_type(entry.id)
+    media_type = services.photographs.browser_type(entry.image_id)
     if media_type is None:
-        return Response(services.photographs.jpeg(entry.id), media_type="image/jpeg")
+        return Response(services.photographs.jpeg(entry.image_id), media_type="image/jpeg")
     return FileResponse(
-        services.photographs.path(entry.id),
+        services.photographs.path(entry.image_id),
         media_type=media_type,
         filename=PurePosixPath(entry.path).name,
         content_disposition_type="inline",
@@ -237,12 +239,12 @@ def image_file(services: Shared, entry: Known) -> Response:
 )
 def image_thumbnail(
     services: Shared,
-    entry: Known,
+    entry: KnownImage,
     size: Annotated[int, Query(ge=32, le=1024, description="Longest side in pixels, at most.")] = 320,
     if_none_match: Annotated[str, Header(description="ETag of the copy one has.")] = "",
 ) -> Response:
     """Returns an upright JPEG. Sending its ETag back saves the transfer while the file is the same."""
-    thumbnail = services.photographs.thumbnail(entry.id, size, if_none_match)
+    thumbnail = services.photographs.thumbnail(entry.image_id, size, if_none_match)
     headers = {"ETag": thumbnail.etag}
     if thumbnail.jpeg is None:
         return Response(status_code=304, headers=headers)

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glam.app.service.lru_cache import Recent
+from glam.app.service.lru_cache import LruCache
 from glam.app.service.metrics import Metrics
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher
 from glam.images import Box
 from glam.index.storage.digests import digest
-from glam.inference.decode import Prepared, prepare
+from glam.inference.decode import DecodedImage, prepare
 from glam.inference.pipeline import describe_pixels
 from glam.model import Model
 from glam.stage_times import Times
@@ -32,7 +32,7 @@ BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
 Key = tuple[str, Box | None]
 
 
-class Known(NamedTuple):
+class DescribedUpload(NamedTuple):
     """A photograph that was described: (dim,) of unit length, pixels of the upright image."""
 
     descriptor: NDArray[np.float32]
@@ -41,7 +41,7 @@ class Known(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Job:
+class _DecodeJob:
     """A photograph to decode: what reads its bytes, its part, and what is to be said against it."""
 
     read: Callable[[], bytes]
@@ -54,8 +54,8 @@ class _Decoded:
     """A photograph that is ready for the network, or was described before."""
 
     key: Key
-    image: Prepared | None
-    known: Known | None
+    image: DecodedImage | None
+    known: DescribedUpload | None
 
 
 class Describer:
@@ -69,20 +69,22 @@ class Describer:
         metrics: counts.
     """
 
-    def __init__(self, model: Model, size: int, scales: Sequence[float], limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, model: Model, size: int, scales: Sequence[float], limits: ServiceLimits, metrics: Metrics
+    ) -> None:
         self._model, self._size, self._scales = model, size, scales
         self._metrics = metrics
-        self._recent: Recent[Key, Known] = Recent(limits.descriptors)
+        self._recent: LruCache[Key, DescribedUpload] = LruCache(limits.descriptors)
         on_cpu = next(model.fast.parameters()).device.type == "cpu"
         threads = torch.get_num_threads()
-        self._decoders: Batcher[_Job, _Decoded] = Batcher(
+        self._decoders: Batcher[_DecodeJob, _Decoded] = Batcher(
             lambda jobs: [self._decode(job) for job in jobs],
             name="decode",
             room=limits.waiting,
             threads=max(2, os.cpu_count() or 2),
             prepare=lambda: torch.set_num_threads(1),  # there is one decoder a core already
         )
-        self._network: Batcher[Prepared, NDArray[np.float32]] = Batcher(
+        self._network: Batcher[DecodedImage, NDArray[np.float32]] = Batcher(
             self._run,
             name="network",
             room=limits.waiting,
@@ -97,7 +99,7 @@ class Describer:
 
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None
-    ) -> Known:
+    ) -> DescribedUpload:
         """Describes a photograph, or the part of it in a box.
 
         Args:
@@ -109,13 +111,13 @@ class Describer:
             ImageError: it cannot be decoded.
             FullError, ClosedError: see `glam.app.service.workers.batcher`.
         """
-        decoded = await asyncio.wrap_future(self._decoders.submit(_Job(read, box, check)))
+        decoded = await asyncio.wrap_future(self._decoders.submit(_DecodeJob(read, box, check)))
         if decoded.known is not None:
             return decoded.known
         image = decoded.image
         assert image is not None
         descriptor = await asyncio.wrap_future(self._network.submit(image))
-        known = Known(descriptor, image.width, image.height)
+        known = DescribedUpload(descriptor, image.width, image.height)
         self._recent.put(decoded.key, known)
         return known
 
@@ -124,7 +126,7 @@ class Describer:
         self._decoders.close()
         self._network.close()
 
-    def _decode(self, job: _Job) -> _Decoded:
+    def _decode(self, job: _DecodeJob) -> _Decoded:
         data = job.read()
         key = digest(data), job.box
         known = self._recent.get(key)
@@ -135,7 +137,7 @@ class Describer:
         multiple = self._model.network.backbone.multiple
         return _Decoded(key, prepare(data, job.box, self._size, multiple, Times()), None)
 
-    def _run(self, images: Sequence[Prepared]) -> list[NDArray[np.float32]]:
+    def _run(self, images: Sequence[DecodedImage]) -> list[NDArray[np.float32]]:
         """(dim,) for each of images of one size."""
         network = self._model.fast
         pixels = torch.stack([image.pixels for image in images if image.pixels is not None])

@@ -14,7 +14,7 @@ import numpy as np
 
 from glam.app.service import schemas
 from glam.app.service.metrics import Metrics
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher
 from glam.errors import GlamError
 from glam.images import Box
@@ -34,7 +34,7 @@ class ConditionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SearchOptions:
     """Which results are wanted.
 
     Attributes:
@@ -65,7 +65,7 @@ class _Search:
 
     index: Index
     query: Query
-    wanted: Wanted
+    wanted: SearchOptions
     count: int
 
     def key(self) -> Hashable:
@@ -76,7 +76,7 @@ class _Search:
 class Searcher:
     """Searches indexes. The caller keeps an index open for as long as it waits for its answer."""
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: ServiceLimits, metrics: Metrics) -> None:
         self._batcher: Batcher[_Search, list[Hit]] = Batcher(
             _run,
             name="search",
@@ -95,7 +95,7 @@ class Searcher:
         metrics.watch_queue("search", self._batcher)
         metrics.watch_queue("rerank", self._reranker)
 
-    async def search(self, index: Index, query: Query, wanted: Wanted, itself: Entry | None = None) -> Page:
+    async def search(self, index: Index, query: Query, wanted: SearchOptions, itself: Entry | None = None) -> Page:
         """The nearest images, best first, ranked from 1 without ``itself``.
 
         Raises:
@@ -108,7 +108,7 @@ class Searcher:
         batcher = self._batcher if wanted.chain is None else self._reranker
         hits = await asyncio.wrap_future(batcher.submit(search))
         if itself is not None:
-            hits = [hit for hit in hits if hit.entry.id != itself.id]
+            hits = [hit for hit in hits if hit.image_id != itself.image_id]
         return Page(hits[wanted.skip : most], len(hits) > most)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Clock:
         return 1000 * (self._last - before)
 
 
-def answer(query: schemas.Query, page: Page, skip: int, timing: schemas.Timing) -> schemas.SearchAnswer:
+def answer(query: schemas.QueryInfo, page: Page, skip: int, timing: schemas.Timing) -> schemas.SearchAnswer:
     """The answer with these hits; they are ranked anew, after those that were skipped."""
     results = [
         schemas.Result(rank=rank, score=hit.score, confidence=hit.confidence, image=schemas.Image.of(hit.entry))

@@ -19,13 +19,13 @@ from fastapi import HTTPException
 from numpy.typing import NDArray
 
 from glam.app.service.metrics import Metrics
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher
 from glam.app.service.workers.search import sentence
-from glam.datasets.collection import Photo
+from glam.datasets.collection import ImageFile
 from glam.errors import GlamError
 from glam.index.operations.image_files import read_facts
-from glam.index.storage.checksums import write_whole
+from glam.index.storage.checksums import atomic_write_bytes
 from glam.index.storage.lock import InUseError
 from glam.index.writer import DescribedFile, Writer, open_writer
 
@@ -50,7 +50,7 @@ class NewFile:
     Attributes:
         content: bytes of its file.
         path: relative to the root of the index.
-        label: the landmark it shows, "" where that is not known.
+        landmark: what it shows, "" where that is not known.
         metadata: what else is known of it.
         width, height: in pixels, upright.
         descriptor: (dim,).
@@ -58,14 +58,14 @@ class NewFile:
 
     content: bytes
     path: str
-    label: str
+    landmark: str
     metadata: dict[str, Any]
     width: int
     height: int
     descriptor: NDArray[np.float32]
 
 
-class Changes:
+class WriteQueue:
     """Carries out changes of one index in a thread; those that wait meanwhile share a writer.
 
     Args:
@@ -75,7 +75,7 @@ class Changes:
         metrics: counts.
     """
 
-    def __init__(self, path: Path, changed: Callable[[], object], limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, path: Path, changed: Callable[[], object], limits: ServiceLimits, metrics: Metrics) -> None:
         self._path, self._changed = path, changed
         self._batcher: Batcher[Change, int] = Batcher(
             self._run, name="write", room=limits.waiting, most=BATCH, report=metrics.batch("write")
@@ -104,25 +104,25 @@ def adding(file: NewFile) -> Change:
     """Writes a file and adds it. A file that is in the index keeps its id, and gets the new label and metadata."""
 
     def change(writer: Writer) -> int:
-        root = Path(writer.about.root).resolve()
-        photo = Photo(file.path, file.label, metadata=file.metadata)
+        root = Path(writer.config.root).resolve()
+        photo = ImageFile(file.path, file.landmark, metadata=file.metadata)
         is_new = put_file(root, file.path, file.content)
         try:
             facts = read_facts(root, photo)
             if facts is None:
                 raise GlamError(f"{file.path} was written and cannot be read")
-            known = writer.catalogue.at_or_below(file.path)
+            known = writer.catalog.at_or_below(file.path)
             if known:
                 writer.changes()
-                with writer.catalogue.transaction():
-                    writer.catalogue.put([(known[0], facts)])
+                with writer.catalog.transaction():
+                    writer.catalog.put([(known[0], facts)])
             else:
                 writer.add([DescribedFile(facts, file.width, file.height, file.descriptor)])
         except BaseException:
             if is_new:
                 (root / file.path).unlink(missing_ok=True)
             raise
-        return writer.catalogue.at_or_below(file.path)[0]
+        return writer.catalog.at_or_below(file.path)[0]
 
     return change
 
@@ -135,11 +135,11 @@ def removing(image: int, path: str) -> Change:
     """
 
     def change(writer: Writer) -> int:
-        if image not in writer.catalogue.at_or_below(path):
+        if image not in writer.catalog.at_or_below(path):
             raise HTTPException(404, f"There is no image {image} in this index.")
         writer.changes()
-        with writer.catalogue.transaction():
-            writer.catalogue.remove([image])
+        with writer.catalog.transaction():
+            writer.catalog.remove([image])
         return image
 
     return change
@@ -169,7 +169,7 @@ def put_file(root: Path, path: str, content: bytes) -> bool:
         if not file.parent.resolve().is_relative_to(root):
             raise GlamError(f"the folder of {path} is a link that leads out of the folder of the index")
         was_there = file.exists()
-        write_whole(file, content)  # under a name without an image's suffix at first, which a `sync` passes over
+        atomic_write_bytes(file, content)  # under a name without an image's suffix at first, which a `sync` passes over
     except OSError as error:
         raise GlamError(f"{path} cannot be written ({error.strerror or error})") from error
     return not was_there

@@ -12,7 +12,7 @@ import numpy as np
 from glam.index.rerank.base import Database, Query, Ranked
 from glam.index.rerank.options import option
 from glam.index.rerank.query_mean import averaged, powers
-from glam.index.types import Rows
+from glam.index.types import Descriptors
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class AlphaQueryExpansion:
         )
 
 
-def expand(query: Rows, results: Rows, alpha: float) -> Rows:
+def expand(query: Descriptors, results: Descriptors, alpha: float) -> Descriptors:
     """The mean of a query, (dim,), and its results, (k, dim), of unit length; see `AlphaQueryExpansion`."""
-    mean: Rows = averaged(query[None], results[None], powers(results @ query, alpha)[None])[0]
+    mean: Descriptors = averaged(query[None], results[None], powers(results @ query, alpha)[None])[0]
     return mean

@@ -1,11 +1,11 @@
-"""Database-side augmentation: every image is compared as the mean of itself and its neighbours.
+"""Database-side augmentation: every image is compared as the mean of itself and its neighbors.
 
 Sources: P. Turcot, D. Lowe, "Better matching with fewer features: the selection of useful features in large database
 recognition problems", ICCV Workshops 2009. R. Arandjelovic, A. Zisserman, "Three things everyone should know to improve
 object retrieval", CVPR 2012. A. Gordo, J. Almazan, J. Revaud, D. Larlus, "End-to-end learning of deep visual
 representations for image retrieval", IJCV 2017, for global descriptors.
 
-What is stored is the graph of neighbours. A mean is taken when its image is looked at: it takes an eighth of the
+What is stored is the graph of neighbors. A mean is taken when its image is looked at: it takes an eighth of the
 memory, and k and alpha stay free.
 """
 
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.index.rerank.base import NEIGHBOURS, Database, Query, Ranked, reordered
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
 from glam.index.rerank.query_mean import averaged, powers
 from glam.index.rerank.steps.aqe import expand
-from glam.index.types import Positions, Rows
+from glam.index.types import Descriptors, Rows
 
 
 @dataclass(frozen=True)
 class DatabaseAugmentation:
-    """Compares means with a mean: the query is averaged with its first results, as an image is with its neighbours.
+    """Compares means with a mean: the query is averaged with its first results, as an image is with its neighbors.
 
     Scores are cosines of the means.
 
     Attributes:
-        k: neighbours of an image, or results of the query, that a mean is taken over.
+        k: neighbors of an image, or results of the query, that a mean is taken over.
         alpha: power of its cosine that each of them weighs; 0 for equal weights.
         depth: images looked at.
     """
 
-    k: int = option(3, 1, NEIGHBOURS)
+    k: int = option(3, 1, NEIGHBORS)
     alpha: float = option(1.0, 0.0, 10.0)
     depth: int = option(400, 1, 1000)
 
@@ -44,11 +44,11 @@ class DatabaseAugmentation:
         return reordered(ranked, images @ asking)
 
 
-def augment(positions: Positions, database: Database, k: int, alpha: float) -> Rows:
+def augment(positions: Rows, database: Database, k: int, alpha: float) -> Descriptors:
     """The means of the images at (n,) positions, each with its ``k`` nearest, (n, dim) of unit length."""
-    neighbours = database.neighbours(positions)
-    near = neighbours.positions[:, :k]
-    weights = powers(neighbours.scores[:, :k], alpha)  # 0 where there is no neighbour
+    neighbors = database.neighbors(positions)
+    near = neighbors.positions[:, :k]
+    weights = powers(neighbors.scores[:, :k], alpha)  # 0 where there is no neighbor
     others, place = np.unique(near, return_inverse=True)
     rows = database.rows[np.maximum(others, 0)]
     return averaged(database.rows[positions], rows[place.reshape(near.shape)], weights)

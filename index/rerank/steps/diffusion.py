@@ -1,10 +1,10 @@
-"""Diffusion on the k-nearest-neighbour graph: similarity flows from the query's first results along the graph.
+"""Diffusion on the k-nearest-neighbor graph: similarity flows from the query's first results along the graph.
 
-    f = alpha S f + (1 - alpha) y        y: what the query gives its first results, S: the normalised affinities
+    f = alpha S f + (1 - alpha) y        y: what the query gives its first results, S: the normalized affinities
 
 Sources: D. Zhou, J. Weston, A. Gretton, O. Bousquet, B. Schölkopf, "Ranking on data manifolds", NIPS 2003. A. Iscen,
 G. Tolias, Y. Avrithis, T. Furon, O. Chum, "Efficient diffusion on region manifolds: recovering small objects with
-compact CNN representations", CVPR 2017 (arXiv 1611.05113): affinities of mutual neighbours, and the query outside the
+compact CNN representations", CVPR 2017 (arXiv 1611.05113): affinities of mutual neighbors, and the query outside the
 graph. Here the graph is cut down to the images looked at, and the few hundred equations are solved directly.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.rerank.base import NEIGHBOURS, Database, Query, Ranked, reordered
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
 from glam.index.rerank.query_mean import powers
-from glam.index.types import Positions
+from glam.index.types import Rows
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Diffusion:
     """Scores are what has flowed to an image; 0 where nothing did, and those keep their order.
 
     Attributes:
-        k: neighbours of an image; an edge joins two images that are among each other's.
+        k: neighbors of an image; an edge joins two images that are among each other's.
         seeds: results that the query flows into.
         gamma: power of the cosine that an edge, or the query's hold on a seed, is worth.
         alpha: share that flows on at each step.
         depth: images looked at.
     """
 
-    k: int = option(10, 1, NEIGHBOURS)
+    k: int = option(10, 1, NEIGHBORS)
     seeds: int = option(3, 1, 100)
     gamma: float = option(3.0, 0.0, 10.0)
     alpha: float = option(0.8, 0.0, 0.999)
@@ -46,16 +46,16 @@ class Diffusion:
         return reordered(ranked, flow(edges, given, self.alpha))
 
 
-def affinities(positions: Positions, database: Database, k: int, gamma: float) -> NDArray[np.float64]:
+def affinities(positions: Rows, database: Database, k: int, gamma: float) -> NDArray[np.float64]:
     """Of the images at (n,) positions: their cosine to the power of ``gamma`` where both are among the ``k`` nearest of
     the other, and else 0; (n, n), symmetric."""
-    neighbours = database.neighbours(positions)
+    neighbors = database.neighbors(positions)
     order = np.argsort(positions)
-    near = neighbours.positions[:, :k]
+    near = neighbors.positions[:, :k]
     place = order[np.minimum(np.searchsorted(positions, near, sorter=order), len(positions) - 1)]
     image, number = np.nonzero(positions[place] == near)
     edges: NDArray[np.float64] = np.zeros((len(positions), len(positions)))
-    edges[image, place[image, number]] = powers(neighbours.scores[image, number], gamma)
+    edges[image, place[image, number]] = powers(neighbors.scores[image, number], gamma)
     return np.minimum(edges, edges.T)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from glam.index.local_matching.rootsift import LocalFeatures
-from glam.index.local_matching.verify import compare
+from glam.index.local_matching.verify import match_features
 from glam.index.rerank.base import Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
 
@@ -44,4 +44,4 @@ class GeometricVerification:
 
 def _agreeing(asked: LocalFeatures, database: Database, position: int) -> int:
     found = database.features(position)
-    return 0 if found is None else compare(asked, found).count
+    return 0 if found is None else match_features(asked, found).count

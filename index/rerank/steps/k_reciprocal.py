@@ -1,7 +1,7 @@
-"""k-reciprocal reranking: images are alike whose neighbourhoods are, and neighbours are those that are each other's.
+"""k-reciprocal reranking: images are alike whose neighborhoods are, and neighbors are those that are each other's.
 
 Source: Z. Zhong, L. Zheng, D. Cao, S. Li, "Re-ranking person re-identification with k-reciprocal encoding", CVPR 2017
-(arXiv 1701.08398). What differs: the graph gives only how near the k-th neighbour of an image is; whatever in the list
+(arXiv 1701.08398). What differs: the graph gives only how near the k-th neighbor of an image is; whatever in the list
 is as near is among its k nearest, the query too, which is outside the graph. What is not in the list counts nowhere.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.rerank.base import NEIGHBOURS, Database, Query, Ranked, reordered
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
 from glam.index.types import Scores
 
@@ -22,18 +22,18 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Reciprocal:
-    """Scores are a weighted mean of the overlap of neighbourhoods, in [0, 1], and the cosine.
+class KReciprocal:
+    """Scores are a weighted mean of the overlap of neighborhoods, in [0, 1], and the cosine.
 
     Attributes:
-        k: neighbours that may be reciprocal.
-        averaged: an image's neighbourhood is averaged with those of so many neighbours; 0 for its own alone.
+        k: neighbors that may be reciprocal.
+        averaged: an image's neighborhood is averaged with those of so many neighbors; 0 for its own alone.
         share: of the cosine in the score.
         depth: images looked at.
     """
 
-    k: int = option(16, 2, NEIGHBOURS)
-    averaged: int = option(2, 0, NEIGHBOURS)
+    k: int = option(16, 2, NEIGHBORS)
+    averaged: int = option(2, 0, NEIGHBORS)
     share: float = option(0.5, 0.0, 1.0)
     depth: int = option(400, 1, 1000)
 
@@ -42,7 +42,7 @@ class Reciprocal:
         looked_at = ranked.positions[: self.depth]
         rows = np.concatenate([query.descriptor[None], database.rows[looked_at]])
         cosines = rows @ rows.T  # from here on the query is number 0
-        known = database.neighbours(looked_at).scores
+        known = database.neighbors(looked_at).scores
         weights = encode(reciprocal(cosines, known, self.k), reciprocal(cosines, known, self.k // 2), cosines)
         if self.averaged:
             near = nearest(cosines, known, self.averaged)
@@ -52,11 +52,11 @@ class Reciprocal:
 
 
 def nearest(cosines: Scores, known: Scores, k: int) -> Sets:
-    """The images that are as near to an image as its k-th neighbour, itself among them.
+    """The images that are as near to an image as its k-th neighbor, itself among them.
 
     Args:
         cosines: (n, n) of the query, number 0, and the images of the list.
-        known: (n - 1, `NEIGHBOURS`), of those images with their neighbours in the graph, falling.
+        known: (n - 1, `NEIGHBORS`), of those images with their neighbors in the graph, falling.
         k: at least 1.
     """
     of_query = np.sort(cosines[0, 1:])[-min(k, len(known)) :][:1]
@@ -67,21 +67,21 @@ def nearest(cosines: Scores, known: Scores, k: int) -> Sets:
 
 
 def reciprocal(cosines: Scores, known: Scores, k: int) -> Sets:
-    """The k-reciprocal neighbours of each image, itself among them; see `nearest`."""
+    """The k-reciprocal neighbors of each image, itself among them; see `nearest`."""
     near = nearest(cosines, known, k)
     return near & near.T
 
 
 def encode(own: Sets, half: Sets, cosines: Scores) -> NDArray[np.float32]:
-    """Neighbourhoods as vectors.
+    """Neighborhoods as vectors.
 
     Args:
-        own: k-reciprocal neighbours of each image.
-        half: its k / 2-reciprocal ones; of a neighbour they join those of the image where two thirds of them are there.
+        own: k-reciprocal neighbors of each image.
+        half: its k / 2-reciprocal ones; of a neighbor they join those of the image where two thirds of them are there.
         cosines: (n, n).
 
     Returns:
-        (n, n), row i: the weights of the images in the neighbourhood of i; they add up to 1.
+        (n, n), row i: the weights of the images in the neighborhood of i; they add up to 1.
     """
     members, halves = own.astype(np.float32), half.astype(np.float32)
     joining = own & (members @ halves.T >= 2 / 3 * halves.sum(axis=1))
@@ -92,7 +92,7 @@ def encode(own: Sets, half: Sets, cosines: Scores) -> NDArray[np.float32]:
 
 
 def overlaps(query: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Jaccard similarity of a neighbourhood, (n,), with others, (m, n), each adding up to 1; (m,)."""
+    """Jaccard similarity of a neighborhood, (n,), with others, (m, n), each adding up to 1; (m,)."""
     common = np.minimum(query, images).sum(axis=1)
     similarity: NDArray[np.float32] = common / (2 - common)
     return similarity

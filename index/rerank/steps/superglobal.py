@@ -13,7 +13,7 @@ import numpy as np
 from glam.index.rerank.base import Database, Query, Ranked, reordered
 from glam.index.rerank.options import option
 from glam.index.rerank.query_mean import averaged, powers
-from glam.index.types import Rows
+from glam.index.types import Descriptors
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SuperGlobal:
     Attributes:
         k: nearest images of the list, and the query among them, that an image is refined with.
         first: results, by their place in the list, that the query is expanded with.
-        weight: of a neighbour, times its cosine.
+        weight: of a neighbor, times its cosine.
         depth: images looked at.
     """
 
@@ -41,7 +41,7 @@ class SuperGlobal:
         return reordered(ranked, refined @ expanded)
 
 
-def refine(rows: Rows, query: Rows, k: int, weight: float) -> Rows:
+def refine(rows: Descriptors, query: Descriptors, k: int, weight: float) -> Descriptors:
     """Each image averaged with its ``k`` nearest among the others and the query.
 
     Args:

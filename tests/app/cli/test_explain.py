@@ -33,7 +33,7 @@ from glam.app.cli.explain_picture import (
 )
 from glam.attention_maps import MOST_POSITIONS, AttentionMaps, attention_maps, maps_of
 from glam.index.local_matching import Matches
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
 
 COMMAND = str(Path(sys.executable).with_name("glam"))
@@ -43,7 +43,7 @@ PARTS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 def model_of(glam_options: dict[str, Any] | None, size: int = 128) -> Model:
     torch.manual_seed(0)
     architecture = Architecture("resnet10t", dim=8, glam=glam_options)
-    return Model("small", DescriptorNetwork(architecture).eval(), Header(architecture, size))
+    return Model("small", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, size))
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_an_attention_that_is_not_there_is_said_not_to_be() -> None:
     subject = Subject("a.jpg", Image.new("RGB", (40, 30), "red"), flat_maps(), (20, 15))
     missing = Subject("a.jpg", subject.image, AttentionMaps(3, 4, (0, 0, 40, 30), None, None, None, None), (20, 15))
     tile = (slice(0, 100), slice(TILE + GAP, 2 * TILE + GAP))
-    np.testing.assert_array_equal(row(missing)[tile], row(subject)[tile])  # flat or missing: the photograph in grey
+    np.testing.assert_array_equal(row(missing)[tile], row(subject)[tile])  # flat or missing: the photograph in gray
 
 
 def test_the_summary_counts() -> None:

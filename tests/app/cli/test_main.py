@@ -26,11 +26,11 @@ def glam(*arguments: object, code: int = 0, folder: Path | None = None) -> subpr
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cli") / "photos"
-    for landmark, colour in (("red tower", "red"), ("blue gate", "blue"), ("green arch", "green")):
+    for landmark, color in (("red tower", "red"), ("blue gate", "blue"), ("green arch", "green")):
         (root / landmark).mkdir(parents=True)
         for i in range(3):
             noise = Image.effect_noise((80 + 16 * i, 64), 60).convert("RGB")
-            Image.blend(Image.new("RGB", noise.size, colour), noise, 0.3).save(root / landmark / f"{i}.jpg")
+            Image.blend(Image.new("RGB", noise.size, color), noise, 0.3).save(root / landmark / f"{i}.jpg")
     (root / "red tower" / "broken.jpg").write_text("no image")
     return root
 

@@ -63,7 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     model = glam.load("glam-lite0")
     path = tmp_path_factory.mktemp("index") / "places.glam"
     collection = read_folder(folder)
-    photos = [photo._replace(metadata={"year": 2000 + i % INDEXED}) for i, photo in enumerate(collection.photos)]
+    photos = [photo._replace(metadata={"year": 2000 + i % INDEXED}) for i, photo in enumerate(collection.images)]
     glam.index.build(path, replace(collection, photos=photos), model)
     with glam.index.open(path) as index, glam.index.open(path) as guarded:
         access = Access(read_token=TOKEN)
@@ -106,7 +106,7 @@ Contexts = dict[str, BrowserContext]
 
 @pytest.fixture(scope="package")
 def contexts(browser: Browser) -> Iterator[Contexts]:
-    """Those opened so far, by size and colours, each with one page: a new one for each test would take much longer."""
+    """Those opened so far, by size and colors, each with one page: a new one for each test would take much longer."""
     opened: Contexts = {}
     yield opened
     for context in opened.values():

@@ -10,7 +10,7 @@ pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
 
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
-# Only colours differ between light and dark, only sizes between desktop and phone: two of the four try every rule.
+# Only colors differ between light and dark, only sizes between desktop and phone: two of the four try every rule.
 everywhere = pytest.mark.parametrize(
     ("context", "rules"),
     [

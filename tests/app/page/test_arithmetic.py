@@ -154,7 +154,7 @@ def test_an_address_without_a_query_is_the_way_in(evaluate: Evaluate, address: s
 
 
 def test_nonsense_in_an_address_is_left_out(evaluate: Evaluate) -> None:
-    address = "?image=3&box=1,2,x,4&compare=no&show=everything&from.year=soon&rerank=maybe&group=colour&is.=x"
+    address = "?image=3&box=1,2,x,4&compare=no&show=everything&from.year=soon&rerank=maybe&group=color&is.=x"
     view = state(evaluate, "parse(...a)", address)
     assert json.loads(json.dumps(view)) == {
         **dict.fromkeys(("upload", "box", "compare")),

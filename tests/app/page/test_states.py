@@ -116,25 +116,25 @@ def test_shapes_stand_where_photographs_will_come(visit: Any) -> None:
 def test_the_theme_follows_the_system_until_it_is_switched_and_the_switch_is_remembered(visit: Any) -> None:
     page = visit.page
 
-    def colours() -> str:
+    def colors() -> str:
         red = page.evaluate("getComputedStyle(document.body).backgroundColor")
         return "light" if int(re.findall(r"\d+", red)[0]) > 128 else "dark"
 
     visit.open()
-    system = colours()
+    system = colors()
     other = {"light": "dark", "dark": "light"}[system]
-    switch = visit.button("Dark colours")
+    switch = visit.button("Dark colors")
     expect(switch).to_have_attribute("aria-pressed", str(system == "dark").lower())
     switch.click()
-    assert colours() == other
+    assert colors() == other
     page.reload()
-    assert colours() == other
+    assert colors() == other
     page.get_by_role("link", name="API").click()
     page.wait_for_url("**/docs.html")
-    assert colours() == other
+    assert colors() == other
     page.go_back()
-    visit.button("Dark colours").click()
-    assert colours() == system
+    visit.button("Dark colors").click()
+    assert colors() == system
     assert page.evaluate("localStorage.length") == 0
 
 

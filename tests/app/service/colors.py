@@ -1,4 +1,4 @@
-"""What tests of the service share: a small made-up index of plain colours, described by their mean colour."""
+"""What tests of the service share: a small made-up index of plain colors, described by their mean color."""
 
 import io
 import threading
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from glam.app.service.app import create_app
 from glam.app.service.middleware.auth import Access
-from glam.app.service.settings import Limits
-from glam.datasets.collection import Collection, Photo
+from glam.app.service.settings import ServiceLimits
+from glam.datasets.collection import Collection, ImageFile
 from glam.index import Index, build
 from glam.inference.pipeline import Settings
 from glam.model import Model
@@ -28,8 +28,8 @@ EXIF_ORIENTATION = 0x0112
 TURNED_RIGHT = 6  # the camera was held upright; the stored rows run down the upright image
 
 
-class ColourNetwork(nn.Module):
-    """In the place of a `DescriptorNetwork`: the descriptor is the mean colour."""
+class ColorNetwork(nn.Module):
+    """In the place of a `DescriptorNetwork`: the descriptor is the mean color."""
 
     dim, architecture = 3, SimpleNamespace(whitening=None)
 
@@ -57,12 +57,12 @@ class ColourNetwork(nn.Module):
         return descriptors
 
 
-class ColourModel(Model):
+class ColorModel(Model):
     """In the place of a `Model`."""
 
     def __init__(self) -> None:
-        self.name, self.dim, self.size, self.scales = "colour", 3, 64, (1.0,)
-        self.network = self.fast = ColourNetwork()
+        self.name, self.dim, self.size, self.scales = "color", 3, 64, (1.0,)
+        self.network = self.fast = ColorNetwork()
         self.fingerprint = "c0"
 
     @property
@@ -70,10 +70,12 @@ class ColourModel(Model):
         return len(self.network.batches)
 
 
-def index_of(root: Path, paths: Sequence[str], model: ColourModel) -> Index:
+def index_of(root: Path, paths: Sequence[str], model: ColorModel) -> Index:
     """An index of files, with their names as labels; ids are their places in the list."""
     path = root.parent / f"{len(list(root.parent.iterdir()))}.glam"
-    photos = tuple(Photo(name, Path(name).stem, metadata={"place": i, "kind": "test"}) for i, name in enumerate(paths))
+    photos = tuple(
+        ImageFile(name, Path(name).stem, metadata={"place": i, "kind": "test"}) for i, name in enumerate(paths)
+    )
     build(path, Collection(root, photos), cast(Model, model), settings=Settings(64, batch_size=1, workers=1))
     model.network.batches.clear()
     return Index.open(path)
@@ -93,8 +95,8 @@ def halves(left: tuple[int, int, int], right: tuple[int, int, int], size: tuple[
 
 def app_of(
     index: Index,
-    model: ColourModel,
-    limits: Limits = Limits(),  # noqa: B008
+    model: ColorModel,
+    limits: ServiceLimits = ServiceLimits(),  # noqa: B008
     access: Access = Access(),  # noqa: B008
 ) -> FastAPI:
     return create_app(index, cast(Model, model), limits, access)

@@ -1,4 +1,4 @@
-"""A service on a small made-up index of plain colours."""
+"""A service on a small made-up index of plain colors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,31 +9,31 @@ from PIL import Image
 
 from glam.index import Index
 
-from .colors import BLUE, GREEN, RED, ColourModel, app_of, halves, index_of
+from .colors import BLUE, GREEN, RED, ColorModel, app_of, halves, index_of
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "photographs"
     folder.mkdir()
-    for name, colour in {"red": RED, "green": GREEN, "blue": BLUE}.items():
-        Image.new("RGB", (40, 20), colour).save(folder / f"{name}.png")
+    for name, color in {"red": RED, "green": GREEN, "blue": BLUE}.items():
+        Image.new("RGB", (40, 20), color).save(folder / f"{name}.png")
     halves(RED, BLUE, (80, 40)).save(folder / "both.jpg", quality=95)
     return folder
 
 
 @pytest.fixture
-def model() -> ColourModel:
-    return ColourModel()
+def model() -> ColorModel:
+    return ColorModel()
 
 
 @pytest.fixture
-def index(root: Path, model: ColourModel) -> Iterator[Index]:
+def index(root: Path, model: ColorModel) -> Iterator[Index]:
     with index_of(root, ["red.png", "green.png", "blue.png", "both.jpg"], model) as index:
         yield index
 
 
 @pytest.fixture
-def client(index: Index, model: ColourModel) -> Iterator[TestClient]:
+def client(index: Index, model: ColorModel) -> Iterator[TestClient]:
     with TestClient(app_of(index, model)) as client:
         yield client

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from glam.app.cli.serve import COOKIE_VALUE
-from glam.app.service.middleware.auth import Access, Guard, host_name, is_loopback
+from glam.app.service.middleware.auth import Access, AuthMiddleware, host_name, is_loopback
 
 READ, WRITE = "read-token", "write-token"
 ALL = ["GET", "POST", "DELETE", "PUT", "PATCH"]
@@ -19,7 +19,7 @@ def client_of(access: Access, base_url: str = "http://localhost:8000") -> TestCl
         return PlainTextResponse("yes")
 
     app = Starlette(routes=[Route("/{path:path}", yes, methods=ALL)])
-    app.add_middleware(Guard, access=access)
+    app.add_middleware(AuthMiddleware, access=access)
     return TestClient(app, base_url=base_url)
 
 

@@ -85,7 +85,7 @@ def test_the_folder_of_an_added_image_names_its_label_so_that_a_sync_keeps_it(
     report = sync(index, read_folder(index.parent / "photographs"), lambda: model)
     assert (report.unchanged, report.added, report.removed) == (4, 0, 0)
     with Index.open(index) as opened:
-        assert opened.entry(added["id"]).label == "tower"
+        assert opened.entry(added["id"]).landmark == "tower"
 
 
 def test_the_same_file_again_keeps_its_number_and_gets_the_new_metadata(client: TestClient, data: bytes) -> None:

@@ -17,11 +17,11 @@ from PIL import Image
 from glam import Model
 from glam.app.service.app import create_app
 from glam.app.service.routes.explain import MOST_LINES, to_bytes
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.attention_maps import attention_maps
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
-from glam.model_file import Header
+from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
 
 MAPS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
@@ -33,7 +33,7 @@ SHIFT = 24
 def model_of(glam_options: dict[str, Any] | None) -> Model:
     torch.manual_seed(0)
     architecture = Architecture("resnet10t", dim=8, glam=glam_options)
-    return Model("/secret/place/small", DescriptorNetwork(architecture).eval(), Header(architecture, SIZE))
+    return Model("/secret/place/small", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, SIZE))
 
 
 def scene() -> Image.Image:
@@ -67,7 +67,7 @@ Serve = Callable[..., TestClient]
 def serve(root: Path, tmp_path: Path) -> Iterator[Serve]:
     opened: list[Any] = []
 
-    def start(model: Model, limits: Limits = Limits()) -> TestClient:  # noqa: B008
+    def start(model: Model, limits: ServiceLimits = ServiceLimits()) -> TestClient:  # noqa: B008
         path = tmp_path / f"{len(opened)}.glam"
         build(path, read_folder(root), model)
         index = Index.open(path)
@@ -254,7 +254,7 @@ def test_attention_that_cannot_be_asked_for_is_refused(client: TestClient, root:
 
 
 def test_an_upload_of_too_many_pixels_is_refused_before_it_is_decoded(serve: Serve, root: Path) -> None:
-    client = serve(model_of({"reduction": 6}), Limits(upload_pixels=320 * 200 - 1))
+    client = serve(model_of({"reduction": 6}), ServiceLimits(upload_pixels=320 * 200 - 1))
     data = (root / "scene.png").read_bytes()
     refused(client.post("/api/attention", files={"image": ("q.png", data)}), 413)
     refused(ask(client, 1, data), 413)

@@ -10,19 +10,19 @@ from typing import cast
 import pytest
 from PIL import Image
 
-from glam.app.service.image_files import PhotographGone, Photographs
-from glam.app.service.lru_cache import Recent
+from glam.app.service.image_files import ImageFileGone, IndexedFiles
+from glam.app.service.lru_cache import LruCache
 from glam.index import Entry, Index
 
 EXIF_ORIENTATION = 0x0112
 TURNED_RIGHT = 6  # the camera was held upright: what is stored at the left belongs above
 
 
-def photographs(root: Path, path: str) -> Photographs:
+def photographs(root: Path, path: str) -> IndexedFiles:
     """The photographs of an index that holds one image, with id 0."""
     entry = Entry(0, path, "", 1, 1)
     index = SimpleNamespace(root=root, entry=lambda id: entry, file=lambda id: root / path)
-    return Photographs(cast(Index, index), Recent(1_000_000, len))
+    return IndexedFiles(cast(Index, index), LruCache(1_000_000, len))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-Use = Callable[[Photographs], object]
+Use = Callable[[IndexedFiles], object]
 USES: dict[str, Use] = {
     "path": lambda files: files.path(0),
     "read": lambda files: files.read(0),
@@ -50,9 +50,9 @@ def use(request: pytest.FixtureRequest) -> Use:
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "sub/../../secret.png", "/etc/hostname"])
-def test_a_catalogue_cannot_point_out_of_its_folder(root: Path, path: str, use: Use) -> None:
+def test_a_catalog_cannot_point_out_of_its_folder(root: Path, path: str, use: Use) -> None:
     (root / "sub").mkdir()
-    with pytest.raises(PhotographGone, match="outside"):
+    with pytest.raises(ImageFileGone, match="outside"):
         use(photographs(root, path))
 
 
@@ -60,7 +60,7 @@ def test_neither_a_link_to_a_file_nor_to_a_folder_outside_is_followed(root: Path
     (root / "file.png").symlink_to(root.parent / "secret.png")
     (root / "folder").symlink_to(root.parent)
     for path in ("file.png", "folder/secret.png"):
-        with pytest.raises(PhotographGone, match="outside"):
+        with pytest.raises(ImageFileGone, match="outside"):
             use(photographs(root, path))
 
 
@@ -68,7 +68,7 @@ def test_a_folder_beside_whose_name_begins_the_same_is_outside(root: Path, use: 
     beside = root.with_name(root.name + "-private")
     beside.mkdir()
     (root / "red.png").rename(beside / "red.png")
-    with pytest.raises(PhotographGone, match="outside"):
+    with pytest.raises(ImageFileGone, match="outside"):
         use(photographs(root, f"../{beside.name}/red.png"))
 
 
@@ -81,7 +81,7 @@ def test_links_within_the_folder_and_to_the_folder_are_followed(root: Path, use:
 
 
 def test_a_missing_file_is_told_without_its_place_on_disk(root: Path, use: Use) -> None:
-    with pytest.raises(PhotographGone, match=r"lost\.png") as told:
+    with pytest.raises(ImageFileGone, match=r"lost\.png") as told:
         use(photographs(root, "lost.png"))
     assert str(root) not in str(told.value)
 
@@ -89,7 +89,7 @@ def test_a_missing_file_is_told_without_its_place_on_disk(root: Path, use: Use) 
 @pytest.mark.parametrize("name", ["browser_type", "read", "jpeg", "thumbnail"])
 def test_a_file_that_is_no_image_any_more_is_gone(root: Path, name: str) -> None:
     (root / "red.png").write_text("<script>alert(1)</script>")
-    with pytest.raises(PhotographGone, match="no longer"):
+    with pytest.raises(ImageFileGone, match="no longer"):
         USES[name](photographs(root, "red.png"))
 
 
@@ -134,7 +134,7 @@ def test_a_kept_thumbnail_is_not_made_again_until_its_file_changes(root: Path, m
 
 
 def test_the_cache_drops_what_was_unused_longest() -> None:
-    cache: Recent[str, bytes] = Recent(10, len)
+    cache: LruCache[str, bytes] = LruCache(10, len)
     cache.put("a", b"1234")
     cache.put("b", b"1234")
     cache.get("a")
@@ -143,7 +143,7 @@ def test_the_cache_drops_what_was_unused_longest() -> None:
 
 
 def test_the_cache_gives_back_the_room_of_what_it_replaces_and_drops() -> None:
-    cache: Recent[str, bytes] = Recent(10, len)
+    cache: LruCache[str, bytes] = LruCache(10, len)
     for _ in range(5):
         cache.put("a", b"1234")
     cache.put("b", b"123456")

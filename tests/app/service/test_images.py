@@ -11,7 +11,7 @@ from PIL import Image
 from .colors import (
     BLUE,
     GREEN,
-    ColourModel,
+    ColorModel,
     app_of,
     index_of,
     refused,
@@ -37,7 +37,7 @@ def test_a_file_is_served_as_it_is(client: TestClient, root: Path) -> None:
     assert answer.headers["content-disposition"].startswith("inline")
 
 
-def test_a_file_of_a_format_that_browsers_do_not_show_is_served_as_jpeg(root: Path, model: ColourModel) -> None:
+def test_a_file_of_a_format_that_browsers_do_not_show_is_served_as_jpeg(root: Path, model: ColorModel) -> None:
     Image.new("RGB", (40, 20), BLUE).save(root / "blue.tiff")
     answer = TestClient(app_of(index_of(root, ["blue.tiff"], model), model)).get("/api/images/0/file")
     assert answer.headers["content-type"] == "image/jpeg"

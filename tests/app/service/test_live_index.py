@@ -24,7 +24,7 @@ from glam.app.service.app import create_app
 from glam.app.service.middleware.access_log import JsonLines
 from glam.app.service.middleware.auth import Access
 from glam.app.service.server import Server
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
 from glam.inference.pipeline import Settings
@@ -33,7 +33,7 @@ from glam.model import Model
 from .colors import wait_until
 
 Draw = Callable[..., Image.Image]
-LIMITS = Limits(body_seconds=1.0)
+LIMITS = ServiceLimits(body_seconds=1.0)
 MB = 1_000_000
 
 
@@ -52,7 +52,7 @@ def index(tmp_path: Path, model: Model, draw_image: Draw) -> Path:
 
 
 @contextmanager
-def running(index: Path, model: Model, limits: Limits, serve: Any) -> Iterator[tuple[int, Server]]:
+def running(index: Path, model: Model, limits: ServiceLimits, serve: Any) -> Iterator[tuple[int, Server]]:
     """The service on a port, in a thread."""
     access = Access(allow_writes=True, loopback_only=True)
     app = create_app(Index.open(index), model, limits, access, owns_index=True)
@@ -195,7 +195,7 @@ def test_stopped_in_the_middle_of_50_requests_all_are_answered_and_new_ones_refu
     index: Path, model: Model, draw_image: Draw, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses: Counter[int | str] = Counter()
-    with running(index, model, Limits(), serve) as (port, server):
+    with running(index, model, ServiceLimits(), serve) as (port, server):
         slow_down(server, monkeypatch)
         requests = [threading.Thread(target=note, args=(statuses, port, png(draw_image, seed))) for seed in range(50)]
         for thread in requests:

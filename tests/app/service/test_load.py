@@ -6,21 +6,21 @@ import time
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.index import Index
 
-from .colors import BLUE, RED, ColourModel, app_of, encoded, found, halves, refused, upload, wait_until
+from .colors import BLUE, RED, ColorModel, app_of, encoded, found, halves, refused, upload, wait_until
 
 
 def test_uploads_of_one_moment_go_through_the_network_together_and_other_requests_go_on(
-    client: TestClient, model: ColourModel
+    client: TestClient, model: ColorModel
 ) -> None:
     network = model.network
     network.may_finish.clear()
     answers: list[list[str]] = []
 
-    def search(colour: tuple[int, int, int]) -> None:
-        answers.append(found(upload(client, encoded(Image.new("RGB", (40, 20), colour)))))
+    def search(color: tuple[int, int, int]) -> None:
+        answers.append(found(upload(client, encoded(Image.new("RGB", (40, 20), color)))))
 
     uploads = [threading.Thread(target=search, args=((i, 220, i),)) for i in range(6)]
     uploads[0].start()
@@ -41,8 +41,8 @@ def test_uploads_of_one_moment_go_through_the_network_together_and_other_request
     assert (network.batches, network.most_running) == ([1, 5], 1)
 
 
-def test_a_batch_of_one_takes_each_upload_by_itself(index: Index, model: ColourModel) -> None:
-    with TestClient(app_of(index, model, Limits(batch=1, window_seconds=0.05))) as client:
+def test_a_batch_of_one_takes_each_upload_by_itself(index: Index, model: ColorModel) -> None:
+    with TestClient(app_of(index, model, ServiceLimits(batch=1, window_seconds=0.05))) as client:
         data = [encoded(Image.new("RGB", (40, 20), (i, 0, 0))) for i in range(4)]
         uploads = [threading.Thread(target=upload, args=(client, image)) for image in data]
         for thread in uploads:
@@ -52,8 +52,8 @@ def test_a_batch_of_one_takes_each_upload_by_itself(index: Index, model: ColourM
     assert model.network.batches == [1, 1, 1, 1]
 
 
-def test_a_full_queue_is_answered_with_503_and_when_to_come_back(index: Index, model: ColourModel) -> None:
-    with TestClient(app_of(index, model, Limits(uploads=2))) as client:
+def test_a_full_queue_is_answered_with_503_and_when_to_come_back(index: Index, model: ColorModel) -> None:
+    with TestClient(app_of(index, model, ServiceLimits(uploads=2))) as client:
         model.network.may_finish.clear()
         data = [encoded(Image.new("RGB", (40, 20), (i, 0, 0))) for i in range(3)]
         running = [threading.Thread(target=upload, args=(client, image)) for image in data[:2]]
@@ -72,8 +72,8 @@ def test_a_full_queue_is_answered_with_503_and_when_to_come_back(index: Index, m
         found(upload(client, data[2]))
 
 
-def test_a_request_that_takes_too_long_is_given_up_with_503(index: Index, model: ColourModel) -> None:
-    with TestClient(app_of(index, model, Limits(request_seconds=0.2))) as client:
+def test_a_request_that_takes_too_long_is_given_up_with_503(index: Index, model: ColorModel) -> None:
+    with TestClient(app_of(index, model, ServiceLimits(request_seconds=0.2))) as client:
         model.network.may_finish.clear()
         try:
             answer = upload(client, encoded(halves(RED, BLUE)))
@@ -84,7 +84,7 @@ def test_a_request_that_takes_too_long_is_given_up_with_503(index: Index, model:
         found(upload(client, encoded(halves(RED, BLUE))))
 
 
-def test_an_upload_that_was_described_before_needs_no_model(client: TestClient, model: ColourModel) -> None:
+def test_an_upload_that_was_described_before_needs_no_model(client: TestClient, model: ColorModel) -> None:
     data = encoded(halves(RED, BLUE))
     first = found(upload(client, data))
     assert found(upload(client, data, skip=1)) == first[1:]

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 import glam
 from glam.app.cli.main import app as commands
 from glam.app.service.app import create_app
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.datasets.readers import read_folder
 from glam.images import read_image
-from glam.index import Hit, Index, build, keep
+from glam.index import Hit, Index, build, precompute
 from glam.index.limits import IndexLimits
 from glam.index.local_matching.rootsift import extract
 from glam.index.rerank.base import Query
@@ -54,7 +54,7 @@ def place(photographs: Path, tmp_path_factory: pytest.TempPathFactory, model: Mo
             shutil.copyfile(file, folder / "photographs" / landmark / file.name)
     shutil.copyfile(last, folder / "query.jpg")
     build(folder / "i.glam", read_folder(folder / "photographs"), model, settings=Settings(SIZE, workers=1))
-    keep(folder / "i.glam", features=True, neighbours=True)
+    precompute(folder / "i.glam", local_features=True, knn_graph=True)
     return folder
 
 
@@ -101,10 +101,10 @@ def test_one_chain_gives_one_list_everywhere(
         search = ["search", str(index.path), str(file), "--rerank", chain, "--top", "20", "--device", "cpu", "--json"]
         printed = CliRunner().invoke(commands, [*search, *options], catch_exceptions=False)
         assert printed.exit_code == 0, printed.output
-        assert [row["id"] for row in json.loads(printed.stdout)] == [hit.entry.id for hit in expected]
+        assert [row["id"] for row in json.loads(printed.stdout)] == [hit.image_id for hit in expected]
         fields = {"where": where or "", **(dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) if box else {})}
         answer = asked(client, file, rerank=chain, **fields)
-        assert ids(answer) == [hit.entry.id for hit in expected]
+        assert ids(answer) == [hit.image_id for hit in expected]
         scores = [result["score"] for result in answer.json()["results"]]
         assert scores == pytest.approx([hit.score for hit in expected], abs=1e-4)
 
@@ -114,11 +114,11 @@ def test_an_indexed_query_is_not_in_its_own_list(index: Index, model: Model, cli
         found = ids(client.get("/api/images/3/search", params={"rerank": chain, "top": 20}))
         query = Query(index.descriptor(3), lambda: extract(read_image(index.file(3))))
         hits = index.search_reranked(query, parse_chain(chain), 21)
-        assert found == [hit.entry.id for hit in hits if hit.entry.id != 3][:20]
+        assert found == [hit.image_id for hit in hits if hit.image_id != 3][:20]
     boxed = {"x1": 10, "y1": 20, "x2": 130, "y2": 140, "rerank": "geometric", "top": 20}
     expected = in_library(index, model, index.file(3), "geometric", BOX)
     assert ids(client.get("/api/images/3/search", params=boxed))[:19] == [
-        hit.entry.id for hit in expected if hit.entry.id != 3
+        hit.image_id for hit in expected if hit.image_id != 3
     ]
 
 
@@ -154,11 +154,11 @@ def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
     assert isinstance(failed.exception, glam.GlamError)
     copy = place / "copy.glam"
     shutil.copytree(place / "i.glam", copy)
-    keep(copy, neighbours=False)
+    precompute(copy, knn_graph=False)
     limits = IndexLimits(linked_in_memory=1)
     with Index.open(copy, limits=limits) as opened, TestClient(create_app(opened, model)) as other:
         told = sentence(asked(other, file, rerank="diffusion"))
-        assert told.startswith("The index keeps no graph of nearest images")
+        assert told.startswith("The index has no graph of nearest images")
         assert str(place) not in told
 
 
@@ -174,7 +174,7 @@ def test_plain_searches_do_not_wait_for_reranking_and_its_queue_is_bounded(
 
     monkeypatch.setattr(Index, "search_reranked", slowly)
     answers: list[int] = []
-    limits = Limits(waiting=1, request_seconds=30)
+    limits = ServiceLimits(waiting=1, request_seconds=30)
     with TestClient(create_app(index, model, limits)) as client:
 
         def ask() -> None:
@@ -203,10 +203,10 @@ def test_the_client_asks_for_a_chain(place: Path, index: Index, model: Model, se
         with pytest.raises(glam.GlamError, match="no reranking step 'best'"):
             client.search(0, rerank="best")
     expected = in_library(index, model, place / "query.jpg", "aqe,superglobal")
-    assert [result.image.id for result in answer.results] == [hit.entry.id for hit in expected]
+    assert [result.image.image_id for result in answer.results] == [hit.image_id for hit in expected]
 
 
-def test_what_is_kept_is_told_and_changed_from_the_command_line(place: Path) -> None:
+def test_what_is_precomputed_is_shown_and_changed_from_the_command_line(place: Path) -> None:
     copy = place / "told.glam"
     shutil.copytree(place / "i.glam", copy)
 
@@ -215,11 +215,25 @@ def test_what_is_kept_is_told_and_changed_from_the_command_line(place: Path) -> 
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
 
-    assert run("info", str(copy))["keeps"] == ["features", "neighbours"]
-    kept = run("keep", str(copy), "--no-neighbours")
-    assert (kept["keeps"], kept["features"], kept["images"]) == (["features"], 24, 24)
-    assert run("keep", str(copy), "--no-features")["bytes"] == 0
-    assert run("keep", str(copy), "--features", "--neighbours")["keeps"] == ["features", "neighbours"]
+    assert run("info", str(copy))["precomputed"] == ["local_features", "knn_graph"]
+    done = run("precompute", str(copy), "--no-knn-graph")
+    assert (done["precomputed"], done["local_features"], done["images"]) == (["local_features"], 24, 24)
+    assert run("precompute", str(copy), "--no-local-features")["bytes"] == 0
+    done = run("precompute", str(copy), "--local-features", "--knn-graph")
+    assert done["precomputed"] == ["local_features", "knn_graph"]
     assert run("verify", str(copy), "--sample", "0")["problems"] == []
-    text = CliRunner().invoke(commands, ["index", "keep", str(copy)]).stdout
-    assert "keeps features and neighbours for reranking, features of 24 of 24 images" in text
+    text = CliRunner().invoke(commands, ["index", "precompute", str(copy)]).stdout
+    assert "local features and kNN graph precomputed, local features of 24 of 24 images" in text
+
+
+def test_keep_is_a_deprecated_name_of_precompute(place: Path) -> None:
+    copy = place / "deprecated.glam"
+    shutil.copytree(place / "i.glam", copy)
+    for options, expected in (
+        (["--no-features", "--no-neighbours"], []),
+        (["--features"], ["local_features"]),
+        (["--neighbors"], ["local_features", "knn_graph"]),
+    ):
+        done = CliRunner().invoke(commands, ["index", "keep", str(copy), *options, "--json"], catch_exceptions=False)
+        assert json.loads(done.stdout)["precomputed"] == expected
+        assert "deprecated" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from glam.app.service.settings import Limits
+from glam.app.service.settings import ServiceLimits
 from glam.images import Box
 from glam.index import Index
 
@@ -16,7 +16,7 @@ from .colors import (
     GREEN,
     RED,
     TURNED_RIGHT,
-    ColourModel,
+    ColorModel,
     app_of,
     encoded,
     found,
@@ -81,18 +81,18 @@ def test_a_box_that_is_empty_outside_or_incomplete_is_refused(client: TestClient
 @pytest.mark.parametrize(
     ("data", "status"), [(b"just some text", 415), (b"\xff\xd8\xff\xe0 cut short", 422), (b"", 422)]
 )
-def test_what_is_no_readable_image_is_refused(client: TestClient, model: ColourModel, data: bytes, status: int) -> None:
+def test_what_is_no_readable_image_is_refused(client: TestClient, model: ColorModel, data: bytes, status: int) -> None:
     refused(upload(client, data), status)
     assert model.calls == 0
 
 
-def test_an_image_of_too_many_pixels_is_refused(index: Index, model: ColourModel) -> None:
-    client = TestClient(app_of(index, model, Limits(upload_pixels=799)))
+def test_an_image_of_too_many_pixels_is_refused(index: Index, model: ColorModel) -> None:
+    client = TestClient(app_of(index, model, ServiceLimits(upload_pixels=799)))
     assert "40 by 20" in refused(upload(client, encoded(halves(RED, BLUE))), 413)
 
 
-def test_a_body_longer_than_any_upload_is_refused(index: Index, model: ColourModel) -> None:
-    client = TestClient(app_of(index, model, Limits(upload_bytes=1000)))
+def test_a_body_longer_than_any_upload_is_refused(index: Index, model: ColorModel) -> None:
+    client = TestClient(app_of(index, model, ServiceLimits(upload_bytes=1000)))
     assert "0.001 MB" in refused(upload(client, bytes(100_000)), 413)
 
 
@@ -100,15 +100,15 @@ def test_a_request_without_an_image_is_refused(client: TestClient) -> None:
     assert refused(client.post("/api/search", data={"top": "5"}), 422).startswith("image: ")
 
 
-def test_an_upload_may_have_as_many_bytes_as_the_limit_and_no_more(index: Index, model: ColourModel) -> None:
+def test_an_upload_may_have_as_many_bytes_as_the_limit_and_no_more(index: Index, model: ColorModel) -> None:
     data = encoded(halves(RED, BLUE))
-    exact = TestClient(app_of(index, model, Limits(upload_bytes=len(data))))
+    exact = TestClient(app_of(index, model, ServiceLimits(upload_bytes=len(data))))
     found(upload(exact, data))
-    refused(upload(TestClient(app_of(index, model, Limits(upload_bytes=len(data) - 1))), data), 413)
+    refused(upload(TestClient(app_of(index, model, ServiceLimits(upload_bytes=len(data) - 1))), data), 413)
 
 
 def test_an_indexed_image_finds_its_like_but_not_itself_and_needs_no_model(
-    client: TestClient, model: ColourModel
+    client: TestClient, model: ColorModel
 ) -> None:
     answer = client.get("/api/images/0/search", params={"top": 3})
     assert found(answer)[0] == "both"
@@ -119,7 +119,7 @@ def test_an_indexed_image_finds_its_like_but_not_itself_and_needs_no_model(
     assert model.calls == 0
 
 
-def test_a_box_on_an_indexed_image_describes_its_crop(client: TestClient, model: ColourModel) -> None:
+def test_a_box_on_an_indexed_image_describes_its_crop(client: TestClient, model: ColorModel) -> None:
     answer = client.get("/api/images/3/search", params={"x1": 45, "y1": 5, "x2": 75, "y2": 35})
     assert found(answer)[0] == "blue"
     assert model.calls == 1

@@ -11,18 +11,18 @@ from glam.errors import GlamError
 from glam.index import Index, add
 from glam.model import Model
 
-from .colors import ColourModel, app_of, wait_until
+from .colors import ColorModel, app_of, wait_until
 
 
 def test_info_and_health(client: TestClient) -> None:
     info = client.get("/api/info").json()
     limits = {"bytes": 20_000_000, "pixels": 50_000_000}
     allowed = {"writable": False, "needs_token": False, "explains": True}
-    assert info == {"images": 4, "model": "colour", "dimension": 3, "limits": limits, **allowed}
+    assert info == {"images": 4, "model": "color", "dimension": 3, "limits": limits, **allowed}
     assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
 
 
-def test_a_changed_index_is_served_without_a_restart(client: TestClient, index: Index, model: ColourModel) -> None:
+def test_a_changed_index_is_served_without_a_restart(client: TestClient, index: Index, model: ColorModel) -> None:
     old = client.app.state.shared.current.serving  # type: ignore[attr-defined]
     Image.new("RGB", (40, 20), (20, 220, 220)).save(index.root / "cyan.png")
     with client.app.state.shared.current.use() as held:  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ def test_the_documentation_describes_every_endpoint_and_parameter(client: TestCl
     assert "HTTPValidationError" not in api["components"]["schemas"]  # errors are all of one form
 
 
-def test_a_model_that_the_index_was_not_built_with_is_refused(index: Index, model: ColourModel) -> None:
+def test_a_model_that_the_index_was_not_built_with_is_refused(index: Index, model: ColorModel) -> None:
     model.fingerprint = "other"
     with pytest.raises(GlamError):
         app_of(index, model)

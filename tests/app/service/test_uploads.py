@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, UploadFile
 from PIL import Image, features
 
-from glam.app.service.settings import ENVELOPE_BYTES, BodyLimit, Limits
+from glam.app.service.settings import ENVELOPE_BYTES, BodyLimitMiddleware, ServiceLimits
 from glam.app.service.uploads import UPLOAD_FORMATS, read_upload
 
 EXIF_ORIENTATION = 0x0112
@@ -24,11 +24,11 @@ def encoded(format: str, size: tuple[int, int] = (64, 32), **options: object) ->
     return out.getvalue()
 
 
-def read(data: bytes, limits: Limits = Limits()) -> Image.Image:  # noqa: B008
+def read(data: bytes, limits: ServiceLimits = ServiceLimits()) -> Image.Image:  # noqa: B008
     return read_upload(io.BytesIO(data), limits)
 
 
-def refusal(data: bytes, limits: Limits = Limits()) -> tuple[int, str]:  # noqa: B008
+def refusal(data: bytes, limits: ServiceLimits = ServiceLimits()) -> tuple[int, str]:  # noqa: B008
     with pytest.raises(HTTPException) as refused:
         read(data, limits)
     return refused.value.status_code, refused.value.detail
@@ -99,13 +99,13 @@ def test_an_empty_file_is_422() -> None:
 
 def test_bytes_up_to_the_limit_are_read_and_one_more_is_413() -> None:
     data = encoded("PNG")
-    read(data, Limits(upload_bytes=len(data)))
-    assert refusal(data, Limits(upload_bytes=len(data) - 1))[0] == 413
+    read(data, ServiceLimits(upload_bytes=len(data)))
+    assert refusal(data, ServiceLimits(upload_bytes=len(data) - 1))[0] == 413
 
 
 def test_pixels_up_to_the_limit_are_read_and_one_more_is_413() -> None:
-    read(encoded("PNG"), Limits(upload_pixels=64 * 32))
-    assert refusal(encoded("PNG"), Limits(upload_pixels=64 * 32 - 1))[0] == 413
+    read(encoded("PNG"), ServiceLimits(upload_pixels=64 * 32))
+    assert refusal(encoded("PNG"), ServiceLimits(upload_pixels=64 * 32 - 1))[0] == 413
 
 
 @pytest.mark.parametrize("size", [(9000, 6000), (60_000, 60_000)])
@@ -132,24 +132,24 @@ CHUNK = 10_000
 
 
 def test_a_body_declared_too_long_is_refused_unread() -> None:
-    assert send_chunks(50, Limits(upload_bytes=1000), declare_length=True) == (413, 0)
+    assert send_chunks(50, ServiceLimits(upload_bytes=1000), declare_length=True) == (413, 0)
 
 
 def test_a_chunked_body_is_refused_as_soon_as_it_is_too_long() -> None:
-    status, read = send_chunks(1000, Limits(upload_bytes=100_000), declare_length=False)
+    status, read = send_chunks(1000, ServiceLimits(upload_bytes=100_000), declare_length=False)
     assert status == 413
     assert (read - 1) * CHUNK <= 100_000 + ENVELOPE_BYTES
 
 
 @pytest.mark.parametrize("declare_length", [True, False])
 def test_a_body_within_the_limit_passes(declare_length: bool) -> None:
-    assert send_chunks(10, Limits(upload_bytes=100_000), declare_length=declare_length) == (200, 10)
+    assert send_chunks(10, ServiceLimits(upload_bytes=100_000), declare_length=declare_length) == (200, 10)
 
 
-def send_chunks(chunks: int, limits: Limits, *, declare_length: bool) -> tuple[int, int]:
+def send_chunks(chunks: int, limits: ServiceLimits, *, declare_length: bool) -> tuple[int, int]:
     """Send a form of so many chunks to an app behind the guard. Returns the status and how many chunks were read."""
     app = FastAPI()
-    app.add_middleware(BodyLimit, limits=limits)
+    app.add_middleware(BodyLimitMiddleware, limits=limits)
     app.add_api_route("/", take, methods=["POST"])
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n'
     tail = b"\r\n--b--\r\n"

@@ -9,30 +9,30 @@ import pytest
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
-from glam.index.ann import KINDS, RowSource, Structure, build_structure, choose_kind, read_structure
+from glam.index.ann import KINDS, DescriptorSource, Structure, build_structure, choose_kind, read_structure
 from glam.index.ann.exact import Exact
-from glam.index.ann.ivf_pq import Inverted
-from glam.index.storage.segments import StoredRows
-from glam.index.types import Positions, Rows, Scores
+from glam.index.ann.ivf_pq import IvfPq
+from glam.index.storage.segments import StoredDescriptors
+from glam.index.types import Descriptors, Rows, Scores
 
 COUNT, DIM = 12_000, 32
 
 
-class ArrayRows(RowSource):
+class ArrayDescriptors(DescriptorSource):
     """Rows in memory."""
 
-    def __init__(self, array: Rows) -> None:
+    def __init__(self, array: Descriptors) -> None:
         self.array = array
         self.dim = array.shape[1]
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
         return self.array[positions]
 
 
-def views(landmarks: int, count: int, seed: int) -> Rows:
+def views(landmarks: int, count: int, seed: int) -> Descriptors:
     """Views of landmarks: the same landmarks for every seed."""
     means = np.random.default_rng(0).normal(size=(landmarks, DIM))
     rng = np.random.default_rng(seed)
@@ -40,7 +40,9 @@ def views(landmarks: int, count: int, seed: int) -> Rows:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def plain(rows: Rows, query: Rows, k: int, allowed: NDArray[np.bool_] | None = None) -> tuple[Scores, Positions]:
+def plain(
+    rows: Descriptors, query: Descriptors, k: int, allowed: NDArray[np.bool_] | None = None
+) -> tuple[Scores, Rows]:
     """The oracle: every product, sorted."""
     scores = rows @ query
     order = np.argsort(-scores, kind="stable")
@@ -48,7 +50,7 @@ def plain(rows: Rows, query: Rows, k: int, allowed: NDArray[np.bool_] | None = N
     return scores[order[:k]], order[:k]
 
 
-def recall(found: Positions, rows: Rows, queries: Rows, allowed: NDArray[np.bool_] | None = None) -> float:
+def recall(found: Rows, rows: Descriptors, queries: Descriptors, allowed: NDArray[np.bool_] | None = None) -> float:
     k = found.shape[1]
     wanted = [plain(rows, query, k, allowed)[1] for query in queries]
     return float(np.mean([np.isin(want, have).mean() for want, have in zip(wanted, found, strict=True)]))
@@ -60,7 +62,7 @@ QUERIES = views(600, 100, seed=2)
 
 @pytest.fixture(scope="module")
 def built() -> dict[str, Structure]:
-    return {kind: build_structure(ArrayRows(ROWS), kind) for kind in KINDS}
+    return {kind: build_structure(ArrayDescriptors(ROWS), kind) for kind in KINDS}
 
 
 @pytest.fixture(params=list(KINDS))
@@ -136,14 +138,14 @@ def test_a_range_search_returns_what_reaches_the_threshold(
 
 def test_a_range_search_takes_in_the_threshold_itself() -> None:
     rows = np.eye(4, dtype=np.float32)
-    structure = build_structure(ArrayRows(rows), "exact")
+    structure = build_structure(ArrayDescriptors(rows), "exact")
     assert structure.range_search(rows[2], 1.0)[1].tolist() == [2]
     assert structure.range_search(rows[2], 0.0)[1].tolist() == [2, 0, 1, 3]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_added_later_are_found(kind: str) -> None:
-    structure = build_structure(ArrayRows(ROWS[:10_000]), kind) if kind == "exact" else _grown()
+    structure = build_structure(ArrayDescriptors(ROWS[:10_000]), kind) if kind == "exact" else _grown()
     if kind == "exact":
         structure.add(ROWS[10_000:])
     assert len(structure) == COUNT
@@ -152,13 +154,13 @@ def test_rows_added_later_are_found(kind: str) -> None:
 
 
 def _grown() -> Structure:
-    class Growing(ArrayRows):
+    class Growing(ArrayDescriptors):
         length = 10_000
 
         def __len__(self) -> int:
             return self.length
 
-        def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+        def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
             return self.array[: self.length][positions]
 
     rows = Growing(ROWS)
@@ -173,7 +175,7 @@ def _grown() -> Structure:
 def test_a_written_structure_reads_back_the_same(structure: Structure, tmp_path: Path) -> None:
     structure.write(tmp_path / "structure")
     assert [file.name for file in tmp_path.iterdir()] == ["structure"]
-    again = read_structure(tmp_path / "structure", ArrayRows(ROWS))
+    again = read_structure(tmp_path / "structure", ArrayDescriptors(ROWS))
     assert (again.kind, len(again), again.memory_bytes) == (structure.kind, COUNT, structure.memory_bytes)
     for one, other in zip(structure.search(QUERIES, 10), again.search(QUERIES, 10), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -181,7 +183,7 @@ def test_a_written_structure_reads_back_the_same(structure: Structure, tmp_path:
 
 def test_a_structure_of_fewer_rows_than_the_index_has_by_now(structure: Structure, tmp_path: Path) -> None:
     structure.write(tmp_path / "structure")
-    more = ArrayRows(np.concatenate([ROWS, QUERIES]))
+    more = ArrayDescriptors(np.concatenate([ROWS, QUERIES]))
     again = read_structure(tmp_path / "structure", more)
     assert len(again) == COUNT
     again.add(QUERIES)
@@ -189,17 +191,17 @@ def test_a_structure_of_fewer_rows_than_the_index_has_by_now(structure: Structur
 
 
 def test_the_same_rows_make_the_same_structure(built: dict[str, Structure]) -> None:
-    again = build_structure(ArrayRows(ROWS), "ivf_pq")
+    again = build_structure(ArrayDescriptors(ROWS), "ivf_pq")
     first = built["ivf_pq"]
-    assert isinstance(first, Inverted)
-    assert isinstance(again, Inverted)
+    assert isinstance(first, IvfPq)
+    assert isinstance(again, IvfPq)
     assert first.tuning == again.tuning
     np.testing.assert_array_equal(first.search(QUERIES, 10)[1], again.search(QUERIES, 10)[1])
 
 
 def test_tuning_reaches_its_goal_on_the_rows_themselves(built: dict[str, Structure]) -> None:
     structure = built["ivf_pq"]
-    assert isinstance(structure, Inverted)
+    assert isinstance(structure, IvfPq)
     assert [effort.share for effort in structure.tuning.efforts] == [1.0, 0.1, 0.01]
     assert all(effort.recall >= 0.99 for effort in structure.tuning.efforts)
     assert structure.tuning.reach(10, 1.0) == structure.tuning.efforts[0].reach
@@ -222,20 +224,20 @@ def test_the_kind_goes_by_the_size_of_the_rows(count: int, dim: int, kind: str) 
 def test_a_file_that_is_no_structure(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "structure").write_bytes(content)
     with pytest.raises(GlamError, match="structure"):
-        read_structure(tmp_path / "structure", ArrayRows(ROWS))
+        read_structure(tmp_path / "structure", ArrayDescriptors(ROWS))
 
 
 def test_duplicates_without_end_do_not_spoil_the_tuning() -> None:
     rows = views(600, 3_000, seed=1)
     rows[500:1500] = rows[0]
-    structure = build_structure(ArrayRows(rows), "ivf_pq")
-    assert isinstance(structure, Inverted)
+    structure = build_structure(ArrayDescriptors(rows), "ivf_pq")
+    assert isinstance(structure, IvfPq)
     assert structure.tuning.efforts[0].recall >= 0.95
 
 
 def test_few_rows_make_inverted_lists_too() -> None:
     rows = views(5, 40, seed=1)
-    _, positions = Inverted.build(ArrayRows(rows), scanned=0).search(rows, 1)
+    _, positions = IvfPq.build(ArrayDescriptors(rows), scanned=0).search(rows, 1)
     assert (positions[:, 0] == np.arange(40)).all()
 
 
@@ -248,17 +250,17 @@ def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPa
             self.index, self.asked = faiss.clone_index(index), 0
             copies.append(self)
 
-        def add(self, rows: Rows) -> None:
+        def add(self, rows: Descriptors) -> None:
             self.index.add(rows)
 
-        def search(self, queries: Rows, k: int) -> tuple[Scores, Positions]:
+        def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
             self.asked += 1
-            found: tuple[Scores, Positions] = self.index.search(queries, k)
+            found: tuple[Scores, Rows] = self.index.search(queries, k)
             return found
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", Copy)
-    structure = Exact.build(ArrayRows(ROWS[:100]))
+    structure = Exact.build(ArrayDescriptors(ROWS[:100]))
     checks: list[Callable[[], object]] = [
         lambda: structure.search(QUERIES[:3], 5),
         lambda: structure.search(QUERIES[:3], 5, np.ones(100, dtype=bool)),
@@ -272,7 +274,7 @@ def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPa
 
 def test_products_with_stored_rows_are_those_of_the_rows_wherever_they_lie() -> None:
     segments, places = np.array([2, 1, 1, 7, 2, 1]), np.array([5, 0, 9, 3, 0, 4])
-    stored = StoredRows({1: ROWS[:20], 2: ROWS[20:30]}, segments, places, DIM)  # nothing is stored of segment 7
+    stored = StoredDescriptors({1: ROWS[:20], 2: ROWS[20:30]}, segments, places, DIM)  # nothing is stored of segment 7
     positions = np.array([4, 0, 3, 1, 5, 2, 0])
     np.testing.assert_allclose(stored.products(QUERIES[0], positions), stored[positions] @ QUERIES[0], atol=1e-6)
     assert stored.products(QUERIES[0], positions)[2] == 0

@@ -7,34 +7,34 @@ import pytest
 from numpy.typing import NDArray
 
 from glam.index.ann.confidence import FEWEST, Calibration
-from glam.index.types import Rows
+from glam.index.types import Descriptors
 
 
-class ArrayRows:
+class ArrayDescriptors:
     """Rows in memory."""
 
     dim = 64
 
-    def __init__(self, array: Rows) -> None:
+    def __init__(self, array: Descriptors) -> None:
         self.array = array
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Rows:
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
         return self.array[positions]
 
 
-def unit(rows: NDArray[np.float64]) -> Rows:
+def unit(rows: NDArray[np.float64]) -> Descriptors:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def unrelated(count: int, seed: int) -> Rows:
-    return unit(np.random.default_rng(seed).normal(size=(count, ArrayRows.dim)))
+def unrelated(count: int, seed: int) -> Descriptors:
+    return unit(np.random.default_rng(seed).normal(size=(count, ArrayDescriptors.dim)))
 
 
-def fitted(rows: Rows) -> Calibration:
-    calibration = Calibration.fit(ArrayRows(rows))
+def fitted(rows: Descriptors) -> Calibration:
+    calibration = Calibration.fit(ArrayDescriptors(rows))
     assert calibration is not None
     return calibration
 
@@ -74,22 +74,24 @@ def test_unrelated_queries_seldom_alarm_and_related_ones_do() -> None:
     threshold = calibration.threshold(0.05, len(rows))
     strangers = (unrelated(500, seed=2) @ rows.T).max(axis=1)
     assert (strangers >= threshold).mean() <= 0.05
-    views = unit(rows[:300] + 0.08 * np.random.default_rng(3).normal(size=(300, ArrayRows.dim)))
+    views = unit(rows[:300] + 0.08 * np.random.default_rng(3).normal(size=(300, ArrayDescriptors.dim)))
     assert ((views @ rows.T).max(axis=1) >= threshold).mean() >= 0.95
 
 
 @pytest.mark.parametrize("views", [2, 20, 50])
 def test_related_pairs_in_the_index_hardly_move_the_fit(views: int) -> None:
     """1000 rows, ``views`` of each landmark: up to one pair in twenty is related."""
-    means = np.random.default_rng(4).normal(size=(1_000 // views, ArrayRows.dim))
-    related = unit(np.repeat(means, views, axis=0) + 0.5 * np.random.default_rng(5).normal(size=(1_000, ArrayRows.dim)))
+    means = np.random.default_rng(4).normal(size=(1_000 // views, ArrayDescriptors.dim))
+    related = unit(
+        np.repeat(means, views, axis=0) + 0.5 * np.random.default_rng(5).normal(size=(1_000, ArrayDescriptors.dim))
+    )
     clean, moved = fitted(unrelated(1_000, seed=6)), fitted(related)
     assert moved.threshold(0.05, 1_000) == pytest.approx(clean.threshold(0.05, 1_000), abs=0.12)
 
 
 def test_too_little_to_say_anything() -> None:
-    assert Calibration.fit(ArrayRows(unrelated(FEWEST - 1, seed=0))) is None
-    assert Calibration.fit(ArrayRows(np.repeat(unrelated(1, seed=0), 100, axis=0))) is None
+    assert Calibration.fit(ArrayDescriptors(unrelated(FEWEST - 1, seed=0))) is None
+    assert Calibration.fit(ArrayDescriptors(np.repeat(unrelated(1, seed=0), 100, axis=0))) is None
 
 
 def test_it_is_kept_as_json() -> None:

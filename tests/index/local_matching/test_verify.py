@@ -14,7 +14,7 @@ from PIL import Image
 
 from glam.errors import ImageError
 from glam.images import read_image
-from glam.index.local_matching import LocalFeatures, Matches, compare, extract
+from glam.index.local_matching import LocalFeatures, Matches, extract, match_features
 from glam.index.local_matching.rootsift import MOST, UNIT, root_bytes
 from glam.index.local_matching.verify import FEWEST, RATIO, REACH, SCALES, TOLERANCE, agreeing, homography, pair, vote
 
@@ -31,8 +31,8 @@ def busy() -> Image.Image:
     canvas = np.full((270, 360, 3), 128, np.uint8)
     for _ in range(400):
         x, y, w, h = generator.integers((0, 0, 4, 4), (360, 270, 30, 30))
-        colour = [int(value) for value in generator.integers(0, 256, 3)]
-        cv2.rectangle(canvas, (int(x), int(y)), (int(x + w), int(y + h)), colour, -1)
+        color = [int(value) for value in generator.integers(0, 256, 3)]
+        cv2.rectangle(canvas, (int(x), int(y)), (int(x + w), int(y + h)), color, -1)
     return Image.fromarray(cv2.GaussianBlur(canvas, (0, 0), 1.0))
 
 
@@ -69,7 +69,7 @@ def found(matches: Matches) -> Matrix:
 @pytest.mark.parametrize("mapping", [np.eye(3), TILTED, SHRUNK])
 def test_a_known_homography_is_recovered_from_a_warped_photograph(photographs: Path, mapping: Matrix) -> None:
     photograph = read_image(photographs / "val" / "cologne_cathedral" / "heritage13_0018.webp")
-    matches = compare(extract(photograph), extract(warped(photograph, mapping)))
+    matches = match_features(extract(photograph), extract(warped(photograph, mapping)))
     off = np.linalg.norm(mapped(found(matches), corners(photograph)) - mapped(mapping, corners(photograph)), axis=1)
     assert off.max() < 2
     assert matches.count > 60
@@ -77,7 +77,7 @@ def test_a_known_homography_is_recovered_from_a_warped_photograph(photographs: P
 
 @pytest.mark.parametrize("mapping", [TILTED, SHRUNK])
 def test_inliers_are_the_pairs_that_the_true_mapping_brings_together(busy: Image.Image, mapping: Matrix) -> None:
-    matches = compare(extract(busy), extract(warped(busy, mapping)))
+    matches = match_features(extract(busy), extract(warped(busy, mapping)))
     off = np.linalg.norm(mapped(mapping, matches.points_a) - matches.points_b, axis=1)
     assert np.median(off[matches.inliers]) < 1
     assert off[matches.inliers].max() < 16
@@ -86,7 +86,7 @@ def test_inliers_are_the_pairs_that_the_true_mapping_brings_together(busy: Image
 
 def test_points_are_pixels_of_the_upright_images_whatever_their_sizes(busy: Image.Image) -> None:
     large = busy.resize((1080, 810), Image.Resampling.BICUBIC)
-    matches = compare(extract(busy), extract(large))
+    matches = match_features(extract(busy), extract(large))
     model = found(matches)
     assert model[0, 0] == pytest.approx(3, abs=0.02)
     assert model[1, 1] == pytest.approx(3, abs=0.02)
@@ -99,14 +99,14 @@ def test_a_box_leaves_only_features_in_it_in_pixels_of_the_whole_image(busy: Ima
     part = extract(busy, box=(100.5, 50, 300, 250))
     assert (part.points >= (99, 49)).all()
     assert (part.points <= (300, 250)).all()
-    matches = compare(part, extract(busy))
+    matches = match_features(part, extract(busy))
     assert matches.count > 50
     assert mapped(found(matches), corners(busy)) == pytest.approx(corners(busy), abs=1.5)
 
 
 def test_both_directions_find_mappings_that_are_each_others_inverse(busy: Image.Image) -> None:
     a, b = extract(busy), extract(warped(busy, TILTED))
-    there, back = found(compare(a, b)), found(compare(b, a))
+    there, back = found(match_features(a, b)), found(match_features(b, a))
     assert mapped(back, mapped(there, corners(busy))) == pytest.approx(corners(busy), abs=1)
 
 
@@ -114,14 +114,14 @@ def test_another_place_agrees_in_hardly_anything(photographs: Path) -> None:
     """Six pairs are what one in a hundred pairs of look-alikes reaches (docs/explaining.md)."""
     folders = ["cologne_cathedral", "india_gate", "stonehenge", "petra", "golden_gate_bridge"]
     places = [extract(read_image(min((photographs / "val" / folder).iterdir()))) for folder in folders]
-    assert all(compare(a, b).count < 6 for a, b in itertools.permutations(places, 2))
+    assert all(match_features(a, b).count < 6 for a, b in itertools.permutations(places, 2))
 
 
 def test_the_same_photographs_always_give_the_same_result_in_any_thread(busy: Image.Image) -> None:
     other = warped(busy, TILTED)
 
     def run(_: int) -> Matches:
-        return compare(extract(busy), extract(other))
+        return match_features(extract(busy), extract(other))
 
     first = run(0)
     with ThreadPoolExecutor(2) as threads:
@@ -139,7 +139,7 @@ def test_a_blank_image_has_no_features_and_matches_nothing(busy: Image.Image, si
     blank = extract(Image.new(mode, size, 255 if mode == "L" else "white"))
     assert len(blank) == 0
     for a, b in ((blank, extract(busy)), (extract(busy), blank), (blank, blank)):
-        matches = compare(a, b)
+        matches = match_features(a, b)
         assert (len(matches), matches.count, matches.model) == (0, 0, None)
         assert matches.points_a.shape == matches.points_b.shape == (0, 2)
 
@@ -147,7 +147,7 @@ def test_a_blank_image_has_no_features_and_matches_nothing(busy: Image.Image, si
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_fewer_features_than_a_homography_has_to_have_match_nothing(count: int) -> None:
     few = features([(10, 10), (90, 20), (40, 70)][:count])
-    matches = compare(few, few)
+    matches = match_features(few, few)
     assert (matches.count, matches.model) == (0, None)
 
 
@@ -161,7 +161,7 @@ def test_fewer_features_than_a_homography_has_to_have_match_nothing(count: int) 
     ],
 )
 def test_points_on_one_spot_or_line_end_in_an_answer(points: list[tuple[float, float]]) -> None:
-    matches = compare(features(points), features(points))
+    matches = match_features(features(points), features(points))
     assert matches.count in (0, 7, 8)
     assert matches.model is None or np.isfinite(matches.model).all()
 
@@ -169,7 +169,7 @@ def test_points_on_one_spot_or_line_end_in_an_answer(points: list[tuple[float, f
 def test_noise_agrees_with_nothing() -> None:
     generator = np.random.default_rng(0)
     a, b = (extract(Image.fromarray(generator.integers(0, 256, (240, 320), dtype=np.uint8))) for _ in range(2))
-    assert compare(a, b).count < 6
+    assert match_features(a, b).count < 6
 
 
 def test_a_box_outside_the_image_is_refused(busy: Image.Image) -> None:
@@ -261,7 +261,7 @@ def test_pairs_agree_that_the_homography_brings_near_on_this_side_of_the_horizon
 def test_what_a_crowd_of_pairs_into_one_spot_agrees_on_is_not_counted() -> None:
     """A homography can shrink everything to a spot; the vote does not."""
     places = np.random.default_rng(4).uniform(0, 300, (30, 2))
-    assert compare(features(places), features(np.full((30, 2), 150.0))).count < 6
+    assert match_features(features(places), features(np.full((30, 2), 150.0))).count < 6
 
 
 def test_a_homography_needs_four_pairs_that_are_not_on_a_line(busy: Image.Image) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from glam.index import Hit, Index, near_duplicates
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.milvus import Place
-from glam.index.milvus.collection import Collection
-from glam.index.storage.catalog import Catalogue
+from glam.index.milvus import MilvusConfig
+from glam.index.milvus.collection import MilvusCollection
+from glam.index.storage.catalog import Catalog
 
 COUNT = 40
 WHERE = ("id >= 5 and id < 30", "id % 3 = 0", "city = 'Paris' and year > 2010", "id != 7", "year = 1")
@@ -39,31 +39,31 @@ class Pair(NamedTuple):
         assert change(self.faiss) == change(self.milvus)
 
 
-def place_of(index: Path) -> Place:
-    catalogue = Catalogue.open(index)
-    place = catalogue.about.milvus
-    catalogue.close()
+def place_of(index: Path) -> MilvusConfig:
+    catalog = Catalog.open(index)
+    place = catalog.config.milvus
+    catalog.close()
     assert place is not None
     return place
 
 
-def opened_collection(index: Path) -> Collection:
-    opened = Collection(place_of(index))
+def opened_collection(index: Path) -> MilvusCollection:
+    opened = MilvusCollection(place_of(index))
     opened.load()
     return opened
 
 
 def found(hits: list[list[Hit]]) -> list[list[str]]:
     """Paths by rank; of twins, which score the same, either may come first."""
-    return [[hit.entry.path.replace("04.jpg", "03.jpg") for hit in some] for some in hits]
+    return [[hit.path.replace("04.jpg", "03.jpg") for hit in some] for some in hits]
 
 
 def same_answers(pair: Pair, limits: IndexLimits = DEFAULT_LIMITS) -> None:
     """Both indexes answer alike, and alike to the plain product."""
     with Index.open(pair.faiss) as faiss, Index.open(pair.milvus, limits=limits) as milvus:
-        np.testing.assert_array_equal(faiss.ids, milvus.ids)
-        rows = faiss.descriptors(faiss.ids.tolist())
-        np.testing.assert_array_equal(rows, milvus.descriptors(milvus.ids.tolist()))
+        np.testing.assert_array_equal(faiss.image_ids, milvus.image_ids)
+        rows = faiss.descriptors(faiss.image_ids.tolist())
+        np.testing.assert_array_equal(rows, milvus.descriptors(milvus.image_ids.tolist()))
         random = np.random.default_rng(0)
         queries = rows[::7] + random.normal(size=rows[::7].shape).astype(np.float32) / 8
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
@@ -92,7 +92,7 @@ def spoil(index: Path, missing: list[int], strays: list[int]) -> None:
 def forget_digest(index: Path) -> None:
     with sqlite3.connect(index / "catalogue.sqlite") as connection:
         ((text,),) = connection.execute("SELECT description FROM about").fetchall()
-        about = json.loads(text)
-        about["milvus"]["images"] = ""
-        connection.execute("UPDATE about SET description = ?", [json.dumps(about)])
+        config = json.loads(text)
+        config["milvus"]["images"] = ""
+        connection.execute("UPDATE about SET description = ?", [json.dumps(config)])
     connection.close()

@@ -9,9 +9,8 @@ import pytest
 
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
-from glam.index import Index, Milvus, add, build, compact, remove, sync, verify
+from glam.index import Index, Milvus, add, build, compact, info, remove, sync, verify
 from glam.index.limits import IndexLimits, MilvusLimits
-from glam.index.operations.info import summary
 
 from .pairs import COUNT, Pair, forget_digest, found, list_them, opened_collection, place_of, same_answers, spoil, write
 
@@ -41,14 +40,14 @@ def test_the_same_answers_after_every_change(pair: Pair, folder: Path, content_m
 
 def test_an_index_remembers_its_backend(pair: Pair, folder: Path, content_model: Any) -> None:
     place = place_of(pair.milvus)
-    assert summary(pair.faiss).backend == "faiss"
-    assert summary(pair.milvus).backend == f"collection {place.collection} at {place.uri}"
+    assert info(pair.faiss).backend == "faiss"
+    assert info(pair.milvus).backend == f"collection {place.collection} at {place.uri}"
     build(pair.milvus, read_collection(folder), content_model)
     assert place_of(pair.milvus) == place
     build(pair.milvus, read_collection(folder), content_model, backend=Milvus(place.uri, place.collection))
     assert place_of(pair.milvus) == place
     build(pair.milvus, read_collection(folder), content_model, backend="faiss")
-    assert summary(pair.milvus).backend == "faiss"
+    assert info(pair.milvus).backend == "faiss"
     same_answers(pair)
     build(pair.milvus, read_collection(folder), content_model, backend=Milvus(place.uri, f"{place.collection}_2"))
     assert place_of(pair.milvus).owner != place.owner
@@ -81,13 +80,13 @@ def test_readers_see_one_moment(pair: Pair, folder: Path, content_model: Any) ->
         add(pair.milvus, [folder / f"{COUNT}.jpg"], lambda: content_model)
         assert found(before.search(query)) == was
         with Index.open(pair.milvus) as after:
-            assert after.search(query)[0][0].entry.path == f"{COUNT}.jpg"
+            assert after.search(query)[0][0].path == f"{COUNT}.jpg"
         remove(pair.milvus, ["07.jpg"])
-        paths = {hit.entry.path for hit in before.search(query, len(before))[0]}
-        assert paths == {before.entry(id).path for id in before.ids.tolist()} - {"07.jpg"}
+        paths = {hit.path for hit in before.search(query, len(before))[0]}
+        assert paths == {before.entry(id).path for id in before.image_ids.tolist()} - {"07.jpg"}
 
 
-def test_a_catalogue_alone_can_be_searched_elsewhere(
+def test_a_catalog_alone_can_be_searched_elsewhere(
     pair: Pair, tmp_path: Path, folder: Path, content_model: Any
 ) -> None:
     copy = tmp_path / "copy.glam"
@@ -102,11 +101,11 @@ def test_a_catalogue_alone_can_be_searched_elsewhere(
         with pytest.raises(GlamError, match="only the index it was copied from can be changed"):
             change()
     with Index.open(copy) as older:
-        last = older.entry(int(older.ids.max()))
+        last = older.entry(int(older.image_ids.max()))
         remove(pair.milvus, [last.path])
         assert last not in [hit.entry for hit in older.search(np.ones(32, np.float32), COUNT)[0]]
         with pytest.raises(KeyError):
-            older.descriptor(last.id)
+            older.descriptor(last.image_id)
     forget_digest(copy)
     spoil(pair.milvus, missing=[3], strays=[])
     with pytest.raises(GlamError, match=r"2 images are not in .* yet, and this copy of the index has no descriptors"):
@@ -115,7 +114,7 @@ def test_a_catalogue_alone_can_be_searched_elsewhere(
 
 def test_many_threads_search_at_once(pair: Pair) -> None:
     with Index.open(pair.milvus) as index, futures.ThreadPoolExecutor(4) as pool:
-        rows = index.descriptors(index.ids.tolist())
+        rows = index.descriptors(index.image_ids.tolist())
         expected = [index.search(row, 5)[0] for row in rows]
         wheres = [None, "1", "id >= 0", "id < 100"]
         got = list(pool.map(lambda i: index.search(rows[i], 5, where=wheres[i % 4])[0], range(len(rows))))

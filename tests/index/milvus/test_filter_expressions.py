@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from glam.index.limits import MilvusLimits
-from glam.index.milvus.filter_expressions import Condition, Part, parts
+from glam.index.milvus.filter_expressions import IdBlock, IdCondition, parts
 
 
-def met(ids: list[int], condition: Condition) -> list[int]:
+def met(ids: list[int], condition: IdCondition) -> list[int]:
     """Which ids meet a condition, by SQLite."""
     text = condition.as_text().expression.replace("[", "(").replace("]", ")")
     with sqlite3.connect(":memory:") as connection:
@@ -28,7 +28,7 @@ def test_a_condition_keeps_what_is_allowed(seed: int) -> None:
     for _ in range(seed % 4):
         first = int(random.integers(200))
         allowed[first : first + int(random.integers(60))] ^= True
-    cut = list(parts(Part(ids, allowed, MilvusLimits(listed_ids=20)), most=50))
+    cut = list(parts(IdBlock(ids, allowed, MilvusLimits(listed_ids=20)), most=50))
     conditions_of = [part.condition for part in cut]
     kept = [met(ids.tolist(), condition) for condition in conditions_of]
     assert [id for some in kept for id in some] == ids[allowed].tolist()
@@ -49,12 +49,12 @@ def test_a_large_filter_takes_few_numbers() -> None:
         (np.arange(1_000_000) % 1_000 != 0, 1_000),
         (np.arange(1_000_000) % 1_000 == 0, 1_000),
     ):
-        part = Part(ids, allowed)
+        part = IdBlock(ids, allowed)
         (only,) = parts(part)
         condition = only.condition
         assert len(condition.listed) <= most
         assert len(condition.as_text().expression) < 2_000 + 9 * most
-    worst = list(parts(Part(ids, np.random.default_rng(0).random(1_000_000) < 0.5)))
+    worst = list(parts(IdBlock(ids, np.random.default_rng(0).random(1_000_000) < 0.5)))
     assert len(worst) == 8
     assert all(len(part.condition.as_text().expression) < 1_000_000 for part in worst)
-    assert not list(parts(Part(ids, np.zeros(1_000_000, bool))))
+    assert not list(parts(IdBlock(ids, np.zeros(1_000_000, bool))))

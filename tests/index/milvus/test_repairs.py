@@ -18,7 +18,7 @@ from .pairs import COUNT, Pair, forget_digest, list_them, opened_collection, pla
 
 
 def test_what_the_collection_lacks_is_searched_beside_it(pair: Pair) -> None:
-    """As after a kill, when the catalogue is ahead of the collection."""
+    """As after a kill, when the catalog is ahead of the collection."""
     spoil(pair.milvus, missing=[0, 1, 2, 30], strays=[1000, 1001])
     forget_digest(pair.milvus)
     same_answers(pair)
@@ -73,7 +73,7 @@ import numpy as np
 from glam.datasets.readers import read_collection
 from glam.index import Milvus, build, sync
 from glam.index.limits import IndexLimits
-from glam.index.milvus.collection import Collection
+from glam.index.milvus.collection import MilvusCollection
 
 index, folder, uri, moment, call = sys.argv[1:]
 rows = np.load(Path(folder) / "rows.npy")
@@ -89,7 +89,7 @@ class Model:
 
 limits = IndexLimits(commit_images=10)
 left = int(call)
-usual = getattr(Collection, moment)
+usual = getattr(MilvusCollection, moment)
 
 def killed(self, *arguments):
     global left
@@ -100,7 +100,7 @@ def killed(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return usual(self, *arguments)
 
-setattr(Collection, moment, killed)
+setattr(MilvusCollection, moment, killed)
 if os.path.exists(index):
     sync(index, read_collection(folder), Model, limits=limits)
 else:
@@ -120,7 +120,7 @@ def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: 
     kill("put", 3)  # while it is built: the third batch is committed, and three of its rows are in the collection
     with Index.open(pair.milvus) as index:
         assert len(index) == 30
-        hits = index.search(index.descriptors(index.ids.tolist()), 1)
+        hits = index.search(index.descriptors(index.image_ids.tolist()), 1)
         assert all(hit.score > 0.999 for (hit,) in hits)
     assert verify(pair.milvus).problems == ()
     build(pair.milvus, read_collection(folder), content_model)
@@ -131,7 +131,7 @@ def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: 
         kill(moment, 1)
         with Index.open(pair.milvus) as index:
             hits = index.search(content_model.descriptor(f"content {gone[:2]}".encode()), len(index))[0]
-            assert gone not in [hit.entry.path for hit in hits]
+            assert gone not in [hit.path for hit in hits]
             assert len(hits) == len(index)
         same = sync(pair.milvus, read_collection(folder), lambda: content_model)
         assert (same.removed, same.added) == (0, 0)

@@ -14,7 +14,7 @@ import pytest
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
 from glam.index import Index, Milvus, add, build, remove, verify
-from glam.index.milvus.collection import Collection
+from glam.index.milvus.collection import MilvusCollection
 from glam.index.milvus.connection import connect, disconnect
 
 from .pairs import COUNT, Pair, place_of, same_answers, write
@@ -55,7 +55,7 @@ def test_a_server_serves_readers_and_a_writer_at_once(
             print("open", flush=True)
             for line in sys.stdin:
                 (hits,) = index.search(index.descriptor(int(line)), 3)
-                print(*(hit.entry.id for hit in hits), flush=True)
+                print(*(hit.image_id for hit in hits), flush=True)
     """)
     command = [sys.executable, "-c", program, str(pair.milvus)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -120,13 +120,13 @@ def test_a_server_that_is_gone_stops_a_writer_before_it_begins(
 def test_one_that_goes_meanwhile_costs_nothing_that_was_done(
     pair: Pair, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Collection, *rows: object) -> None:
+    def fail(self: MilvusCollection, *rows: object) -> None:
         raise GlamError("no Milvus server answers")
 
     write(folder, COUNT)
     new = folder / f"{COUNT}.jpg"
     with monkeypatch.context() as broken:
-        broken.setattr(Collection, "put", fail)
+        broken.setattr(MilvusCollection, "put", fail)
         with pytest.raises(GlamError, match="keeps all that was done, and any later command that writes brings"):
             add(pair.milvus, [new], lambda: content_model)
     add(pair.faiss, [new], lambda: content_model)

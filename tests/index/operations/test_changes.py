@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glam.datasets.collection import Collection, Photo
+from glam.datasets.collection import Collection, ImageFile
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
@@ -46,15 +46,15 @@ def synced(index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_
 
 
 def check(index: Path, folder: Path, model: Any) -> None:
-    files = {photo.path: photo.landmark for photo in read_folder(folder).photos}
+    files = {photo.path: photo.landmark for photo in read_folder(folder).images}
     with Index.open(index) as opened:
-        entries = opened.entries(opened.ids.tolist())
+        entries = opened.entries(opened.image_ids.tolist())
         readable = {path: label for path, label in files.items() if path not in dict(opened.unreadable())}
-        assert {entry.path: entry.label for entry in entries} == readable
+        assert {entry.path: entry.landmark for entry in entries} == readable
         assert len(entries) == len(readable)
         for entry in entries:
             expected = model.descriptor((folder / entry.path).read_bytes())
-            np.testing.assert_array_equal(opened.descriptor(entry.id), expected)
+            np.testing.assert_array_equal(opened.descriptor(entry.image_id), expected)
             assert opened.search(expected, k=1)[0][0].entry == entry
     found = verify(index, lambda: model)
     assert (found.problems, found.clean) == ((), True)
@@ -121,11 +121,11 @@ def test_files_that_swap_names_keep_their_descriptors(index: Path, folder: Path,
 
 def test_a_moved_image_keeps_its_id(index: Path, folder: Path, content_model: Any) -> None:
     with Index.open(index) as before:
-        old = {before.entry(i).path: i for i in before.ids.tolist()}
+        old = {before.entry(i).path: i for i in before.image_ids.tolist()}
     (folder / "place 1").rename(folder / "renamed")
     synced(index, folder, content_model)
     with Index.open(index) as after:
-        for i in after.ids.tolist():
+        for i in after.image_ids.tolist():
             assert old[after.entry(i).path.replace("renamed", "place 1")] == i
 
 
@@ -165,7 +165,7 @@ def test_a_name_that_is_no_text_is_told_and_does_no_harm(index: Path, folder: Pa
 
 def test_two_lines_for_one_file_are_one_image(folder: Path, tmp_path: Path, content_model: Any) -> None:
     path = "place 0/0.jpg"
-    collection = Collection(folder, (Photo(path, "first"), Photo(path, "second")))
+    collection = Collection(folder, (ImageFile(path, "first"), ImageFile(path, "second")))
     assert build(tmp_path / "two.glam", collection, content_model).added == 1
     assert sync(tmp_path / "two.glam", collection, lambda: content_model).unchanged == 1
 
@@ -201,12 +201,12 @@ def test_adding_single_images(index: Path, folder: Path, content_model: Any, tmp
 
 def test_removing_by_name_file_and_folder(index: Path, folder: Path) -> None:
     with Index.open(index) as opened:
-        (first,) = (i for i in opened.ids.tolist() if opened.entry(i).path == "place 0/0.jpg")
+        (first,) = (i for i in opened.image_ids.tolist() if opened.entry(i).path == "place 0/0.jpg")
     assert remove(index, ["place 0/0.jpg", folder / "place 0" / "3.jpg"]) == 2
     assert remove(index, ["place 1/"]) == COUNT // 3
     with Index.open(index) as opened:
-        left = {opened.entry(i).path for i in opened.ids.tolist()}
-        everything = [hit.entry.path for hit in opened.search(opened.descriptor(int(opened.ids[0])), k=COUNT)[0]]
+        left = {opened.entry(i).path for i in opened.image_ids.tolist()}
+        everything = [hit.path for hit in opened.search(opened.descriptor(int(opened.image_ids[0])), k=COUNT)[0]]
         with pytest.raises(KeyError):
             opened.entry(first)
     assert left == {
@@ -231,17 +231,17 @@ def test_compacting_gives_the_room_back_and_keeps_ids(index: Path, folder: Path,
     shutil.rmtree(folder / "place 1")
     synced(index, folder, content_model)
     with Index.open(index) as opened:
-        before = {i: opened.entry(i) for i in opened.ids.tolist()}
+        before = {i: opened.entry(i) for i in opened.image_ids.tolist()}
     report = compact(index)
     assert (report.removed, report.bytes_before - report.bytes_after) == (4, 4 * 32 * 4)
     check(index, folder, content_model)
     with Index.open(index) as opened:
-        assert {i: opened.entry(i) for i in opened.ids.tolist()} == before
+        assert {i: opened.entry(i) for i in opened.image_ids.tolist()} == before
     assert compact(index).removed == 0
     write(folder / "late.jpg", "late")
     synced(index, folder, content_model)
     with Index.open(index) as opened:
-        assert int(opened.ids[-1]) == COUNT  # no id is given twice
+        assert int(opened.image_ids[-1]) == COUNT  # no id is given twice
 
 
 def test_everything_removed_and_compacted_is_an_empty_index(index: Path, folder: Path, content_model: Any) -> None:
@@ -261,7 +261,7 @@ def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any) -
     check(index, folder, content_model)
     first = segment_file(index, 1).stat().st_ino
     with Index.open(index) as opened:
-        last = opened.file(int(opened.ids[-1]))
+        last = opened.file(int(opened.image_ids[-1]))
     last.unlink()
     synced(index, folder, content_model, limits)
     compact(index, limits=limits)
@@ -275,7 +275,7 @@ def test_metadata_of_a_manifest(folder: Path, tmp_path: Path, content_model: Any
     index = tmp_path / "m.glam"
     build(index, read_collection(manifest), content_model)
     with Index.open(index) as opened:
-        found = {e.path: e.metadata for e in opened.entries(opened.ids.tolist())}
+        found = {e.path: e.metadata for e in opened.entries(opened.image_ids.tolist())}
     assert found == {
         "place 0/0.jpg": {"city": "Paris", "year": 2011, "code": "007"},
         "place 1/1.jpg": {"year": 1999.5, "code": "x"},
@@ -284,7 +284,7 @@ def test_metadata_of_a_manifest(folder: Path, tmp_path: Path, content_model: Any
     content_model.described.clear()
     assert sync(index, read_collection(manifest), lambda: content_model).unchanged == 2
     with Index.open(index) as opened:
-        found = {e.label: e.metadata for e in opened.entries(opened.ids.tolist())}
+        found = {e.landmark: e.metadata for e in opened.entries(opened.image_ids.tolist())}
     assert found == {"a": {"city": "Lyon"}, "c": {}}
     assert contents(content_model) == set()
 

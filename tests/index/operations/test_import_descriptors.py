@@ -38,7 +38,7 @@ def shards(folder: Path, tmp_path: Path, content_model: Any) -> list[Path]:
 
 
 def describe_shard(collection: Collection, shard: Shard, out: Path, model: Any) -> Path:
-    photos = [collection.photos[i] for i in shard.of(len(collection))]
+    photos = [collection.images[i] for i in shard.of(len(collection))]
     noted = NotedFiles(collection.root, photos)
     stream = noted.described(model.stream(noted.sources(2, Times()), None))
     facts = {"model": model.name, "fingerprint": model.fingerprint, "size": 64, "scales": [1.0]}
@@ -52,11 +52,11 @@ def check(index: Path, model: Any) -> None:
     """All images are in with the descriptors and facts of their files."""
     with Index.open(index) as opened:
         assert len(opened) == COUNT - 1
-        for image in opened.ids.tolist():
+        for image in opened.image_ids.tolist():
             content = opened.file(image).read_bytes()
             assert (opened.descriptor(image) == model.descriptor(content)).all()
             entry = opened.entry(image)
-            assert (entry.width, entry.height, entry.label) == (len(content), 1, Path(entry.path).parent.name)
+            assert (entry.width, entry.height, entry.landmark) == (len(content), 1, Path(entry.path).parent.name)
         assert opened.unreadable() == [("place 0/06.jpg", "broken")]
     assert verify(index, lambda: model, sample=COUNT).problems == ()
 
@@ -85,7 +85,7 @@ def test_what_changed_since_or_is_in_no_file_is_described(
     os.utime(folder / "place 1" / "03.jpg", ns=(0, 0))
     index = tmp_path / "new.glam"
     done = build(index, read_folder(folder), content_model, descriptors=shards[1:])
-    first = {photo.path for photo in read_folder(folder).photos[: COUNT // PARTS]}
+    first = {photo.path for photo in read_folder(folder).images[: COUNT // PARTS]}
     assert done.added == COUNT - 1
     assert done.taken == COUNT - 1 - len({*first, "place 1/01.jpg"} - {"place 0/06.jpg"})
     assert b"content X" in content_model.described
@@ -96,7 +96,7 @@ def test_what_changed_since_or_is_in_no_file_is_described(
 def test_a_killed_build_goes_on(shards: list[Path], folder: Path, tmp_path: Path, content_model: Any) -> None:
     index = tmp_path / "new.glam"
     some = read_folder(folder)
-    build(index, Collection(some.root, some.photos[:3]), content_model, descriptors=shards)
+    build(index, Collection(some.root, some.images[:3]), content_model, descriptors=shards)
     done = build(index, read_folder(folder), content_model, descriptors=shards)
     assert (done.present, done.added, done.taken) == (3, COUNT - 4, COUNT - 4)
     check(index, content_model)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glam.index.rerank.base import NEIGHBOURS
+from glam.index.rerank.base import NEIGHBORS
 from glam.index.rerank.memory_database import MemoryDatabase
 
 
@@ -35,22 +35,22 @@ def test_fewer_images_than_asked_for_leave_places_empty(rows: NDArray[np.float64
     assert scores[0, 3:].tolist() == [-np.inf, -np.inf]
 
 
-def test_neighbours_are_the_nearest_but_the_image_itself(rows: NDArray[np.float64]) -> None:
+def test_neighbors_are_the_nearest_but_the_image_itself(rows: NDArray[np.float64]) -> None:
     database = MemoryDatabase([rows])
     asked = np.array([5, 69, 5, 0])
-    found = database.neighbours(asked)
-    assert found.positions.shape == (4, NEIGHBOURS)
+    found = database.neighbors(asked)
+    assert found.positions.shape == (4, NEIGHBORS)
     for image, near in zip(asked.tolist(), found.positions, strict=True):
-        assert near.tolist() == slow_order(rows, rows[image], {image})[:NEIGHBOURS]
-    np.testing.assert_array_equal(database.neighbours(asked).positions, found.positions, "and are remembered")
+        assert near.tolist() == slow_order(rows, rows[image], {image})[:NEIGHBORS]
+    np.testing.assert_array_equal(database.neighbors(asked).positions, found.positions, "and are remembered")
 
 
-def test_a_hidden_image_is_not_found_and_nobodys_neighbour(rows: NDArray[np.float64]) -> None:
+def test_a_hidden_image_is_not_found_and_nobodys_neighbor(rows: NDArray[np.float64]) -> None:
     database = MemoryDatabase([rows]).without(7)
     assert database.search(rows[7:8].astype(np.float32), 69)[1][0].tolist() == slow_order(rows, rows[7], {7})
-    near = database.neighbours(np.arange(7))
+    near = database.neighbors(np.arange(7))
     for image, positions in enumerate(near.positions):
-        assert positions.tolist() == slow_order(rows, rows[image], {image, 7})[:NEIGHBOURS]
+        assert positions.tolist() == slow_order(rows, rows[image], {image, 7})[:NEIGHBORS]
 
 
 def test_equal_images_come_by_position_and_one_that_is_nan_never(rows: NDArray[np.float64]) -> None:

@@ -18,7 +18,7 @@ from glam.index.rerank.steps.aqe import AlphaQueryExpansion
 from glam.index.rerank.steps.dba import DatabaseAugmentation
 from glam.index.rerank.steps.diffusion import Diffusion
 from glam.index.rerank.steps.geometric import GeometricVerification
-from glam.index.rerank.steps.k_reciprocal import Reciprocal
+from glam.index.rerank.steps.k_reciprocal import KReciprocal
 from glam.index.rerank.steps.superglobal import SuperGlobal
 
 Matrix = NDArray[np.float64]
@@ -111,7 +111,7 @@ def slow_diffusion(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[
 
 
 def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
-    """With sets; -1 is the query, which takes nobody's place among the neighbours."""
+    """With sets; -1 is the query, which takes nobody's place among the neighbors."""
     row = {-1: query, **{i: images[i] for i in looked_at}}
 
     @cache
@@ -124,7 +124,7 @@ def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict
     def reciprocal(i: int, k: int) -> set[int]:
         return {j for j in near(i, k) if i in near(j, k)}
 
-    def neighbourhood(i: int) -> dict[int, float]:
+    def neighborhood(i: int) -> dict[int, float]:
         members = reciprocal(i, 8)
         for j in reciprocal(i, 8):
             half = reciprocal(j, 4)
@@ -133,7 +133,7 @@ def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict
         weights = {j: np.exp(-np.sum((row[i] - row[j]) ** 2)) for j in members}
         return {j: weight / sum(weights.values()) for j, weight in weights.items()}
 
-    own = {i: neighbourhood(i) for i in row}
+    own = {i: neighborhood(i) for i in row}
     averaged = {i: {j: np.mean([own[a].get(j, 0.0) for a in near(i, 3)]) for j in row} for i in row}
     scores = {}
     for i in looked_at:
@@ -149,7 +149,7 @@ def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict
         (DatabaseAugmentation(k=4, alpha=2, depth=DEPTH), slow_augmentation),
         (SuperGlobal(k=5, first=3, weight=0.7, depth=DEPTH), slow_superglobal),
         (Diffusion(k=6, seeds=4, gamma=2, alpha=0.8, depth=DEPTH), slow_diffusion),
-        (Reciprocal(k=8, averaged=3, share=0.25, depth=DEPTH), slow_reciprocal),
+        (KReciprocal(k=8, averaged=3, share=0.25, depth=DEPTH), slow_reciprocal),
     ],
     ids=["augmentation", "superglobal", "diffusion", "reciprocal"],
 )

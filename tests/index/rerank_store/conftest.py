@@ -1,4 +1,4 @@
-"""An index that keeps local features and the graph of neighbours."""
+"""An index that keeps local features and the graph of neighbors."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from glam.datasets.readers import read_folder
-from glam.index import build, keep
+from glam.index import build, precompute
 
 from .stored import COUNT, Draw
 
@@ -24,5 +24,5 @@ def folder(tmp_path: Path, draw_image: Draw) -> Path:
 def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
     path = tmp_path / "i.glam"
     build(path, read_folder(folder), content_model)
-    keep(path, features=True, neighbours=True)
+    precompute(path, local_features=True, knn_graph=True)
     return path

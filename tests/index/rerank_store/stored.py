@@ -11,10 +11,10 @@ from PIL import Image
 from glam.images import read_image
 from glam.index import Index, verify
 from glam.index.local_matching.rootsift import LocalFeatures, extract
-from glam.index.rerank.base import NEIGHBOURS as K
-from glam.index.rerank_store.files import NEIGHBOURS, kept_files
+from glam.index.rerank.base import KNN_GRAPH as K
+from glam.index.rerank_store.files import KNN_GRAPH, store_files
 from glam.index.rerank_store.local_features import usable_files
-from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.migrations import open_catalog
 
 COUNT = 50
 Draw = Callable[..., Image.Image]
@@ -26,7 +26,7 @@ def same(a: LocalFeatures, b: LocalFeatures) -> bool:
     )
 
 
-def expected_neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def expected_neighbors(rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The graph in the slow way."""
     cosines = rows.astype(np.float64) @ rows.T.astype(np.float64)
     np.fill_diagonal(cosines, -np.inf)
@@ -36,22 +36,22 @@ def expected_neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], N
 
 def check(index: Path) -> int:
     """All that is kept is right and there for every image; how many there are."""
-    with closing(open_catalogue(index)) as catalogue:
-        kept = np.concatenate([file.images for file in usable_files(catalogue)])
-        (graph,) = kept_files(catalogue, NEIGHBOURS)
+    with closing(open_catalog(index)) as catalog:
+        kept = np.concatenate([file.images for file in usable_files(catalog)])
+        (graph,) = store_files(catalog, KNN_GRAPH)
     assert verify(index).problems == ()
     with Index.open(index) as opened:
         assert len(np.unique(kept)) == len(kept)
-        assert np.isin(opened.ids, kept).all()
-        np.testing.assert_array_equal(graph.images, opened.ids)
+        assert np.isin(opened.image_ids, kept).all()
+        np.testing.assert_array_equal(graph.images, opened.image_ids)
         database = opened.database()
-        for place, image in enumerate(opened.ids.tolist()):
+        for place, image in enumerate(opened.image_ids.tolist()):
             found = database.features(place)
             assert found is not None
             assert same(found, extract(read_image(opened.file(image))))
         everything = np.arange(len(opened))
-        found = database.neighbours(everything)
-        places, cosines = expected_neighbours(opened.descriptors(opened.ids.tolist()))
+        found = database.neighbors(everything)
+        places, cosines = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
         np.testing.assert_array_equal(found.positions[:, : places.shape[1]], places)
         np.testing.assert_allclose(found.scores[:, : places.shape[1]], cosines, atol=1e-6)
         assert (found.positions[:, places.shape[1] :] == -1).all()

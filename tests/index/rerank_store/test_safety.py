@@ -17,22 +17,21 @@ import pytest
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.images import read_image
-from glam.index import Index, add, compact, keep, remove, sync, verify
+from glam.index import Index, add, compact, info, precompute, remove, sync, verify
 from glam.index.local_matching.rootsift import extract
-from glam.index.operations.info import summary
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank_store.files import FEATURES, NEIGHBOURS
-from glam.index.storage.schema import CATALOGUE
+from glam.index.rerank_store.files import KNN_GRAPH, LOCAL_FEATURES
+from glam.index.storage.schema import CATALOG
 from glam.index.writer import Writer
 
-from .stored import COUNT, Draw, change, check, expected_neighbours, same
+from .stored import COUNT, Draw, change, check, expected_neighbors, same
 
 
 def test_a_flipped_byte_is_found_and_named(index: Path) -> None:
     draws = np.random.default_rng(0)
     files = sorted((index / "rerank").iterdir())
-    assert {file.suffix for file in files} == {".features", ".neighbours"}
+    assert {file.suffix for file in files} == {".features", ".neighbors"}
     for file in files:
         whole = file.read_bytes()
         for offset in {0, len(whole) - 1, *draws.integers(0, len(whole), 60).tolist()}:
@@ -52,13 +51,13 @@ def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
     (features,) = (index / "rerank").glob("*.features")
     features.write_bytes(features.read_bytes()[:-100])
     assert [problem.file for problem in verify(index).problems] == ["rerank/" + features.name]
-    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; `glam index keep INDEX --features`"):
+    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; run `glam index precompute INDEX --local-features`"):
         opened.database().features(0)
-    (graph,) = (index / "rerank").glob("*.neighbours")
+    (graph,) = (index / "rerank").glob("*.neighbors")
     graph.write_bytes(graph.read_bytes()[:1000] + b"?" + graph.read_bytes()[1001:])
-    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; `glam index keep INDEX --neighbours`"):
-        opened.database().neighbours(np.arange(3))
-    keep(index, neighbours=True)
+    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; run `glam index precompute INDEX --knn-graph`"):
+        opened.database().neighbors(np.arange(3))
+    precompute(index, knn_graph=True)
     features.unlink()
     assert [(problem.file, problem.what) for problem in verify(index).problems] == [
         ("rerank/" + features.name, "not there")
@@ -81,7 +80,7 @@ def test_a_damaged_file_is_never_built_on_and_is_made_anew(
         draw_image(40, 30, 400 + i).save(folder / f"more {i}.png")
     add(index, sorted(folder.glob("more*.png")), lambda: content_model)
     assert [found.file for found in verify(index).problems] == [problem.file]
-    keep(index, features=True, neighbours=True)
+    precompute(index, local_features=True, knn_graph=True)
     compact(index)
     assert check(index) == 2 * COUNT - 1
 
@@ -89,26 +88,26 @@ def test_a_damaged_file_is_never_built_on_and_is_made_anew(
 def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one(
     index: Path, folder: Path, content_model: Any
 ) -> None:
-    keep(index, features=False, neighbours=False)
-    with closing(sqlite3.connect(index / CATALOGUE)) as database, database:
+    precompute(index, local_features=False, knn_graph=False)
+    with closing(sqlite3.connect(index / CATALOG)) as database, database:
         database.execute("DROP TABLE kept")
         database.execute("DELETE FROM sqlite_sequence WHERE name = 'kept'")
         database.execute("UPDATE about SET description = json_remove(description, '$.keeps')")
         database.execute("PRAGMA user_version = 2")
     (index / "checksums.json").unlink()
-    before = (index / CATALOGUE).read_bytes()
+    before = (index / CATALOG).read_bytes()
     with Index.open(index) as opened:
         found = opened.search_reranked(Query(opened.descriptor(7)), parse_chain("aqe,diffusion"), 5)
-        assert found[0].entry.id == 7
-    assert summary(index).keeps == ()
+        assert found[0].image_id == 7
+    assert info(index).precomputed == ()
     assert verify(index).problems == ()
-    assert (index / CATALOGUE).read_bytes() == before
+    assert (index / CATALOG).read_bytes() == before
     remove(index, ["place 0/00.png"])
     found_now = verify(index)
     assert (found_now.clean, found_now.problems) == (True, ())
-    keep(index, features=True, neighbours=True)
+    precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT - 1
-    assert summary(index).keeps == (FEATURES, NEIGHBOURS)
+    assert info(index).precomputed == (LOCAL_FEATURES, KNN_GRAPH)
 
 
 def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
@@ -120,8 +119,8 @@ def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
     sync(index, read_folder(folder), lambda: content_model)
     monkeypatch.undo()
     with Index.open(index) as opened:
-        found = opened.database().neighbours(np.arange(COUNT))
-        places, _ = expected_neighbours(opened.descriptors(opened.ids.tolist()))
+        found = opened.database().neighbors(np.arange(COUNT))
+        places, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
         np.testing.assert_array_equal(found.positions, places)
     remove(index, ["place 0/00.png"])
     assert check(index) == COUNT - 1
@@ -130,12 +129,12 @@ def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
 def _write(index: Path, folder: Path, model: Any) -> None:
     """All that changes what is kept, again and again."""
     while True:
-        keep(index, features=True, neighbours=True)
+        precompute(index, local_features=True, knn_graph=True)
         sync(index, read_folder(folder), lambda: model)
         remove(index, ["place 0"])
         compact(index)
         sync(index, read_folder(folder), lambda: model)
-        keep(index, features=False)
+        precompute(index, local_features=False)
 
 
 def test_killed_at_random_moments(index: Path, folder: Path, content_model: Any, draw_image: Draw) -> None:
@@ -152,14 +151,14 @@ def test_killed_at_random_moments(index: Path, folder: Path, content_model: Any,
             for place in range(0, len(opened), 7):
                 found = opened.database().features(place)
                 assert found is not None
-                assert same(found, extract(read_image(opened.file(int(opened.ids[place])))))
+                assert same(found, extract(read_image(opened.file(int(opened.image_ids[place])))))
             if len(opened) > 1:
-                places, _ = expected_neighbours(opened.descriptors(opened.ids.tolist()))
-                found_places = opened.database().neighbours(np.arange(len(opened))).positions
+                places, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
+                found_places = opened.database().neighbors(np.arange(len(opened))).positions
                 np.testing.assert_array_equal(found_places[:, : places.shape[1]], places)
         draw_image(64, 48, 500 + i).save(folder / f"{i}.png")
     sync(index, read_folder(folder), lambda: content_model)
-    keep(index, features=True, neighbours=True)
+    precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT + 12
     assert verify(index).clean
 
@@ -168,13 +167,13 @@ def _keep_with_a_limit(index: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
     try:
-        keep(index, features=True, neighbours=True)
+        precompute(index, local_features=True, knn_graph=True)
     except GlamError as error:
         os._exit(7 if "the disk is full" in str(error) else 8)
 
 
 def test_a_full_disk_is_one_sentence_and_costs_nothing(index: Path) -> None:
-    keep(index, features=False, neighbours=False)
+    precompute(index, local_features=False, knn_graph=False)
     child = multiprocessing.get_context("fork").Process(target=_keep_with_a_limit, args=(index,))
     child.start()
     child.join()
@@ -182,5 +181,5 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(index: Path) -> None:
     assert verify(index).problems == ()
     with Index.open(index) as opened:
         assert opened.database().features(0) is not None
-    keep(index, features=True, neighbours=True)
+    precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT

@@ -8,7 +8,7 @@ import pytest
 
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
-from glam.index import Index, Milvus, build, keep, remove
+from glam.index import Index, Milvus, build, precompute, remove
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
 
@@ -19,22 +19,22 @@ def test_search_reranked(index: Path) -> None:
     with Index.open(index) as opened:
         query = Query(opened.descriptor(7))
         plain = opened.search(query.descriptor, COUNT)[0]
-        cosines = {hit.entry.id: (hit.score, hit.confidence) for hit in plain}
+        cosines = {hit.image_id: (hit.score, hit.confidence) for hit in plain}
         for text in ("aqe", "dba", "diffusion", "reciprocal", "superglobal", "aqe,reciprocal,diffusion"):
             chain = parse_chain(text)
             hits = opened.search_reranked(query, chain, COUNT)
-            assert sorted(hit.entry.id for hit in hits) == list(range(COUNT))
+            assert sorted(hit.image_id for hit in hits) == list(range(COUNT))
             assert [hit.rank for hit in hits] == list(range(1, COUNT + 1))
             for hit in hits:
-                assert hit.score == pytest.approx(cosines[hit.entry.id][0], abs=1e-6)
+                assert hit.score == pytest.approx(cosines[hit.image_id][0], abs=1e-6)
             few = opened.search_reranked(query, chain, 5)
-            assert [hit.entry.id for hit in few] == [hit.entry.id for hit in hits[:5]]
+            assert [hit.image_id for hit in few] == [hit.image_id for hit in hits[:5]]
             cut = plain[20].score
             above = opened.search_reranked(query, chain, None, threshold=cut)
-            assert {hit.entry.id for hit in above} == {hit.entry.id for hit in plain if hit.score >= cut}
+            assert {hit.image_id for hit in above} == {hit.image_id for hit in plain if hit.score >= cut}
             assert len(opened.search_reranked(query, chain, 3, threshold=cut)) == 3
             there = opened.search_reranked(query, chain, COUNT, where="label = 'place 2'")
-            assert {hit.entry.label for hit in there} == {"place 2"}
+            assert {hit.landmark for hit in there} == {"place 2"}
             assert len(there) == 10
         with pytest.raises(GlamError, match="its image is needed"):
             opened.search_reranked(query, parse_chain("geometric"))
@@ -49,7 +49,7 @@ def test_removed_images_are_in_no_list(index: Path) -> None:
     with Index.open(index) as opened:
         for text in ("aqe", "dba", "diffusion", "reciprocal"):
             hits = opened.search_reranked(Query(opened.descriptor(7)), parse_chain(text), COUNT)
-            assert {hit.entry.label for hit in hits} == {f"place {i}" for i in (0, 1, 2, 4)}
+            assert {hit.landmark for hit in hits} == {f"place {i}" for i in (0, 1, 2, 4)}
             assert len(hits) == COUNT - 10
 
 
@@ -65,8 +65,8 @@ def test_an_index_that_milvus_searches_gives_the_same_list(
     with Index.open(index) as opened:
         hits = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="label != 'place 1'")
     assert len(hits) == 20
-    keep(index, neighbours=False)
+    precompute(index, knn_graph=False)
     with Index.open(index) as opened:  # the same graph, made by asking Milvus
         again = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="label != 'place 1'")
-    assert [hit.entry.id for hit in again] == [hit.entry.id for hit in hits]
-    assert len({hit.entry.id for hit in hits} & {hit.entry.id for hit in expected}) > 15  # one image less in the graph
+    assert [hit.image_id for hit in again] == [hit.image_id for hit in hits]
+    assert len({hit.image_id for hit in hits} & {hit.image_id for hit in expected}) > 15  # one image less in the graph

@@ -11,15 +11,15 @@ from PIL import Image
 
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
-from glam.index import Index, add, build, compact, keep, remove, sync, verify
+from glam.index import Index, add, build, compact, precompute, remove, sync, verify
 from glam.index.limits import IndexLimits
 from glam.index.local_matching.rootsift import extract
-from glam.index.rerank.base import NEIGHBOURS as K
+from glam.index.rerank.base import KNN_GRAPH as K
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank_store.files import FEATURES, kept_files
+from glam.index.rerank_store.files import LOCAL_FEATURES, store_files
 from glam.index.rerank_store.local_features import FILE_IMAGES, usable_files
-from glam.index.storage.migrations import open_catalogue
+from glam.index.storage.migrations import open_catalog
 
 from .stored import COUNT, Draw, change, check, same
 
@@ -36,8 +36,8 @@ def test_every_writer_keeps_them_current(index: Path, folder: Path, content_mode
     assert check(index) == COUNT - 10
     compact(index)
     assert check(index) == COUNT - 10
-    with closing(open_catalogue(index)) as catalogue:
-        assert sum(len(file.images) for file in kept_files(catalogue, FEATURES)) == COUNT - 10
+    with closing(open_catalog(index)) as catalog:
+        assert sum(len(file.images) for file in store_files(catalog, LOCAL_FEATURES)) == COUNT - 10
     assert len(list((index / "rerank").iterdir())) <= 4
 
 
@@ -61,8 +61,8 @@ def test_adding_one_by_one_leaves_few_files(
         draw_image(40, 30, 200 + i).save(folder / f"{i}.png")
         add(index, [folder / f"{i}.png"], lambda: content_model)
     assert check(index) == COUNT + 9
-    with closing(open_catalogue(index)) as catalogue:
-        sizes = [len(file.images) for file in usable_files(catalogue)]
+    with closing(open_catalog(index)) as catalog:
+        sizes = [len(file.images) for file in usable_files(catalog)]
         assert sizes == [50, 8, 1]
     assert {"000001.features"} <= {path.name for path in (index / "rerank").iterdir()}  # the large one stayed
     assert FILE_IMAGES > 1_000
@@ -71,9 +71,9 @@ def test_adding_one_by_one_leaves_few_files(
 def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
     with Index.open(index) as opened:
         kept = [opened.database().features(i) for i in range(COUNT)]
-        neighbours = opened.database().neighbours(np.arange(COUNT))
-    report = keep(index, features=False, neighbours=False)
-    assert (report.keeps, report.features, report.bytes) == ((), 0, 0)
+        neighbors = opened.database().neighbors(np.arange(COUNT))
+    report = precompute(index, local_features=False, knn_graph=False)
+    assert (report.precomputed, report.local_features, report.bytes) == ((), 0, 0)
     assert list((index / "rerank").iterdir()) == []
     assert verify(index).problems == ()
     with Index.open(index) as opened:
@@ -82,15 +82,15 @@ def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
             assert now is not None
             assert before is not None
             assert same(now, before)
-        now_neighbours = opened.database().neighbours(np.arange(COUNT))
-        np.testing.assert_array_equal(now_neighbours.positions, neighbours.positions)
+        now_neighbors = opened.database().neighbors(np.arange(COUNT))
+        np.testing.assert_array_equal(now_neighbors.positions, neighbors.positions)
 
 
 def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
-    keep(index, neighbours=False)
+    precompute(index, knn_graph=False)
     with Index.open(index, limits=IndexLimits(linked_in_memory=COUNT - 1)) as opened:
         query = Query(opened.descriptor(0))
-        with pytest.raises(GlamError, match="glam index keep INDEX --neighbours"):
+        with pytest.raises(GlamError, match="glam index precompute INDEX --knn-graph"):
             opened.search_reranked(query, parse_chain("diffusion"))
         assert opened.search_reranked(query, parse_chain("aqe"))
 
@@ -98,7 +98,7 @@ def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
 def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothing(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
-    keep(index, features=False)
+    precompute(index, local_features=False)
     (folder / "place 0" / "00.png").unlink()
     draw_image(64, 48, 300).save(folder / "place 1" / "01.png")
     with Index.open(index) as opened:
@@ -106,11 +106,11 @@ def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothin
         assert sum(database.features(i) is None for i in range(COUNT)) == 2
         query = Query(opened.descriptor(5), lambda: extract(draw_image(64, 48, 5)))
         hits = opened.search_reranked(query, parse_chain("geometric"), COUNT)
-        assert {hit.entry.id for hit in hits} == set(range(COUNT))
-    report = keep(index, features=True)
-    assert (report.images, report.features) == (COUNT, COUNT - 2)
+        assert {hit.image_id for hit in hits} == set(range(COUNT))
+    report = precompute(index, local_features=True)
+    assert (report.images, report.local_features) == (COUNT, COUNT - 2)
     draw_image(64, 48, 0).save(folder / "place 0" / "00.png")
-    assert keep(index, features=True).features == COUNT - 1
+    assert precompute(index, local_features=True).local_features == COUNT - 1
 
 
 def test_features_of_images_without_any(tmp_path: Path, content_model: Any) -> None:
@@ -119,7 +119,7 @@ def test_features_of_images_without_any(tmp_path: Path, content_model: Any) -> N
     for i in range(3):
         Image.new("RGB", (64, 48), (i, 0, 0)).save(root / f"{i}.png")
     build(tmp_path / "i.glam", read_folder(root), content_model)
-    assert keep(tmp_path / "i.glam", features=True, neighbours=True).features == 3
+    assert precompute(tmp_path / "i.glam", local_features=True, knn_graph=True).local_features == 3
     assert check(tmp_path / "i.glam") == 3
 
 
@@ -128,7 +128,7 @@ def test_readers_go_on_while_files_are_replaced(
 ) -> None:
     with Index.open(index) as old:
         before = old.database().features(3)
-        neighbours = old.database().neighbours(np.arange(COUNT))
+        neighbors = old.database().neighbors(np.arange(COUNT))
         remove(index, ["place 1"])
         compact(index)
         sync(index, read_folder(folder), lambda: content_model)
@@ -136,13 +136,13 @@ def test_readers_go_on_while_files_are_replaced(
         now = old.database().features(3)
         assert now is not None
         assert same(now, before)
-        np.testing.assert_array_equal(old.database().neighbours(np.arange(COUNT)).positions, neighbours.positions)
+        np.testing.assert_array_equal(old.database().neighbors(np.arange(COUNT)).positions, neighbors.positions)
     assert check(index) == COUNT
 
 
 def test_a_copy_without_the_folder_works(index: Path) -> None:
-    """As a copy for reading from Milvus: the catalogue names files that are not there."""
+    """As a copy for reading from Milvus: the catalog names files that are not there."""
     shutil.rmtree(index / "rerank")
     with Index.open(index) as opened:
         assert opened.database().features(0) is not None
-        assert opened.database().neighbours(np.array([0])).positions.shape == (1, K)
+        assert opened.database().neighbors(np.array([0])).positions.shape == (1, K)
