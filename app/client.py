@@ -81,16 +81,16 @@ class Client:
         return schemas.SearchAnswer.model_validate_json(answer)
 
     def add(
-        self, image: "str | Path | bytes | Image", *, label: str = "", metadata: Mapping[str, Any] = {}
+        self, image: "str | Path | bytes | Image", *, landmark: str = "", metadata: Mapping[str, Any] = {}
     ) -> schemas.Image:
         """Adds a photograph to the index.
 
         Args:
             image: a path, the bytes of a file, or a Pillow image.
-            label: the landmark it shows.
+            landmark: what it shows.
             metadata: what else is known of it: texts and numbers by name.
         """
-        fields = {"label": label, "metadata": json.dumps(dict(metadata))}
+        fields = {"landmark": landmark, "metadata": json.dumps(dict(metadata))}
         return schemas.Image.model_validate_json(self._post("/api/images", fields, _content(image)))
 
     def remove(self, image: int) -> None:

@@ -106,8 +106,8 @@ class Readers:
         return [self._checked(row) for row in rows]
 
     def _checked(self, row: dict[str, Any]) -> str:
-        again = self._json(f"/api/images/{row['id']}")
-        with urlopen(f"{self._url}/api/images/{row['id']}/file", timeout=120) as answer:
+        again = self._json(f"/api/images/{row['image_id']}")
+        with urlopen(f"{self._url}/api/images/{row['image_id']}/file", timeout=120) as answer:
             content = hashlib.sha256(answer.read()).hexdigest()
         if again != row:
             return "another image under the same number"

@@ -26,6 +26,9 @@ from glam.training.retrieval_score import RetrievalScore
 from glam.training.sharded import ShardedArcFace, change_centers
 from glam.training.whitening import whiten_head
 
+FORMER_NAMES = {"loss.centres": "loss.centers"}
+"""Names of weights in checkpoints that earlier versions wrote."""
+
 
 class LandmarkModule(L.LightningModule):
     """Trains descriptors of landmarks.
@@ -163,6 +166,8 @@ class LandmarkModule(L.LightningModule):
         if counts is not None:
             recount(checkpoint, *counts, accumulated=self.trainer.accumulate_grad_batches)
         if isinstance(self.loss, ShardedArcFace):
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {FORMER_NAMES.get(name, name): value for name, value in weights.items()}
             change_centers(checkpoint, "loss.centers", self._place_of(self.loss.centers), self.loss.own)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

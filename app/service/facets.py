@@ -10,7 +10,7 @@ from glam.index.storage.migrations import open_catalog
 MOST_VALUES = 100
 MOST_COLUMNS = 100
 
-UNLISTED = frozenset({"id", "path"})
+UNLISTED = frozenset({"image_id", "path"})
 """Columns in which every image has a value of its own."""
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema, computed_field
 
 if TYPE_CHECKING:  # the client needs no index
     from glam.index import Entry
@@ -48,20 +48,32 @@ class Info(BaseModel):
 class Image(BaseModel):
     """An image of the index."""
 
-    id: int = Field(description="Its number in this index.")
+    image_id: int = Field(description="Its number in this index.")
     path: str = Field(description="Its file, relative to the indexed folder, with forward slashes.")
-    label: str = Field(description="The landmark it shows; empty when nobody said.")
+    landmark: str = Field(description="The landmark it shows; empty if unknown.")
     width: int = Field(description="Width in pixels, upright.")
     height: int = Field(description="Height in pixels, upright.")
     metadata: dict[str, Any] = Field(default={}, description="What else is known of it, by name.")
+
+    @computed_field(description="Deprecated name of `image_id`.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
+    @property
+    def id(self) -> int:
+        """Deprecated name of ``image_id``."""
+        return self.image_id
+
+    @computed_field(description="Deprecated name of `landmark`.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
+    @property
+    def label(self) -> str:
+        """Deprecated name of ``landmark``."""
+        return self.landmark
 
     @classmethod
     def of(cls, entry: "Entry") -> "Image":
         """The same facts as an entry of the index."""
         return cls(
-            id=entry.image_id,
+            image_id=entry.image_id,
             path=entry.path,
-            label=entry.landmark,
+            landmark=entry.landmark,
             width=entry.width,
             height=entry.height,
             metadata=dict(entry.metadata),

@@ -44,10 +44,10 @@ def test_searching_adding_and_removing(url: str, root: Path, draw_image: Draw) -
         answer = client.search(query, top=2)
         assert (answer.results[0].image.path, len(answer.results), answer.more) == ("bridge/1.png", 2, True)
     assert [result.image.image_id for result in client.search(0, top=5).results if result.image.image_id == 0] == []
-    assert client.search(file, box=(0, 0, 32, 24), where="label = 'bridge'").query.box == (0, 0, 32, 24)
+    assert client.search(file, box=(0, 0, 32, 24), where="landmark = 'bridge'").query.box == (0, 0, 32, 24)
     new = root.parent / "new.png"
     draw_image(64, 48, 7).save(new)
-    added = client.add(new, label="tower", metadata={"city": "Paris"})
+    added = client.add(new, landmark="tower", metadata={"city": "Paris"})
     assert client.image(added.image_id) == added
     assert client.search(new, top=1).results[0].image == added
     assert [column.name for column in client.filters() if column.name == "city"] == ["city"]

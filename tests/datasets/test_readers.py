@@ -41,6 +41,14 @@ def test_a_manifest_may_tell_landmarks_and_shapes(tmp_path: Path) -> None:
     assert read_manifest(manifest, tmp_path / "x").root == tmp_path / "x"
 
 
+def test_label_is_a_deprecated_name_of_landmark_in_a_manifest(tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("path,label\na.jpg,tower\n")
+    assert read_manifest(manifest).images == (ImageFile("a.jpg", "tower"),)
+    manifest.write_text("path,label,landmark\na.jpg,night,tower\n")
+    assert read_manifest(manifest).images == (ImageFile("a.jpg", "tower", metadata={"label": "night"}),)
+
+
 def test_a_folder_with_a_manifest_is_read_by_it(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path\nonly.jpg\n")
     (tmp_path / "other.jpg").touch()

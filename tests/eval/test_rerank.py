@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from glam.app.cli.main import app
 from glam.datasets.readers import read_collection
 from glam.eval.folder import evaluate_folder, score_folder
-from glam.eval.ground_truth import GroundTruth, Query, write_ground_truth
+from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, write_ground_truth
 from glam.eval.metrics import average_precision
 from glam.eval.report import folder_result
 from glam.eval.rerank import features_of
@@ -49,7 +49,9 @@ def test_every_protocol_scores_the_same_list(seed: int) -> None:
     for rows in made[1:]:
         rows[generator.random(len(rows)) < 0.1, 0] = np.nan
     grades = [np.split(generator.permutation(60)[:18], np.sort(generator.integers(1, 18, 2))) for _ in range(5)]
-    queries = tuple(Query(str(q), None, *(tuple(part.tolist()) for part in parts)) for q, parts in enumerate(grades))
+    queries = tuple(
+        BenchmarkQuery(str(q), None, *(tuple(part.tolist()) for part in parts)) for q, parts in enumerate(grades)
+    )
     lists = [generator.permutation(100)[: 20 * q] for q in range(5)]  # the first list is empty
     scores = score_revisited(GroundTruth(tuple(map(str, range(60))), queries), *made[:2], made[2:], lists=lists)
     similar = made[0].astype(float) @ np.concatenate(made[1:]).astype(float).T
@@ -106,7 +108,7 @@ def evaluate(folder: Path, *options: str) -> tuple[int, str]:
 
 
 def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
-    truth = GroundTruth(tuple(map(str, range(30))), (Query("q", None, (3, 4), (5,), (6,)),))
+    truth = GroundTruth(tuple(map(str, range(30))), (BenchmarkQuery("q", None, (3, 4), (5,), (6,)),))
     write_ground_truth(tmp_path / "gnd.json", truth)
     queries, database = random_rows(1, 8, 1), random_rows(30, 8, 2)
     np.save(tmp_path / "queries.npy", queries.astype(np.float16))

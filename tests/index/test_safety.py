@@ -358,7 +358,7 @@ def test_an_index_of_version_1_opens_and_goes_on(folder: Path, tmp_path: Path, c
     make_version_1(index, folder, content_model)
     assert check(index, content_model) == COUNT
     with Index.open(index) as opened:
-        assert opened.entry(0) == replace(opened.entry(0), path="00.jpg", label="here", width=3, height=4)
+        assert opened.entry(0) == replace(opened.entry(0), path="00.jpg", landmark="here", width=3, height=4)
         assert opened.unreadable() == [("bad.jpg", "an empty file")]
     assert not (index / "descriptors.f32").exists()
     assert verify(index, lambda: content_model).problems == ()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 from glam.app.service import schemas
 from glam.app.service.routes.search import FORMATS, KnownImage, Shared, problems
 from glam.app.service.uploads import UPLOAD_FORMATS, ImageHeader, read_header, upload_bytes
-from glam.app.service.workers.write import NewFile, adding, checked_label, checked_metadata, removing
+from glam.app.service.workers.write import NewFile, adding, checked_landmark, checked_metadata, removing
 from glam.index.storage.digests import digest
 
 router = APIRouter(prefix="/api", tags=["images"])
@@ -19,13 +19,14 @@ router = APIRouter(prefix="/api", tags=["images"])
 async def add_image(
     services: Shared,
     image: Annotated[UploadFile, File(description=FORMATS)],
-    label: Annotated[str, Form(description="The landmark it shows, if that is known; names its folder, too.")] = "",
+    landmark: Annotated[str, Form(description="The landmark it shows, if known; also the name of its folder.")] = "",
+    label: Annotated[str, Form(description="Deprecated name of `landmark`.", deprecated=True)] = "",
     metadata: Annotated[str, Form(description="What else is known of it: a JSON object of texts and numbers.")] = "{}",
 ) -> schemas.Image:
     """Writes an uploaded photograph into the folder of the index, describes it and adds it.
 
-    The same file under the same label again keeps its number, and gets the new metadata."""
-    folder, known_of_it = checked_label(label), checked_metadata(metadata)
+    The same file under the same landmark again keeps its number, and gets the new metadata."""
+    folder, known_of_it = checked_landmark(landmark or label), checked_metadata(metadata)
     content = await asyncio.to_thread(upload_bytes, image.file, services.limits)
     header: ImageHeader = await asyncio.to_thread(read_header, content, services.limits)
     described = await services.describe(lambda: content, None, partial(read_header, limits=services.limits))

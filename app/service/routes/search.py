@@ -253,7 +253,7 @@ def image_thumbnail(
 
 @router.get("/filters", tags=["search"], summary="What can be filtered by", responses=problems())
 def filters(services: Shared) -> schemas.Filters:
-    """Returns what a condition can name: label, size and whatever else is known of images, with the usual values."""
+    """Returns what a condition can name: landmark, size and whatever else is known of images, with the usual values."""
     return schemas.Filters(columns=services.serving.columns)
 
 

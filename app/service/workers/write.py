@@ -2,8 +2,8 @@
 
     requests --submit--> changes that wait are carried out by one Writer, one after another --> the index is opened anew
 
-An added file lies in the index's folder, in the sub-folder that its label names, as `glam index sync` expects it. Its
-name is the digest of its content: nothing that a client says becomes part of a path but the label, and that is checked.
+An added file goes into the sub-folder of the root that is named after its landmark, as `glam index sync` does. Its
+name is the digest of its content: of what a client sends, only the landmark becomes part of a path, and it is checked.
 """
 
 import json
@@ -31,7 +31,7 @@ from glam.index.writer import DescribedFile, Writer, open_writer
 
 BATCH = 64
 
-LONGEST_LABEL = 100
+LONGEST_LANDMARK = 100
 """Characters."""
 
 LONGEST_METADATA = 10_000
@@ -101,7 +101,7 @@ def _done(change: Change, writer: Writer) -> int | Exception:
 
 
 def adding(file: NewFile) -> Change:
-    """Writes a file and adds it. A file that is in the index keeps its id, and gets the new label and metadata."""
+    """Writes a file and adds it. A file that is in the index keeps its id, and gets the new landmark and metadata."""
 
     def change(writer: Writer) -> int:
         root = Path(writer.config.root).resolve()
@@ -175,20 +175,20 @@ def put_file(root: Path, path: str, content: bytes) -> bool:
     return not was_there
 
 
-def checked_label(label: str) -> str:
-    """A label that can name a folder: one name, not a path, not hidden.
+def checked_landmark(landmark: str) -> str:
+    """A landmark that can name a folder: one name, not a path, not hidden.
 
     Raises:
         HTTPException: 422, it cannot.
     """
-    label = unicodedata.normalize("NFC", label.strip())
-    if len(label) > LONGEST_LABEL or len(label.encode("utf-8", "replace")) > 2 * LONGEST_LABEL:
-        raise HTTPException(422, f"label: at most {LONGEST_LABEL} characters.")
-    if label.startswith(".") or any(not _is_plain(character) for character in label):
+    landmark = unicodedata.normalize("NFC", landmark.strip())
+    if len(landmark) > LONGEST_LANDMARK or len(landmark.encode("utf-8", "replace")) > 2 * LONGEST_LANDMARK:
+        raise HTTPException(422, f"landmark: at most {LONGEST_LANDMARK} characters.")
+    if landmark.startswith(".") or any(not _is_plain(character) for character in landmark):
         raise HTTPException(
-            422, "label: it may not begin with a dot, nor hold slashes or characters that are not seen."
+            422, "landmark: it may not begin with a dot, nor hold slashes or characters that are not seen."
         )
-    return label
+    return landmark
 
 
 def checked_metadata(text: str) -> dict[str, str | int | float | bool | None]:

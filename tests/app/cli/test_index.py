@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from glam.app.cli.main import app
 from glam.datasets.readers import read_folder
 from glam.index import build
-from glam.index.storage.lock import writing
+from glam.index.storage.lock import write_lock
 
 GLAM = str(Path(sys.executable).with_name("glam"))
 
@@ -75,7 +75,7 @@ def test_what_is_expected_to_fail_is_one_sentence(index: Path, folder: Path, tmp
         done = glam("index", *arguments, code=1)
         assert sentence in done.stderr.replace("\n", " ")
         assert done.stdout == ""
-    with writing(index):
+    with write_lock(index):
         assert "is in use by process" in glam("index", "sync", index, folder, code=1).stderr
     glam("index", "remove", index, code=2)
     glam("index", "verify", index, "--sample", -1, code=2)

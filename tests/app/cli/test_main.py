@@ -66,7 +66,7 @@ def test_info(index: Path) -> None:
 
 def test_search(index: Path, folder: Path) -> None:
     found = json.loads(glam("search", index, folder / "blue gate" / "1.jpg", "--top", 3, "--json").stdout)
-    assert [hit["label"] for hit in found] == ["blue gate"] * 3
+    assert [hit["landmark"] for hit in found] == ["blue gate"] * 3
     assert found[0]["path"] == "blue gate/1.jpg"
     boxed = glam("search", index, folder / "blue gate" / "1.jpg", "--bbox", 10, 10, 60, 60, "--top", 1)
     assert "blue gate" in boxed.stdout

@@ -108,7 +108,7 @@ def upload(client: TestClient, data: bytes, **fields: object) -> Any:
 
 def found(answer: Any) -> list[str]:
     assert answer.status_code == 200, answer.text
-    return [result["image"]["label"] for result in answer.json()["results"]]
+    return [result["image"]["landmark"] for result in answer.json()["results"]]
 
 
 def refused(answer: Any, status: int) -> str:

@@ -12,10 +12,10 @@ from PIL import Image
 import glam
 from glam.app.service.app import create_app
 from glam.app.service.middleware.auth import Access
-from glam.app.service.workers.write import checked_label, checked_metadata
+from glam.app.service.workers.write import checked_landmark, checked_metadata
 from glam.datasets.readers import read_folder
 from glam.index import Index, build, sync, verify
-from glam.index.storage.lock import writing
+from glam.index.storage.lock import write_lock
 from glam.inference.pipeline import Settings
 from glam.model import Model
 
@@ -62,35 +62,35 @@ def files(index: Path) -> list[str]:
 def test_an_added_image_is_found_at_once_and_is_there_after_a_restart(
     client: TestClient, index: Path, model: Model, data: bytes
 ) -> None:
-    answer = post(client, data, label="tower", metadata='{"city": "Paris", "year": 1889}')
+    answer = post(client, data, landmark="tower", metadata='{"city": "Paris", "year": 1889}')
     assert answer.status_code == 201, answer.text
     added = answer.json()
-    assert (added["label"], added["width"], added["height"]) == ("tower", 64, 48)
+    assert (added["landmark"], added["width"], added["height"]) == ("tower", 64, 48)
     assert added["metadata"] == {"city": "Paris", "year": 1889}
     assert (index.parent / "photographs" / added["path"]).read_bytes() == data
 
     found = client.post("/api/search", files={"image": data}, data={"where": "year > 1800"}).json()["results"]
     assert [result["image"] for result in found] == [added]
     assert found[0]["score"] > 0.999
-    assert client.get(f"/api/images/{added['id']}/file").content == data
+    assert client.get(f"/api/images/{added['image_id']}/file").content == data
     with Index.open(index) as opened:
-        assert opened.entry(added["id"]).path == added["path"]
+        assert opened.entry(added["image_id"]).path == added["path"]
     assert verify(index, lambda: model, sample=4).problems == ()
 
 
-def test_the_folder_of_an_added_image_names_its_label_so_that_a_sync_keeps_it(
+def test_the_folder_of_an_added_image_names_its_landmark_so_that_a_sync_keeps_it(
     client: TestClient, index: Path, model: Model, data: bytes
 ) -> None:
-    added = post(client, data, label="tower").json()
+    added = post(client, data, landmark="tower").json()
     report = sync(index, read_folder(index.parent / "photographs"), lambda: model)
     assert (report.unchanged, report.added, report.removed) == (4, 0, 0)
     with Index.open(index) as opened:
-        assert opened.entry(added["id"]).landmark == "tower"
+        assert opened.entry(added["image_id"]).landmark == "tower"
 
 
 def test_the_same_file_again_keeps_its_number_and_gets_the_new_metadata(client: TestClient, data: bytes) -> None:
-    first = post(client, data, label="tower", metadata='{"year": 1}').json()
-    again = post(client, data, label="tower", metadata='{"year": 2}').json()
+    first = post(client, data, landmark="tower", metadata='{"year": 1}').json()
+    again = post(client, data, landmark="tower", metadata='{"year": 2}').json()
     assert again == {**first, "metadata": {"year": 2}}
     assert client.get("/api/info").json()["images"] == 4
 
@@ -101,7 +101,7 @@ def test_a_removed_image_is_not_found_any_more_and_its_file_stays(client: TestCl
     assert client.get("/api/images/1").status_code == 404
     assert client.delete("/api/images/1").status_code == 404
     found = client.get("/api/images/0/search").json()["results"]
-    assert [result["image"]["id"] for result in found] == [2]
+    assert [result["image"]["image_id"] for result in found] == [2]
     assert files(index) == before
 
 
@@ -121,12 +121,14 @@ def test_the_name_of_an_upload_becomes_no_part_of_a_path(
 
 
 @pytest.mark.parametrize(
-    "label", ["..", "../up", "/etc", "a/b", "a\\b", ".git", "a\0b", "a\nb", "x" * 101, "\u202eevil"]
+    "landmark", ["..", "../up", "/etc", "a/b", "a\\b", ".git", "a\0b", "a\nb", "x" * 101, "\u202eevil"]
 )
-def test_a_label_that_could_lead_elsewhere_is_refused(client: TestClient, index: Path, data: bytes, label: str) -> None:
+def test_a_landmark_that_could_lead_elsewhere_is_refused(
+    client: TestClient, index: Path, data: bytes, landmark: str
+) -> None:
     before = files(index)
-    answer = post(client, data, label=label)
-    assert (answer.status_code, answer.json()["detail"][:6]) == (422, "label:")
+    answer = post(client, data, landmark=landmark)
+    assert (answer.status_code, answer.json()["detail"][:9]) == (422, "landmark:")
     assert files(index) == before
 
 
@@ -136,7 +138,7 @@ def test_a_folder_that_is_a_link_out_of_the_index_is_not_written_to(
     outside = index.parent / "outside"
     outside.mkdir()
     (index.parent / "photographs" / "tower").symlink_to(outside)
-    assert post(client, data, label="tower").status_code == 503
+    assert post(client, data, landmark="tower").status_code == 503
     assert list(outside.iterdir()) == []
 
 
@@ -152,7 +154,7 @@ def test_while_another_writer_is_at_work_the_answer_is_409_and_no_file_is_left(
     client: TestClient, index: Path, data: bytes
 ) -> None:
     before = files(index)
-    with writing(index):
+    with write_lock(index):
         for answer in (post(client, data), client.delete("/api/images/0")):
             assert answer.status_code == 409
             assert "in use by" in answer.json()["detail"]
@@ -180,7 +182,7 @@ def test_metadata_that_cannot_be_kept_is_refused(client: TestClient, data: bytes
         assert answer.json()["detail"].startswith("metadata: ")
 
 
-def test_labels_and_metadata_that_are_fine_pass() -> None:
-    assert checked_label(" São Paulo, Sé (1913) ") == "São Paulo, Sé (1913)"
+def test_landmarks_and_metadata_that_are_fine_pass() -> None:
+    assert checked_landmark(" São Paulo, Sé (1913) ") == "São Paulo, Sé (1913)"
     values = {"city": "東京", "year": 1958, "height": 332.9, "open": True, "closed": None}
     assert checked_metadata(json.dumps(values)) == values

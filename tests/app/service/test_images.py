@@ -24,9 +24,12 @@ def test_an_unknown_image_is_not_found(client: TestClient, id: str, what: str) -
     assert id in refused(client.get(f"/api/images/{id}{what}"), 404)
 
 
-def test_an_entry_tells_path_label_and_size(client: TestClient) -> None:
+def test_an_entry_tells_path_landmark_and_size(client: TestClient) -> None:
     known = {"kind": "test", "place": 3}
-    expected = {"id": 3, "path": "both.jpg", "label": "both", "width": 80, "height": 40, "metadata": known}
+    expected = {
+        **{"image_id": 3, "path": "both.jpg", "landmark": "both", "width": 80, "height": 40, "metadata": known},
+        **{"id": 3, "label": "both"},  # deprecated names
+    }
     assert client.get("/api/images/3").json() == expected
 
 

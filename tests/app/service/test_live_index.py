@@ -126,7 +126,7 @@ def test_an_image_with_a_script_behind_it_is_an_image_and_served_as_one(port: in
         body, kind = form({}, polyglot)
         connection.request("POST", "/api/images", body, {"Content-Type": kind})
         added = json.loads(connection.getresponse().read())
-        connection.request("GET", f"/api/images/{added['id']}/file")
+        connection.request("GET", f"/api/images/{added['image_id']}/file")
         answer = connection.getresponse()
         assert answer.read() == polyglot
     assert answer.headers["content-type"] == "image/png"

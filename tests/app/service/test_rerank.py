@@ -82,7 +82,7 @@ def asked(client: TestClient, file: Path, **fields: Any) -> Any:
 
 def ids(answer: Any) -> list[int]:
     assert answer.status_code == 200, answer.text
-    return [result["image"]["id"] for result in answer.json()["results"]]
+    return [result["image"]["image_id"] for result in answer.json()["results"]]
 
 
 def sentence(answer: Any) -> str:
@@ -95,13 +95,13 @@ def test_one_chain_gives_one_list_everywhere(
     place: Path, index: Index, model: Model, client: TestClient, chain: str
 ) -> None:
     file = place / "query.jpg"
-    for where, box in ((None, None), ("label != 'petra'", BOX)):
+    for where, box in ((None, None), ("landmark != 'petra'", BOX)):
         expected = in_library(index, model, file, chain, box, where=where)
         options = [*(("--where", where) if where else ()), *(("--bbox", *map(str, box)) if box else ())]
         search = ["search", str(index.path), str(file), "--rerank", chain, "--top", "20", "--device", "cpu", "--json"]
         printed = CliRunner().invoke(commands, [*search, *options], catch_exceptions=False)
         assert printed.exit_code == 0, printed.output
-        assert [row["id"] for row in json.loads(printed.stdout)] == [hit.image_id for hit in expected]
+        assert [row["image_id"] for row in json.loads(printed.stdout)] == [hit.image_id for hit in expected]
         fields = {"where": where or "", **(dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) if box else {})}
         answer = asked(client, file, rerank=chain, **fields)
         assert ids(answer) == [hit.image_id for hit in expected]
@@ -134,7 +134,7 @@ def test_a_threshold_is_still_of_the_cosine(place: Path, client: TestClient) -> 
     plain = asked(client, place / "query.jpg").json()["results"]
     cut = (plain[7]["score"] + plain[8]["score"]) / 2
     found = asked(client, place / "query.jpg", rerank="superglobal", threshold=cut)
-    assert sorted(ids(found)) == sorted(result["image"]["id"] for result in plain[:8])
+    assert sorted(ids(found)) == sorted(result["image"]["image_id"] for result in plain[:8])
 
 
 def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(

@@ -143,7 +143,7 @@ def test_an_indexed_query_pages_without_itself(client: TestClient) -> None:
     pages = [client.get(f"/api/images/0/search?top=1&skip={skip}").json() for skip in range(3)]
     assert [page["results"][0]["rank"] for page in pages] == [1, 2, 3]
     assert [page["more"] for page in pages] == [True, True, False]
-    assert 0 not in [page["results"][0]["image"]["id"] for page in pages]
+    assert 0 not in [page["results"][0]["image"]["image_id"] for page in pages]
 
 
 def test_a_condition_and_a_threshold_bound_the_results(client: TestClient) -> None:
@@ -152,10 +152,10 @@ def test_a_condition_and_a_threshold_bound_the_results(client: TestClient) -> No
     scores = [result["score"] for result in upload(client, data, threshold=0.5).json()["results"]]
     assert scores
     assert min(scores) >= 0.5
-    assert found(client.get("/api/images/0/search", params={"where": "label = 'blue'"})) == ["blue"]
+    assert found(client.get("/api/images/0/search", params={"where": "landmark = 'blue'"})) == ["blue"]
 
 
-@pytest.mark.parametrize("where", ["nope = 1", "label = ", "1) or (1", "select 1", "'", "\0"])
+@pytest.mark.parametrize("where", ["nope = 1", "landmark = ", "1) or (1", "select 1", "'", "\0"])
 def test_a_condition_that_cannot_be_understood_is_refused(client: TestClient, where: str) -> None:
     refused(upload(client, encoded(halves(RED, BLUE)), where=where), 422)
     refused(client.get("/api/images/0/search", params={"where": where}), 422)
@@ -163,7 +163,7 @@ def test_a_condition_that_cannot_be_understood_is_refused(client: TestClient, wh
 
 def test_the_filters_list_columns_with_values_and_counts(client: TestClient) -> None:
     columns = {column["name"]: column for column in client.get("/api/filters").json()["columns"]}
-    assert set(columns) == {"label", "width", "height", "bytes", "modified", "place", "kind"}
+    assert set(columns) == {"landmark", "width", "height", "bytes", "modified", "place", "kind"}
     assert columns["kind"]["values"] == [{"value": "test", "count": 4}]
     assert columns["kind"]["least"] is None
     assert [columns["width"][part] for part in ("kind", "least", "most")] == ["number", 40, 80]

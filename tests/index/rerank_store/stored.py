@@ -11,7 +11,7 @@ from PIL import Image
 from glam.images import read_image
 from glam.index import Index, verify
 from glam.index.local_matching.rootsift import LocalFeatures, extract
-from glam.index.rerank.base import KNN_GRAPH as K
+from glam.index.rerank.base import NEIGHBORS as K
 from glam.index.rerank_store.files import KNN_GRAPH, store_files
 from glam.index.rerank_store.local_features import usable_files
 from glam.index.storage.migrations import open_catalog

@@ -21,7 +21,6 @@ from glam.index import Index, add, compact, info, precompute, remove, sync, veri
 from glam.index.local_matching.rootsift import extract
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
-from glam.index.rerank_store.files import KNN_GRAPH, LOCAL_FEATURES
 from glam.index.storage.schema import CATALOG
 from glam.index.writer import Writer
 
@@ -31,7 +30,7 @@ from .stored import COUNT, Draw, change, check, expected_neighbors, same
 def test_a_flipped_byte_is_found_and_named(index: Path) -> None:
     draws = np.random.default_rng(0)
     files = sorted((index / "rerank").iterdir())
-    assert {file.suffix for file in files} == {".features", ".neighbors"}
+    assert {file.suffix for file in files} == {".features", ".neighbours"}
     for file in files:
         whole = file.read_bytes()
         for offset in {0, len(whole) - 1, *draws.integers(0, len(whole), 60).tolist()}:
@@ -51,11 +50,14 @@ def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
     (features,) = (index / "rerank").glob("*.features")
     features.write_bytes(features.read_bytes()[:-100])
     assert [problem.file for problem in verify(index).problems] == ["rerank/" + features.name]
-    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; run `glam index precompute INDEX --local-features`"):
+    with (
+        Index.open(index) as opened,
+        pytest.raises(GlamError, match="run `glam index precompute INDEX --local-features`"),
+    ):
         opened.database().features(0)
-    (graph,) = (index / "rerank").glob("*.neighbors")
+    (graph,) = (index / "rerank").glob("*.neighbours")
     graph.write_bytes(graph.read_bytes()[:1000] + b"?" + graph.read_bytes()[1001:])
-    with Index.open(index) as opened, pytest.raises(GlamError, match="damaged; run `glam index precompute INDEX --knn-graph`"):
+    with Index.open(index) as opened, pytest.raises(GlamError, match="run `glam index precompute INDEX --knn-graph`"):
         opened.database().neighbors(np.arange(3))
     precompute(index, knn_graph=True)
     features.unlink()
@@ -107,7 +109,7 @@ def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one
     assert (found_now.clean, found_now.problems) == (True, ())
     precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT - 1
-    assert info(index).precomputed == (LOCAL_FEATURES, KNN_GRAPH)
+    assert info(index).precomputed == ("local_features", "knn_graph")
 
 
 def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(

@@ -33,7 +33,7 @@ def test_search_reranked(index: Path) -> None:
             above = opened.search_reranked(query, chain, None, threshold=cut)
             assert {hit.image_id for hit in above} == {hit.image_id for hit in plain if hit.score >= cut}
             assert len(opened.search_reranked(query, chain, 3, threshold=cut)) == 3
-            there = opened.search_reranked(query, chain, COUNT, where="label = 'place 2'")
+            there = opened.search_reranked(query, chain, COUNT, where="landmark = 'place 2'")
             assert {hit.landmark for hit in there} == {"place 2"}
             assert len(there) == 10
         with pytest.raises(GlamError, match="its image is needed"):
@@ -59,14 +59,14 @@ def test_an_index_that_milvus_searches_gives_the_same_list(
     pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
     chain = parse_chain("aqe,dba,diffusion")
     with Index.open(index) as opened:
-        expected = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="label != 'place 1'")
+        expected = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="landmark != 'place 1'")
     build(index, read_folder(folder), content_model, backend=Milvus(str(tmp_path / "m.db"), "places"))
     remove(index, ["place 1/01.png"])
     with Index.open(index) as opened:
-        hits = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="label != 'place 1'")
+        hits = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="landmark != 'place 1'")
     assert len(hits) == 20
     precompute(index, knn_graph=False)
     with Index.open(index) as opened:  # the same graph, made by asking Milvus
-        again = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="label != 'place 1'")
+        again = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="landmark != 'place 1'")
     assert [hit.image_id for hit in again] == [hit.image_id for hit in hits]
     assert len({hit.image_id for hit in hits} & {hit.image_id for hit in expected}) > 15  # one image less in the graph

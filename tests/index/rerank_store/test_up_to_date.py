@@ -14,7 +14,7 @@ from glam.errors import GlamError
 from glam.index import Index, add, build, compact, precompute, remove, sync, verify
 from glam.index.limits import IndexLimits
 from glam.index.local_matching.rootsift import extract
-from glam.index.rerank.base import KNN_GRAPH as K
+from glam.index.rerank.base import NEIGHBORS as K
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
 from glam.index.rerank_store.files import LOCAL_FEATURES, store_files

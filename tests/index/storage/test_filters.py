@@ -57,18 +57,20 @@ def everything(connection: sqlite3.Connection) -> list[str]:
         ("city = 'Paris' and year > 2010", [12, 15, 18]),
         ("year between 2001 and 2004", [1, 2, 4]),
         ('"year" > 2017 or [only here] = 1', [7, 18, 19]),
-        ("night and id < 5", [0, 2, 4]),
-        ("not night and id < 5", [1]),
-        ("label like 'abb%' and path glob 'a/1*'", [1, 11, 13, 15, 17, 19]),
+        ("night and image_id < 5", [0, 2, 4]),
+        ("not night and image_id < 5", [1]),
+        ("landmark like 'abb%' and path glob 'a/1*'", [1, 11, 13, 15, 17, 19]),
         ('"it\'s" = 4', [4]),
         ("Größe = 1 and width = 105", [5]),
-        ("lower(city) = 'rome' and id <= 2", [1, 2]),
-        ("id in (1, 2, 3)", [1, 2]),
+        ("lower(city) = 'rome' and image_id <= 2", [1, 2]),
+        ("image_id in (1, 2, 3)", [1, 2]),
         ("tags = '[\"x\"]'", [7]),
         ("json_extract(tags, '$[0]') = 'x'", [7]),
-        ("tags is null and id > 17", [18, 19]),
-        ("city = 'select (' or id = 1 -- )", [1]),
-        ("/* ) */ id = 1", [1]),
+        ("tags is null and image_id > 17", [18, 19]),
+        ("city = 'select (' or image_id = 1 -- )", [1]),
+        ("/* ) */ image_id = 1", [1]),
+        ("label = 'abbey' and ID < 4", [1]),  # deprecated names
+        ('"label" = "landmark" and id = image_id and id = 5', [5]),
         ("year = '2005'", []),
         ("''", []),
     ],
@@ -87,7 +89,7 @@ def test_removed_images_are_never_found(connection: sqlite3.Connection) -> None:
 def test_an_unknown_column_is_answered_with_those_there_are(connection: sqlite3.Connection) -> None:
     for where in ("yaer > 2010", '"yaer" > 2010', "[yaer] > 2010", "`yaer` > 2010"):
         with pytest.raises(
-            GlamError, match=r"no column 'yaer'; the columns are id, path, .*modified, .*city, .*year"
+            GlamError, match=r"no column 'yaer'; the columns are image_id, path, landmark, .*modified, .*city, .*year"
         ) as no:
             matching(connection, where)
         assert "\n" not in str(no.value)
