@@ -12,8 +12,7 @@ from glam.index.operations.compact import CompactReport, compact
 from glam.index.operations.info import IndexInfo, info
 from glam.index.operations.near_duplicates import Group, near_duplicates
 from glam.index.operations.precompute import PrecomputeReport, precompute
-from glam.index.operations.removal import remove
-from glam.index.operations.sync import SyncReport, add, sync
+from glam.index.operations.sync import SyncReport, add, remove, sync
 from glam.index.operations.verify import Problem, Verification, verify
 from glam.index.rerank.base import Query
 from glam.index.storage.catalog import Entry

@@ -20,8 +20,7 @@ from glam.index.ann import Structure, build_structure, choose_kind, read_structu
 from glam.index.ann.exact import Exact
 from glam.index.limits import IndexLimits
 from glam.index.storage.catalog import Catalog, IndexConfig
-from glam.index.storage.checksums import atomic_write_bytes
-from glam.index.storage.digests import digest_file
+from glam.index.storage.checksums import atomic_write_bytes, digest_file
 from glam.index.storage.snapshot import Snapshot, take_snapshot
 from glam.index.types import ImageIds
 

@@ -29,8 +29,7 @@ from glam.index.rerank_store.knn_graph import update_graph
 from glam.index.rerank_store.local_features import NewFeatures, features_of_all, write_features
 from glam.index.storage import segments
 from glam.index.storage.catalog import Catalog, DescriptorBatch, FileFacts, IndexConfig, NewImage
-from glam.index.storage.checksums import delete_checksums, read_checksums, write_checksums
-from glam.index.storage.digests import digest_file
+from glam.index.storage.checksums import delete_checksums, digest_file, read_checksums, write_checksums
 from glam.index.storage.lock import LOCK, write_lock
 from glam.index.storage.migrations import upgrade
 from glam.index.storage.schema import CATALOG, NoIndexError

@@ -21,11 +21,12 @@ from glam.app.service.dependencies import Shared, shared_of
 from glam.app.service.image_files import ImageFileGone
 from glam.app.service.middleware.access_log import AccessLogMiddleware
 from glam.app.service.middleware.auth import Access, AuthMiddleware
+from glam.app.service.middleware.body_limit import BodyLimitMiddleware
 from glam.app.service.middleware.errors import DrainMiddleware
 from glam.app.service.middleware.security_headers import SecurityHeadersMiddleware
 from glam.app.service.middleware.timeouts import AdmissionMiddleware, TimeoutMiddleware
 from glam.app.service.routes import explain, images, search
-from glam.app.service.settings import BodyLimitMiddleware, ServiceLimits
+from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.search import BoxError, ConditionError
 from glam.index import Index
 from glam.model import Model

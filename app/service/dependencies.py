@@ -17,7 +17,7 @@ from glam.app.service.live_index import IndexWatcher, LiveIndex, ServedIndex
 from glam.app.service.metrics import Metrics
 from glam.app.service.middleware.access_log import Running
 from glam.app.service.middleware.auth import Access
-from glam.app.service.middleware.timeouts import too_many
+from glam.app.service.middleware.errors import too_many
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, ClosedError, FullError
 from glam.app.service.workers.describe import DescribedUpload, Describer

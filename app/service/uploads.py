@@ -7,7 +7,8 @@ from typing import BinaryIO, NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from glam.app.service.settings import ServiceLimits, too_many_bytes
+from glam.app.service.middleware.errors import too_many_bytes
+from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError
 from glam.images import read_image
 

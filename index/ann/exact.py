@@ -8,7 +8,7 @@ import numpy as np
 
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
-from glam.index.ann.selecting import best_first, bitmap
+from glam.index.ann.rescore import best_first, bitmap
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536

@@ -19,8 +19,7 @@ from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
 from glam.index.ann.ivf_lists import IvfLists
-from glam.index.ann.rescore import best_of, scan
-from glam.index.ann.selecting import best_first, bitmap
+from glam.index.ann.rescore import best_first, best_of, bitmap, scan
 from glam.index.ann.tuning import Tuning, tune
 from glam.index.types import Descriptors, Mask, Rows, Scores
 

@@ -1,11 +1,12 @@
-"""Exact scores from the rows of an index."""
+"""Exact scores of candidates, masks for FAISS, and the order of results."""
 
 from collections.abc import Iterable
 
+import faiss
 import numpy as np
 
 from glam.index.ann.base import DescriptorSource
-from glam.index.types import Descriptors, Rows, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 4_096
 """Rows read at a time: few enough to stay in the processor's cache."""
@@ -56,3 +57,14 @@ def _keep_best(found: Scores, at: Rows, scores: Scores, positions: Rows) -> None
     best = np.argsort(-found, kind="stable")[: len(scores)]
     scores[: len(best)] = found[best]
     positions[: len(best)] = at[best]
+
+
+def bitmap(allowed: Mask) -> faiss.IDSelectorBitmap:
+    """A FAISS selector of the positions where ``allowed`` is true."""
+    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg, arg-type]
+
+
+def best_first(scores: Scores, positions: Rows) -> tuple[Scores, Rows]:
+    """Results of one query by falling score, equal ones by position."""
+    order = np.lexsort((positions, -scores))
+    return scores[order], positions[order]

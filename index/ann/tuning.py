@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.ivf_lists import IvfLists
-from glam.index.ann.selecting import bitmap
+from glam.index.ann.rescore import bitmap
 from glam.index.types import Descriptors, Mask, Rows
 
 TARGET = 0.99

@@ -12,7 +12,7 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.index.ann import DescriptorSource, Structure, build_structure
-from glam.index.ann.selecting import best_first
+from glam.index.ann.rescore import best_first
 from glam.index.milvus.collection import Found, MilvusCollection
 from glam.index.milvus.filter_expressions import IdBlock, parts
 from glam.index.storage.snapshot import Snapshot

@@ -23,8 +23,7 @@ from glam.index.operations.image_files import read_facts
 from glam.index.rerank_store import files as rerank_files
 from glam.index.storage import segments
 from glam.index.storage.catalog import Catalog, DescriptorBatch, StoredImage
-from glam.index.storage.checksums import CHECKSUMS, read_checksums
-from glam.index.storage.digests import digest_file
+from glam.index.storage.checksums import CHECKSUMS, digest_file, read_checksums
 from glam.index.storage.lock import LOCK, read_lock, recorded_owner
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.schema import CATALOG

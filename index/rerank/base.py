@@ -6,8 +6,8 @@ A step sees a query, its list and a `Database`. It never sees what an image show
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from glam.errors import GlamError
 from glam.index.ann import DescriptorSource
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.types import Descriptors, Rows, Scores
+
+Number = TypeVar("Number", int, float)
+Made = TypeVar("Made")
 
 NEIGHBORS = 32
 """Of each image, that the k-nearest-neighbor graph holds: no step looks at more."""
@@ -138,3 +141,38 @@ def reordered(ranked: Ranked, scores: NDArray[np.floating]) -> Ranked:
         np.concatenate([ranked.positions[order], ranked.positions[len(scores) :]]),
         np.concatenate([best, ranked.scores[len(scores) :]]),
     )
+
+
+def option(default: Number, least: Number, most: Number) -> Number:
+    """A field of a step's dataclass: a number from ``least`` to ``most``, which bound its work."""
+    number: Number = field(default=default, metadata={"least": least, "most": most})
+    return number
+
+
+def make_step(kind: type[Made], name: str, options: dict[str, str]) -> Made:
+    """A step with these options, the others at their defaults.
+
+    Args:
+        kind: its dataclass.
+        name: what a message calls it.
+        options: texts by the name of the option.
+
+    Raises:
+        GlamError: there is no such option, or its text is not a number within its bounds.
+    """
+    known = {known.name: known for known in fields(kind)}  # type: ignore[arg-type]
+    for unknown in options.keys() - known.keys():
+        raise GlamError(f"{name} has no option {unknown!r}, only {', '.join(known) or 'none'}")
+    return kind(**{key: _number(known[key], f"{name}:{key}", text) for key, text in options.items()})
+
+
+def _number(known: "Field[Any]", name: str, text: str) -> int | float:
+    least, most = known.metadata["least"], known.metadata["most"]
+    whole = isinstance(known.default, int)
+    try:
+        number = int(text) if whole else float(text)
+        if least <= number <= most:
+            return number
+    except ValueError:
+        pass
+    raise GlamError(f"{name}={text}: it takes a {'whole ' if whole else ''}number from {least} to {most}")

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 
 from glam.errors import GlamError
-from glam.index.rerank.base import Database, Query, Ranked, Step
-from glam.index.rerank.options import make_step
+from glam.index.rerank.base import Database, Query, Ranked, Step, make_step
 from glam.index.rerank.steps.aqe import AlphaQueryExpansion
 from glam.index.rerank.steps.dba import DatabaseAugmentation
 from glam.index.rerank.steps.diffusion import Diffusion

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glam.atomic_file import flush
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
-from glam.index.storage.digests import digest_file, digest_parts
+from glam.index.storage.checksums import digest_file, digest_parts
 from glam.index.storage.schema import KEPT_SINCE
 from glam.index.types import ImageIds
 

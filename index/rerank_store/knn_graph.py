@@ -23,7 +23,7 @@ from glam.index.limits import IndexLimits
 from glam.index.rerank.base import NEIGHBORS as K
 from glam.index.rerank_store.files import KNN_GRAPH, StoreFile, store_files, write_store_file
 from glam.index.storage.catalog import Catalog
-from glam.index.storage.digests import digest
+from glam.index.storage.checksums import digest
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 

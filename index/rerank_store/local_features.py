@@ -22,7 +22,7 @@ from glam.images import read_image
 from glam.index.local_matching.rootsift import CONTRAST, LENGTH, MOST, SIZE, LocalFeatures, extract
 from glam.index.rerank_store.files import LOCAL_FEATURES, StoreFile, register_file, store_files, write_store_file
 from glam.index.storage.catalog import Catalog, FileFacts
-from glam.index.storage.digests import digest
+from glam.index.storage.checksums import digest
 from glam.index.types import ImageIds
 from glam.parallel_map import parallel_map
 

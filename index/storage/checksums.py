@@ -1,4 +1,4 @@
-"""checksums.json: what the files of an index were when its last writer closed it.
+"""Digests of bytes (BLAKE2b, 128 bits, 32 hexadecimal digits), and checksums.json, which has those of an index's files.
 
     Writer --write_checksums--> checksums.json --find_damage--> verify, and the next Writer before it changes anything
 
@@ -7,14 +7,43 @@ of the search structure. So a large file is never read again because a small one
 first change: where there is none, the last writer did not come to its end.
 """
 
+import hashlib
 import json
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from glam.atomic_file import atomic_write, flush
 from glam.errors import GlamError
-from glam.index.storage.digests import digest, digest_file
 
 CHECKSUMS = "checksums.json"
+
+_blake2b = partial(hashlib.blake2b, digest_size=16)
+
+
+def digest(data: bytes | memoryview) -> str:
+    """Of bytes."""
+    return _blake2b(data).hexdigest()
+
+
+def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
+    """Of bytes that come in parts, as if they were one."""
+    total = _blake2b()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()
+
+
+def digest_stream(file: BinaryIO) -> str:
+    """Of what is left in an open file."""
+    return hashlib.file_digest(file, _blake2b).hexdigest()  # type: ignore[arg-type]
+
+
+def digest_file(file: Path) -> str:
+    """Of a file on disk."""
+    with file.open("rb") as data:
+        return digest_stream(data)
 
 
 def write_checksums(index: Path, files: list[Path]) -> None:

@@ -16,7 +16,7 @@ from glam.atomic_file import flush
 from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.inner_products import products_at
-from glam.index.storage.digests import digest
+from glam.index.storage.checksums import digest
 from glam.index.types import Descriptors, ImageIds, Scores
 
 FOLDER = "descriptors"

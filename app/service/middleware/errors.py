@@ -3,11 +3,26 @@
 import asyncio
 from collections.abc import Mapping
 
+from fastapi import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glam.app.service.settings import ServiceLimits
+
+RETRY_SECONDS = "2"
+
 DRAIN_SECONDS = 2.0
 """How long the rest of a refused body is read and thrown away."""
+
+
+def too_many() -> HTTPException:
+    """The 503 answer where too many wait."""
+    return HTTPException(503, "Too many requests wait already; try again soon.", headers={"Retry-After": RETRY_SECONDS})
+
+
+def too_many_bytes(limits: ServiceLimits) -> HTTPException:
+    """The 413 answer to a file above ``limits.upload_bytes``."""
+    return HTTPException(413, f"The file is larger than {limits.upload_bytes / 1e6:g} MB, the most this service takes.")
 
 
 async def refuse(send: Send, status: int, sentence: str, headers: Mapping[str, str] = {}) -> None:

@@ -5,15 +5,8 @@ import asyncio
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glam.app.service.middleware.errors import refuse
+from glam.app.service.middleware.errors import RETRY_SECONDS, refuse, too_many
 from glam.app.service.settings import ServiceLimits
-
-RETRY_SECONDS = "2"
-
-
-def too_many() -> HTTPException:
-    """The 503 answer where too many wait."""
-    return HTTPException(503, "Too many requests wait already; try again soon.", headers={"Retry-After": RETRY_SECONDS})
 
 
 class TimeoutMiddleware:

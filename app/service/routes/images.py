@@ -10,7 +10,7 @@ from glam.app.service import schemas
 from glam.app.service.routes.search import FORMATS, KnownImage, Shared, problems
 from glam.app.service.uploads import UPLOAD_FORMATS, ImageHeader, read_header, upload_bytes
 from glam.app.service.workers.write import NewFile, adding, checked_landmark, checked_metadata, removing
-from glam.index.storage.digests import digest
+from glam.index.storage.checksums import digest
 
 router = APIRouter(prefix="/api", tags=["images"])
 

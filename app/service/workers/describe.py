@@ -21,7 +21,7 @@ from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher
 from glam.images import Box
-from glam.index.storage.digests import digest
+from glam.index.storage.checksums import digest
 from glam.inference.decode import DecodedImage, prepare
 from glam.inference.pipeline import describe_pixels
 from glam.model import Model

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, reordered
-from glam.index.rerank.options import option
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, option, reordered
 from glam.index.rerank.query_mean import averaged, powers
 from glam.index.rerank.steps.aqe import expand
 from glam.index.types import Descriptors, Rows

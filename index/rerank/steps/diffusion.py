@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, reordered
-from glam.index.rerank.options import option
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, option, reordered
 from glam.index.rerank.query_mean import powers
 from glam.index.types import Rows
 

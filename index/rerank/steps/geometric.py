@@ -15,8 +15,7 @@ import numpy as np
 
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.local_matching.verify import match_features
-from glam.index.rerank.base import Database, Query, Ranked, reordered
-from glam.index.rerank.options import option
+from glam.index.rerank.base import Database, Query, Ranked, option, reordered
 
 THREADS = 2
 """That compare at once; more would take a service's cores from its other requests."""

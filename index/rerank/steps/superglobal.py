@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.index.rerank.base import Database, Query, Ranked, reordered
-from glam.index.rerank.options import option
+from glam.index.rerank.base import Database, Query, Ranked, option, reordered
 from glam.index.rerank.query_mean import averaged, powers
 from glam.index.types import Descriptors
 

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI, HTTPException, UploadFile
 from PIL import Image, features
 
-from glam.app.service.settings import ENVELOPE_BYTES, BodyLimitMiddleware, ServiceLimits
+from glam.app.service.middleware.body_limit import ENVELOPE_BYTES, BodyLimitMiddleware
+from glam.app.service.settings import ServiceLimits
 from glam.app.service.uploads import UPLOAD_FORMATS, read_upload
 
 EXIF_ORIENTATION = 0x0112

@@ -1,0 +1,62 @@
+"""`glam search`: the images that are nearest to a photo."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glam.app.cli.options import AsJson, Device, IndexModel, IndexPath
+
+
+def search(
+    index: IndexPath,
+    image: Annotated[Path, typer.Argument(help="The photograph to search with.")],
+    bbox: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="X1 Y1 X2 Y2", help="Search with this part of it, in pixels."),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many results; 10, or all there are with --threshold.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Condition on the images, as in \"city = 'Paris' and year > 2010\".")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine of a result.")] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAIN", help="Look at the results again: default, or steps as in aqe,geometric:depth=50."
+        ),
+    ] = None,
+    model: IndexModel = None,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Find the nearest images to a photograph."""
+    import glam
+    from glam.app.cli import terminal
+    from glam.images import read_image
+    from glam.index import Index
+    from glam.index.local_matching.rootsift import extract
+    from glam.index.rerank.base import Query
+    from glam.index.rerank.chain import parse_chain
+
+    chain = None if rerank is None else parse_chain(rerank)
+    with Index.open(index) as opened:
+        loaded = glam.load(model or opened.model_name, device)
+        opened.check_model(loaded)
+        descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
+        most = top or (10 if threshold is None else None)
+        if chain is None:
+            hits = opened.search(descriptor, most, where=where, threshold=threshold)[0]
+        else:
+            query = Query(descriptor, lambda: extract(read_image(image), box=bbox))
+            hits = opened.search_reranked(query, chain, most, where=where, threshold=threshold)
+    if json:
+        terminal.as_json(
+            [{"rank": hit.rank, "score": hit.score, "confidence": hit.confidence, **asdict(hit.entry)} for hit in hits]
+        )
+    else:
+        rows = [[str(hit.rank), f"{hit.score:.3f}", hit.landmark, hit.path] for hit in hits]
+        terminal.table(["rank", "score", "landmark", "path"], rows)

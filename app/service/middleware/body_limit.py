@@ -1,0 +1,44 @@
+"""The limit on the size of a request's body, counted while it arrives."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glam.app.service.middleware.errors import too_many_bytes
+from glam.app.service.settings import ServiceLimits
+
+ENVELOPE_BYTES = 64 * 1024
+"""Room for the multipart boundaries, part headers and small fields around an upload of the largest size."""
+
+
+class BodyLimitMiddleware:
+    """ASGI middleware that ends a request with 413 as soon as its body is longer than an upload may be.
+
+    The declared ``Content-Length`` is checked before a byte is read; the bytes are counted too, because a chunked
+    request declares none.
+    """
+
+    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
+        self.app = app
+        self.limits = limits
+        self.body_bytes = limits.upload_bytes + ENVELOPE_BYTES
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        declared = Headers(scope=scope).get("content-length", "")
+        received = 0
+
+        async def counted() -> Message:
+            # Raised within `receive`, the exception reaches FastAPI where it reads the form, and is answered there.
+            nonlocal received
+            if declared.isdecimal() and int(declared) > self.body_bytes:
+                raise too_many_bytes(self.limits)
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.body_bytes:
+                raise too_many_bytes(self.limits)
+            return message
+
+        await self.app(scope, counted, send)
