@@ -1,4 +1,4 @@
-"""Revisited Oxford with a million made-up distractors: counting (`glam.eval.revisited`) against sorting everything.
+"""Revisited Oxford with a million made-up distractors: counting (`glam.eval.revisitop`) against sorting everything.
 
     python benchmarks/distractors.py --gnd gnd_roxford5k.pkl [--out benchmarks/results/distractors.json]
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from glam.eval.descriptor_readers import read_vectors
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.report import versions
-from glam.eval.revisited import PROTOCOLS, score_revisited
+from glam.eval.revisitop import PROTOCOLS, score_revisited
 
 DISTRACTORS = 1_001_001
 DIM = 512

@@ -34,7 +34,7 @@ from glam.eval.benchmark import Benchmark, open_benchmark
 from glam.eval.folder import score_folder
 from glam.eval.metrics import bootstrap_interval
 from glam.eval.rerank import Rows, features_of, rerank_all
-from glam.eval.revisited import PROTOCOLS, score_revisited
+from glam.eval.revisitop import PROTOCOLS, score_revisited
 from glam.images import read_image
 from glam.index.ann import build_structure
 from glam.index.local_matching import LocalFeatures, Matches, extract, match_features

@@ -13,7 +13,7 @@ from glam.datasets.collection import Collection, ImageFile
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
-from glam.datasets.revisited import read_list, read_revisited
+from glam.datasets.revisitop import read_list, read_revisited
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
 from glam.errors import GlamError

@@ -9,7 +9,7 @@ from glam.datasets.tables import inside
 from glam.errors import GlamError, ImageError
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.rerank import count_on, features_of, rerank_all
-from glam.eval.revisited import ProtocolScores, score_revisited
+from glam.eval.revisitop import ProtocolScores, score_revisited
 from glam.eval.tie_break import Descriptors
 from glam.images import IMAGE_SUFFIXES
 from glam.index.rerank.base import Query
@@ -79,7 +79,7 @@ class BenchmarkReport:
     """An evaluation of a model on a benchmark.
 
     Attributes:
-        scores: by protocol, see `glam.eval.revisited.score_revisited`.
+        scores: by protocol, see `glam.eval.revisitop.score_revisited`.
         queries: names of the queries, in the order of the APs.
         crop: whether queries were cut to their boxes.
         distractors: images in the database beside the benchmark's.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glam.eval.benchmark import BenchmarkReport
 from glam.eval.folder import FolderReport
-from glam.eval.revisited import ProtocolScores
+from glam.eval.revisitop import ProtocolScores
 from glam.inference.pipeline import Settings
 from glam.model import Model
 
@@ -81,7 +81,7 @@ def descriptors_result(
 
     Args:
         dataset: what to call it.
-        scores: see `glam.eval.revisited.score_revisited`.
+        scores: see `glam.eval.revisitop.score_revisited`.
         queries: names of the queries.
         dim: of the descriptors.
         files: that were evaluated, and how many distractors there were.

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glam.attend_and_pool import attend_and_pool
 from glam.attention import GLAM
 from glam.backbone import Backbone
-from glam.fused import attend_and_pool
 from glam.kernels import dispatch
 from glam.pooling import GeM
 

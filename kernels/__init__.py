@@ -12,11 +12,11 @@ from glam.kernels.channel_attention import (
     power_sums,
 )
 from glam.kernels.combination import combine_and_pool, combine_and_pool_dense
-from glam.kernels.dilated_taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
 from glam.kernels.dispatch import use_form
 from glam.kernels.rank_counts import rank_counts, rank_counts_dense
 from glam.kernels.rows import rows_and_means
 from glam.kernels.spatial_attention import spatial_attention, spatial_attention_dense
+from glam.kernels.taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
 from glam.kernels.top_k import top_k, top_k_dense
 
 __all__ = [

@@ -17,13 +17,13 @@ from glam.errors import GlamError
 from glam.inference.pipeline import Settings
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
+from glam.training.arcface_shards import ShardedArcFace, change_centers
 from glam.training.data import Batch, LandmarkData
 from glam.training.distillation import Distillation, patched
 from glam.training.losses import ArcFace
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import recount
 from glam.training.retrieval_score import RetrievalScore
-from glam.training.sharded import ShardedArcFace, change_centers
 from glam.training.whitening import whiten_head
 
 FORMER_NAMES = {"loss.centres": "loss.centers"}

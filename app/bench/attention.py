@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glam import GLAM, GeM
-from glam.fused import attend_and_pool
+from glam.attend_and_pool import attend_and_pool
 from glam.kernels import use_form
 from glam.kernels.dispatch import triton_for
 

@@ -8,7 +8,7 @@ import typer
 from glam.app.cli.options import DEFAULT_MODEL, Device, ModelName, Scales, Size, settings_of
 
 if TYPE_CHECKING:
-    from glam.eval.revisited import ProtocolScores
+    from glam.eval.revisitop import ProtocolScores
     from glam.index.rerank.chain import Chain
 
 app = typer.Typer(help="Measure a model.", no_args_is_help=True)
@@ -127,7 +127,7 @@ def eval_descriptors(
     from glam.eval.ground_truth import read_ground_truth
     from glam.eval.report import descriptors_result, write
     from glam.eval.rerank import rerank_vectors
-    from glam.eval.revisited import score_revisited
+    from glam.eval.revisitop import score_revisited
 
     chain = _chain(rerank)
     truth = read_ground_truth(gnd)

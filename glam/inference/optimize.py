@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from glam.inference.fused_resnet import fused_resnet
+from glam.inference.resnet_fusion import fused_resnet
 from glam.network import DescriptorNetwork
 
 

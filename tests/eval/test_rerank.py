@@ -17,7 +17,7 @@ from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, write_ground_tru
 from glam.eval.metrics import average_precision
 from glam.eval.report import folder_result
 from glam.eval.rerank import features_of
-from glam.eval.revisited import PROTOCOLS, score_revisited
+from glam.eval.revisitop import PROTOCOLS, score_revisited
 from glam.index.rerank import base
 from glam.index.rerank.chain import parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glam import GLAM, GeM
-from glam.fused import attend_and_pool
+from glam.attend_and_pool import attend_and_pool
 from glam.kernels import use_form
 
 pytest.importorskip("triton", reason="Triton is not installed")

@@ -1,6 +1,6 @@
 """What an index keeps for reranking, and what keeping it current costs.
 
-    .venv/bin/python benchmarks/kept.py ../shared/landmarks/val --out benchmarks/results/kept.json
+    .venv/bin/python benchmarks/precompute.py ../shared/landmarks/val --out benchmarks/results/precompute.json
 
 The graph of nearest images on made-up descriptors (`World` in search.py); local features on photographs, whose
 descriptors are random, since nothing here asks what they find. Seconds are of the processor, all threads together.

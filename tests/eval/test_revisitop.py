@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from glam.app.cli.main import app
 from glam.errors import GlamError
 from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, read_ground_truth
-from glam.eval.revisited import CUTS, PROTOCOLS, score_revisited
+from glam.eval.revisitop import CUTS, PROTOCOLS, score_revisited
 from glam.eval.tie_break import Descriptors
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

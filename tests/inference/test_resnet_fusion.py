@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.inference.fused_resnet import ConvReLU, Residual, fused_resnet
 from glam.inference.optimize import fold_batch_norms
+from glam.inference.resnet_fusion import ConvReLU, Residual, fused_resnet
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -11,8 +11,8 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 
+from glam.training.arcface_shards import ShardedArcFace, change_centers, with_margin
 from glam.training.losses import ArcFace
-from glam.training.sharded import ShardedArcFace, change_centers, with_margin
 
 LANDMARKS, DIM, BATCHES = 7, 5, (4, 3)
 """Of the two processes: one batch is not full, and the landmarks do not split evenly."""
