@@ -74,7 +74,7 @@ def make_index(folder: Path, photographs: Path, real: int, vectors: int) -> Path
         return index
     collection = read_folder(photographs)
     some = np.random.default_rng(0).permutation(len(collection.images))[:real]
-    collection = replace(collection, photos=tuple(collection.images[i] for i in sorted(some)))
+    collection = replace(collection, images=tuple(collection.images[i] for i in sorted(some)))
     print(f"describing {len(collection)} photographs", flush=True)
     build(index, collection, glam.load(MODEL))
     with tempfile.TemporaryDirectory() as name, open_writer(index) as writer:

@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     path = tmp_path_factory.mktemp("index") / "places.glam"
     collection = read_folder(folder)
     photos = [photo._replace(metadata={"year": 2000 + i % INDEXED}) for i, photo in enumerate(collection.images)]
-    glam.index.build(path, replace(collection, photos=photos), model)
+    glam.index.build(path, replace(collection, images=photos), model)
     with glam.index.open(path) as index, glam.index.open(path) as guarded:
         access = Access(read_token=TOKEN)
         with (
