@@ -27,14 +27,14 @@ class Described:
     """Rows in memory, as the rows of an index."""
 
     def __init__(self, rows: Descriptors) -> None:
-        self._rows = rows
+        self._descriptors = rows
         self.dim = rows.shape[1]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._descriptors)
 
-    def __getitem__(self, positions: slice | np.ndarray) -> Descriptors:
-        return self._rows[positions]
+    def __getitem__(self, rows: slice | np.ndarray) -> Descriptors:
+        return self._descriptors[rows]
 
 
 def describe(model: Model, folder: Path) -> tuple[Descriptors, np.ndarray]:

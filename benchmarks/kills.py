@@ -292,7 +292,7 @@ def point_to(place: Path) -> None:
     """Gives a copied index the root beside it, and the checksums that go with that."""
     with open_writer(place / "i.glam", limits=LIMITS) as writer:
         config = replace(writer.config, root=str((place / "photographs").resolve()))
-        writer.changes()
+        writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.set_config(config)
 

@@ -80,7 +80,7 @@ def make_lists(
                 found_scores, found = (values[0] for values in asked.search(query.descriptor[None], DEPTH))
             else:
                 ranked = chain.search(query, asked, DEPTH)
-                found_scores, found = ranked.scores, ranked.positions
+                found_scores, found = ranked.scores, ranked.rows
             queries.append(draw[place])
             images.append(draw[found])
             scores.append(found_scores)
@@ -192,7 +192,7 @@ class Learned:
     @torch.inference_mode()
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         number = cast(int, query.local_features())
-        images = torch.tensor([cast(int, database.features(int(at))) for at in ranked.positions[: self.depth]])
+        images = torch.tensor([cast(int, database.local_features(int(at))) for at in ranked.rows[: self.depth]])
         scores = torch.from_numpy(ranked.scores[: self.depth])
         inputs = self.kind.inputs(self.looks, torch.tensor(number), images, scores)
         return reordered(ranked, self.scorers[number](inputs, scores).numpy())

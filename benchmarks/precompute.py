@@ -55,7 +55,7 @@ def add(index: Path, begin: int, rows: Descriptors) -> None:
 
 def remove(index: Path, count: int) -> None:
     with open_writer(index) as writer:
-        writer.changes()
+        writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.remove(range(count))
 
@@ -99,8 +99,8 @@ def features(folder: Path, photographs: Path) -> dict[str, Any]:
     report = precompute(index)
     with Index.open(index) as opened:
         database = opened.database()
-        database.features(0)
-        read = seconds(lambda: [database.features(i) for i in range(len(opened))])
+        database.local_features(0)
+        read = seconds(lambda: [database.local_features(i) for i in range(len(opened))])
     return {
         "images": report.images,
         "bytes_an_image": report.bytes / report.local_features,

@@ -110,7 +110,7 @@ class Landmarks:
         rows, lists = self.rows[images], None
         if chain is not None:
             features = [partial(self.features, int(image)) for image in images]
-            database = MemoryDatabase([rows], lambda position: features[position]())
+            database = MemoryDatabase([rows], lambda row: features[row]())
             queries = [Query(rows[q], features[q]) for q in range(count)]
             lists = rerank_all(chain, queries, database.without)
         return score_folder(rows[:count], self.labels[images[:count]], rows[count:], lists).ap
@@ -242,12 +242,12 @@ def combinations(pattern: str) -> Iterator[str]:
         yield "".join(values)
 
 
-class MilvusSearch(MemoryDatabase):
-    """Rows that a structure of an index searches."""
+class StructureDatabase(MemoryDatabase):
+    """Descriptors that a structure of an index searches."""
 
     def __init__(self, rows: Descriptors) -> None:
         super().__init__([rows])
-        self.structure = build_structure(self.rows)
+        self.structure = build_structure(self.descriptors)
 
     def _search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
         return self.structure.search(descriptors, k)
@@ -259,7 +259,7 @@ def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
     centers = generator.normal(size=(count // 20, dim)).astype(np.float32)
     rows = np.repeat(centers, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    database = MilvusSearch(rows)
+    database = StructureDatabase(rows)
     kind = database.structure.kind
     for text in ("", "aqe", "dba", "diffusion", "reciprocal", "superglobal"):
         for results in (10, 400):
@@ -270,12 +270,12 @@ def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
             yield {"chain": text or "plain", "results": results, "structure": kind, **measured(ask)}
 
 
-def _plain(database: MilvusSearch, results: int, query: int) -> None:
-    database.search(database.rows[query : query + 1], results)
+def _plain(database: StructureDatabase, results: int, query: int) -> None:
+    database.search(database.descriptors[query : query + 1], results)
 
 
-def _reranked(database: MilvusSearch, chain: Chain, results: int, query: int) -> None:
-    chain.search(Query(database.rows[query : query + 1][0]), database, results)
+def _reranked(database: StructureDatabase, chain: Chain, results: int, query: int) -> None:
+    chain.search(Query(database.descriptors[query : query + 1][0]), database, results)
 
 
 def measured(ask: Callable[[int], object]) -> dict[str, float]:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.index.ann import KINDS, DescriptorSource, build_structure, read_structure
-from glam.index.ann.inner_products import products_at
+from glam.index.ann.inner_products import inner_products_at
 from glam.index.types import Descriptors, Mask
 
 DIM = 512
@@ -91,22 +91,22 @@ class World:
         return rng.standard_normal((n, self.LATENT), dtype=np.float32) * np.float32(width)
 
 
-class StoredImage(DescriptorSource):
-    """Rows of a file as an index has them: memory-mapped, and so many of them."""
+class MappedDescriptors(DescriptorSource):
+    """The first descriptors of a file, memory-mapped as in an index."""
 
     dim = DIM
 
-    def __init__(self, rows: Descriptors, count: int) -> None:
-        self._rows, self._count = rows, count
+    def __init__(self, descriptors: Descriptors, count: int) -> None:
+        self._descriptors, self._count = descriptors, count
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
-        return self._rows[: self._count][positions]
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Descriptors:
+        return self._descriptors[: self._count][rows]
 
-    def products(self, query: Descriptors, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        return products_at(query, self._rows, positions)
+    def inner_products(self, query: Descriptors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return inner_products_at(query, self._descriptors, rows)
 
 
 def measure_ours(
@@ -115,20 +115,20 @@ def measure_ours(
     """A structure of the package: everything an index asks of it."""
     count = len(rows) - ADDED
     before, began = own_memory(), time.perf_counter()
-    structure = build_structure(StoredImage(rows, count), kind)
+    structure = build_structure(MappedDescriptors(rows, count), kind)
     result = {"build_seconds": since(began)}
     file = Path(tempfile.gettempdir()) / f"structure-{os.getpid()}"
     structure.write(file)
     result["file_bytes_per_vector"] = round(file.stat().st_size / count, 1)
     del structure
     began = time.perf_counter()
-    structure = read_structure(file, StoredImage(rows, len(rows)))
+    structure = read_structure(file, MappedDescriptors(rows, len(rows)))
     result["open_seconds"] = since(began)
     plain = timed(lambda query: structure.search(query, 10)[1], queries, truth["plain"])
     filtered = timed(lambda query: structure.search(query, 10, allowed)[1], queries, truth["filtered"])
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    alone = read_structure(file, StoredImage(rows, count))
+    alone = read_structure(file, MappedDescriptors(rows, count))
     result["one_thread"] = timed(lambda query: alone.search(query, 10)[1], queries, truth["plain"])
     faiss.omp_set_num_threads(threads)
     file.unlink()
@@ -199,23 +199,24 @@ def timed(find: Find, queries: Descriptors, truth: NDArray[np.int64]) -> dict[st
     times, found = [], []
     for i in range(len(queries)):
         began = time.perf_counter()
-        positions = find(queries[i : i + 1])
+        rows = find(queries[i : i + 1])
         times.append(1000 * (time.perf_counter() - began))
-        found.append(np.isin(truth[i], positions).mean())
+        found.append(np.isin(truth[i], rows).mean())
     p10, p50, p95 = np.quantile(times, [0.1, 0.5, 0.95]).round(3).tolist()
     return {"p50_ms": p50, "p10_ms": p10, "p95_ms": p95, "recall_at_10": round(float(np.mean(found)), 4)}
 
 
-def exact(rows: Descriptors, queries: Descriptors, at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The ten nearest among the rows at these positions."""
+def exact(descriptors: Descriptors, queries: Descriptors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of the ten nearest descriptors, among those in some rows."""
     heap = faiss.ResultHeap(len(queries), 10, keep_max=True)
-    for start in range(0, len(at), BLOCK):
-        some = at[start : start + BLOCK]
-        scores, places = faiss.knn(queries, np.ascontiguousarray(rows[some]), 10, metric=faiss.METRIC_INNER_PRODUCT)
-        heap.add_result(scores, some[places])
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        block = np.ascontiguousarray(descriptors[some])
+        scores, found = faiss.knn(queries, block, 10, metric=faiss.METRIC_INNER_PRODUCT)
+        heap.add_result(scores, some[found])
     heap.finalize()
-    positions: NDArray[np.int64] = heap.I
-    return positions
+    nearest: NDArray[np.int64] = heap.I
+    return nearest
 
 
 def own_memory() -> int:

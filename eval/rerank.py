@@ -55,7 +55,7 @@ def rerank_all(
     """
     lists = []
     for number, query in enumerate(queries):
-        lists.append(chain.search(query, database_of(number), LISTED).positions)
+        lists.append(chain.search(query, database_of(number), LISTED).rows)
         progress(number + 1, len(queries))
     return lists
 

@@ -1,9 +1,9 @@
 """The folder search/: what is derived from the descriptors to search them. It may be deleted at any time.
 
-    Writer --renew--> search/structure-000001, ids-000001.npy, list.json --load--> Index
+    Writer --update--> search/structure-000001, ids-000001.npy, list.json --open_cached--> Index
 
 The list names the two files of the last structure, with their digests. A structure covers the images whose ids are in
-the other file, position by position; images added since are added to it in memory, removed ones are masked.
+the other file, row by row; images added since are added to it in memory, removed ones are masked.
 """
 
 import json
@@ -33,14 +33,14 @@ class SavedStructure:
     """What the list names.
 
     Attributes:
-        structure: file of the structure.
-        ids: file of the ids it covers, in the order of its positions.
+        structure_file: file of the structure.
+        ids_file: file of the image ids it covers, in the order of its rows.
         kind: of the structure.
         digests: of both files, by name.
     """
 
-    structure: Path
-    ids: Path
+    structure_file: Path
+    ids_file: Path
     kind: str
     digests: dict[str, str]
 
@@ -68,7 +68,7 @@ def kind_for(config: IndexConfig, count: int, limits: IndexLimits) -> str:
 
 
 def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] | None:
-    """The saved structure with all present images in it, and the id at each of its positions.
+    """The saved structure with all present images in it, and the image id of each of its rows.
 
     Args:
         index: its folder.
@@ -81,14 +81,14 @@ def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] |
         saved = read_list(index)
         if saved is None:
             return None
-        covered: ImageIds = np.load(saved.ids)
+        covered: ImageIds = np.load(saved.ids_file)
         image_ids = np.concatenate([covered, np.setdiff1d(snapshot.image_ids, covered, assume_unique=True)])
-        rows = snapshot.stored(image_ids)
-        structure = read_structure(saved.structure, rows)
+        descriptors = snapshot.descriptors_of(image_ids)
+        structure = read_structure(saved.structure_file, descriptors)
         if len(structure) != len(covered):
             return None
         if len(image_ids) > len(covered):
-            structure.add(rows[len(covered) : len(image_ids)])
+            structure.add(descriptors[len(covered) : len(image_ids)])
     except (GlamError, OSError, ValueError):
         return None
     return structure, image_ids
@@ -116,7 +116,10 @@ def update(index: Path, catalog: Catalog, limits: IndexLimits) -> None:
         return
     is_old = covered is None or _removed(covered, snapshot.image_ids) > limits.removed_share
     found = None if is_old else open_cached(index, snapshot)
-    structure, image_ids = found or (build_structure(snapshot.stored(snapshot.image_ids), wanted), snapshot.image_ids)
+    structure, image_ids = found or (
+        build_structure(snapshot.descriptors_of(snapshot.image_ids), wanted),
+        snapshot.image_ids,
+    )
     _write(folder, structure, image_ids)
 
 
@@ -130,22 +133,22 @@ def delete_unlisted(index: Path) -> None:
 
 
 def _covered(index: Path, kind: str) -> ImageIds | None:
-    """Ids that the saved structure covers; None where there is none of this kind that can be used."""
+    """Image ids that the saved structure covers; None where there is none of this kind that can be used."""
     try:
         saved = read_list(index)
-        return None if saved is None or saved.kind != kind else np.load(saved.ids)
+        return None if saved is None or saved.kind != kind else np.load(saved.ids_file)
     except (GlamError, OSError, ValueError):
         return None
 
 
-def _is_near(covered: ImageIds, live: ImageIds, limits: IndexLimits) -> bool:
-    added = len(live) - np.isin(live, covered, assume_unique=True).sum()
-    return bool(added <= limits.added_in_memory and _removed(covered, live) <= limits.removed_share)
+def _is_near(covered: ImageIds, present: ImageIds, limits: IndexLimits) -> bool:
+    added = len(present) - np.isin(present, covered, assume_unique=True).sum()
+    return bool(added <= limits.added_in_memory and _removed(covered, present) <= limits.removed_share)
 
 
-def _removed(covered: ImageIds, live: ImageIds) -> float:
+def _removed(covered: ImageIds, present: ImageIds) -> float:
     """Share of the covered images that are present no more."""
-    return 1 - float(np.isin(covered, live, assume_unique=True).mean()) if len(covered) else 0.0
+    return 1 - float(np.isin(covered, present, assume_unique=True).mean()) if len(covered) else 0.0
 
 
 def _write(folder: Path, structure: Structure, image_ids: ImageIds) -> None:

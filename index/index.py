@@ -30,7 +30,7 @@ from glam.index.storage.catalog import Catalog, Entry
 from glam.index.storage.filters import matching
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.snapshot import take_snapshot
-from glam.index.types import Descriptors, ImageIds, Mask, Scores
+from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 if TYPE_CHECKING:
     from glam.index.milvus.collection import MilvusCollection
@@ -41,10 +41,10 @@ NEAR_GUESS = 32
 """How many results `Index.within` asks for before it asks for all."""
 
 FILTERS_KEPT = 16
-"""Conditions whose images an `Index` remembers: a byte an image each."""
+"""Conditions whose images an `Index` remembers: a byte per image each."""
 
 Found = tuple[Scores, ImageIds]
-"""Scores and ids of the images found by one query, best first."""
+"""Scores and image ids found by one query, best first."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Index:
         dim: length of a descriptor.
         size, scales: its images were described at.
         root: folder that its images' paths are relative to.
-        ids: (n,) of its images, rising.
+        image_ids: (n,), of its images, rising.
     """
 
     def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits) -> None:
@@ -110,13 +110,15 @@ class Index:
         self._snapshot = take_snapshot(path, catalog)
         self.image_ids = self._snapshot.image_ids
         self._collection: MilvusCollection | None = None
-        self._structure, self._ids_at = self._open_structure()
-        self._rows: DescriptorSource = self._open_rows()
-        places = self._snapshot.find(self._ids_at)
-        self._present: Mask | None = None if (places >= 0).all() else places >= 0
-        searched = SnapshotSearch(self._structure, places)
-        self._opened = OpenIndex(path, self.root, catalog, self._lock, self.image_ids, self._rows, searched, limits)
-        self._kept = RerankStore(self._opened)
+        self._structure, self._structure_ids = self._open_structure()
+        self._descriptors: DescriptorSource = self._open_descriptors()
+        rows = self._snapshot.rows_of(self._structure_ids)
+        self._present: Mask | None = None if (rows >= 0).all() else rows >= 0
+        snapshot_search = SnapshotSearch(self._structure, rows)
+        self._open_index = OpenIndex(
+            path, self.root, catalog, self._lock, self.image_ids, self._descriptors, snapshot_search, limits
+        )
+        self._store = RerankStore(self._open_index)
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
@@ -226,23 +228,23 @@ class Index:
             raise ValueError("k or threshold has to be given")
         descriptor = self._queries(query.descriptor)[0]
         allowed = None if where is None else self._matching(where)
-        database = IndexDatabase(self._opened, self._kept, allowed)
+        database = IndexDatabase(self._open_index, self._store, allowed)
         most = len(self) if k is None else k
-        near = np.ones(len(self), dtype=np.bool_)  # which images are above the threshold, by place
+        near = np.ones(len(self), dtype=np.bool_)  # which images are above the threshold, by row
         if threshold is not None:
             near[:] = False
-            near[self._snapshot.find(self._all_within(descriptor, threshold, allowed)[1])] = True
+            near[self._snapshot.rows_of(self._all_within(descriptor, threshold, allowed)[1])] = True
             most = min(most, int(near.sum()))
         length = max(most, 1)
         while True:  # once, mostly; again where the chain put others before some that are above the threshold
-            found = chain.search(query, database, length).positions
+            found = chain.search(query, database, length).rows
             found = found[near[found]]
             if len(found) >= most or length >= len(self):
                 break
             length *= 4
         found = found[:most]
         searched = len(self) if allowed is None else int(allowed.sum())
-        return self._hits(self._rows[found] @ descriptor, self.image_ids[found], searched)
+        return self._hits(self._descriptors[found] @ descriptor, self.image_ids[found], searched)
 
     def database(self, where: str | None = None) -> IndexDatabase:
         """What reranking steps may ask of the index; results are images that meet a condition.
@@ -250,7 +252,7 @@ class Index:
         Raises:
             GlamError: the condition cannot be understood.
         """
-        return IndexDatabase(self._opened, self._kept, None if where is None else self._matching(where))
+        return IndexDatabase(self._open_index, self._store, None if where is None else self._matching(where))
 
     def within(self, descriptors: NDArray[np.float32], threshold: float) -> list[Found]:
         """All images with a cosine of at least ``threshold``, for each query: (q, dim) or (dim,)."""
@@ -261,56 +263,56 @@ class Index:
             for query, found in zip(queries, few, strict=True)
         ]
 
-    def entry(self, image: int) -> Entry:
+    def entry(self, image_id: int) -> Entry:
         """The image with this id.
 
         Raises:
             KeyError: there is none.
         """
-        return self.entries([image])[0]
+        return self.entries([image_id])[0]
 
-    def entries(self, images: Sequence[int]) -> tuple[Entry, ...]:
+    def entries(self, image_ids: Sequence[int]) -> tuple[Entry, ...]:
         """The images with these ids, in this order.
 
         Raises:
             KeyError: one of them is not there.
         """
-        self._places(images)
-        found = self._read_entries(images)
-        return tuple(found[image] for image in images)
+        self._rows_of(image_ids)
+        found = self._read_entries(image_ids)
+        return tuple(found[image_id] for image_id in image_ids)
 
-    def file(self, image: int) -> Path:
+    def file(self, image_id: int) -> Path:
         """Where the image with this id lies on disk.
 
         Raises:
             KeyError: there is none.
         """
-        return self.root / self.entry(image).path
+        return self.root / self.entry(image_id).path
 
-    def descriptor(self, image: int) -> NDArray[np.float32]:
+    def descriptor(self, image_id: int) -> NDArray[np.float32]:
         """(dim,): the descriptor of the image with this id.
 
         Raises:
             KeyError: there is none.
         """
-        row: NDArray[np.float32] = self.descriptors([image])[0]
-        return row
+        descriptor: NDArray[np.float32] = self.descriptors([image_id])[0]
+        return descriptor
 
-    def descriptors(self, images: Sequence[int]) -> Descriptors:
+    def descriptors(self, image_ids: Sequence[int]) -> Descriptors:
         """(n, dim): the descriptors of the images with these ids.
 
         Raises:
             KeyError: one of them is not there.
         """
-        rows = np.array(self._rows[self._places(images)])
-        gone = ~rows.any(axis=1)  # removed since, and compacted away
+        descriptors = np.array(self._descriptors[self._rows_of(image_ids)])
+        gone = ~descriptors.any(axis=1)  # removed since, and compacted away
         if gone.any():
-            raise KeyError(images[int(np.flatnonzero(gone)[0])])
-        return rows
+            raise KeyError(image_ids[int(np.flatnonzero(gone)[0])])
+        return descriptors
 
-    def local_features(self, image: int) -> LocalFeatures | None:
-        """The local features of the image with this id, kept or made; None where its file cannot be read any more."""
-        return self._kept.features(image)
+    def local_features(self, image_id: int) -> LocalFeatures | None:
+        """The local features of the image with this id, stored or extracted now; None if its file is unreadable."""
+        return self._store.local_features(image_id)
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read when the index was built."""
@@ -323,38 +325,38 @@ class Index:
             return self._catalog.landmark_count()
 
     def _open_structure(self) -> tuple[Structure, ImageIds]:
-        """What finds the nearest images, and the id at each of its positions."""
-        place = self._config.milvus
-        if place is not None:
-            from glam.index.milvus.sync import load
+        """What finds the nearest images, and the image id of each of its rows."""
+        config = self._config.milvus
+        if config is not None:
+            from glam.index.milvus.sync import open_search
 
-            searched, self._collection = load(self._config, place, self._snapshot, self._limits.milvus)
-            return searched, self.image_ids
+            search, self._collection = open_search(config, self._config, self._snapshot, self._limits.milvus)
+            return search, self.image_ids
         kind = ann_cache.kind_for(self._config, len(self.image_ids), self._limits)
         return ann_cache.open_cached(self.path, self._snapshot) or (
-            build_structure(self._snapshot.stored(self.image_ids), kind),
+            build_structure(self._snapshot.descriptors_of(self.image_ids), kind),
             self.image_ids,
         )
 
-    def _open_rows(self) -> DescriptorSource:
+    def _open_descriptors(self) -> DescriptorSource:
         """The descriptors of its images: from the folder, or from Milvus where the folder has none."""
         if self._collection is not None and self._snapshot.is_bare:
             from glam.index.milvus.search import FetchedDescriptors
 
             return FetchedDescriptors(self._collection, self.image_ids, self.dim)
-        return self._snapshot.stored(self.image_ids)
+        return self._snapshot.descriptors_of(self.image_ids)
 
-    def _places(self, images: Sequence[int]) -> ImageIds:
-        """The place of each image in ``ids``; a `KeyError` for one that is not there."""
-        image_ids = np.array(images, dtype=np.int64)
-        places = self._snapshot.find(image_ids)
-        if (places < 0).any():
-            raise KeyError(int(image_ids[places < 0][0]))
-        return places
+    def _rows_of(self, image_ids: Sequence[int]) -> Rows:
+        """The row of each image, its index in ``Index.image_ids``; a `KeyError` for one that is not there."""
+        wanted = np.array(image_ids, dtype=np.int64)
+        rows = self._snapshot.rows_of(wanted)
+        if (rows < 0).any():
+            raise KeyError(int(wanted[rows < 0][0]))
+        return rows
 
-    def _read_entries(self, images: Sequence[int]) -> dict[int, Entry]:
+    def _read_entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
         with self._lock:
-            return self._catalog.entries(images)
+            return self._catalog.entries(image_ids)
 
     def _queries(self, descriptors: NDArray[np.float32]) -> Descriptors:
         queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
@@ -363,10 +365,10 @@ class Index:
         return queries
 
     def _ask_filter(self, where: str) -> Mask:
-        """Which positions of the structure meet a condition."""
+        """Which rows of the structure meet a condition."""
         with self._lock:
             image_ids = matching(self._catalog.connection, where)
-        allowed = np.isin(self._ids_at, image_ids)
+        allowed = np.isin(self._structure_ids, image_ids)
         return allowed if self._present is None else allowed & self._present
 
     def _nearest(self, queries: Descriptors, k: int, threshold: float | None, allowed: Mask | None) -> list[Found]:
@@ -376,20 +378,18 @@ class Index:
         found = self._structure.search(queries, min(k, len(self)), self._present if allowed is None else allowed)
         least = -np.inf if threshold is None else threshold
         results = []
-        for scores, positions in zip(*found, strict=True):
-            kept = (positions >= 0) & (scores >= least)
-            results.append((scores[kept], self._ids_at[positions[kept]]))
+        for scores, rows in zip(*found, strict=True):
+            kept = (rows >= 0) & (scores >= least)
+            results.append((scores[kept], self._structure_ids[rows[kept]]))
         return results
 
     def _all_within(self, query: Descriptors, threshold: float, allowed: Mask | None) -> Found:
-        scores, positions = self._structure.range_search(
-            query, threshold, self._present if allowed is None else allowed
-        )
-        return scores, self._ids_at[positions]
+        scores, rows = self._structure.range_search(query, threshold, self._present if allowed is None else allowed)
+        return scores, self._structure_ids[rows]
 
     @cached_property
     def _calibration(self) -> Calibration | None:
-        return Calibration.fit(self._rows)
+        return Calibration.fit(self._descriptors)
 
     def _hits(self, scores: Scores, image_ids: ImageIds, searched: int) -> list[Hit]:
         """Results with their entries, of a search among so many images."""
@@ -401,8 +401,8 @@ class Index:
         )
         # One that was removed since, and compacted away, has no entry any more.
         kept = [
-            (score, entries[image], sure)
-            for score, image, sure in zip(scores.tolist(), image_ids.tolist(), confidence, strict=True)
-            if image in entries
+            (score, entries[image_id], sure)
+            for score, image_id, sure in zip(scores.tolist(), image_ids.tolist(), confidence, strict=True)
+            if image_id in entries
         ]
         return [Hit(rank, *hit) for rank, hit in enumerate(kept, start=1)]

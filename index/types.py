@@ -1,19 +1,22 @@
-"""What the arrays are that pass between the modules of the index."""
+"""The arrays that pass between the modules of the index."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Descriptors = NDArray[np.float32]
-"""Descriptors of unit length, (n, dim)."""
+"""Float32 vectors of unit length, (n, dim), or (dim,) for one."""
 
 Scores = NDArray[np.float32]
-"""Cosines; -inf where there is no result."""
+"""Cosine similarities, float32; -inf where there is no result."""
 
 Rows = NDArray[np.int64]
-"""Numbers of rows in the order in which they were added; -1 where there is no result."""
+"""Indices into a matrix of descriptors, int64; -1 for none."""
 
 Mask = NDArray[np.bool_]
-"""Which positions may be results."""
+"""(n,) booleans, one per row: which rows may be results."""
 
 ImageIds = NDArray[np.int64]
-"""Of images in the catalog, or of rows in a segment."""
+"""Numbers of images in the catalog, int64."""
+
+SegmentNumbers = NDArray[np.int64]
+"""Numbers of segments in the catalog, int64; -1 for none."""

@@ -1,7 +1,7 @@
 """The one writer of an index: it holds the lock, and makes batches count.
 
     build, sync, add, remove, compact --open_writer--> Writer --> segments, features, then one transaction of Catalog
-                                                       at the end --> saved (search structure), neighbors, checksums
+                                                       at the end --> ann_cache, knn_graph, checksums
 
 A batch is in the index once its transaction is. A writer that is killed leaves the index as of its last batch, without
 checksums; the next one tidies up.
@@ -23,7 +23,7 @@ from glam.index import ann_cache
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.milvus import Milvus, MilvusConfig
-from glam.index.milvus.sync import MilvusSync, check_free, keeping
+from glam.index.milvus.sync import MilvusSync, check_available, sync_errors
 from glam.index.rerank_store import files as rerank_files
 from glam.index.rerank_store.knn_graph import update_graph
 from glam.index.rerank_store.local_features import NewFeatures, features_of_all, write_features
@@ -33,7 +33,7 @@ from glam.index.storage.checksums import delete_checksums, digest_file, read_che
 from glam.index.storage.lock import LOCK, write_lock
 from glam.index.storage.migrations import upgrade
 from glam.index.storage.schema import CATALOG, NoIndexError
-from glam.index.storage.segments import delete_unlisted_segments, digest_rows, segment_file
+from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, segment_file
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, ImageIds
 
@@ -60,7 +60,7 @@ class Writer:
 
     Attributes:
         path: folder of the index.
-        catalog: of the index; who changes it by itself says `changes` first.
+        catalog: of the index; whoever changes it calls `begin_changes` first.
         limits: sizes and times at which the index changes how it works.
     """
 
@@ -69,23 +69,23 @@ class Writer:
         self.catalog = catalog
         self.limits = limits
         self._changed = not clean
-        self._mirror: MilvusSync | None = None
+        self._milvus_sync: MilvusSync | None = None
 
     @property
     def config(self) -> IndexConfig:
         """What the index was built with."""
         return self.catalog.config
 
-    def changes(self) -> None:
-        """Says that the index is about to change.
+    def begin_changes(self) -> None:
+        """Marks the index as about to change, by deleting its checksums.
 
         Raises:
             GlamError: Milvus searches it and cannot be used now.
         """
-        self._opened_mirror()
-        self._begin()
+        self._open_milvus_sync()
+        self._delete_checksums()
 
-    def _begin(self) -> None:
+    def _delete_checksums(self) -> None:
         if not self._changed:
             delete_checksums(self.path)
             self._changed = True
@@ -99,32 +99,37 @@ class Writer:
         """
         if not files and not unreadable:
             return
-        self.changes()
+        self.begin_changes()
         images = [NewImage(file.facts, file.width, file.height) for file in files]
-        rows = np.stack([file.descriptor for file in files]) if files else None
-        number, first = (0, 0) if rows is None else self._append(rows)
+        descriptors = np.stack([file.descriptor for file in files]) if files else None
+        number, first = (0, 0) if descriptors is None else self._append(descriptors)
         features = self._write_features(files)
         with self.catalog.transaction():
             self.catalog.add_unreadable(unreadable)
-            if rows is not None:
+            if descriptors is not None:
                 image_ids = self.catalog.add_images(images)
-                self.catalog.add_batch(DescriptorBatch(number, first, image_ids, digest_rows(rows)))
+                self.catalog.add_batch(DescriptorBatch(number, first, image_ids, digest_descriptors(descriptors)))
                 if features is not None:
-                    features.put(self.catalog, image_ids)
+                    features.register(self.catalog, image_ids)
         if features is not None:
-            self._delete(features.joined)
-        if rows is not None:
-            self._put(image_ids, rows)
+            self._delete(features.replaced)
+        if descriptors is not None:
+            self._put_in_milvus(image_ids, descriptors)
 
-    def add_features(self, images: ImageIds, made: Sequence[LocalFeatures | None]) -> None:
-        """Keeps the local features of images of the index, of which none are kept yet: ids (n,), and n of them."""
+    def add_features(self, image_ids: ImageIds, made: Sequence[LocalFeatures | None]) -> None:
+        """Stores the local features of images of the index that have none stored yet.
+
+        Args:
+            image_ids: (n,), of the images.
+            made: n, the features of each image; None for one that has none.
+        """
         features = write_features(self.path, self.catalog, made)
         if features is None:
             return
-        self.changes()
+        self.begin_changes()
         with self.catalog.transaction():
-            features.put(self.catalog, images)
-        self._delete(features.joined)
+            features.register(self.catalog, image_ids)
+        self._delete(features.replaced)
 
     def _write_features(self, files: Sequence[DescribedFile]) -> NewFeatures | None:
         """The local features of a batch, in a file that does not count yet; None where they are not kept."""
@@ -138,25 +143,25 @@ class Writer:
         for file in files:
             file.path(self.path).unlink(missing_ok=True)
 
-    def _put(self, image_ids: ImageIds, rows: Descriptors) -> None:
-        """Puts a batch that is committed where Milvus finds it."""
-        mirror = self._opened_mirror()
-        if mirror is not None:
-            with keeping(self.path):
-                mirror.put(image_ids, rows)
+    def _put_in_milvus(self, image_ids: ImageIds, descriptors: Descriptors) -> None:
+        """Puts a committed batch into the collection, if Milvus searches the index."""
+        milvus_sync = self._open_milvus_sync()
+        if milvus_sync is not None:
+            with sync_errors(self.path):
+                milvus_sync.put(image_ids, descriptors)
 
-    def _append(self, rows: Descriptors) -> tuple[int, int]:
+    def _append(self, descriptors: Descriptors) -> tuple[int, int]:
         """Puts (n, dim) descriptors on the disk; returns their segment and first row."""
         number, count = max(self.catalog.segments().items(), default=(0, 0))
-        if number == 0 or count + len(rows) > self.limits.segment_rows:
+        if number == 0 or count + len(descriptors) > self.limits.segment_rows:
             number, count = self.catalog.next_segment(), 0
-        segments.append(segment_file(self.path, number), count, rows)
+        segments.append(segment_file(self.path, number), count, descriptors)
         return number, count
 
     def choose_structure(self, kind: str) -> None:
         """Asks for a kind of search structure; '' has it chosen by size."""
         if kind != self.config.structure:
-            self.changes()
+            self.begin_changes()
             with self.catalog.transaction():
                 self.catalog.set_config(replace(self.config, structure=kind))
 
@@ -170,23 +175,23 @@ class Writer:
         if config.milvus == now or (config.milvus and now and config.milvus.is_at(now)):
             return
         if now is not None:
-            check_free(now, config)
-        self._close_mirror()
-        self._begin()
+            check_available(now, config)
+        self._close_milvus_sync()
+        self._delete_checksums()
         with self.catalog.transaction():
             self.catalog.set_config(replace(config, milvus=now))
 
-    def _opened_mirror(self) -> MilvusSync | None:
-        """The collection, opened when it is first asked for; None where FAISS searches."""
+    def _open_milvus_sync(self) -> MilvusSync | None:
+        """The writer's side of the collection, opened when it is first asked for; None where FAISS searches."""
         config = self.config
-        if self._mirror is None and config.milvus is not None:
-            self._mirror = MilvusSync(config.milvus, config, self.limits)
-        return self._mirror
+        if self._milvus_sync is None and config.milvus is not None:
+            self._milvus_sync = MilvusSync(config.milvus, config, self.limits)
+        return self._milvus_sync
 
-    def _close_mirror(self) -> None:
-        if self._mirror is not None:
-            self._mirror.close()
-            self._mirror = None
+    def _close_milvus_sync(self) -> None:
+        if self._milvus_sync is not None:
+            self._milvus_sync.close()
+            self._milvus_sync = None
 
     def tidy(self) -> None:
         """Deletes what a killed writer left: files that nothing names, and rows past those that count."""
@@ -194,21 +199,21 @@ class Writer:
         delete_unlisted_segments(self.path, known)
         ann_cache.delete_unlisted(self.path)
         rerank_files.delete_unlisted(self.path, self.catalog)
-        for number, rows in known.items():
-            file, size = segment_file(self.path, number), rows * self.config.dim * 4
+        for number, count in known.items():
+            file, size = segment_file(self.path, number), count * self.config.dim * 4
             if file.exists() and file.stat().st_size > size:
                 with file.open("r+b") as out:
                     out.truncate(size)
 
-    def renew_structure(self) -> None:
+    def update_structure(self) -> None:
         """Saves the search structure where it has fallen behind, or brings the collection in Milvus up to date.
 
         Raises:
             GlamError: it cannot be done; the images are in all the same.
         """
-        mirror = self._opened_mirror()
-        if mirror is not None:
-            self._renew_mirror(mirror)
+        milvus_sync = self._open_milvus_sync()
+        if milvus_sync is not None:
+            self._update_milvus(milvus_sync)
         if not self._changed:
             return
         try:
@@ -219,7 +224,7 @@ class Writer:
                 "until a later run saves it, it is built anew each time the index is opened"
             ) from error
 
-    def renew_graph(
+    def update_knn_graph(
         self, progress: Callable[[int, int], None] = lambda done, total: None, *, begin: bool = False
     ) -> None:
         """Brings the graph of nearest images up to date where it is kept.
@@ -232,7 +237,7 @@ class Writer:
         keeps = self.config.keeps
         if not begin and not (self._changed and rerank_files.KNN_GRAPH in keeps):
             return
-        self._begin()
+        self._delete_checksums()
         before = rerank_files.store_files(self.catalog, rerank_files.KNN_GRAPH)
         graph = update_graph(self.path, self.catalog, self.limits, progress)
         if graph is not None or rerank_files.KNN_GRAPH not in keeps:
@@ -242,17 +247,17 @@ class Writer:
                     replace(self.config, keeps=rerank_files.with_kind(keeps, rerank_files.KNN_GRAPH))
                 )
 
-    def _renew_mirror(self, mirror: MilvusSync) -> None:
-        with keeping(self.path):
-            digest = mirror.renew(take_snapshot(self.path, self.catalog), self.config)
-        if digest != mirror.place.images:
-            self._begin()
+    def _update_milvus(self, milvus_sync: MilvusSync) -> None:
+        with sync_errors(self.path):
+            digest = milvus_sync.update(take_snapshot(self.path, self.catalog), self.config)
+        if digest != milvus_sync.config.images:
+            self._delete_checksums()
             with self.catalog.transaction():
-                self.catalog.set_config(replace(self.config, milvus=replace(mirror.place, images=digest)))
+                self.catalog.set_config(replace(self.config, milvus=replace(milvus_sync.config, images=digest)))
 
     def seal(self) -> None:
         """Closes the catalog and writes the checksums."""
-        self._close_mirror()
+        self._close_milvus_sync()
         if self._changed:
             self.tidy()
         self.catalog.close()
@@ -276,11 +281,11 @@ def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimit
     with _in_one_sentence(path):
         _check_folder(path, begin)
         with write_lock(path):
-            writer = _opened(path, begin, limits)
+            writer = _open(path, begin, limits)
             try:
                 yield writer
-                writer.renew_structure()
-                writer.renew_graph()
+                writer.update_structure()
+                writer.update_knn_graph()
             except BaseException:
                 # What was committed stays; without room for the checksums the index is as after a kill.
                 with suppress(OSError, sqlite3.Error):
@@ -305,7 +310,7 @@ def _check_folder(path: Path, begin: IndexConfig | None) -> None:
     (path / segments.FOLDER).mkdir(parents=True, exist_ok=True)
 
 
-def _opened(path: Path, begin: IndexConfig | None, limits: IndexLimits) -> Writer:
+def _open(path: Path, begin: IndexConfig | None, limits: IndexLimits) -> Writer:
     checksums = read_checksums(path)
     if checksums is not None and checksums.get(CATALOG) != digest_file(path / CATALOG):
         raise GlamError(

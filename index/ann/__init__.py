@@ -27,28 +27,28 @@ EXACT_BYTES = 100 << 20
 EXACT_BYTES_ON_GPU = 4 << 30
 
 
-def build_structure(rows: DescriptorSource, kind: str | None = None) -> Structure:
-    """Builds a structure of all of ``rows``.
+def build_structure(descriptors: DescriptorSource, kind: str | None = None) -> Structure:
+    """Builds a structure of all of ``descriptors``.
 
     Args:
-        rows: of the index.
+        descriptors: of the index.
         kind: one of `KINDS`; chosen by `choose_kind` if not given.
     """
-    return KINDS[kind or choose_kind(len(rows), rows.dim)].build(rows)
+    return KINDS[kind or choose_kind(len(descriptors), descriptors.dim)].build(descriptors)
 
 
 def choose_kind(count: int, dim: int) -> str:
-    """The kind for ``count`` rows of length ``dim``: exact as long as the rows are few bytes."""
+    """The kind for ``count`` descriptors of length ``dim``: exact as long as the rows are few bytes."""
     most = EXACT_BYTES_ON_GPU if faiss.get_num_gpus() else EXACT_BYTES
     return Exact.kind if count * dim * 4 <= most else IvfPq.kind
 
 
-def read_structure(path: Path, rows: DescriptorSource) -> Structure:
+def read_structure(path: Path, descriptors: DescriptorSource) -> Structure:
     """Reads a structure that was written by `Structure.write`.
 
     Args:
         path: of the file.
-        rows: of the same index; there may be more now than the structure holds.
+        descriptors: of the same index; there may be more now than the structure holds.
 
     Raises:
         GlamError: the file is damaged, or of a kind that this version does not know.
@@ -56,4 +56,4 @@ def read_structure(path: Path, rows: DescriptorSource) -> Structure:
     kind = read_facts(path)["kind"]
     if kind not in KINDS:
         raise GlamError(f"{path}: a structure of the kind {kind!r}; this version of glam knows {', '.join(KINDS)}")
-    return KINDS[kind].read(path, rows)
+    return KINDS[kind].read(path, descriptors)

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Protocol
 
-from glam.index.ann.inner_products import products
+from glam.index.ann.inner_products import inner_products
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 
 class DescriptorSource(Protocol):
-    """The descriptors of an index by position: exact, and usually memory-mapped.
+    """The descriptors of an index by row: exact, and usually memory-mapped.
 
-    A structure reads them when it is built and to score what it finds; it never writes them. Every row that a structure
-    is given by `Structure.add` has to be here too, at the same position.
+    A structure reads them when it is built and to score what it finds; it never writes them. Every descriptor
+    that a structure is given by `Structure.add` has to be here too, in the same row.
     """
 
     dim: int
@@ -19,16 +19,16 @@ class DescriptorSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, positions: slice | Rows) -> Descriptors:
-        """The rows at these positions, in their order."""
+    def __getitem__(self, rows: slice | Rows) -> Descriptors:
+        """The descriptors in these rows, (n, dim), in their order."""
 
-    def products(self, query: Descriptors, positions: Rows) -> Scores:
-        """Of a query (dim,) with the rows at these positions: (n,)."""
-        return products(query, self[positions])
+    def inner_products(self, query: Descriptors, rows: Rows) -> Scores:
+        """Inner products of a query (dim,) with the descriptors in these rows: (n,)."""
+        return inner_products(query, self[rows])
 
 
 class Structure(Protocol):
-    """Finds the nearest of many descriptors. Any number of threads may search; nobody may while rows are added."""
+    """Finds the nearest of many descriptors. Any number of threads may search, but not while one adds."""
 
     @property
     def kind(self) -> str:
@@ -36,13 +36,13 @@ class Structure(Protocol):
 
     @property
     def memory_bytes(self) -> int:
-        """Memory it holds, without the rows it reads through the memory map."""
+        """Memory it holds, without the descriptors it reads through the memory map."""
 
     def __len__(self) -> int:
-        """Rows held; position p is the p-th row ever added."""
+        """Rows held; row r is the r-th descriptor ever added."""
 
-    def add(self, rows: Descriptors) -> None:
-        """Adds (n, dim) rows; their positions go on from ``len(self)``."""
+    def add(self, descriptors: Descriptors) -> None:
+        """Adds (n, dim) descriptors; their rows go on from ``len(self)``."""
 
     def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """The nearest rows of each query.
@@ -53,7 +53,7 @@ class Structure(Protocol):
             allowed: (len(self),), which rows may be found; all by default.
 
         Returns:
-            Scores (q, k), best first, and positions (q, k). Scores are exact; whether a row is missed depends on the
+            Scores (q, k), best first, and rows (q, k). Scores are exact; whether a row is missed depends on the
             structure.
         """
 

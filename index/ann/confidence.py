@@ -2,8 +2,8 @@
 
 The scores of unrelated images lie between a normal and a Gumbel distribution, for trained descriptors close to the
 latter (`docs/search.md` has the figures). The quantiles of pairs of an index's own images are fitted by a sum of the
-two, without labels: pairs that show the same place are few and lie in the upper tail, so the tail is not looked at but
-taken from the fit. If F is the distribution of one score, that of the best of n is F to the power of n.
+two, without labels: pairs that show the same landmark are few and lie in the upper tail, so the tail is not looked at
+but taken from the fit. If F is the distribution of one score, that of the best of n is F to the power of n.
 """
 
 import math
@@ -56,18 +56,18 @@ class Calibration:
     normal: float
 
     @classmethod
-    def fit(cls, rows: DescriptorSource) -> Self | None:
-        """Fits the scores of pairs among a sample of the rows; None where there are fewer than `FEWEST`, or all are
-        the same.
+    def fit(cls, descriptors: DescriptorSource) -> Self | None:
+        """Fits the scores of pairs among a sample of the descriptors; None where there are fewer than `FEWEST`, or all
+        are the same.
 
         Args:
-            rows: (n, dim) of unit length.
+            descriptors: (n, dim) of unit length.
         """
-        count = len(rows)
+        count = len(descriptors)
         if count < FEWEST:
             return None
         drawn = np.random.default_rng(SEED).choice(count, min(SAMPLE, count), replace=False)
-        sample = rows[np.sort(drawn)]
+        sample = descriptors[np.sort(drawn)]
         shares = np.linspace(*FITTED, 40)
         scores = np.quantile((sample @ sample.T)[np.triu_indices(len(sample), k=1)], shares)
         variates = -np.log(-np.log(shares))

@@ -1,4 +1,4 @@
-"""Exact search: the product with every row, by FAISS."""
+"""Exact search: the inner product with every descriptor, by FAISS."""
 
 from pathlib import Path
 from typing import Self
@@ -12,72 +12,72 @@ from glam.index.ann.rescore import best_first, bitmap
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
-"""Rows copied at a time."""
+"""Descriptors copied at a time."""
 
 GPU_RESULTS = 2_048
 """A query's most results on a GPU; more, and those under a mask, come from the processor."""
 
 
 class Exact:
-    """The rows themselves, in memory, on the GPUs too where FAISS has them."""
+    """The descriptors themselves, in memory, on the GPUs too where FAISS has them."""
 
     kind = "exact"
 
     def __init__(self, dim: int) -> None:
-        self._rows = faiss.IndexFlatIP(dim)
-        self._gpus = faiss.index_cpu_to_all_gpus(self._rows) if faiss.get_num_gpus() else None
+        self._flat = faiss.IndexFlatIP(dim)
+        self._gpus = faiss.index_cpu_to_all_gpus(self._flat) if faiss.get_num_gpus() else None
 
     @classmethod
-    def build(cls, rows: DescriptorSource) -> Self:
-        """A structure of all of ``rows``."""
-        return cls._of(rows, len(rows))
+    def build(cls, descriptors: DescriptorSource) -> Self:
+        """A structure of all of ``descriptors``."""
+        return cls._of(descriptors, len(descriptors))
 
     @classmethod
-    def read(cls, path: Path, rows: DescriptorSource) -> Self:
-        """The structure that `write` wrote, with its rows from ``rows``."""
-        return cls._of(rows, int(read_file(path).facts["rows"]))
+    def read(cls, path: Path, descriptors: DescriptorSource) -> Self:
+        """The structure that `write` wrote, with its descriptors from ``descriptors``."""
+        return cls._of(descriptors, int(read_file(path).facts["rows"]))
 
     @classmethod
-    def _of(cls, rows: DescriptorSource, count: int) -> Self:
-        structure = cls(rows.dim)
+    def _of(cls, descriptors: DescriptorSource, count: int) -> Self:
+        structure = cls(descriptors.dim)
         for start in range(0, count, BLOCK):
-            structure.add(rows[start : min(start + BLOCK, count)])
+            structure.add(descriptors[start : min(start + BLOCK, count)])
         return structure
 
     def __len__(self) -> int:
-        return int(self._rows.ntotal)
+        return int(self._flat.ntotal)
 
     @property
     def memory_bytes(self) -> int:
-        """Of the rows."""
-        return len(self) * self._rows.d * 4
+        """Of the descriptors."""
+        return len(self) * self._flat.d * 4
 
-    def add(self, rows: Descriptors) -> None:
-        """Adds (n, dim) rows."""
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
-        self._rows.add(rows)
+    def add(self, descriptors: Descriptors) -> None:
+        """Adds (n, dim) descriptors."""
+        descriptors = np.ascontiguousarray(descriptors, dtype=np.float32)
+        self._flat.add(descriptors)
         if self._gpus is not None:
-            self._gpus.add(rows)
+            self._gpus.add(descriptors)
 
     def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if self._gpus is not None and allowed is None and k <= GPU_RESULTS:
-            scores, positions = self._gpus.search(queries, k)
+            scores, rows = self._gpus.search(queries, k)
         else:
             params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
-            scores, positions = self._rows.search(queries, k, params=params)
-        scores[positions < 0] = -np.inf
-        return scores, positions
+            scores, rows = self._flat.search(queries, k, params=params)
+        scores[rows < 0] = -np.inf
+        return scores, rows
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
         below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))  # FAISS wants more than the radius
         params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
-        _, scores, positions = self._rows.range_search(query, below, params=params)
-        return best_first(scores, positions)
+        _, scores, rows = self._flat.range_search(query, below, params=params)
+        return best_first(scores, rows)
 
     def write(self, path: Path) -> None:
-        """Writes how many rows there are; the rows are in the index already."""
-        write_file(path, faiss.IndexFlatIP(self._rows.d), {"kind": self.kind, "rows": len(self)})
+        """Writes how many descriptors there are; the descriptors are in the index already."""
+        write_file(path, faiss.IndexFlatIP(self._flat.d), {"kind": self.kind, "rows": len(self)})

@@ -1,4 +1,4 @@
-"""Lists of compressed rows around centroids, and which of them a query looks into."""
+"""Lists of compressed descriptors around centroids, and which of them a query looks into."""
 
 import math
 from typing import Self
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.index.ann.base import DescriptorSource
-from glam.index.ann.inner_products import products
+from glam.index.ann.inner_products import inner_products
 from glam.index.types import Descriptors, Rows, Scores
 
 SEED = 1
 LISTS = 2
-"""So many times the root of the number of rows."""
+"""So many times the root of the number of descriptors."""
 
 WIDTHS = (8, 4, 2, 1)
-"""Numbers of a row that may share 4 bits: as many as go into its length and leave it `CODES` codes."""
+"""Numbers of a descriptor that may share 4 bits: as many as go into its length and leave it `CODES` codes."""
 
 CODES = 64
 
@@ -32,7 +32,7 @@ SHARED_SCAN = 15
 among those of one thread."""
 
 BLOCK = 16_384
-"""Rows read at a time."""
+"""Descriptors read at a time."""
 
 NEAREST_WEIGHT = 0.5
 """How much of the nearest centroid's angle counts: a query far from all centroids has to look into more lists."""
@@ -48,12 +48,12 @@ class IvfLists:
     def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
         self.index = index
         index.implem = SHARED_SCAN if faiss.omp_get_max_threads() > 1 else 0
-        self._axes, self._places = _principal(index.quantizer.reconstruct_n(0, index.nlist))
+        self._axes, self._coordinates = _principal(index.quantizer.reconstruct_n(0, index.nlist))
 
     @classmethod
-    def train(cls, rows: DescriptorSource) -> Self:
-        """Empty lists around centroids of a sample of the rows."""
-        count, dim = len(rows), rows.dim
+    def train(cls, descriptors: DescriptorSource) -> Self:
+        """Empty lists around centroids of a sample of the descriptors."""
+        count, dim = len(descriptors), descriptors.dim
         lists = max(LISTS * math.isqrt(count), 1)
         width = next((width for width in WIDTHS if dim % width == 0 and dim // width >= CODES), 1)
         index = faiss.IndexIVFPQFastScan(
@@ -65,7 +65,7 @@ class IvfLists:
         index.cp.spherical = True
         index.cp.seed = SEED
         drawn = np.random.default_rng(SEED).choice(count, min(SAMPLE_PER_LIST * lists, count), replace=False)
-        index.train(np.ascontiguousarray(rows[np.sort(drawn)]))
+        index.train(np.ascontiguousarray(descriptors[np.sort(drawn)]))
         return cls(index)
 
     def __len__(self) -> int:
@@ -73,18 +73,18 @@ class IvfLists:
 
     @property
     def memory_bytes(self) -> int:
-        """Of codes, padded to whole blocks of 32, positions, centroids with their axes, and the quantizer's table."""
+        """Of codes, padded to whole blocks of 32, row numbers, centroids with their axes, and the quantizer's table."""
         lists = self.index.invlists
         assert lists is not None
         sizes = np.array([lists.list_size(i) for i in range(self.index.nlist)])
         codes = int(((sizes + 31) // 32 * 32).sum()) * int(self.index.code_size)
         centroids = (self.index.nlist + int(self.index.pq.ksub)) * self.index.d * 4
-        return codes + len(self) * 8 + centroids + self._axes.nbytes + self._places.nbytes
+        return codes + len(self) * 8 + centroids + self._axes.nbytes + self._coordinates.nbytes
 
-    def excess(self, query: Descriptors, rows: Descriptors) -> NDArray[np.float32]:
-        """The reach, in radians, from which on each of the rows is in a list that the query looks into."""
+    def excess(self, query: Descriptors, descriptors: Descriptors) -> NDArray[np.float32]:
+        """The reach, in radians, from which on each of these descriptors is in a list that the query looks into."""
         angles = self._angles(query)
-        _, lists = self.index.quantizer.search(np.ascontiguousarray(rows), 1)
+        _, lists = self.index.quantizer.search(np.ascontiguousarray(descriptors), 1)
         excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
         return excess
 
@@ -95,7 +95,7 @@ class IvfLists:
             query: (dim,).
             n: how many.
             reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
-            selector: which positions may be found.
+            selector: which rows may be found.
         """
         cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
@@ -109,33 +109,33 @@ class IvfLists:
             found = self._probe(query, n, order[:probes], selector)
         return found
 
-    def part(self, positions: Rows, rows: DescriptorSource) -> faiss.IndexPQFastScan:
+    def part(self, rows: Rows, descriptors: DescriptorSource) -> faiss.IndexPQFastScan:
         """The codes of some rows by themselves, in their order."""
         index = self.index
         part = faiss.IndexPQFastScan(index.d, index.pq.M, index.pq.nbits, faiss.METRIC_INNER_PRODUCT)
         part.pq = index.pq
         part.is_trained = True
-        for start in range(0, len(positions), BLOCK):
-            part.add(np.ascontiguousarray(rows[positions[start : start + BLOCK]]))
+        for start in range(0, len(rows), BLOCK):
+            part.add(np.ascontiguousarray(descriptors[rows[start : start + BLOCK]]))
         return part
 
     def _cosines(self, query: Descriptors) -> Scores:
         """Of a query with the centroids, along the axes."""
-        return products(products(query, self._axes), self._places)
+        return inner_products(inner_products(query, self._axes), self._coordinates)
 
     def _angles(self, query: Descriptors) -> NDArray[np.float32]:
         angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
         return angles
 
-    def _probe(self, query: Descriptors, n: int, lists: Rows, selector: faiss.IDSelector | None) -> Rows:
+    def _probe(self, query: Descriptors, n: int, lists: NDArray[np.int64], selector: faiss.IDSelector | None) -> Rows:
         """FAISS's search in lists that are known; its Python form takes no selector."""
-        scores, positions = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
+        scores, rows = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
         lists = np.ascontiguousarray(lists, dtype=np.int64)
         coarse = np.zeros(len(lists), dtype=np.float32)
         parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
-        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, positions)]
+        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
         self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
-        return positions[positions >= 0]
+        return rows[rows >= 0]
 
 
 def _principal(centroids: Descriptors) -> tuple[Descriptors, Descriptors]:

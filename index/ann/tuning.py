@@ -32,7 +32,7 @@ COVERED = (0.993, 0.9945, 0.996, 0.998, 1.0)
 
 CANDIDATES = (50, 75, 100, 150, 200, 300, 400, 600, 800)
 BLOCK = 65_536
-"""Rows read at a time."""
+"""Descriptors read at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,34 +87,36 @@ class Tuning:
         return cls(tuple(Effort(**effort) for effort in values["efforts"]))
 
 
-def tune(lists: IvfLists, rows: DescriptorSource) -> Tuning:
+def tune(lists: IvfLists, descriptors: DescriptorSource) -> Tuning:
     """Finds the effort that reaches `TARGET` (`FILTERED_TARGET`), or the most there is where none does.
 
     Args:
-        lists: that hold all of ``rows``.
-        rows: (n, dim).
+        lists: that hold all of ``descriptors``.
+        descriptors: (n, dim).
     """
     rng = np.random.default_rng(SEED)
-    own = np.sort(rng.choice(len(rows), min(QUERIES, len(rows)), replace=False))
-    draw = rng.random(len(rows), dtype=np.float32)
+    own = np.sort(rng.choice(len(descriptors), min(QUERIES, len(descriptors)), replace=False))
+    draw = rng.random(len(descriptors), dtype=np.float32)
     masks = [draw < share for share in SHARES]
-    truths = _neighbors(rows, own, masks)
-    return Tuning(tuple(_effort(lists, rows, own, *settings) for settings in zip(SHARES, masks, truths, strict=True)))
+    truths = _neighbors(descriptors, own, masks)
+    return Tuning(
+        tuple(_effort(lists, descriptors, own, *settings) for settings in zip(SHARES, masks, truths, strict=True))
+    )
 
 
-def _neighbors(rows: DescriptorSource, own: Rows, masks: list[Mask]) -> list[Rows]:
+def _neighbors(descriptors: DescriptorSource, own: Rows, masks: list[Mask]) -> list[Rows]:
     """Exact neighbors, (q, 10), of the rows ``own`` under each mask, themselves left out; -1 where there are fewer."""
-    queries = np.ascontiguousarray(rows[own])
+    queries = np.ascontiguousarray(descriptors[own])
     heaps = [faiss.ResultHeap(len(own), NEIGHBORS + 1, keep_max=True) for _ in masks]
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
+    for start in range(0, len(descriptors), BLOCK):
+        block = descriptors[start : start + BLOCK]
         for heap, mask in zip(heaps, masks, strict=True):
             at = np.flatnonzero(mask[start : start + BLOCK])
             found = min(NEIGHBORS + 1, len(at))
             if found:
                 allowed = np.ascontiguousarray(block[at])
-                scores, places = faiss.knn(queries, allowed, found, metric=faiss.METRIC_INNER_PRODUCT)
-                heap.add_result(scores, start + at[places])
+                scores, nearest = faiss.knn(queries, allowed, found, metric=faiss.METRIC_INNER_PRODUCT)
+                heap.add_result(scores, start + at[nearest])
     return [_without(own, heap) for heap in heaps]
 
 
@@ -125,12 +127,12 @@ def _without(own: Rows, heap: faiss.ResultHeap) -> Rows:
     return neighbors
 
 
-def _effort(lists: IvfLists, rows: DescriptorSource, own: Rows, share: float, mask: Mask, truth: Rows) -> Effort:
-    queries: Descriptors = np.ascontiguousarray(rows[own])
+def _effort(lists: IvfLists, descriptors: DescriptorSource, own: Rows, share: float, mask: Mask, truth: Rows) -> Effort:
+    queries: Descriptors = np.ascontiguousarray(descriptors[own])
     selector = None if share == 1 else bitmap(mask)
     wanted = [np.sort(some[some >= 0]) for some in truth]
     excess = np.concatenate(
-        [lists.excess(*pair) for pair in zip(queries, (rows[some] for some in wanted), strict=True)]
+        [lists.excess(*pair) for pair in zip(queries, (descriptors[some] for some in wanted), strict=True)]
     )
     target = TARGET if share == 1 else FILTERED_TARGET
     effort = Effort(share, math.pi, CANDIDATES[-1], 1.0)
@@ -140,7 +142,7 @@ def _effort(lists: IvfLists, rows: DescriptorSource, own: Rows, share: float, ma
         reach = float(np.quantile(excess, covered))
         hits = np.zeros(len(CANDIDATES), dtype=np.int64)
         for query, want, row in zip(queries, wanted, own, strict=True):
-            hits += _hits(rows, query, lists.candidates(query, CANDIDATES[-1], reach, selector), want, row)
+            hits += _hits(descriptors, query, lists.candidates(query, CANDIDATES[-1], reach, selector), want, row)
         for candidates, found in zip(CANDIDATES, hits, strict=True):
             effort = Effort(share, reach, candidates, float(found / len(excess)))
             if effort.recall >= target:
@@ -148,10 +150,10 @@ def _effort(lists: IvfLists, rows: DescriptorSource, own: Rows, share: float, ma
     return effort
 
 
-def _hits(rows: DescriptorSource, query: Descriptors, found: Rows, wanted: Rows, own: int) -> NDArray[np.int64]:
+def _hits(descriptors: DescriptorSource, query: Descriptors, found: Rows, wanted: Rows, own: int) -> NDArray[np.int64]:
     """How many of the first 50, 75, ... candidates are as near as the neighbors wanted: equal rows count alike."""
     if not len(wanted):
         return np.zeros(len(CANDIDATES), dtype=np.int64)
-    worst = float((rows[wanted] @ query).min()) - 1e-6
-    near = np.cumsum((rows[found] @ query >= worst) & (found != own))
+    worst = float((descriptors[wanted] @ query).min()) - 1e-6
+    near = np.cumsum((descriptors[found] @ query >= worst) & (found != own))
     return np.array([min(near[min(n, len(near)) - 1], len(wanted)) if len(near) else 0 for n in CANDIDATES])

@@ -1,9 +1,8 @@
-"""Looking at results again, by what they are to one another and to the query.
+"""Local features of images, and geometric verification of image pairs.
 
-    ranked list --chain.Chain: one step after another--> a better one      what a step is: interface
-    image --local_features.extract--> points and descriptors --geometry.compare--> pairs of points that agree
+    image --extract--> points and descriptors --match_features, for two images--> pairs of points that agree
 
-Nothing here needs a model or an index: a caller brings the images, or features that were kept, and a `Database`.
+Nothing here needs a model or an index: a caller brings the images, or features that are stored.
 """
 
 from glam.index.local_matching.rootsift import LocalFeatures, extract

@@ -75,9 +75,9 @@ def extract(image: Image.Image, *, box: Box | None = None, size: int = SIZE, mos
         empty = np.empty((0, 2), np.float32)
         return LocalFeatures(empty, empty[:, 0], np.empty((0, LENGTH), np.uint8), scale)
     described, sift = _sift().compute(gray, keypoints)
-    places = np.array([keypoint.pt for keypoint in described])
+    centers = np.array([keypoint.pt for keypoint in described])
     diameters = np.array([keypoint.size for keypoint in described])
-    points = (places + 0.5) * scale - 0.5 + area[:2]
+    points = (centers + 0.5) * scale - 0.5 + area[:2]
     return LocalFeatures(
         points.astype(np.float32), (diameters * scale).astype(np.float32), root_bytes(np.asarray(sift)), scale
     )
@@ -86,8 +86,8 @@ def extract(image: Image.Image, *, box: Box | None = None, size: int = SIZE, mos
 def root_bytes(sift: NDArray[Any]) -> NDArray[np.uint8]:
     """RootSIFT in bytes: (n, 128) SIFT to (n, 128) uint8."""
     shares = sift / np.maximum(sift.sum(axis=1, keepdims=True), 1e-9)
-    rows: NDArray[np.uint8] = np.minimum(np.sqrt(shares) * UNIT, 255).round().astype(np.uint8)
-    return rows
+    descriptors: NDArray[np.uint8] = np.minimum(np.sqrt(shares) * UNIT, 255).round().astype(np.uint8)
+    return descriptors
 
 
 def _resized(image: Image.Image, size: int) -> tuple[NDArray[np.uint8], float]:

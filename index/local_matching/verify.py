@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from glam.index.local_matching.rootsift import LocalFeatures
 
 Pairs = NDArray[np.intp]
-"""(n, 2) positions of features in a and in b."""
+"""(n, 2) rows of the descriptors of a and of b."""
 
 Points = NDArray[np.float64]
 """(n, 2), x and y."""
@@ -52,7 +52,7 @@ ROUNDS = 1000
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of like places in images a and b.
+    """Pairs of matching points in images a and b.
 
     Attributes:
         points_a: (n, 2) float32, x and y in pixels of the upright image a; the surest pairs come first.
@@ -100,7 +100,7 @@ def pair(a: NDArray[np.uint8], b: NDArray[np.uint8], ratio: float = RATIO) -> Pa
         ratio: see `RATIO`.
 
     Returns:
-        (p, 2) positions in a and in b, the clearest first.
+        (p, 2) rows of a and of b, the clearest first.
     """
     if len(a) == 0 or len(b) < 2:
         return np.empty((0, 2), np.intp)
@@ -120,10 +120,10 @@ def vote(a: Points, b: Points, ratios: NDArray[np.floating], reach: float = REAC
     """The most pairs that the shift and the scale of one of them bring near.
 
     Args:
-        a: (n, 2) places in image a.
-        b: (n, 2) places in image b.
+        a: (n, 2) points in image a.
+        b: (n, 2) points in image b.
         ratios: (n,) size of the feature in b to that in a.
-        reach: see `REACH`; in the unit of the places.
+        reach: see `REACH`; in the unit of the points.
     """
     if len(a) == 0:
         return np.zeros(0, bool)
@@ -141,10 +141,10 @@ def homography(a: Points, b: Points, chosen: Chosen, tolerance: float = TOLERANC
     """The homography from a to b that most of the chosen pairs agree on, (3, 3) ending in 1; None without one.
 
     Args:
-        a: (n, 2) places in image a.
-        b: (n, 2) places in image b.
+        a: (n, 2) points in image a.
+        b: (n, 2) points in image b.
         chosen: (n,) which of them are looked at.
-        tolerance: see `TOLERANCE`; in the unit of the places.
+        tolerance: see `TOLERANCE`; in the unit of the points.
     """
     if chosen.sum() < FEWEST:
         return None
@@ -163,10 +163,10 @@ def agreeing(a: Points, b: Points, model: NDArray[np.float64], tolerance: float 
     """The pairs that a homography brings together, on this side of the horizon.
 
     Args:
-        a: (n, 2) places in image a.
-        b: (n, 2) places in image b.
+        a: (n, 2) points in image a.
+        b: (n, 2) points in image b.
         model: (3, 3), from a to b.
-        tolerance: see `TOLERANCE`; in the unit of the places.
+        tolerance: see `TOLERANCE`; in the unit of the points.
     """
     mapped = a @ model[:, :2].T + model[:, 2]
     depth = mapped[:, 2]

@@ -6,11 +6,15 @@
    searches by itself what a killed writer has not put in yet. So no kill needs a transaction across both.
 3. A filter is worked out by the catalog, as always, and goes to Milvus as ids and ranges of ids, inside the search.
 
-    Writer --MilvusSync.put, renew--> MilvusCollection <--MilvusSearch.search-- Index
+    Writer --MilvusSync.put, update--> MilvusCollection <--MilvusSearch.search-- Index
 
-    place       where the collection is, as the catalog keeps it     connection  the client; errors in one sentence
-    collection  the calls to one collection                            conditions  which ids may be found, in brief
-    mirror      keeps the collection what the folder says              searched    finds the nearest, as FAISS does
+    connection          the client; errors in one sentence
+    collection          the calls to one collection
+    sync                keeps the collection the same as the folder
+    search              finds the nearest, as FAISS does
+    filter_expressions  which ids may be found, in brief
+
+`glam.index.storage.milvus_config` says where the collection is, as the catalog keeps it.
 
 `docs/milvus.md` is for users.
 """

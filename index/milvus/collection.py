@@ -38,22 +38,22 @@ EXACT, APPROXIMATE = "FLAT", "AUTOINDEX"
 """Milvus's names of the two structures that are asked for; the latter has the server choose."""
 
 Found = tuple[NDArray[np.float32], ImageIds]
-"""Scores and ids that one query found, best first."""
+"""Scores and image ids that one query found, best first."""
 
 
 class MilvusCollection:
     """The collection of an index, open. Any number of threads may use it.
 
     Attributes:
-        place: where it is.
+        config: where it is, and whose.
         limits: sizes of messages.
     """
 
-    def __init__(self, place: MilvusConfig, limits: MilvusLimits = DEFAULT_LIMITS.milvus) -> None:
-        self.place = place
+    def __init__(self, config: MilvusConfig, limits: MilvusLimits = DEFAULT_LIMITS.milvus) -> None:
+        self.config = config
         self.limits = limits
-        self._uri = place.address
-        self._name = place.collection
+        self._uri = config.address
+        self._name = config.collection
         self._client = connect(self._uri)
         self._opened = time.monotonic()
         try:
@@ -81,7 +81,7 @@ class MilvusCollection:
         """
         from pymilvus import DataType  # type: ignore[import-untyped]
 
-        facts = {"owner": self.place.owner, "fingerprint": fingerprint}
+        facts = {"owner": self.config.owner, "fingerprint": fingerprint}
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=json.dumps(facts))
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
@@ -105,14 +105,14 @@ class MilvusCollection:
             described = self._client.describe_collection(self._name, timeout=SECONDS)
         facts = _facts(described)
         if facts is None:
-            raise GlamError(f"{self.place} was not made by glam; name another with --collection")
+            raise GlamError(f"{self.config} was not made by glam; name another with --collection")
         if facts.get("fingerprint") != fingerprint or _dim(described) != dim:
             raise GlamError(
-                f"{self.place} holds descriptors of another model (fingerprint {facts.get('fingerprint')}, not "
+                f"{self.config} holds descriptors of another model (fingerprint {facts.get('fingerprint')}, not "
                 f"{fingerprint}); name another with --collection"
             )
-        if facts.get("owner") != self.place.owner:
-            raise GlamError(f"{self.place} belongs to another index; name another with --collection, or drop it")
+        if facts.get("owner") != self.config.owner:
+            raise GlamError(f"{self.config} belongs to another index; name another with --collection, or drop it")
 
     def load(self) -> None:
         """Makes sure that the server has it ready for searching."""
@@ -125,32 +125,33 @@ class MilvusCollection:
                     self._client.create_index(self._name, self._index(EXACT), timeout=SECONDS)
                 self._client.load_collection(self._name, timeout=BUILD_SECONDS)
 
-    def put(self, image_ids: ImageIds, rows: Descriptors) -> None:
+    def put(self, image_ids: ImageIds, descriptors: Descriptors) -> None:
         """Puts descriptors (n, dim) in, under ids (n,); what was there under these ids goes."""
         for start in range(0, len(image_ids), ROWS):
             some = slice(start, start + ROWS)
-            data = [{"id": i, "vector": row} for i, row in zip(image_ids[some].tolist(), rows[some], strict=True)]
+            pairs = zip(image_ids[some].tolist(), descriptors[some], strict=True)
+            data = [{"id": image_id, "vector": descriptor} for image_id, descriptor in pairs]
             with milvus_errors(self._uri):
                 self._client.upsert(self._name, data, timeout=SECONDS)
 
     def delete(self, image_ids: ImageIds) -> None:
-        """Takes these ids out."""
+        """Takes the descriptors under these ids out."""
         for start in range(0, len(image_ids), PAGE):
             with milvus_errors(self._uri):
                 self._client.delete(self._name, ids=image_ids[start : start + PAGE].tolist(), timeout=SECONDS)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Returns once what was put in outlives the machine; a server sees to that by itself."""
         if self._lite:
             with milvus_errors(self._uri):
                 self._client.flush(self._name, timeout=SECONDS)
 
     def image_ids(self) -> ImageIds:
-        """All ids in it, rising."""
-        found = sorted(id for page in self._pages() for id in page)
+        """All image ids in it, rising."""
+        found = sorted(image_id for page in self._pages() for image_id in page)
         return np.array(found, dtype=np.int64)
 
-    def rows(self, image_ids: ImageIds, dim: int) -> Descriptors:
+    def descriptors(self, image_ids: ImageIds, dim: int) -> Descriptors:
         """(n, dim): the descriptors under these ids; zeros under those that are not there."""
         found: dict[int, Any] = {}
         for start in range(0, len(image_ids), ROWS):
@@ -162,11 +163,11 @@ class MilvusCollection:
                     timeout=SECONDS,
                 )
             found.update((row["id"], row["vector"]) for row in some)
-        rows = np.zeros((len(image_ids), dim), dtype=np.float32)
-        for place, id in enumerate(image_ids.tolist()):
-            if id in found:
-                rows[place] = found[id]
-        return rows
+        descriptors = np.zeros((len(image_ids), dim), dtype=np.float32)
+        for i, image_id in enumerate(image_ids.tolist()):
+            if image_id in found:
+                descriptors[i] = found[image_id]
+        return descriptors
 
     def search(self, queries: Descriptors, k: int, condition: IdCondition, above: float | None = None) -> list[Found]:
         """The nearest of those ids that meet a condition.
@@ -178,7 +179,7 @@ class MilvusCollection:
             above: only what scores higher than that.
 
         Returns:
-            For each query scores and ids, best first.
+            For each query scores and image ids, best first.
         """
         filters = condition.as_text() if self._lite else condition.as_template()
         parameters = {} if above is None else {"radius": above}
@@ -200,7 +201,7 @@ class MilvusCollection:
             found.extend(_found(hits) for hits in answer)
         return found
 
-    def choose(self, structure: str) -> None:
+    def choose_structure(self, structure: str) -> None:
         """Has it searched by `EXACT` or `APPROXIMATE`; for a moment it cannot be searched if it was not."""
         with milvus_errors(self._uri):
             if self._client.list_indexes(self._name):

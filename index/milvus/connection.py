@@ -1,6 +1,6 @@
 """The client of a Milvus server, and what goes wrong with it in one sentence.
 
-MilvusCollection --connect--> MilvusClient          every call of it inside `in_one_sentence`
+MilvusCollection --connect--> MilvusClient          every call of it inside `milvus_errors`
 """
 
 import importlib.util

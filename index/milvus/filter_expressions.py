@@ -68,7 +68,7 @@ class IdBlock:
     """Neighboring ids of a collection.
 
     Attributes:
-        ids: (n,), rising.
+        image_ids: (n,), rising.
         allowed: (n,), which of them may be found.
         limits: on the ranges and ids of its condition.
     """
@@ -100,20 +100,20 @@ class IdBlock:
         return IdCondition(int(image_ids[0]), int(image_ids[-1]), ranges, listed, negated)
 
 
-def parts(part: IdBlock, most: int | None = None) -> Iterator[IdBlock]:
-    """Cuts a part into those of which each has a condition that fits into a message.
+def split_blocks(block: IdBlock, most: int | None = None) -> Iterator[IdBlock]:
+    """Splits a block into blocks whose conditions each fit into a message.
 
     Args:
-        part: with any number of ids.
-        most: how many of each may be allowed.
+        block: with any number of ids.
+        most: how many ids each may allow.
     """
-    if not part.count:
+    if not block.count:
         return
-    if (most is not None and part.count > most) or len(part.condition.listed) > part.limits.listed_ids:
-        for half in part.halves():
-            yield from parts(half, most)
+    if (most is not None and block.count > most) or len(block.condition.listed) > block.limits.listed_ids:
+        for half in block.halves():
+            yield from split_blocks(half, most)
     else:
-        yield part
+        yield block
 
 
 def _brief(image_ids: ImageIds, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int], ...], ImageIds]:

@@ -1,7 +1,7 @@
-"""The collection of an index kept what the folder says.
+"""The collection of an index, kept the same as the folder.
 
-Writer --put: each batch, once it is committed; renew: whatever else differs, as it closes--> MilvusCollection
-Index --load--> MilvusSearch          verify --check--> what is wrong with the collection
+Writer --put: each batch, once it is committed; update: whatever else differs, as it closes--> MilvusCollection
+Index --open_search--> MilvusSearch          verify --find_problems--> what is wrong with the collection
 """
 
 from collections.abc import Iterator
@@ -23,54 +23,54 @@ from glam.index.storage.snapshot import Snapshot
 from glam.index.types import Descriptors, ImageIds
 
 BLOCK = 10_000
-"""Rows read from the folder at a time."""
+"""Descriptors read from the folder at a time."""
 
 COMPARED = 1_000
-"""Descriptors that `check` compares with those in the folder."""
+"""Descriptors that `find_problems` compares with those in the folder."""
 
 
 class MilvusSync:
     """The writer's side of a collection; made if it is not there.
 
     Args:
-        place: where it is.
-        config: of the index.
+        config: where it is, and whose.
+        index_config: of the index.
         limits: of the index.
 
     Raises:
         GlamError: the server cannot be used, or the collection is another's.
     """
 
-    def __init__(self, place: MilvusConfig, config: IndexConfig, limits: IndexLimits) -> None:
-        self.place = place
+    def __init__(self, config: MilvusConfig, index_config: IndexConfig, limits: IndexLimits) -> None:
+        self.config = config
         self._limits = limits
-        self._collection = _opened(place, config, limits.milvus, make=True)
+        self._collection = _open_collection(config, index_config, limits.milvus, make=True)
 
     def close(self) -> None:
         """Lets go of the server."""
         self._collection.close()
 
-    def put(self, image_ids: ImageIds, rows: Descriptors) -> None:
+    def put(self, image_ids: ImageIds, descriptors: Descriptors) -> None:
         """Puts in a batch that is committed: ids (n,), descriptors (n, dim)."""
-        self._collection.put(image_ids, rows)
+        self._collection.put(image_ids, descriptors)
 
-    def renew(self, snapshot: Snapshot, config: IndexConfig) -> str:
+    def update(self, snapshot: Snapshot, index_config: IndexConfig) -> str:
         """Makes the collection hold the images of the snapshot and no others; returns the digest of their ids."""
         held, wanted = self._collection.image_ids(), snapshot.image_ids
         missing = np.setdiff1d(wanted, held, assume_unique=True)
-        rows = snapshot.stored(missing)
+        descriptors = snapshot.descriptors_of(missing)
         for start in range(0, len(missing), BLOCK):
-            self._collection.put(missing[start : start + BLOCK], rows[start : start + BLOCK])
+            self._collection.put(missing[start : start + BLOCK], descriptors[start : start + BLOCK])
         self._collection.delete(np.setdiff1d(held, wanted, assume_unique=True))
-        self._collection.settle()
-        exact = kind_for(config, len(wanted), self._limits) == Exact.kind
-        self._collection.choose(EXACT if exact else APPROXIMATE)
+        self._collection.flush()
+        exact = kind_for(index_config, len(wanted), self._limits) == Exact.kind
+        self._collection.choose_structure(EXACT if exact else APPROXIMATE)
         return digest_ids(wanted)
 
 
 @contextmanager
-def keeping(index: Path) -> Iterator[None]:
-    """Says with an error of Milvus what became of the index in the folder ``index``."""
+def sync_errors(index: Path) -> Iterator[None]:
+    """Adds to an error of Milvus what became of the index in the folder ``index``."""
     try:
         yield
     except GlamError as error:
@@ -79,57 +79,58 @@ def keeping(index: Path) -> Iterator[None]:
         ) from error
 
 
-def check_free(place: MilvusConfig, config: IndexConfig) -> None:
+def check_available(config: MilvusConfig, index_config: IndexConfig) -> None:
     """Makes sure that an index can have its collection there.
 
     Raises:
         GlamError: the server cannot be used, or the collection is another's.
     """
-    collection = MilvusCollection(place)
+    collection = MilvusCollection(config)
     try:
         if collection.exists():
-            collection.check(config.fingerprint, config.dim)
+            collection.check(index_config.fingerprint, index_config.dim)
     finally:
         collection.close()
 
 
-def load(
-    config: IndexConfig, place: MilvusConfig, snapshot: Snapshot, limits: MilvusLimits
+def open_search(
+    config: MilvusConfig, index_config: IndexConfig, snapshot: Snapshot, limits: MilvusLimits
 ) -> tuple[MilvusSearch, MilvusCollection]:
     """Opens the collection of an index for searching the images of a snapshot.
 
     Raises:
         GlamError: the server cannot be used, or the collection is not there or another's.
     """
-    collection = _opened(place, config, limits)
+    collection = _open_collection(config, index_config, limits)
     try:
-        same = place.images == digest_ids(snapshot.image_ids)
+        same = config.images == digest_ids(snapshot.image_ids)
         return MilvusSearch(collection, snapshot, snapshot.image_ids if same else collection.image_ids()), collection
     except BaseException:
         collection.close()
         raise
 
 
-def check(config: IndexConfig, place: MilvusConfig, snapshot: Snapshot) -> list[str]:
+def find_problems(config: MilvusConfig, index_config: IndexConfig, snapshot: Snapshot) -> list[str]:
     """What is wrong with the collection of an index, a sentence each; a sample of its descriptors is compared.
 
     Raises:
-        GlamError: as `load`.
+        GlamError: as `open_search`.
     """
-    collection = _opened(place, config, DEFAULT_LIMITS.milvus)
+    collection = _open_collection(config, index_config, DEFAULT_LIMITS.milvus)
     try:
         held = collection.image_ids()
         common = np.intersect1d(held, snapshot.image_ids, assume_unique=True)
         wrong = []
         if missing := len(snapshot.image_ids) - len(common):
-            wrong.append(f"{missing} images are not in the {place}")
+            wrong.append(f"{missing} images are not in the {config}")
         if strays := len(held) - len(common):
-            wrong.append(f"{strays} rows in the {place} are of no image")
+            wrong.append(f"{strays} rows in the {config} are of no image")
         chosen = np.sort(np.random.default_rng().choice(common, min(COMPARED, len(common)), replace=False))
-        stored, found = snapshot.stored(chosen)[0 : len(chosen)], collection.rows(chosen, config.dim)
+        stored = snapshot.descriptors_of(chosen)[0 : len(chosen)]
+        found = collection.descriptors(chosen, index_config.dim)
         if others := int((stored != found).any(axis=1).sum()):
             wrong.append(
-                f"{others} of {len(chosen)} descriptors in the {place} are not those in the folder; drop it, and the "
+                f"{others} of {len(chosen)} descriptors in the {config} are not those in the folder; drop it, and the "
                 "next writer fills it anew"
             )
         return wrong
@@ -142,16 +143,18 @@ def digest_ids(image_ids: ImageIds) -> str:
     return digest(np.ascontiguousarray(image_ids, dtype="<i8").data)
 
 
-def _opened(place: MilvusConfig, config: IndexConfig, limits: MilvusLimits, *, make: bool = False) -> MilvusCollection:
+def _open_collection(
+    config: MilvusConfig, index_config: IndexConfig, limits: MilvusLimits, *, make: bool = False
+) -> MilvusCollection:
     """The collection of an index, ready to be searched."""
-    collection = MilvusCollection(place, limits)
+    collection = MilvusCollection(config, limits)
     try:
         if collection.exists():
-            collection.check(config.fingerprint, config.dim)
+            collection.check(index_config.fingerprint, index_config.dim)
         elif make:
-            collection.create(config.fingerprint, config.dim)
+            collection.create(index_config.fingerprint, index_config.dim)
         else:
-            raise GlamError(f"there is no {place}; any command that writes to the index fills it again")
+            raise GlamError(f"there is no {config}; any command that writes to the index fills it again")
         collection.load()
     except BaseException:
         collection.close()

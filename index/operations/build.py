@@ -18,7 +18,7 @@ from glam.images import ImageSource
 from glam.index.ann import KINDS
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, MilvusConfig
-from glam.index.milvus.sync import check_free
+from glam.index.milvus.sync import check_available
 from glam.index.operations.image_files import read_ahead
 from glam.index.operations.import_descriptors import check_descriptor_files, import_described
 from glam.index.storage.catalog import FileFacts, IndexConfig
@@ -95,22 +95,23 @@ def build(
     )
     check_descriptor_files(descriptors, config)
     if isinstance(backend, Milvus) and not (Path(path) / CATALOG).is_file():
-        check_free(MilvusConfig.of(backend, Path(path)), config)  # before there is an index that would be without it
+        # Before there is an index, which would then be without its collection.
+        check_available(MilvusConfig.of(backend, Path(path)), config)
     with open_writer(Path(path), begin=config, limits=limits) as writer:
         _check_same(writer, config)
         if backend is not None:
             writer.choose_backend(None if backend == FAISS else backend)
         if structure is not None:
             writer.choose_structure(structure)
-        known, photos = writer.catalog.paths(), unique_by_path(collection.images)
-        todo = [photo for photo in photos if photo.path not in known]
-        present = len(photos) - len(todo)
+        known, images = writer.catalog.paths(), unique_by_path(collection.images)
+        todo = [image for image in images if image.path not in known]
+        present = len(images) - len(todo)
         left = import_described(
-            writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(photos))
+            writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(images))
         )
-        before = len(photos) - len(left)
+        before = len(images) - len(left)
         unreadable = describe_into(
-            writer, collection.root, left, model, settings, lambda done: progress(before + done, len(photos))
+            writer, collection.root, left, model, settings, lambda done: progress(before + done, len(images))
         )
     return BuildReport(len(todo) - len(unreadable), present, unreadable, len(todo) - len(left))
 
@@ -118,17 +119,17 @@ def build(
 def describe_into(
     writer: Writer,
     root: Path,
-    photos: Sequence[ImageFile],
+    images: Sequence[ImageFile],
     model: "Model",
     settings: "Settings",
     progress: Callable[[int], None],
 ) -> Unreadable:
-    """Describes photographs and adds them in batches; each takes the place of what was present at its path.
+    """Describes images and adds them in batches; each takes the place of what was present at its path.
 
     Args:
         writer: of the index.
         root: folder that the paths are relative to.
-        photos: whose files are read once, so that hash and descriptor are of the same bytes.
+        images: whose files are read once, so that hash and descriptor are of the same bytes.
         model: describes them.
         settings: size and scales.
         progress: called with images done.
@@ -136,13 +137,13 @@ def describe_into(
     Returns:
         (path, reason) of each file that could not be read.
     """
-    unreadable = [(_readable_name(photo.path), "its name is not UTF-8") for photo in photos if not _has_name(photo)]
-    photos = [photo for photo in photos if _has_name(photo)]
+    unreadable = [(_readable_name(image.path), "its name is not UTF-8") for image in images if not _has_name(image)]
+    images = [image for image in images if _has_name(image)]
     writer.add([], unreadable)
     facts: dict[int, FileFacts] = {}
 
     def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
-        for position, file in enumerate(read_ahead(root, photos)):
+        for position, file in enumerate(read_ahead(root, images)):
             facts[position] = file.facts
             yield file.source, None
 
@@ -159,21 +160,21 @@ def describe_into(
         else:
             described.append(DescribedFile(file, image.width, image.height, image.descriptor))
         waiting = len(described) + len(unreadable) - noted
-        if waiting == limits.commit_images or done == len(photos) or time.monotonic() - last > limits.commit_seconds:
+        if waiting == limits.commit_images or done == len(images) or time.monotonic() - last > limits.commit_seconds:
             writer.add(described, unreadable[noted:])
             described, noted, last = [], len(unreadable), time.monotonic()
         progress(done)
     return tuple(unreadable)
 
 
-def unique_by_path(photos: Iterable[ImageFile]) -> list[ImageFile]:
-    """The photographs by path; of two at one path the later."""
-    return list({photo.path: photo for photo in photos}.values())
+def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
+    """The images by path; of two at one path the later."""
+    return list({image.path: image for image in images}.values())
 
 
-def _has_name(photo: ImageFile) -> bool:
+def _has_name(image: ImageFile) -> bool:
     """Whether its name is text: a file system takes any bytes, the catalog and JSON do not."""
-    return photo.path.isascii() or _readable_name(photo.path) == photo.path
+    return image.path.isascii() or _readable_name(image.path) == image.path
 
 
 def _readable_name(path: str) -> str:

@@ -1,4 +1,4 @@
-"""The files of the photographs: read ahead of the model, and known again by size, time and content.
+"""The files of the images: read ahead of the model, and known again by size, time and content.
 
 build, add --read_ahead--> bytes for the model, facts for the catalog          sync --read_facts--> the same facts
 """
@@ -34,22 +34,22 @@ class FileRead(NamedTuple):
 
 
 def read_ahead(
-    root: Path, photos: Iterable[ImageFile], *, threads: int = THREADS, times: Times | None = None
+    root: Path, images: Iterable[ImageFile], *, threads: int = THREADS, times: Times | None = None
 ) -> Iterator[FileRead]:
     """Reads files in threads, a few ahead, in the order given; ``times`` receives ``read``."""
     function = partial(_read, root, times or Times())
-    return parallel_map(function, photos, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
+    return parallel_map(function, images, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
 
 
-def read_facts(root: Path, photo: ImageFile) -> FileFacts | None:
+def read_facts(root: Path, image: ImageFile) -> FileFacts | None:
     """The facts of a file with its hash; None where it cannot be read."""
     try:
-        with (root / photo.path).open("rb") as file:
+        with (root / image.path).open("rb") as file:
             stat = os.fstat(file.fileno())
             content = digest_stream(file)
     except OSError:
         return None
-    return facts_of(photo, content, stat.st_size, stat.st_mtime_ns)
+    return facts_of(image, content, stat.st_size, stat.st_mtime_ns)
 
 
 def size_and_time(file: Path) -> tuple[int, int] | None:
@@ -61,21 +61,21 @@ def size_and_time(file: Path) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def metadata_json(photo: ImageFile) -> str:
-    """The metadata of a photograph as the catalog keeps it."""
-    return json.dumps(dict(photo.metadata), sort_keys=True, ensure_ascii=False)
+def metadata_json(image: ImageFile) -> str:
+    """The metadata of an image as the catalog keeps it."""
+    return json.dumps(dict(image.metadata), sort_keys=True, ensure_ascii=False)
 
 
-def _read(root: Path, times: Times, photo: ImageFile) -> FileRead:
+def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
     try:
-        with times.stage("read"), (root / photo.path).open("rb") as file:
+        with times.stage("read"), (root / image.path).open("rb") as file:
             stat = os.fstat(file.fileno())
             data = file.read()
     except OSError:
-        return FileRead(root / photo.path, facts_of(photo, "", 0, 0))
-    return FileRead(data, facts_of(photo, digest(data), len(data), stat.st_mtime_ns))
+        return FileRead(root / image.path, facts_of(image, "", 0, 0))
+    return FileRead(data, facts_of(image, digest(data), len(data), stat.st_mtime_ns))
 
 
-def facts_of(photo: ImageFile, content: str, size: int, modified: int) -> FileFacts:
-    """What the catalog keeps of a photograph whose file has this hash, size and time."""
-    return FileFacts(photo.path, photo.landmark, metadata_json(photo), content, size, modified)
+def facts_of(image: ImageFile, content: str, size: int, modified: int) -> FileFacts:
+    """What the catalog keeps of an image whose file has this hash, size and time."""
+    return FileFacts(image.path, image.landmark, metadata_json(image), content, size, modified)

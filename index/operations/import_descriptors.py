@@ -1,7 +1,7 @@
 """Descriptors that `glam describe` writes, here or on other machines, taken into an index.
 
     glam describe --NotedFiles--> FILE.json says which bytes each row of FILE.safetensors is of
-    glam index build --take_described--> rows of files that are what they were --> Writer.add
+    glam index build --import_described--> descriptors of files that are what they were --> Writer.add
 
 Files are read one after another, so that the parts of `glam describe --shard` need not be put together first.
 """
@@ -47,17 +47,17 @@ class NotedFiles:
     """What `glam describe` notes of each file: of the very bytes that are described.
 
     Attributes:
-        files: of each photograph, complete when `described` has ended.
+        files: of each image, complete when `described` has ended.
     """
 
-    def __init__(self, root: Path, photos: Sequence[ImageFile]) -> None:
-        self.files = [FileDescribed("", 0, 0, 0, 0)] * len(photos)
+    def __init__(self, root: Path, images: Sequence[ImageFile]) -> None:
+        self.files = [FileDescribed("", 0, 0, 0, 0)] * len(images)
         self._root = root
-        self._photos = photos
+        self._images = images
 
     def sources(self, threads: int, times: Times) -> "Iterator[tuple[ImageSource, Box | None]]":
         """The files for `Model.stream`, read ahead."""
-        for position, file in enumerate(read_ahead(self._root, self._photos, threads=threads, times=times)):
+        for position, file in enumerate(read_ahead(self._root, self._images, threads=threads, times=times)):
             facts = file.facts
             self.files[position] = FileDescribed(facts.hash, facts.bytes, facts.modified, 0, 0)
             yield file.source, None
@@ -92,26 +92,26 @@ def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
 
 
 def import_described(
-    writer: Writer, root: Path, photos: Sequence[ImageFile], files: Sequence[Path], progress: Callable[[int], None]
+    writer: Writer, root: Path, images: Sequence[ImageFile], files: Sequence[Path], progress: Callable[[int], None]
 ) -> list[ImageFile]:
-    """Adds the photographs whose descriptors are in files, in batches.
+    """Adds the images whose descriptors are in files, in batches.
 
     Args:
         writer: of the index.
         root: folder that the paths are relative to.
-        photos: none of which is in the index.
+        images: none of which is in the index.
         files: that `glam describe` wrote.
         progress: called with images done.
 
     Returns:
-        The photographs that are left: in none of the files, changed since, or not readable then.
+        The images that are left: in none of the files, changed since, or not readable then.
     """
-    left = {photo.path: photo for photo in photos}
+    left = {image.path: image for image in images}
     batch: list[DescribedFile] = []
     done = 0
     for file in files:
-        for image in _images(file, root, left):
-            batch.append(image)
+        for described in _described_files(file, root, left):
+            batch.append(described)
             done += 1
             if len(batch) == BATCH:
                 writer.add(batch)
@@ -122,26 +122,28 @@ def import_described(
     return list(left.values())
 
 
-def _images(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[DescribedFile]:
+def _described_files(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[DescribedFile]:
     """The images of one file; they are taken out of those that are left."""
-    header, rows = read_about(file), read_rows(file)
-    for path, noted, row in zip(header["paths"], header["files"], rows, strict=True):
-        photo = left.get(path)
-        image = None if photo is None else _image(root, photo, FileDescribed(*noted), row)
-        if image is not None:
+    header, descriptors = read_about(file), read_rows(file)
+    for path, noted, descriptor in zip(header["paths"], header["files"], descriptors, strict=True):
+        image = left.get(path)
+        described = None if image is None else _described_file(root, image, FileDescribed(*noted), descriptor)
+        if described is not None:
             del left[path]
-            yield image
+            yield described
 
 
-def _image(root: Path, photo: ImageFile, noted: FileDescribed, row: NDArray[np.float32]) -> DescribedFile | None:
-    """A photograph with its descriptor; None if that was not made, or of another content than the file has now."""
-    if not noted.hash or np.isnan(row[0]):
+def _described_file(
+    root: Path, image: ImageFile, noted: FileDescribed, descriptor: NDArray[np.float32]
+) -> DescribedFile | None:
+    """An image with its descriptor; None if that was not made, or of another content than the file has now."""
+    if not noted.hash or np.isnan(descriptor[0]):
         return None
-    if size_and_time(root / photo.path) == (noted.bytes, noted.modified):
-        facts = facts_of(photo, noted.hash, noted.bytes, noted.modified)
+    if size_and_time(root / image.path) == (noted.bytes, noted.modified):
+        facts = facts_of(image, noted.hash, noted.bytes, noted.modified)
     else:
-        now = read_facts(root, photo)
+        now = read_facts(root, image)
         if now is None or now.hash != noted.hash:
             return None
         facts = now
-    return DescribedFile(facts, noted.width, noted.height, np.array(row))
+    return DescribedFile(facts, noted.width, noted.height, np.array(descriptor))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glam.index.storage.catalog import Entry
-from glam.index.types import ImageIds
+from glam.index.types import Rows
 
 if TYPE_CHECKING:
     from glam.index.index import Index
@@ -46,32 +46,30 @@ def near_duplicates(
     parents = np.arange(len(image_ids))
     least: dict[int, float] = {}
     for start in range(0, len(image_ids), BLOCK):
-        rows = index.descriptors(image_ids[start : start + BLOCK].tolist())
-        for place, (scores, found) in enumerate(index.within(rows, threshold), start=start):
+        descriptors = index.descriptors(image_ids[start : start + BLOCK].tolist())
+        for row, (scores, found) in enumerate(index.within(descriptors, threshold), start=start):
             for score, other in zip(scores.tolist(), np.searchsorted(image_ids, found).tolist(), strict=True):
-                if other != place:
-                    _join(parents, least, place, other, score)
+                if other != row:
+                    _join(parents, least, row, other, score)
         progress(min(start + BLOCK, len(image_ids)), len(image_ids))
     members: dict[int, list[int]] = {}
-    for place in range(len(image_ids)):
-        members.setdefault(_first(parents, place), []).append(place)
+    for row in range(len(image_ids)):
+        members.setdefault(_first(parents, row), []).append(row)
     groups = [
-        Group(index.entries(image_ids[places].tolist()), least[first])
-        for first, places in members.items()
-        if len(places) > 1
+        Group(index.entries(image_ids[rows].tolist()), least[first]) for first, rows in members.items() if len(rows) > 1
     ]
     return sorted(groups, key=lambda group: (-len(group.images), group.images[0].image_id))
 
 
-def _first(parents: ImageIds, place: int) -> int:
-    """The place that stands for the group of ``place``."""
-    while parents[place] != place:
-        parents[place] = parents[parents[place]]
-        place = int(parents[place])
-    return place
+def _first(parents: Rows, row: int) -> int:
+    """The row that represents the group of ``row``."""
+    while parents[row] != row:
+        parents[row] = parents[parents[row]]
+        row = int(parents[row])
+    return row
 
 
-def _join(parents: ImageIds, least: dict[int, float], a: int, b: int, score: float) -> None:
+def _join(parents: Rows, least: dict[int, float], a: int, b: int, score: float) -> None:
     first, second = sorted((_first(parents, a), _first(parents, b)))
     parents[second] = first
     least[first] = min(least.get(first, score), least.pop(second, score) if second != first else score, score)

@@ -72,20 +72,20 @@ def precompute(
         if local_features:
             _store_local_features(writer, progress)
         if knn_graph:
-            writer.renew_graph(progress, begin=True)
+            writer.update_knn_graph(progress, begin=True)
         catalog = writer.catalog
-        present = np.array([image.image_id for image in catalog.stored() if image.present], np.int64)
-        kept = np.concatenate([np.empty(0, np.int64), *(file.images for file in usable_files(catalog))])
+        present = np.array([image.image_id for image in catalog.stored_images() if image.present], np.int64)
+        stored_ids = np.concatenate([np.empty(0, np.int64), *(file.image_ids for file in usable_files(catalog))])
         files = (file.path(writer.path) for file in store_files(catalog))
         size = sum(file.stat().st_size for file in files if file.exists())
-        stored = int(np.isin(present, kept).sum())
+        stored = int(np.isin(present, stored_ids).sum())
         return PrecomputeReport(public_names(writer.config.keeps), len(present), stored, size)
 
 
 def _drop(writer: Writer, kind: str) -> None:
     files, config = store_files(writer.catalog, kind), writer.config
     if files or kind in config.keeps:
-        writer.changes()
+        writer.begin_changes()
         with writer.catalog.transaction():
             register_file(writer.catalog, None, files)
             writer.catalog.set_config(replace(config, keeps=tuple(name for name in config.keeps if name != kind)))
@@ -98,16 +98,16 @@ def _store_local_features(writer: Writer, progress: Progress) -> None:
     numbers = {file.number for file in usable}
     others = [file for file in store_files(catalog, LOCAL_FEATURES) if file.number not in numbers]
     if others or LOCAL_FEATURES not in config.keeps:
-        writer.changes()
+        writer.begin_changes()
         with catalog.transaction():
             register_file(catalog, None, others)
             catalog.set_config(replace(config, keeps=with_kind(config.keeps, LOCAL_FEATURES)))
-    kept = {image for file in usable for image in file.images.tolist()}
-    lacking = [image for image in catalog.stored() if image.present and image.image_id not in kept]
-    for start in range(0, len(lacking), BATCH):
-        batch = lacking[start : start + BATCH]
+    stored_ids = {image_id for file in usable for image_id in file.image_ids.tolist()}
+    missing = [image for image in catalog.stored_images() if image.present and image.image_id not in stored_ids]
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
         made: list[LocalFeatures | None] = []
         for features in features_of_all(Path(config.root), [image.facts for image in batch]):
             made.append(features)
-            progress(start + len(made), len(lacking))
+            progress(start + len(made), len(missing))
         writer.add_features(np.array([image.image_id for image in batch], np.int64), made)

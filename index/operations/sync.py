@@ -92,9 +92,9 @@ def sync(
         root = str(collection.root.resolve())
         if writer.config.root != root:
             raise GlamError(f"{path} is an index of {writer.config.root}, not of {root}")
-        photos = unique_by_path(collection.images)
-        plan = make_plan(list(writer.catalog.stored()), collection.root, photos, whole=True)
-        _forget_unreadable(writer, {photo.path for photo in photos})
+        files = unique_by_path(collection.images)
+        plan = make_plan(list(writer.catalog.stored_images()), collection.root, files, whole=True)
+        _forget_unreadable(writer, {file.path for file in files})
         return _carry_out(plan, writer, collection.root, load, progress)
 
 
@@ -121,10 +121,10 @@ def add(
     """
     with open_writer(Path(path), limits=limits) as writer:
         root = Path(writer.config.root)
-        stored = list(writer.catalog.stored())
+        stored = list(writer.catalog.stored_images())
         known = {image.facts.path: image.facts for image in stored if image.present}
-        photos = unique_by_path(_photo(Path(image), root, known) for image in images)
-        return _carry_out(make_plan(stored, root, photos, whole=False), writer, root, load, progress)
+        files = unique_by_path(_image_file(Path(image), root, known) for image in images)
+        return _carry_out(make_plan(stored, root, files, whole=False), writer, root, load, progress)
 
 
 def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimits = DEFAULT_LIMITS) -> int:
@@ -145,40 +145,40 @@ def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimit
         root = Path(writer.config.root)
         gone: set[int] = set()
         for image in images:
-            found = [id for name in _names(str(image), root) for id in writer.catalog.at_or_below(name)]
+            found = [image_id for name in _names(str(image), root) for image_id in writer.catalog.ids_below(name)]
             if not found:
                 raise GlamError(f"{image} is not in {path}; nothing was removed")
             gone.update(found)
-        writer.changes()
+        writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.remove(gone)
     return len(gone)
 
 
-def make_plan(stored: Sequence[StoredImage], root: Path, photos: Sequence[ImageFile], *, whole: bool) -> Plan:
+def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFile], *, whole: bool) -> Plan:
     """Compares what an index has with files.
 
     Args:
         stored: all images of the index.
         root: folder that the paths are relative to.
-        photos: the files.
+        files: image files.
         whole: whether they are all there should be; an image whose path is not among them is gone then.
     """
     plan = Plan()
     present = {image.facts.path: image for image in stored if image.present}
     free = {image.image_id: image for image in stored if not image.present}
     unknown: list[ImageFile] = []
-    for photo in photos:
-        was = present.pop(photo.path, None)
-        facts = None if was is None else _same_content(was.facts, root, photo)
+    for file in files:
+        was = present.pop(file.path, None)
+        facts = None if was is None else _same_content(was.facts, root, file)
         if was is not None and facts is not None:
             plan.unchanged += 1
             if facts != was.facts:
                 plan.facts[was.image_id] = facts
             continue
-        unknown.append(photo)
+        unknown.append(file)
         if was is not None:
-            plan.replaced[photo.path] = was.image_id
+            plan.replaced[file.path] = was.image_id
             free[was.image_id] = was
     if whole:
         plan.gone = {image.image_id for image in present.values()}
@@ -187,18 +187,18 @@ def make_plan(stored: Sequence[StoredImage], root: Path, photos: Sequence[ImageF
     return plan
 
 
-def _same_content(was: FileFacts, root: Path, photo: ImageFile) -> FileFacts | None:
+def _same_content(was: FileFacts, root: Path, file: ImageFile) -> FileFacts | None:
     """The facts of now of a file that has the content it had; None if it has another or is not there."""
-    now = size_and_time(root / photo.path)
+    now = size_and_time(root / file.path)
     if now is None:
         return None
     if now == (was.bytes, was.modified):
-        return was._replace(landmark=photo.landmark, metadata=metadata_json(photo))
+        return was._replace(landmark=file.landmark, metadata=metadata_json(file))
     if not was.hash:  # of a version 1, which did not look at files: the same if it is older than its descriptor
-        return read_facts(root, photo) if now[1] <= was.modified else None
+        return read_facts(root, file) if now[1] <= was.modified else None
     if now[0] != was.bytes:
         return None
-    facts = read_facts(root, photo)
+    facts = read_facts(root, file)
     return facts if facts is not None and facts.hash == was.hash else None
 
 
@@ -209,21 +209,21 @@ def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: S
         if image.facts.hash:
             by_content[image.facts.bytes, image.facts.hash].append(image.image_id)
     sizes = {size for size, _ in by_content}
-    for photo in unknown:
-        now = size_and_time(root / photo.path)
-        facts = read_facts(root, photo) if now is not None and now[0] in sizes else None
+    for file in unknown:
+        now = size_and_time(root / file.path)
+        facts = read_facts(root, file) if now is not None and now[0] in sizes else None
         same = by_content.get((facts.bytes, facts.hash)) if facts is not None else None
         if facts is None or not same:
-            plan.describe.append(photo)
+            plan.describe.append(file)
             continue
         plan.moved[same.pop()] = facts
-        if photo.path in plan.replaced:
-            plan.gone.add(plan.replaced.pop(photo.path))
+        if file.path in plan.replaced:
+            plan.gone.add(plan.replaced.pop(file.path))
     plan.gone -= plan.moved.keys()
 
 
-def _photo(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFile:
-    """The file as a photograph of the index's folder."""
+def _image_file(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFile:
+    """The file as an image in the index's folder."""
     file = image.parent.resolve() / image.name
     if not file.is_file():
         raise GlamError(f"{image}: no such file")
@@ -240,7 +240,7 @@ def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
     """Takes files that are gone off the list of those that could not be read."""
     gone = [path for path, _ in writer.catalog.unreadable() if path not in paths]
     if gone:
-        writer.changes()
+        writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.forget_unreadable(gone)
 
@@ -248,10 +248,10 @@ def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
 def _carry_out(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress) -> SyncReport:
     catalog = writer.catalog
     if plan.facts or plan.moved or plan.gone:
-        writer.changes()
+        writer.begin_changes()
         with catalog.transaction():
             catalog.remove(plan.gone)
-            catalog.put([*plan.facts.items(), *plan.moved.items()])
+            catalog.update_files([*plan.facts.items(), *plan.moved.items()])
     unreadable: Unreadable = ()
     if plan.describe:
         config, model = writer.config, load()

@@ -27,7 +27,7 @@ from glam.index.storage.checksums import CHECKSUMS, digest_file, read_checksums
 from glam.index.storage.lock import LOCK, read_lock, recorded_owner
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.schema import CATALOG
-from glam.index.storage.segments import digest_rows, open_segment, segment_file
+from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
 from glam.index.storage.snapshot import take_snapshot
 
 if TYPE_CHECKING:
@@ -98,16 +98,20 @@ def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> I
     for number in numbers:
         file = segment_file(index, number)
         try:
-            rows = open_segment(file, counts[number], dim)
+            descriptors = open_segment(file, counts[number], dim)
         except FileNotFoundError:
             yield file, "not there"
             continue
         except GlamError:
             yield file, f"shorter than the {counts[number]} descriptors that the catalog names"
             continue
-        wrong = [b for b in batches[number] if digest_rows(rows[b.first : b.first + len(b.images)]) != b.digest]
+        wrong = [
+            batch
+            for batch in batches[number]
+            if digest_descriptors(descriptors[batch.first : batch.first + len(batch.image_ids)]) != batch.digest
+        ]
         if wrong:
-            first, last = wrong[0].first, wrong[-1].first + len(wrong[-1].images) - 1
+            first, last = wrong[0].first, wrong[-1].first + len(wrong[-1].image_ids) - 1
             yield file, f"damaged between rows {first} and {last}: not the bytes that were written"
 
 
@@ -175,9 +179,9 @@ class _Check:
         counts, dim = catalog.segments(), catalog.config.dim
         for file, what in damaged_segments(self._index, catalog, list(counts)):
             self._problem(file, what)
-        for number, rows in counts.items():
+        for number, count in counts.items():
             file = segment_file(self._index, number)
-            over = file.stat().st_size - rows * dim * 4 if file.exists() else 0
+            over = file.stat().st_size - count * dim * 4 if file.exists() else 0
             if over > 0 and self._checksums is not None:
                 self._problem(file, f"{over} bytes longer than the catalog says")
         if self._checksums is not None:
@@ -193,19 +197,19 @@ class _Check:
     def _counts(self, catalog: Catalog, counts: dict[int, int]) -> None:
         """Every row lies in one batch and belongs to one image, and every image has one."""
         batches = catalog.batches()
-        rows = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.images for batch in batches)]))
+        image_ids = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.image_ids for batch in batches)]))
         images = catalog.connection.execute("SELECT id FROM images ORDER BY id")
-        if not np.array_equal(rows, np.fromiter((image for (image,) in images), np.int64)):
+        if not np.array_equal(image_ids, np.fromiter((image_id for (image_id,) in images), np.int64)):
             self._problem(self._index / CATALOG, "images and descriptors do not match one to one")
         covered = dict.fromkeys(counts, 0)
         for batch in batches:
             if batch.first != covered[batch.segment]:
                 self._problem(self._index / CATALOG, f"segment {batch.segment} has rows of no batch, or of two")
-            covered[batch.segment] = batch.first + len(batch.images)
+            covered[batch.segment] = batch.first + len(batch.image_ids)
         if covered != counts:
             self._problem(self._index / CATALOG, "segments and batches do not count the same rows")
         for file in rerank_files.store_files(catalog):
-            if len(np.unique(file.images)) < len(file.images) or not np.isin(file.images, rows).all():
+            if len(np.unique(file.image_ids)) < len(file.image_ids) or not np.isin(file.image_ids, image_ids).all():
                 self._problem(self._index / CATALOG, f"{file.path(self._index).name} is of images that are not there")
 
     def _milvus(self, catalog: Catalog) -> None:
@@ -213,10 +217,10 @@ class _Check:
         config = catalog.config
         if config.milvus is None or self._problems:
             return
-        from glam.index.milvus.sync import check
+        from glam.index.milvus.sync import find_problems
 
         try:
-            wrong = check(config, config.milvus, take_snapshot(self._index, catalog))
+            wrong = find_problems(config.milvus, config, take_snapshot(self._index, catalog))
         except GlamError as error:
             wrong = [str(error)]
         for what in wrong:
@@ -233,7 +237,7 @@ class _Check:
             snapshot.image_ids, min(sample, len(snapshot.image_ids)), replace=False
         )
         wanted = set(chosen.tolist())
-        images = [image for image in catalog.stored() if image.image_id in wanted]
+        images = [image for image in catalog.stored_images() if image.image_id in wanted]
         same = [image for image in images if _unchanged(Path(config.root), image)]
         if len(same) < len(images):
             self._notes.append(
@@ -244,7 +248,8 @@ class _Check:
             return 0
         files = [Path(config.root) / image.facts.path for image in same]
         described = model.describe(files, size=config.size, scales=config.scales)
-        stored = snapshot.stored(np.array([image.image_id for image in same], dtype=np.int64))[0 : len(same)]
+        image_ids = np.array([image.image_id for image in same], dtype=np.int64)
+        stored = snapshot.descriptors_of(image_ids)[0 : len(same)]
         for image, cosine in zip(same, (described * stored).sum(axis=1), strict=True):
             if not cosine >= SAME:
                 self._problem(

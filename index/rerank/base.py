@@ -29,16 +29,16 @@ class Ranked:
     """A ranked list of one query.
 
     Attributes:
-        positions: (n,) int64, images by their positions in the database, best first, none twice.
+        rows: (n,) int64, rows of the images in the database, best first, none twice.
         scores: (n,) float32; of plain search cosines, after a step what the step says. Those of the images that it
             looked at fall along the list. Those behind are what they were, and cannot be compared with these.
     """
 
-    positions: Rows
+    rows: Rows
     scores: Scores
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -72,41 +72,41 @@ class Neighbors:
     """The nearest images of some images, part of the k-nearest-neighbor graph.
 
     Attributes:
-        positions: (n, `NEIGHBORS`) int64, best first, none of them the image itself; -1 where there are fewer.
+        rows: (n, `NEIGHBORS`) int64, best first, none of them the image itself; -1 where there are fewer.
         scores: (n, `NEIGHBORS`) float32 cosines; -inf there.
     """
 
-    positions: Rows
+    rows: Rows
     scores: Scores
 
 
 class Database(Protocol):
-    """The images that are searched, by position: all that a step may know of them.
+    """The images that are searched, by row: all that a step may know of them.
 
     Results come from `search` alone, which keeps to what its caller may find (a filter, images that are still there).
     Neighbors may be images that the filter leaves out: they tell something, but no step puts one into a list.
     """
 
     @property
-    def rows(self) -> DescriptorSource:
-        """The descriptors by position, ``rows[positions]`` is (n, dim); zeros for one that is no longer stored."""
+    def descriptors(self) -> DescriptorSource:
+        """The descriptors by row, ``descriptors[rows]`` is (n, dim); zeros for one that is no longer stored."""
 
-    def search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
-        """The ``k`` nearest that may be found, for each of (q, dim) descriptors of unit length.
+    def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
+        """The ``k`` nearest that may be found, for each of (q, dim) queries of unit length.
 
         Returns:
-            Cosines (q, k), best first, and positions (q, k); -inf and -1 where there are fewer.
+            Cosines (q, k), best first, and rows (q, k); -inf and -1 where there are fewer.
         """
 
-    def neighbors(self, positions: Rows) -> Neighbors:
-        """The stored neighbors of the images at (n,) positions.
+    def neighbors(self, rows: Rows) -> Neighbors:
+        """The stored neighbors of the images in (n,) rows.
 
         Raises:
             GlamError: no graph is stored, or not one of the images there are now; the message says what makes one.
         """
 
-    def features(self, position: int) -> LocalFeatures | None:
-        """The local features of an image; None if they are not kept and it cannot be read any more.
+    def local_features(self, row: int) -> LocalFeatures | None:
+        """The local features of the image in a row; None if they are not kept and it cannot be read any more.
 
         Raises:
             GlamError: this database has neither local features nor images.
@@ -138,7 +138,7 @@ def reordered(ranked: Ranked, scores: NDArray[np.floating]) -> Ranked:
     order = np.argsort(-scores, kind="stable")
     best = np.asarray(scores[order], dtype=np.float32)
     return Ranked(
-        np.concatenate([ranked.positions[order], ranked.positions[len(scores) :]]),
+        np.concatenate([ranked.rows[order], ranked.rows[len(scores) :]]),
         np.concatenate([best, ranked.scores[len(scores) :]]),
     )
 

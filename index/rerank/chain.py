@@ -63,10 +63,10 @@ class Chain:
         length = max(k, self.depth)
         first = self.steps[0]
         enough = first.depth if isinstance(first, AlphaQueryExpansion) else length  # it searches for the others itself
-        scores, positions = database.search(query.descriptor[None], enough)
-        found = positions[0] >= 0
-        ranked = self(replace(query, length=length), Ranked(positions[0, found], scores[0, found]), database)
-        return Ranked(ranked.positions[:k], ranked.scores[:k])
+        scores, rows = database.search(query.descriptor[None], enough)
+        found = rows[0] >= 0
+        ranked = self(replace(query, length=length), Ranked(rows[0, found], scores[0, found]), database)
+        return Ranked(ranked.rows[:k], ranked.scores[:k])
 
 
 def parse_chain(text: str) -> Chain:

@@ -5,18 +5,18 @@ import numpy as np
 from glam.index.types import Descriptors, Scores
 
 
-def averaged(rows: Descriptors, others: Descriptors, weights: Scores) -> Descriptors:
+def averaged(descriptors: Descriptors, others: Descriptors, weights: Scores) -> Descriptors:
     """Weighted means of descriptors, each with some others, of unit length.
 
     Args:
-        rows: (n, dim), each of weight 1.
+        descriptors: (n, dim), each of weight 1.
         others: (n, k, dim), those that go with each.
         weights: (n, k), theirs.
 
     Returns:
         (n, dim).
     """
-    return unit(rows + np.matmul(weights[:, None], others)[:, 0])
+    return unit(descriptors + np.matmul(weights[:, None], others)[:, 0])
 
 
 def powers(cosines: Scores, alpha: float) -> Scores:
@@ -25,8 +25,8 @@ def powers(cosines: Scores, alpha: float) -> Scores:
     return weights
 
 
-def unit(rows: Descriptors) -> Descriptors:
+def unit(descriptors: Descriptors) -> Descriptors:
     """(..., dim) brought to unit length; zeros stay zeros."""
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    scaled: Descriptors = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    lengths = np.linalg.norm(descriptors, axis=-1, keepdims=True)
+    scaled: Descriptors = descriptors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled

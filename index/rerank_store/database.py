@@ -1,9 +1,9 @@
 """The database that reranking asks, over an open index: its search, its descriptors, what it keeps.
 
-    Index.search_reranked --> Chain.search --> IndexDatabase --> structure, rows
+    Index.search_reranked --> Chain.search --> IndexDatabase --> structure, descriptors
                                                              --> RerankStore --> rerank/; what is not there is made
 
-Rows are the places of images in `Index.image_ids`.
+An image's row is its index in `Index.image_ids`.
 """
 
 from functools import lru_cache
@@ -35,9 +35,9 @@ class OpenIndex(NamedTuple):
         root: folder that its images' paths are relative to.
         catalog: of the index.
         lock: held by whoever uses the catalog.
-        ids: (n,) of its images.
-        rows: (n, dim), their descriptors.
-        places: searches them.
+        image_ids: (n,), of its images, rising.
+        descriptors: (n, dim), of its images.
+        snapshot_search: finds the nearest of them.
         limits: say how many images may look for their neighbors in memory.
     """
 
@@ -46,8 +46,8 @@ class OpenIndex(NamedTuple):
     catalog: Catalog
     lock: Lock
     image_ids: ImageIds
-    rows: DescriptorSource
-    places: SnapshotSearch
+    descriptors: DescriptorSource
+    snapshot_search: SnapshotSearch
     limits: IndexLimits
 
 
@@ -73,7 +73,7 @@ class RerankStore:
                 self._graph = self._open_graph()
             return self._graph
 
-    def features(self, image: int) -> LocalFeatures | None:
+    def local_features(self, image_id: int) -> LocalFeatures | None:
         """The local features of the image with this id; None where they are not kept and cannot be made.
 
         Raises:
@@ -83,8 +83,8 @@ class RerankStore:
             if self._features is None:
                 with self._index.lock:
                     self._features = StoredFeatures(self._index.path, self._index.catalog)
-        kept = self._features.get(image)
-        return self._made(image) if kept is None else kept
+        stored = self._features.get(image_id)
+        return self._made(image_id) if stored is None else stored
 
     def _open_graph(self) -> Graph:
         index = self._index
@@ -92,18 +92,18 @@ class RerankStore:
             graph = stored_graph(index.path, index.catalog)
         if np.array_equal(graph.image_ids, index.image_ids):
             return graph
-        carried = PartialGraph.over(graph, index.image_ids)
-        if len(carried.look) > index.limits.linked_in_memory:
+        partial = PartialGraph.over(graph, index.image_ids)
+        if len(partial.look) > index.limits.linked_in_memory:
             what = "an older graph" if len(graph.image_ids) else "no graph"
             raise GlamError(
                 f"the index has {what} of nearest images, and this chain needs one; "
                 "run `glam index precompute INDEX --knn-graph`"
             )
-        return carried.finished(index.rows, index.places.search)
+        return partial.finish(index.descriptors, index.snapshot_search.search)
 
-    def _make(self, image: int) -> LocalFeatures | None:
+    def _make(self, image_id: int) -> LocalFeatures | None:
         with self._index.lock:
-            facts = self._index.catalog.facts(image)
+            facts = self._index.catalog.facts(image_id)
         return None if facts is None else features_of(self._index.root, facts)
 
 
@@ -112,36 +112,36 @@ class IndexDatabase:
 
     Args:
         index: open.
-        kept: of this index.
-        allowed: which positions of its structure may be found; all that are present by default.
+        store: of this index.
+        allowed: which rows of its structure may be found; all that are present by default.
     """
 
-    def __init__(self, index: OpenIndex, kept: RerankStore, allowed: Mask | None = None) -> None:
-        self._index, self._kept, self._allowed = index, kept, allowed
+    def __init__(self, index: OpenIndex, store: RerankStore, allowed: Mask | None = None) -> None:
+        self._index, self._store, self._allowed = index, store, allowed
 
     @property
-    def rows(self) -> DescriptorSource:
-        """The descriptors by position."""
-        return self._index.rows
+    def descriptors(self) -> DescriptorSource:
+        """The descriptors by row."""
+        return self._index.descriptors
 
-    def search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
-        """The ``k`` nearest that may be found: (q, k) cosines and positions; -inf and -1 where there are fewer."""
-        scores = np.full((len(descriptors), k), -np.inf, dtype=np.float32)
-        positions = np.full((len(descriptors), k), -1, dtype=np.int64)
+    def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
+        """The ``k`` nearest that may be found: (q, k) cosines and rows; -inf and -1 where there are fewer."""
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
         most = min(k, len(self._index.image_ids))
         if most:
-            scores[:, :most], positions[:, :most] = self._index.places.search(descriptors, most, self._allowed)
-        return scores, positions
+            scores[:, :most], rows[:, :most] = self._index.snapshot_search.search(queries, most, self._allowed)
+        return scores, rows
 
-    def neighbors(self, positions: Rows) -> Neighbors:
-        """The nearest images of those at (n,) positions, by the kept graph.
+    def neighbors(self, rows: Rows) -> Neighbors:
+        """The nearest images of those in (n,) rows, by the stored graph.
 
         Raises:
-            GlamError: none is kept, and there are too many images to make it now.
+            GlamError: none is stored, and there are too many images to make it now.
         """
-        graph = self._kept.graph()
-        return Neighbors(graph.places[positions].astype(np.int64), np.array(graph.scores[positions]))
+        graph = self._store.graph()
+        return Neighbors(graph.rows[rows].astype(np.int64), np.array(graph.scores[rows]))
 
-    def features(self, position: int) -> LocalFeatures | None:
-        """The local features of the image at a position; None where they are not kept and its file cannot be read."""
-        return self._kept.features(int(self._index.image_ids[position]))
+    def local_features(self, row: int) -> LocalFeatures | None:
+        """The local features of the image in a row; None where they are not kept and its file cannot be read."""
+        return self._store.local_features(int(self._index.image_ids[row]))

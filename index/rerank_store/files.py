@@ -1,6 +1,6 @@
 """The folder rerank/: files for reranking, of the images that they name. They are derived, and made anew on request.
 
-    keep, Writer --write_store_file, then register_file in a transaction--> rerank/000001.features
+    precompute, Writer --write_store_file, then register_file in a transaction--> rerank/000001.features
     Index, verify --store_files--> rerank/000001.features
 
 A file counts once the catalog names it and never changes: another takes its place. It is about images by their ids,
@@ -46,14 +46,14 @@ class StoreFile(NamedTuple):
         number: in its name; never given twice.
         kind: of `KINDS`.
         recipe: how it was made; what was made otherwise is not used.
-        images: (n,) ids, in the order of the file.
+        image_ids: (n,), in the order of the file.
         digest: of its bytes.
     """
 
     number: int
     kind: str
     recipe: str
-    images: ImageIds
+    image_ids: ImageIds
     digest: str
 
     def path(self, index: Path) -> Path:
@@ -80,8 +80,8 @@ def store_files(catalog: Catalog, kind: str = "%") -> list[StoreFile]:
         "SELECT number, kind, recipe, images, digest FROM kept WHERE kind LIKE ? ORDER BY number", [kind]
     )
     return [
-        StoreFile(number, kind, recipe, np.frombuffer(images, dtype="<i8"), digest)
-        for number, kind, recipe, images, digest in found
+        StoreFile(number, kind, recipe, np.frombuffer(image_ids, dtype="<i8"), digest)
+        for number, kind, recipe, image_ids, digest in found
     ]
 
 
@@ -91,7 +91,7 @@ def with_kind(keeps: tuple[str, ...], kind: str) -> tuple[str, ...]:
 
 
 def write_store_file(
-    index: Path, catalog: Catalog, kind: str, recipe: str, images: ImageIds, arrays: Sequence[NDArray[np.generic]]
+    index: Path, catalog: Catalog, kind: str, recipe: str, image_ids: ImageIds, arrays: Sequence[NDArray[np.generic]]
 ) -> StoreFile:
     """Writes a file that does not count yet, and returns once it is on the disk.
 
@@ -100,7 +100,7 @@ def write_store_file(
         catalog: gives it its number.
         kind: of `KINDS`.
         recipe: how it was made.
-        images: (n,) ids.
+        image_ids: (n,), in the order of the file.
         arrays: what is in the file, one after another.
     """
     query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'kept'), 0)"
@@ -109,7 +109,7 @@ def write_store_file(
     waiting = [int(path.stem) for path in (index / FOLDER).glob("*") if path.stem.isdecimal()]
     number = 1 + max([last, *waiting])
     parts = [np.ascontiguousarray(array).data for array in arrays]
-    file = StoreFile(number, kind, recipe, images, digest_parts(parts))
+    file = StoreFile(number, kind, recipe, image_ids, digest_parts(parts))
     path = file.path(index)
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as out:
@@ -124,9 +124,9 @@ def register_file(catalog: Catalog, file: StoreFile | None, instead_of: Iterable
     """Makes a file count, in the place of others; none for their place alone. Wants a transaction around."""
     catalog.connection.executemany("DELETE FROM kept WHERE number = ?", ([old.number] for old in instead_of))
     if file is not None:
-        images = np.ascontiguousarray(file.images, dtype="<i8").tobytes()
+        image_ids = np.ascontiguousarray(file.image_ids, dtype="<i8").tobytes()
         catalog.connection.execute(
-            "INSERT INTO kept VALUES (?, ?, ?, ?, ?)", [file.number, file.kind, file.recipe, images, file.digest]
+            "INSERT INTO kept VALUES (?, ?, ?, ?, ?)", [file.number, file.kind, file.recipe, image_ids, file.digest]
         )
 
 

@@ -1,6 +1,6 @@
 """The graph of nearest images: for each image of an index those most like it, kept in the folder rerank/.
 
-    keep, Writer as it closes --update_graph--> rerank/000002.neighbors --stored_graph, PartialGraph--> Index
+    precompute, Writer as it closes --update_graph--> rerank/000002.neighbours --stored_graph, PartialGraph--> Index
 
 A graph is of some set of images. For another set it is brought up to date with as much work as there are differences:
 images that are new look for their neighbors, so do those that lost one, and the others look at the new ones only. With
@@ -36,7 +36,7 @@ BLOCK = 1_024
 """Images whose neighbors are looked for together."""
 
 Search = Callable[[Descriptors, int], tuple[Scores, Rows]]
-"""The ``k`` nearest of (q, dim) rows among all images: cosines and places (q, k), best first; -inf and -1 where there
+"""The ``k`` nearest of (q, dim) queries among all images: cosines and rows (q, k), best first; -inf and -1 where there
 are fewer."""
 
 
@@ -44,21 +44,21 @@ class Graph(NamedTuple):
     """The nearest images of each image.
 
     Attributes:
-        ids: (n,) of the images, rising.
-        places: (n, `K`) int32, neighbors by their places in ``ids``, best first, never the image itself; -1 where
+        image_ids: (n,), rising.
+        rows: (n, `K`) int32, neighbors by their rows in ``image_ids``, best first, never the image itself; -1 where
             there are fewer.
         scores: (n, `K`) float32 cosines; -inf there.
     """
 
     image_ids: ImageIds
-    places: NDArray[np.int32]
+    rows: NDArray[np.int32]
     scores: NDArray[np.float32]
 
     @classmethod
     def empty(cls, image_ids: ImageIds) -> "Graph":
         """Of these images, without an edge."""
-        places, scores = np.full((len(image_ids), K), -1, np.int32), np.full((len(image_ids), K), -np.inf, np.float32)
-        return cls(image_ids, places, scores)
+        rows, scores = np.full((len(image_ids), K), -1, np.int32), np.full((len(image_ids), K), -np.inf, np.float32)
+        return cls(image_ids, rows, scores)
 
 
 NO_IMAGES = Graph.empty(np.empty(0, np.int64))
@@ -69,16 +69,16 @@ class PartialGraph:
     """A graph carried over from other images.
 
     Attributes:
-        graph: of the images now, with the edges that still hold; it is changed by `finished`.
-        added: (a,) places of the images that are new; they have no edges yet.
-        look: (l,) places of the images that have to look for their neighbors: new ones, and those that lost one.
-        others: (n - l,) places of those that have all that they had.
+        graph: of the images now, with the edges that still hold; it is changed by `finish`.
+        added: (a,) rows of the images that are new; they have no edges yet.
+        look: (l,) rows of the images that have to look for their neighbors: new ones, and those that lost one.
+        others: (n - l,) rows of those that have all that they had.
     """
 
     graph: Graph
-    added: ImageIds
-    look: ImageIds
-    others: ImageIds
+    added: Rows
+    look: Rows
+    others: Rows
 
     @classmethod
     def over(cls, before: Graph, image_ids: ImageIds) -> "PartialGraph":
@@ -86,35 +86,37 @@ class PartialGraph:
         graph = Graph.empty(image_ids)
         stays = np.isin(image_ids, before.image_ids, assume_unique=True)
         was = np.searchsorted(before.image_ids, image_ids[stays])
-        now = np.full(len(before.image_ids) + 1, -1, np.int32)  # the place of each image now; the last is of -1
+        now = np.full(len(before.image_ids) + 1, -1, np.int32)  # the row of each image now; the last is of -1
         now[was] = np.flatnonzero(stays)
-        graph.places[stays] = now[before.places[was]]
+        graph.rows[stays] = now[before.rows[was]]
         graph.scores[stays] = before.scores[was]
         look = ~stays
-        look[stays] = ((before.places[was] >= 0) & (graph.places[stays] < 0)).any(axis=1)
+        look[stays] = ((before.rows[was] >= 0) & (graph.rows[stays] < 0)).any(axis=1)
         return cls(graph, np.flatnonzero(~stays), np.flatnonzero(look), np.flatnonzero(~look))
 
-    def finished(self, rows: DescriptorSource, search: Search, progress: Progress = lambda done, total: None) -> Graph:
+    def finish(
+        self, descriptors: DescriptorSource, search: Search, progress: Progress = lambda done, total: None
+    ) -> Graph:
         """The graph with all its edges.
 
         Args:
-            rows: (n, dim), descriptors of the images.
+            descriptors: (n, dim), of the images.
             search: finds the nearest of them.
             progress: called with images done and images in all, of those that look for their neighbors.
         """
         graph = self.graph
         for block in _blocks(self.look):
-            scores, places = search(rows[block], min(K + 1, len(rows)))
-            _put(graph, block, scores, np.where(places == block[:, None], -1, places))
+            scores, rows = search(descriptors[block], min(K + 1, len(descriptors)))
+            _put(graph, block, scores, np.where(rows == block[:, None], -1, rows))
             progress(int(np.searchsorted(self.look, block[-1])) + 1, len(self.look))
         if len(self.added) and len(self.others):
-            among = build_structure(_Some(rows, self.added), Exact.kind)
+            among = build_structure(_Subset(descriptors, self.added), Exact.kind)
             for block in _blocks(self.others):
-                scores, found = among.search(rows[block], min(K, len(self.added)))
+                scores, found = among.search(descriptors[block], min(K, len(self.added)))
                 gains = scores[:, 0] >= graph.scores[block, -1]
                 block, scores, found = block[gains], scores[gains], found[gains]
-                places = np.where(found < 0, -1, self.added[found])
-                both = np.hstack([graph.scores[block], scores]), np.hstack([graph.places[block], places])
+                rows = np.where(found < 0, -1, self.added[found])
+                both = np.hstack([graph.scores[block], scores]), np.hstack([graph.rows[block], rows])
                 _put(graph, block, *both)
         return graph
 
@@ -131,93 +133,93 @@ def update_graph(index: Path, catalog: Catalog, limits: IndexLimits, progress: P
     snapshot = take_snapshot(index, catalog)
     if np.array_equal(before.image_ids, snapshot.image_ids):
         return None
-    rows = snapshot.stored(snapshot.image_ids)
-    structure, ids_at = ann_cache.open_cached(index, snapshot) or (
-        build_structure(rows, ann_cache.kind_for(catalog.config, len(rows), limits)),
+    descriptors = snapshot.descriptors_of(snapshot.image_ids)
+    structure, structure_ids = ann_cache.open_cached(index, snapshot) or (
+        build_structure(descriptors, ann_cache.kind_for(catalog.config, len(descriptors), limits)),
         snapshot.image_ids,
     )
-    search = SnapshotSearch(structure, snapshot.find(ids_at)).search
-    graph = PartialGraph.over(before, snapshot.image_ids).finished(rows, search, progress)
-    arrays = [graph.places.astype("<i4"), graph.scores.astype("<f4")]
+    search = SnapshotSearch(structure, snapshot.rows_of(structure_ids)).search
+    graph = PartialGraph.over(before, snapshot.image_ids).finish(descriptors, search, progress)
+    arrays = [graph.rows.astype("<i4"), graph.scores.astype("<f4")]
     return write_store_file(index, catalog, KNN_GRAPH, RECIPE, graph.image_ids, arrays)
 
 
 def stored_graph(index: Path, catalog: Catalog) -> Graph:
     """The graph that is kept, memory-mapped; one of no images where there is none.
 
-    Every byte is checked first: a wrong place would lead to an image that has nothing to do with it, or to none.
+    Every byte is checked first: a wrong row would lead to an image that has nothing to do with it, or to none.
 
     Raises:
         GlamError: the file is damaged.
     """
     for file in store_files(catalog, KNN_GRAPH):
-        if file.recipe != RECIPE or not len(file.images):
+        if file.recipe != RECIPE or not len(file.image_ids):
             continue
         try:
             data = np.asarray(np.memmap(file.path(index), dtype="<i4", mode="r"))
-        except FileNotFoundError:  # a writer put another in its place just now, or this is a copy without it
+        except FileNotFoundError:  # a writer replaced it just now, or this is a copy without it
             continue
         except ValueError as error:  # no bytes, or not a multiple of four
             raise file.damaged() from error
         if digest(data.data) != file.digest:
             raise file.damaged()
-        places, scores = data.reshape(2, len(file.images), K)
-        return Graph(file.images, places, scores.view("<f4"))
+        rows, scores = data.reshape(2, len(file.image_ids), K)
+        return Graph(file.image_ids, rows, scores.view("<f4"))
     return NO_IMAGES
 
 
-def _blocks(places: ImageIds) -> Iterator[ImageIds]:
-    return (places[start : start + BLOCK] for start in range(0, len(places), BLOCK))
+def _blocks(rows: Rows) -> Iterator[Rows]:
+    return (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
 
 
-def _put(graph: Graph, block: ImageIds, scores: Scores, places: Rows) -> None:
-    """Takes the `K` best of what was found for a block of images, equal ones by place; places below 0 do not count."""
-    scores = np.where(places < 0, -np.inf, scores)
-    places = np.where(places < 0, -1, places)
-    order = np.lexsort((places, -scores))[:, :K]
+def _put(graph: Graph, block: Rows, scores: Scores, rows: Rows) -> None:
+    """Takes the `K` best of what was found for a block of images, equal ones by row; rows below 0 do not count."""
+    scores = np.where(rows < 0, -np.inf, scores)
+    rows = np.where(rows < 0, -1, rows)
+    order = np.lexsort((rows, -scores))[:, :K]
     found = order.shape[1]
     graph.scores[block] = -np.inf
-    graph.places[block] = -1
+    graph.rows[block] = -1
     graph.scores[block, :found] = np.take_along_axis(scores, order, axis=1)
-    graph.places[block, :found] = np.take_along_axis(places, order, axis=1)
+    graph.rows[block, :found] = np.take_along_axis(rows, order, axis=1)
 
 
 class SnapshotSearch:
-    """Search in a structure by places among some images, where the structure may be of others too.
+    """Search in a structure that may hold images which are not in the snapshot; its results are rows of the snapshot.
 
     Args:
-        structure: asked.
-        places: (n,) the place of the image at each of its positions; -1 of one that is not to be found.
+        structure: searched.
+        rows: (n,) the snapshot's row for each row of the structure; -1 for an image that is not to be found.
     """
 
-    def __init__(self, structure: Structure, places: ImageIds) -> None:
-        self._structure, self._places = structure, places
-        self._present: Mask | None = None if (places >= 0).all() else places >= 0
+    def __init__(self, structure: Structure, rows: Rows) -> None:
+        self._structure, self._rows = structure, rows
+        self._present: Mask | None = None if (rows >= 0).all() else rows >= 0
 
-    def search(self, rows: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
-        """The ``k`` nearest of (q, dim) rows.
+    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        """The ``k`` nearest of (q, dim) queries.
 
         Args:
-            rows: of unit length.
+            queries: of unit length.
             k: how many.
-            allowed: which positions of the structure may be found; all that are present by default.
+            allowed: which rows of the structure may be found; all that are present by default.
 
         Returns:
-            Cosines and places (q, k), best first; -inf and -1 where there are fewer.
+            Cosines and rows of the snapshot (q, k), best first; -inf and -1 where there are fewer.
         """
-        scores, positions = self._structure.search(rows, k, self._present if allowed is None else allowed)
-        return scores, np.where(positions < 0, -1, self._places[positions])
+        scores, found = self._structure.search(queries, k, self._present if allowed is None else allowed)
+        return scores, np.where(found < 0, -1, self._rows[found])
 
 
-class _Some(DescriptorSource):
-    """The rows at some positions of a source, as a source."""
+class _Subset(DescriptorSource):
+    """Some rows of a source, as a source."""
 
-    def __init__(self, rows: DescriptorSource, positions: ImageIds) -> None:
-        self.dim = rows.dim
-        self._rows, self._positions = rows, positions
+    def __init__(self, descriptors: DescriptorSource, rows: Rows) -> None:
+        self.dim = descriptors.dim
+        self._descriptors, self._rows = descriptors, rows
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self._rows)
 
-    def __getitem__(self, positions: slice | Rows) -> Descriptors:
-        return self._rows[self._positions[positions]]
+    def __getitem__(self, rows: slice | Rows) -> Descriptors:
+        return self._descriptors[self._rows[rows]]

@@ -1,6 +1,6 @@
 """Local features of the images of an index: made from their files, or kept in the folder rerank/.
 
-    Writer.add, keep --features_of each file--> write_features --> rerank/000001.features
+    Writer.add, precompute --features_of each file--> write_features --> rerank/000001.features
     Index --StoredFeatures.get--> LocalFeatures, exactly as they were made; features_of, where they are not kept
 
 A file of features has a head for each image, then the features of all images in their order. Numbers stay as they were
@@ -44,7 +44,7 @@ class Packed(NamedTuple):
     features: NDArray[np.void]
 
     @property
-    def begins(self) -> ImageIds:
+    def begins(self) -> NDArray[np.int64]:
         """(n + 1,): where the features of each image begin, and where the last ones end."""
         return np.concatenate([[0], np.cumsum(self.heads["count"], dtype=np.int64)])
 
@@ -63,10 +63,10 @@ def features_of(root: Path, facts: FileFacts) -> LocalFeatures | None:
         return None
 
 
-def features_of_all(root: Path, images: Sequence[FileFacts]) -> Iterator[LocalFeatures | None]:
-    """`features_of` of each image, made in threads."""
+def features_of_all(root: Path, files: Sequence[FileFacts]) -> Iterator[LocalFeatures | None]:
+    """`features_of` for the file of each image, made in threads."""
     threads = max(2, os.cpu_count() or 2)
-    return parallel_map(partial(features_of, root), images, threads=threads, ahead=2 * threads, name="features")
+    return parallel_map(partial(features_of, root), files, threads=threads, ahead=2 * threads, name="features")
 
 
 def pack(images: Sequence[LocalFeatures]) -> Packed:
@@ -90,23 +90,24 @@ class NewFeatures:
     """A file of features that does not count yet.
 
     Attributes:
-        file: lacks the ids of the images that are new in it, at the end of its images.
+        file: lacks the ids of the images that are new in it, at the end of its ids.
         made: (n,) which of the images that are being added have features there.
-        joined: the files whose place it takes.
+        replaced: the files that it replaces.
     """
 
     file: StoreFile
     made: NDArray[np.bool_]
-    joined: list[StoreFile]
+    replaced: list[StoreFile]
 
-    def put(self, catalog: Catalog, images: ImageIds) -> None:
+    def register(self, catalog: Catalog, image_ids: ImageIds) -> None:
         """Makes it count, in the transaction that is open.
 
         Args:
             catalog: of the index.
-            images: (n,) ids of the images that are being added.
+            image_ids: (n,), of the images that are being added.
         """
-        register_file(catalog, self.file._replace(images=np.append(self.file.images, images[self.made])), self.joined)
+        stored = np.append(self.file.image_ids, image_ids[self.made])
+        register_file(catalog, self.file._replace(image_ids=stored), self.replaced)
 
 
 def write_features(index: Path, catalog: Catalog, made: Sequence[LocalFeatures | None]) -> NewFeatures | None:
@@ -122,29 +123,34 @@ def write_features(index: Path, catalog: Catalog, made: Sequence[LocalFeatures |
         return None
     files = usable_files(catalog)
     first, count = len(files), len(found)
-    while first and count >= len(files[first - 1].images) and count + len(files[first - 1].images) <= FILE_IMAGES:
+    while first and count >= len(files[first - 1].image_ids) and count + len(files[first - 1].image_ids) <= FILE_IMAGES:
         first -= 1
-        count += len(files[first].images)
-    joined = [file for file in files[first:] if file.is_sound(index)]
-    parts = [*(read_features(index, file) for file in joined), pack(found)]
-    images = np.concatenate([np.empty(0, np.int64), *(file.images for file in joined)])
+        count += len(files[first].image_ids)
+    replaced = [file for file in files[first:] if file.is_sound(index)]
+    parts = [*(read_features(index, file) for file in replaced), pack(found)]
+    image_ids = np.concatenate([np.empty(0, np.int64), *(file.image_ids for file in replaced)])
     heads, features = ([part[i] for part in parts] for i in (0, 1))
-    file = write_store_file(index, catalog, LOCAL_FEATURES, RECIPE, images, [*heads, *features])
-    return NewFeatures(file, np.array([features is not None for features in made]), joined)
+    file = write_store_file(index, catalog, LOCAL_FEATURES, RECIPE, image_ids, [*heads, *features])
+    return NewFeatures(file, np.array([features is not None for features in made]), replaced)
 
 
-def without(index: Path, catalog: Catalog, gone: ImageIds) -> list[tuple[StoreFile | None, StoreFile]]:
-    """Writes each file that has features of images that are gone anew without these; None where nothing is left.
+def rewrite_without(index: Path, catalog: Catalog, gone: ImageIds) -> list[tuple[StoreFile | None, StoreFile]]:
+    """Rewrites each file that holds features of removed images, without these.
+
+    Args:
+        index: its folder.
+        catalog: of the index.
+        gone: (n,) ids of the removed images.
 
     Returns:
-        The new files, which do not count yet, each with the one whose place it is to take.
+        The new files, which do not count yet, each with the one that it is to replace; None where nothing is left.
 
     Raises:
         GlamError: a file is damaged.
     """
     written: list[tuple[StoreFile | None, StoreFile]] = []
     for file in store_files(catalog, LOCAL_FEATURES):
-        stays = ~np.isin(file.images, gone)
+        stays = ~np.isin(file.image_ids, gone)
         if stays.all():
             continue
         new = None
@@ -154,7 +160,7 @@ def without(index: Path, catalog: Catalog, gone: ImageIds) -> list[tuple[StoreFi
             packed = read_features(index, file)
             features = packed.features[np.repeat(stays, packed.heads["count"])]
             parts = [packed.heads[stays], features]
-            new = write_store_file(index, catalog, LOCAL_FEATURES, file.recipe, file.images[stays], parts)
+            new = write_store_file(index, catalog, LOCAL_FEATURES, file.recipe, file.image_ids[stays], parts)
         written.append((new, file))
     return written
 
@@ -166,7 +172,7 @@ def read_features(index: Path, file: StoreFile) -> Packed:
         FileNotFoundError: it is not there.
         GlamError: it has another length than it should have.
     """
-    path, end = file.path(index), HEAD.itemsize * len(file.images)
+    path, end = file.path(index), HEAD.itemsize * len(file.image_ids)
     size = path.stat().st_size
     if size >= end and (size - end) % FEATURE.itemsize == 0:
         data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
@@ -189,27 +195,28 @@ class StoredFeatures:
 
     def __init__(self, index: Path, catalog: Catalog) -> None:
         self._files: list[Packed] = []
-        self._begins: list[ImageIds] = []
-        image_ids, places = [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
+        self._begins: list[NDArray[np.int64]] = []
+        image_ids, locations = [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
         for file in usable_files(catalog):
             try:
                 packed = read_features(index, file)
-            except FileNotFoundError:  # a writer put another in its place just now, or this is a copy without it
+            except FileNotFoundError:  # a writer replaced it just now, or this is a copy without it
                 continue
-            image_ids.append(file.images)
-            places.append(np.stack([np.full(len(file.images), len(self._files)), np.arange(len(file.images))], axis=1))
+            image_ids.append(file.image_ids)
+            count = len(file.image_ids)
+            locations.append(np.stack([np.full(count, len(self._files)), np.arange(count)], axis=1))
             self._files.append(packed)
             self._begins.append(packed.begins)
         order = np.argsort(np.concatenate(image_ids), kind="stable")
         self.image_ids: ImageIds = np.concatenate(image_ids)[order]
-        self._places: ImageIds = np.concatenate(places)[order]
+        self._locations: NDArray[np.int64] = np.concatenate(locations)[order]  # (n, 2): file, and place in the file
 
-    def get(self, image: int) -> LocalFeatures | None:
+    def get(self, image_id: int) -> LocalFeatures | None:
         """The features of the image with this id; None where they are not kept."""
-        at = int(np.searchsorted(self.image_ids, image))
-        if at == len(self.image_ids) or self.image_ids[at] != image:
+        at = int(np.searchsorted(self.image_ids, image_id))
+        if at == len(self.image_ids) or self.image_ids[at] != image_id:
             return None
-        file, place = self._places[at]
+        file, place = self._locations[at]
         packed, begins = self._files[file], self._begins[file]
         features = packed.features[begins[place] : begins[place + 1]]
         return LocalFeatures(

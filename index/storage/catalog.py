@@ -18,7 +18,7 @@ import numpy as np
 from glam.errors import GlamError
 from glam.index.storage.milvus_config import MilvusConfig
 from glam.index.storage.schema import CATALOG, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
-from glam.index.types import ImageIds
+from glam.index.types import ImageIds, Rows, SegmentNumbers
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
     from glam.model import Model
@@ -111,18 +111,18 @@ class StoredImage(NamedTuple):
 
 
 class DescriptorBatch(NamedTuple):
-    """Rows that were written together.
+    """Descriptors that were written together.
 
     Attributes:
         segment: number of the segment.
         first: row of the segment at which they begin.
-        images: (n,) id of the image that each row belongs to.
-        digest: of the rows.
+        image_ids: (n,), of the image that each row belongs to.
+        digest: of the descriptors.
     """
 
     segment: int
     first: int
-    images: ImageIds
+    image_ids: ImageIds
     digest: str
 
 
@@ -201,9 +201,9 @@ class Catalog:
         """What the index was built with."""
         (text,) = self.connection.execute("SELECT description FROM about").fetchone()
         values = json.loads(text)
-        place = values.get("milvus")
+        milvus = values.get("milvus")
         lists = {name: tuple(values.get(name, ())) for name in ("scales", "keeps")}
-        return IndexConfig(**{**values, **lists, "milvus": MilvusConfig(**place) if place else None})
+        return IndexConfig(**{**values, **lists, "milvus": MilvusConfig(**milvus) if milvus else None})
 
     def __len__(self) -> int:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
@@ -211,7 +211,7 @@ class Catalog:
     def removed(self) -> ImageIds:
         """Ids of the images that were removed and still take up room."""
         found = self.connection.execute("SELECT id FROM images WHERE state = 'removed'")
-        return np.array([image for (image,) in found], dtype=np.int64)
+        return np.array([image_id for (image_id,) in found], dtype=np.int64)
 
     def removed_count(self) -> int:
         """How many images were removed and still take up room."""
@@ -221,25 +221,25 @@ class Catalog:
         """How many landmarks are named."""
         return self._number("SELECT count(DISTINCT label) FROM images WHERE label != '' AND state = 'present'")
 
-    def entries(self, images: Sequence[int]) -> dict[int, Entry]:
-        """The entries of these images by id; those that are gone are left out."""
+    def entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
+        """The entries of these images by image id; those that are gone are left out."""
         found = self.connection.execute(
             "SELECT id, path, label, width, height, metadata FROM images WHERE id IN (SELECT value FROM json_each(?))",
-            [json.dumps(list(images))],
+            [json.dumps(list(image_ids))],
         )
         return {
-            id: Entry(id, path, label, width, height, json.loads(metadata))
-            for id, path, label, width, height, metadata in found
+            image_id: Entry(image_id, path, landmark, width, height, json.loads(metadata))
+            for image_id, path, landmark, width, height, metadata in found
         }
 
-    def live(self) -> tuple[ImageIds, ImageIds, ImageIds]:
-        """Ids of all present images, rising, and for each the segment and row of its descriptor."""
+    def present_rows(self) -> tuple[ImageIds, SegmentNumbers, Rows]:
+        """Ids of all present images, rising, and for each the segment of its descriptor and the row in that segment."""
         batches = self.batches()
         if not batches:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
-        image_ids = np.concatenate([batch.images for batch in batches])
-        segments = np.concatenate([np.full(len(batch.images), batch.segment) for batch in batches])
-        rows = np.concatenate([batch.first + np.arange(len(batch.images)) for batch in batches])
+        image_ids = np.concatenate([batch.image_ids for batch in batches])
+        segments = np.concatenate([np.full(len(batch.image_ids), batch.segment) for batch in batches])
+        rows = np.concatenate([batch.first + np.arange(len(batch.image_ids)) for batch in batches])
         order = np.argsort(image_ids, kind="stable")
         order = order[~np.isin(image_ids[order], self.removed(), kind="sort")]
         return image_ids[order], segments[order], rows[order]
@@ -252,21 +252,21 @@ class Catalog:
         """All batches, in the order of segments and rows."""
         found = self.connection.execute("SELECT segment, first, images, digest FROM batches ORDER BY segment, first")
         return [
-            DescriptorBatch(segment, first, np.frombuffer(images, dtype="<i8"), digest)
-            for segment, first, images, digest in found
+            DescriptorBatch(segment, first, np.frombuffer(image_ids, dtype="<i8"), digest)
+            for segment, first, image_ids, digest in found
         ]
 
-    def stored(self) -> Iterator[StoredImage]:
+    def stored_images(self) -> Iterator[StoredImage]:
         """All images, also the removed ones, by id."""
-        rows = self.connection.execute(
+        found = self.connection.execute(
             "SELECT id, path, label, metadata, hash, bytes, modified, state FROM images ORDER BY id"
         )
-        return (StoredImage(row[0], FileFacts(*row[1:7]), row[7] == "present") for row in rows)
+        return (StoredImage(row[0], FileFacts(*row[1:7]), row[7] == "present") for row in found)
 
-    def facts(self, image: int) -> FileFacts | None:
+    def facts(self, image_id: int) -> FileFacts | None:
         """The facts of an image's file; None where it is not known."""
         row = self.connection.execute(
-            "SELECT path, label, metadata, hash, bytes, modified FROM images WHERE id = ?", [image]
+            "SELECT path, label, metadata, hash, bytes, modified FROM images WHERE id = ?", [image_id]
         ).fetchone()
         return None if row is None else FileFacts(*row)
 
@@ -274,7 +274,7 @@ class Catalog:
         """Id of each present image by its path."""
         return dict(self.connection.execute("SELECT path, id FROM images WHERE state = 'present'"))
 
-    def at_or_below(self, path: str) -> list[int]:
+    def ids_below(self, path: str) -> list[int]:
         """Ids of the present image at a path, or of those in the folder of that name."""
         after = chr(ord("/") + 1)
         found = self.connection.execute(
@@ -282,7 +282,7 @@ class Catalog:
             "UNION SELECT id FROM images WHERE state = 'present' AND path > ?1 || '/' AND path < ?1 || ?2",
             [path, after],
         )
-        return [image for (image,) in found]
+        return [image_id for (image_id,) in found]
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that could not be read, by path."""
@@ -295,45 +295,50 @@ class Catalog:
         return 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0)")
 
     def add_batch(self, batch: DescriptorBatch) -> None:
-        """Makes rows count."""
-        rows = len(batch.images)
+        """Makes the rows of a batch count."""
+        count = len(batch.image_ids)
         self.connection.execute(
             "INSERT INTO segments VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET rows = rows + ?2",
-            [batch.segment, rows],
+            [batch.segment, count],
         )
-        images = np.ascontiguousarray(batch.images, dtype="<i8").tobytes()
+        image_ids = np.ascontiguousarray(batch.image_ids, dtype="<i8").tobytes()
         self.connection.execute(
-            "INSERT INTO batches VALUES (?, ?, ?, ?, ?)", [batch.segment, batch.first, rows, images, batch.digest]
+            "INSERT INTO batches VALUES (?, ?, ?, ?, ?)", [batch.segment, batch.first, count, image_ids, batch.digest]
         )
 
     def add_images(self, images: Sequence[NewImage]) -> ImageIds:
         """Adds images and returns their ids; one that is present at the path of one of them is removed."""
-        self._leave(image.facts.path for image in images)
+        self._remove_at_paths(image.facts.path for image in images)
         first = 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), -1)")
         self.connection.executemany(
             "INSERT INTO images (id, path, label, metadata, hash, bytes, modified, width, height, state) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'present')",
-            ((id, *image.facts, image.width, image.height) for id, image in enumerate(images, first)),
+            ((image_id, *image.facts, image.width, image.height) for image_id, image in enumerate(images, first)),
         )
         return np.arange(first, first + len(images))
 
     def add_unreadable(self, files: Sequence[tuple[str, str]]) -> None:
         """Notes (path, reason) of files that could not be read; what was known under such a path is removed."""
-        self._leave(path for path, _ in files)
+        self._remove_at_paths(path for path, _ in files)
         self.connection.executemany("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", files)
 
-    def remove(self, images: Iterable[int]) -> None:
+    def remove(self, image_ids: Iterable[int]) -> None:
         """Marks images as removed; they keep their room until the index is compacted."""
-        self.connection.executemany("UPDATE images SET state = 'removed' WHERE id = ?", ([image] for image in images))
+        marked = ([image_id] for image_id in image_ids)
+        self.connection.executemany("UPDATE images SET state = 'removed' WHERE id = ?", marked)
 
-    def put(self, images: Sequence[tuple[int, FileFacts]]) -> None:
-        """Gives images new facts and makes them present; others at their paths are removed. Paths may swap."""
-        self.remove(image for image, _ in images)
-        self._leave(facts.path for _, facts in images)
+    def update_files(self, files: Sequence[tuple[int, FileFacts]]) -> None:
+        """Gives images new facts and makes them present; others at their paths are removed. Paths may swap.
+
+        Args:
+            files: image id and new facts of each image.
+        """
+        self.remove(image_id for image_id, _ in files)
+        self._remove_at_paths(facts.path for _, facts in files)
         self.connection.executemany(
             "UPDATE images SET path = ?, label = ?, metadata = ?, hash = ?, bytes = ?, modified = ?, "
             "state = 'present' WHERE id = ?",
-            ((*facts, image) for image, facts in images),
+            ((*facts, image_id) for image_id, facts in files),
         )
 
     def forget_unreadable(self, paths: Iterable[str]) -> None:
@@ -350,7 +355,8 @@ class Catalog:
         """Replaces the configuration."""
         self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(config))])
 
-    def _leave(self, paths: Iterable[str]) -> None:
+    def _remove_at_paths(self, paths: Iterable[str]) -> None:
+        """Marks what is present at these paths as removed, and forgets that a file there could not be read."""
         gone = [(path,) for path in paths]
         self.connection.executemany("UPDATE images SET state = 'removed' WHERE path = ? AND state = 'present'", gone)
         self.connection.executemany("DELETE FROM unreadable WHERE path = ?", gone)

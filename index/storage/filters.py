@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.index.types import ImageIds
 
 COLUMNS = ("image_id", "path", "landmark", "width", "height", "bytes", "modified")
 
@@ -61,9 +61,7 @@ TOKENS = re.compile(
 TABLE = "image"
 
 
-def matching(
-    connection: sqlite3.Connection, where: str, *, seconds: float = SECONDS, steps: int = STEPS
-) -> NDArray[np.int64]:
+def matching(connection: sqlite3.Connection, where: str, *, seconds: float = SECONDS, steps: int = STEPS) -> ImageIds:
     """Ids of the images in an index for which an expression holds, rising.
 
     Args:
@@ -99,7 +97,7 @@ def matching(
         if unknown:
             raise _no_column(connection, where, unknown[1]) from error
         raise _refused(where, _in_words(reason, seconds)) from error
-    return np.array([image for (image,) in found], dtype=np.int64)
+    return np.array([image_id for (image_id,) in found], dtype=np.int64)
 
 
 def columns(connection: sqlite3.Connection) -> list[str]:

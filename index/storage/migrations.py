@@ -17,7 +17,7 @@ from glam.index.storage.catalog import Catalog, DescriptorBatch
 from glam.index.storage.checksums import delete_checksums
 from glam.index.storage.lock import write_lock
 from glam.index.storage.schema import KEPT, SCHEMA_VERSION, create_tables, open_any_version
-from glam.index.storage.segments import digest_rows, open_segment, segment_file
+from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
 
 DESCRIPTORS_1 = "descriptors.f32"
 BATCH_ROWS = 4096
@@ -67,7 +67,7 @@ def _from_1(index: Path, catalog: Catalog) -> None:
     (count,) = database.execute("SELECT count(*) FROM images").fetchone()
     if count and not segment.exists():
         raise GlamError(f"{old}: not there; the index is damaged")
-    rows = open_segment(segment, count, catalog.config.dim)
+    descriptors = open_segment(segment, count, catalog.config.dim)
     described = segment.stat().st_mtime_ns if count else 0
     with catalog.transaction():
         for table in ("about", "images", "unreadable"):
@@ -80,8 +80,10 @@ def _from_1(index: Path, catalog: Catalog) -> None:
             [described],
         )
         for first in range(0, count, BATCH_ROWS):
-            block = rows[first : first + BATCH_ROWS]
-            catalog.add_batch(DescriptorBatch(1, first, np.arange(first, first + len(block)), digest_rows(block)))
+            block = descriptors[first : first + BATCH_ROWS]
+            catalog.add_batch(
+                DescriptorBatch(1, first, np.arange(first, first + len(block)), digest_descriptors(block))
+            )
         for table in ("about", "images", "unreadable"):
             database.execute(f"DROP TABLE {table}_1")
 

@@ -55,7 +55,7 @@ class MilvusConfig:
 
     @classmethod
     def of(cls, wanted: Milvus, index: Path) -> "MilvusConfig":
-        """A new place for the index in the folder ``index``.
+        """A new collection for the index in the folder ``index``.
 
         Raises:
             GlamError: the address or the name is none that Milvus takes.

@@ -15,9 +15,9 @@ import numpy as np
 from glam.atomic_file import flush
 from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
-from glam.index.ann.inner_products import products_at
+from glam.index.ann.inner_products import inner_products_at
 from glam.index.storage.checksums import digest
-from glam.index.types import Descriptors, ImageIds, Scores
+from glam.index.types import Descriptors, Rows, Scores, SegmentNumbers
 
 FOLDER = "descriptors"
 
@@ -27,24 +27,24 @@ def segment_file(index: Path, number: int) -> Path:
     return index / FOLDER / f"{number:06d}.f32"
 
 
-def digest_rows(rows: Descriptors) -> str:
-    """32 hexadecimal digits, BLAKE2b of the rows as they lie in the file."""
-    return digest(np.ascontiguousarray(rows, dtype="<f4").data)
+def digest_descriptors(descriptors: Descriptors) -> str:
+    """32 hexadecimal digits, BLAKE2b of the descriptors as they lie in the file."""
+    return digest(np.ascontiguousarray(descriptors, dtype="<f4").data)
 
 
-def append(file: Path, row: int, rows: Descriptors) -> None:
+def append(file: Path, row: int, descriptors: Descriptors) -> None:
     """Writes rows from row number ``row`` on, and returns once they are on the disk.
 
     Args:
         file: of the segment; made if it is not there.
         row: how many of its rows the catalog knows.
-        rows: (n, dim).
+        descriptors: (n, dim).
     """
     new = not file.exists()
     with file.open("wb" if new else "r+b") as out:
-        out.truncate(row * rows.shape[1] * 4)
+        out.truncate(row * descriptors.shape[1] * 4)
         out.seek(0, os.SEEK_END)
-        out.write(np.ascontiguousarray(rows, dtype="<f4").data)
+        out.write(np.ascontiguousarray(descriptors, dtype="<f4").data)
         out.flush()
         os.fsync(out.fileno())
     if new:
@@ -66,49 +66,49 @@ def open_segment(file: Path, count: int, dim: int) -> Descriptors:
 
 
 class StoredDescriptors(DescriptorSource):
-    """Descriptors by position, wherever they lie; what the search structures are built of.
+    """Descriptors by row, wherever they lie; what the search structures are built of.
 
     Args:
-        maps: the rows of each segment.
-        segments: (n,) the segment of each position; of one that is no longer stored, a number that is in no map.
-        rows: (n,) its row there.
+        maps: the descriptors of each segment.
+        segments: (n,) the segment of each row; of one that is no longer stored, a number that is in no map.
+        rows_in_segment: (n,) its row there.
         dim: length of a descriptor.
     """
 
-    def __init__(self, maps: dict[int, Descriptors], segments: ImageIds, rows: ImageIds, dim: int) -> None:
+    def __init__(self, maps: dict[int, Descriptors], segments: SegmentNumbers, rows_in_segment: Rows, dim: int) -> None:
         self.dim = dim
         self._maps = maps
         self._segments = segments
-        self._rows = rows
+        self._rows_in_segment = rows_in_segment
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows_in_segment)
 
-    def __getitem__(self, positions: slice | ImageIds) -> Descriptors:
-        """The rows at these positions, (n, dim); zeros for those no longer stored."""
-        segments, rows = self._segments[positions], self._rows[positions]
-        if not len(rows):
+    def __getitem__(self, rows: slice | Rows) -> Descriptors:
+        """The descriptors in these rows, (n, dim); zeros for those no longer stored."""
+        segments, rows_in_segment = self._segments[rows], self._rows_in_segment[rows]
+        if not len(rows_in_segment):
             return np.empty((0, self.dim), dtype=np.float32)
         first = int(segments[0])
         if first in self._maps and (segments == first).all():
-            begin, end = int(rows[0]), int(rows[-1]) + 1
-            if isinstance(positions, slice) and end - begin == len(rows) and (np.diff(rows) == 1).all():
+            begin, end = int(rows_in_segment[0]), int(rows_in_segment[-1]) + 1
+            if isinstance(rows, slice) and end - begin == len(segments) and (np.diff(rows_in_segment) == 1).all():
                 return self._maps[first][begin:end]
-            return self._maps[first][rows]
-        found = np.zeros((len(rows), self.dim), dtype=np.float32)
+            return self._maps[first][rows_in_segment]
+        found = np.zeros((len(segments), self.dim), dtype=np.float32)
         for number, stored in self._maps.items():
             here = segments == number
-            found[here] = stored[rows[here]]
+            found[here] = stored[rows_in_segment[here]]
         return found
 
-    def products(self, query: Descriptors, positions: ImageIds) -> Scores:
-        """Of a query (dim,) with the rows at these positions, (n,), in place; 0 for those no longer stored."""
-        segments, rows = self._segments[positions], self._rows[positions]
-        found = np.zeros(len(rows), dtype=np.float32)
+    def inner_products(self, query: Descriptors, rows: Rows) -> Scores:
+        """Inner products of a query (dim,) with the descriptors in these rows, (n,); 0 for those no longer stored."""
+        segments, rows_in_segment = self._segments[rows], self._rows_in_segment[rows]
+        found = np.zeros(len(segments), dtype=np.float32)
         for number, stored in self._maps.items():
             here = np.flatnonzero(segments == number)
             if len(here):
-                found[here] = products_at(query, stored, rows[here])
+                found[here] = inner_products_at(query, stored, rows_in_segment[here])
         return found
 
 

@@ -85,7 +85,7 @@ def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, conten
     rows = np.stack([content_model.descriptor(collection.file(i).read_bytes()) for i in range(12)])
     for q in range(12):
         others = np.delete(np.arange(12), q)
-        listed = others[chain.search(base.Query(rows[q]), MemoryDatabase([rows[others]]), 12).positions]
+        listed = others[chain.search(base.Query(rows[q]), MemoryDatabase([rows[others]]), 12).rows]
         positive = set(np.flatnonzero(collection.landmark_ids == collection.landmark_ids[q]).tolist()) - {q}
         assert report.scores.ap[q] == pytest.approx(slow_ap(listed.tolist(), positive, set()))
     result = folder_result("made", report, content_model, content_model.settings())
@@ -119,7 +119,7 @@ def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["protocol"]["rerank"].startswith("aqe:k=3:")
     asking = base.Query(queries[0].astype(np.float16).astype(np.float32))
-    ranking = parse_chain("aqe:k=3").search(asking, MemoryDatabase([database]), 30).positions.tolist()
+    ranking = parse_chain("aqe:k=3").search(asking, MemoryDatabase([database]), 30).rows.tolist()
     assert result["results"]["easy"]["ap"]["q"] == pytest.approx(slow_ap(ranking, {3, 4}, {5, 6}))
     assert result["results"]["medium"]["ap"]["q"] == pytest.approx(slow_ap(ranking, {3, 4, 5}, {6}))
     assert "there is no reranking step 'qe'" in evaluate(tmp_path, "--rerank", "qe")[1]

@@ -1,4 +1,4 @@
-"""The search structure that a writer saves: used while it fits, renewed when it does not, never needed."""
+"""The search structure that a writer saves: used while it fits, saved again when it does not, never needed."""
 
 import shutil
 from pathlib import Path
@@ -23,13 +23,13 @@ LIMITS = IndexLimits(save_exact=True, added_in_memory=3)
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of each structure that is built from nothing."""
+    """Size of each structure that is built from nothing."""
     sizes: list[int] = []
     usual = Exact.build
 
-    def note(rows: DescriptorSource) -> Exact:
-        sizes.append(len(rows))
-        return usual(rows)
+    def note(descriptors: DescriptorSource) -> Exact:
+        sizes.append(len(descriptors))
+        return usual(descriptors)
 
     monkeypatch.setattr(Exact, "build", note)
     return sizes
@@ -60,10 +60,12 @@ def add_files(folder: Path, count: int) -> None:
 def check(index: Path, folder: Path) -> None:
     """Searches give what the plain product gives."""
     with Index.open(index, limits=LIMITS) as opened:
-        assert {opened.entry(i).path for i in opened.image_ids.tolist()} == {p.path for p in read_folder(folder).images}
-        rows = opened.descriptors(opened.image_ids.tolist())
-        for row, hits in zip(rows, opened.search(rows, k=100), strict=True):
-            assert [hit.image_id for hit in hits] == opened.image_ids[np.argsort(-(rows @ row))].tolist()
+        assert {opened.entry(image_id).path for image_id in opened.image_ids.tolist()} == {
+            p.path for p in read_folder(folder).images
+        }
+        descriptors = opened.descriptors(opened.image_ids.tolist())
+        for descriptor, hits in zip(descriptors, opened.search(descriptors, k=100), strict=True):
+            assert [hit.image_id for hit in hits] == opened.image_ids[np.argsort(-(descriptors @ descriptor))].tolist()
 
 
 def names(index: Path) -> set[str]:
@@ -101,13 +103,13 @@ def test_many_removed_images_have_it_built_anew(index: Path, folder: Path, built
     assert built == [COUNT - 8]
     found = read_list(index)
     assert found is not None
-    assert len(np.load(found.ids)) == COUNT - 8
+    assert len(np.load(found.ids_file)) == COUNT - 8
 
 
 def test_it_may_be_deleted_or_damaged(index: Path, folder: Path, built: list[int]) -> None:
     found = read_list(index)
     assert found is not None
-    for file in (found.structure, found.ids, index / "search" / "list.json"):
+    for file in (found.structure_file, found.ids_file, index / "search" / "list.json"):
         whole = file.read_bytes()
         file.write_bytes(b"\0" * 50)
         check(index, folder)

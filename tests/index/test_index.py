@@ -85,22 +85,22 @@ def test_every_image_finds_itself_first_with_its_own_facts(model: Model, folder:
     collection = read_folder(folder)
     build(tmp_path / "i.glam", collection, model)
     with glam.index.open(tmp_path / "i.glam") as index:
-        for photo in collection.images:
-            hits = index.search(model.describe([collection.root / photo.path]), k=3)[0]
-            assert (hits[0].path, hits[0].landmark) == (photo.path, photo.landmark)
+        for image in collection.images:
+            hits = index.search(model.describe([collection.root / image.path]), k=3)[0]
+            assert (hits[0].path, hits[0].landmark) == (image.path, image.landmark)
             assert hits[0].score == pytest.approx(1.0, abs=1e-5)
             assert [hit.rank for hit in hits] == [1, 2, 3]
             assert (hits[0].entry.width, hits[0].entry.height) == (80, 60)
-            assert index.file(hits[0].image_id) == folder / photo.path
+            assert index.file(hits[0].image_id) == folder / image.path
 
 
 def test_search_is_the_plain_product(model: Model, folder: Path, tmp_path: Path) -> None:
     build(tmp_path / "i.glam", read_folder(folder), model)
     with Index.open(tmp_path / "i.glam") as index:
-        rows = np.stack([index.descriptor(i) for i in range(len(index))])
+        descriptors = np.stack([index.descriptor(i) for i in range(len(index))])
         queries = np.random.default_rng(0).normal(size=(4, index.dim)).astype(np.float32)
         for query, hits in zip(queries, index.search(queries, k=50), strict=True):
-            assert [hit.image_id for hit in hits] == np.argsort(-(rows @ query)).tolist()
+            assert [hit.image_id for hit in hits] == np.argsort(-(descriptors @ query)).tolist()
 
 
 def test_a_second_build_adds_what_is_new(model: Model, folder: Path, tmp_path: Path, draw_image: Draw) -> None:
@@ -124,7 +124,7 @@ def test_an_image_mended_since_is_taken_from_the_unreadable(
 def test_a_build_that_was_killed_goes_on(
     model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the descriptors of a batch and its rows in the catalog: what was not named is written over."""
+    """Killed between the descriptors of a batch and its entry in the catalog: what was not named is written over."""
     add, calls = Catalog.add_batch, iter(range(100))
 
     def killed_at_the_second_batch(self: Catalog, *batch: Any) -> None:
@@ -187,10 +187,10 @@ def test_photographs_of_a_landmark_find_each_other(photographs: Path, tmp_path: 
     model = glam.load("timm:tf_efficientnet_lite0", device="cpu")
     collection = read_folder(photographs / "val")
     chosen = ("petra", "stonehenge", "lotus_temple", "golden_gate_bridge")
-    few = [i for i, photo in enumerate(collection.images) if photo.landmark in chosen]
+    few = [i for i, image in enumerate(collection.images) if image.landmark in chosen]
     asked = [i for i in few if collection.images[i - 1].landmark != collection.images[i].landmark]
     names = {collection.images[i].path for i in few if i not in asked}
-    kept = collection.only(lambda photo: photo.path in names)
+    kept = collection.only(lambda image: image.path in names)
     build(tmp_path / "i.glam", kept, model, settings=model.settings(size=224))
     with Index.open(tmp_path / "i.glam") as index:
         queries = model.describe([collection.file(i) for i in asked], size=224)

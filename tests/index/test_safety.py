@@ -52,10 +52,10 @@ def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
 def check(index: Path, model: Any) -> int:
     """Every image of the index has the descriptor of its file and is found by it; how many there are."""
     with Index.open(index) as opened:
-        for image in opened.image_ids.tolist():
-            expected = model.descriptor(opened.file(image).read_bytes())
-            np.testing.assert_array_equal(opened.descriptor(image), expected)
-            assert opened.search(expected, k=1)[0][0].image_id == image
+        for image_id in opened.image_ids.tolist():
+            expected = model.descriptor(opened.file(image_id).read_bytes())
+            np.testing.assert_array_equal(opened.descriptor(image_id), expected)
+            assert opened.search(expected, k=1)[0][0].image_id == image_id
         return len(opened)
 
 
@@ -288,11 +288,11 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
     hashes = {f"{content_model.descriptor(f'content {i}'.encode())[0]:.6f}": i for i in range(COUNT)}
 
     def read(opened: Index) -> None:
-        for image in opened.image_ids.tolist()[:3]:
-            row = opened.descriptor(image)
-            hit = opened.search(row, k=1)[0][0]
-            if hit.image_id != image or hit.path not in (f"{hashes[f'{row[0]:.6f}']:02d}.jpg",):
-                raise AssertionError(f"{image} was found as {hit.entry}")
+        for image_id in opened.image_ids.tolist()[:3]:
+            descriptor = opened.descriptor(image_id)
+            hit = opened.search(descriptor, k=1)[0][0]
+            if hit.image_id != image_id or hit.path not in (f"{hashes[f'{descriptor[0]:.6f}']:02d}.jpg",):
+                raise AssertionError(f"{image_id} was found as {hit.entry}")
 
     def work() -> None:
         try:
@@ -304,7 +304,7 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     with Index.open(index) as old:
-        rows = old.descriptors(old.image_ids.tolist())
+        descriptors = old.descriptors(old.image_ids.tolist())
         for thread in threads:
             thread.start()
         for turn in range(4):
@@ -318,18 +318,18 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
         for thread in threads:
             thread.join()
         assert not errors, errors
-        np.testing.assert_array_equal(old.descriptors(old.image_ids.tolist()), rows)
-        found = {hit.path for hit in old.search(rows[0], k=100)[0]}
+        np.testing.assert_array_equal(old.descriptors(old.image_ids.tolist()), descriptors)
+        found = {hit.path for hit in old.search(descriptors[0], k=100)[0]}
         assert found == {f"{i:02d}.jpg" for i in range(COUNT) if i not in range(10, 14)}  # gone, so not shown
     assert check(index, content_model) == COUNT - 4 + 40
 
 
 def make_version_1(path: Path, folder: Path, model: Any) -> None:
     """An index as the first version wrote it."""
-    photos = read_folder(folder).images
+    images = read_folder(folder).images
     path.mkdir()
-    rows = np.stack([model.descriptor((folder / photo.path).read_bytes()) for photo in photos])
-    (path / "descriptors.f32").write_bytes(rows.tobytes() + b"half a batch")
+    descriptors = np.stack([model.descriptor((folder / image.path).read_bytes()) for image in images])
+    (path / "descriptors.f32").write_bytes(descriptors.tobytes() + b"half a batch")
     config = asdict(IndexConfig(model.name, model.fingerprint, model.dim, 64, (1.0,), str(folder)))
     del config["structure"]
     with closing(sqlite3.connect(path / CATALOG)) as database:
@@ -349,7 +349,7 @@ def make_version_1(path: Path, folder: Path, model: Any) -> None:
             database.execute("INSERT INTO about VALUES (?)", [json.dumps(config)])
             database.execute("INSERT INTO unreadable VALUES ('bad.jpg', 'an empty file')")
             database.executemany(
-                "INSERT INTO images VALUES (?, ?, ?, 3, 4)", ((i, p.path, "here") for i, p in enumerate(photos))
+                "INSERT INTO images VALUES (?, ?, ?, 3, 4)", ((i, p.path, "here") for i, p in enumerate(images))
             )
 
 

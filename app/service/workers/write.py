@@ -111,18 +111,18 @@ def adding(file: NewFile) -> Change:
             facts = read_facts(root, photo)
             if facts is None:
                 raise GlamError(f"{file.path} was written and cannot be read")
-            known = writer.catalog.at_or_below(file.path)
+            known = writer.catalog.ids_below(file.path)
             if known:
-                writer.changes()
+                writer.begin_changes()
                 with writer.catalog.transaction():
-                    writer.catalog.put([(known[0], facts)])
+                    writer.catalog.update_files([(known[0], facts)])
             else:
                 writer.add([DescribedFile(facts, file.width, file.height, file.descriptor)])
         except BaseException:
             if is_new:
                 (root / file.path).unlink(missing_ok=True)
             raise
-        return writer.catalog.at_or_below(file.path)[0]
+        return writer.catalog.ids_below(file.path)[0]
 
     return change
 
@@ -135,9 +135,9 @@ def removing(image: int, path: str) -> Change:
     """
 
     def change(writer: Writer) -> int:
-        if image not in writer.catalog.at_or_below(path):
+        if image not in writer.catalog.ids_below(path):
             raise HTTPException(404, f"There is no image {image} in this index.")
-        writer.changes()
+        writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.remove([image])
         return image

@@ -35,12 +35,12 @@ class AlphaQueryExpansion:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        expanded = expand(query.descriptor, database.rows[ranked.positions[: self.k]], self.alpha)
-        scores, positions = database.search(expanded[None], max(len(ranked), query.length))
-        found = positions[0] >= 0
-        missed = ~np.isin(ranked.positions, positions[0, found])
+        expanded = expand(query.descriptor, database.descriptors[ranked.rows[: self.k]], self.alpha)
+        scores, rows = database.search(expanded[None], max(len(ranked), query.length))
+        found = rows[0] >= 0
+        missed = ~np.isin(ranked.rows, rows[0, found])
         return Ranked(
-            np.concatenate([positions[0, found], ranked.positions[missed]]),
+            np.concatenate([rows[0, found], ranked.rows[missed]]),
             np.concatenate([scores[0, found], ranked.scores[missed]]),
         )
 

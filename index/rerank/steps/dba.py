@@ -37,17 +37,17 @@ class DatabaseAugmentation:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        looked_at = ranked.positions[: self.depth]
+        looked_at = ranked.rows[: self.depth]
         images = augment(looked_at, database, self.k, self.alpha)
-        asking = expand(query.descriptor, database.rows[looked_at[: self.k]], self.alpha)
+        asking = expand(query.descriptor, database.descriptors[looked_at[: self.k]], self.alpha)
         return reordered(ranked, images @ asking)
 
 
-def augment(positions: Rows, database: Database, k: int, alpha: float) -> Descriptors:
-    """The means of the images at (n,) positions, each with its ``k`` nearest, (n, dim) of unit length."""
-    neighbors = database.neighbors(positions)
-    near = neighbors.positions[:, :k]
+def augment(rows: Rows, database: Database, k: int, alpha: float) -> Descriptors:
+    """The means of the images in (n,) rows, each with its ``k`` nearest, (n, dim) of unit length."""
+    neighbors = database.neighbors(rows)
+    near = neighbors.rows[:, :k]
     weights = powers(neighbors.scores[:, :k], alpha)  # 0 where there is no neighbor
-    others, place = np.unique(near, return_inverse=True)
-    rows = database.rows[np.maximum(others, 0)]
-    return averaged(database.rows[positions], rows[place.reshape(near.shape)], weights)
+    others, inverse = np.unique(near, return_inverse=True)
+    descriptors = database.descriptors[np.maximum(others, 0)]
+    return averaged(database.descriptors[rows], descriptors[inverse.reshape(near.shape)], weights)

@@ -38,23 +38,23 @@ class Diffusion:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        looked_at = ranked.positions[: self.depth]
+        looked_at = ranked.rows[: self.depth]
         edges = affinities(looked_at, database, self.k, self.gamma)
         given = np.zeros(len(looked_at))
-        given[: self.seeds] = powers(database.rows[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
+        given[: self.seeds] = powers(database.descriptors[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
         return reordered(ranked, flow(edges, given, self.alpha))
 
 
-def affinities(positions: Rows, database: Database, k: int, gamma: float) -> NDArray[np.float64]:
-    """Of the images at (n,) positions: their cosine to the power of ``gamma`` where both are among the ``k`` nearest of
+def affinities(rows: Rows, database: Database, k: int, gamma: float) -> NDArray[np.float64]:
+    """Of the images in (n,) rows: their cosine to the power of ``gamma`` where both are among the ``k`` nearest of
     the other, and else 0; (n, n), symmetric."""
-    neighbors = database.neighbors(positions)
-    order = np.argsort(positions)
-    near = neighbors.positions[:, :k]
-    place = order[np.minimum(np.searchsorted(positions, near, sorter=order), len(positions) - 1)]
-    image, number = np.nonzero(positions[place] == near)
-    edges: NDArray[np.float64] = np.zeros((len(positions), len(positions)))
-    edges[image, place[image, number]] = powers(neighbors.scores[image, number], gamma)
+    neighbors = database.neighbors(rows)
+    order = np.argsort(rows)
+    near = neighbors.rows[:, :k]
+    listed = order[np.minimum(np.searchsorted(rows, near, sorter=order), len(rows) - 1)]
+    image, neighbor = np.nonzero(rows[listed] == near)
+    edges: NDArray[np.float64] = np.zeros((len(rows), len(rows)))
+    edges[image, listed[image, neighbor]] = powers(neighbors.scores[image, neighbor], gamma)
     return np.minimum(edges, edges.T)
 
 

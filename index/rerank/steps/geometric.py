@@ -37,10 +37,10 @@ class GeometricVerification:
         """See `glam.index.rerank.base.Step`."""
         count = partial(_agreeing, query.local_features(), database)
         with ThreadPoolExecutor(THREADS) as threads:
-            counts = np.array(list(threads.map(count, ranked.positions[: self.depth].tolist())), dtype=np.int64)
+            counts = np.array(list(threads.map(count, ranked.rows[: self.depth].tolist())), dtype=np.int64)
         return reordered(ranked, np.where(counts >= self.least, counts, 0))
 
 
-def _agreeing(asked: LocalFeatures, database: Database, position: int) -> int:
-    found = database.features(position)
+def _agreeing(asked: LocalFeatures, database: Database, row: int) -> int:
+    found = database.local_features(row)
     return 0 if found is None else match_features(asked, found).count

@@ -38,9 +38,9 @@ class KReciprocal:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        looked_at = ranked.positions[: self.depth]
-        rows = np.concatenate([query.descriptor[None], database.rows[looked_at]])
-        cosines = rows @ rows.T  # from here on the query is number 0
+        looked_at = ranked.rows[: self.depth]
+        descriptors = np.concatenate([query.descriptor[None], database.descriptors[looked_at]])
+        cosines = descriptors @ descriptors.T  # from here on the query is number 0
         known = database.neighbors(looked_at).scores
         weights = encode(reciprocal(cosines, known, self.k), reciprocal(cosines, known, self.k // 2), cosines)
         if self.averaged:

@@ -21,7 +21,7 @@ class SuperGlobal:
 
     Attributes:
         k: nearest images of the list, and the query among them, that an image is refined with.
-        first: results, by their place in the list, that the query is expanded with.
+        first: results, by their rank, that the query is expanded with.
         weight: of a neighbor, times its cosine.
         depth: images looked at.
     """
@@ -33,18 +33,18 @@ class SuperGlobal:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        rows = database.rows[ranked.positions[: self.depth]]
-        refined = refine(rows, query.descriptor, self.k, self.weight)
-        first = self.weight * powers(rows[: self.first] @ query.descriptor, 1)
+        descriptors = database.descriptors[ranked.rows[: self.depth]]
+        refined = refine(descriptors, query.descriptor, self.k, self.weight)
+        first = self.weight * powers(descriptors[: self.first] @ query.descriptor, 1)
         expanded = averaged(query.descriptor[None], refined[None, : self.first], first[None])[0]
         return reordered(ranked, refined @ expanded)
 
 
-def refine(rows: Descriptors, query: Descriptors, k: int, weight: float) -> Descriptors:
+def refine(descriptors: Descriptors, query: Descriptors, k: int, weight: float) -> Descriptors:
     """Each image averaged with its ``k`` nearest among the others and the query.
 
     Args:
-        rows: (n, dim).
+        descriptors: (n, dim).
         query: (dim,).
         k: see `SuperGlobal`; all where there are fewer.
         weight: see `SuperGlobal`.
@@ -52,9 +52,9 @@ def refine(rows: Descriptors, query: Descriptors, k: int, weight: float) -> Desc
     Returns:
         (n, dim) of unit length.
     """
-    others = np.concatenate([rows, query[None]])
-    cosines = rows @ others.T
+    others = np.concatenate([descriptors, query[None]])
+    cosines = descriptors @ others.T
     np.fill_diagonal(cosines, -np.inf)
-    near = np.argpartition(-cosines, min(k, len(rows)) - 1, axis=1)[:, :k]
+    near = np.argpartition(-cosines, min(k, len(descriptors)) - 1, axis=1)[:, :k]
     weights = weight * powers(np.take_along_axis(cosines, near, axis=1), 1)
-    return averaged(rows, others[near], weights)
+    return averaged(descriptors, others[near], weights)

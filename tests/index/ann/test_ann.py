@@ -1,4 +1,4 @@
-"""Search structures against the plain product with every row."""
+"""Search structures against the plain product with every descriptor."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ COUNT, DIM = 12_000, 32
 
 
 class ArrayDescriptors(DescriptorSource):
-    """Rows in memory."""
+    """Descriptors in memory."""
 
     def __init__(self, array: Descriptors) -> None:
         self.array = array
@@ -28,41 +28,43 @@ class ArrayDescriptors(DescriptorSource):
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
-        return self.array[positions]
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Descriptors:
+        return self.array[rows]
 
 
 def views(landmarks: int, count: int, seed: int) -> Descriptors:
     """Views of landmarks: the same landmarks for every seed."""
     means = np.random.default_rng(0).normal(size=(landmarks, DIM))
     rng = np.random.default_rng(seed)
-    rows = means[rng.integers(landmarks, size=count)] + 0.6 * rng.normal(size=(count, DIM))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    descriptors = means[rng.integers(landmarks, size=count)] + 0.6 * rng.normal(size=(count, DIM))
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def plain(
-    rows: Descriptors, query: Descriptors, k: int, allowed: NDArray[np.bool_] | None = None
+    descriptors: Descriptors, query: Descriptors, k: int, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[Scores, Rows]:
     """The oracle: every product, sorted."""
-    scores = rows @ query
+    scores = descriptors @ query
     order = np.argsort(-scores, kind="stable")
     order = order if allowed is None else order[allowed[order]]
     return scores[order[:k]], order[:k]
 
 
-def recall(found: Rows, rows: Descriptors, queries: Descriptors, allowed: NDArray[np.bool_] | None = None) -> float:
+def recall(
+    found: Rows, descriptors: Descriptors, queries: Descriptors, allowed: NDArray[np.bool_] | None = None
+) -> float:
     k = found.shape[1]
-    wanted = [plain(rows, query, k, allowed)[1] for query in queries]
+    wanted = [plain(descriptors, query, k, allowed)[1] for query in queries]
     return float(np.mean([np.isin(want, have).mean() for want, have in zip(wanted, found, strict=True)]))
 
 
-ROWS = views(600, COUNT, seed=1)
+DESCRIPTORS = views(600, COUNT, seed=1)
 QUERIES = views(600, 100, seed=2)
 
 
 @pytest.fixture(scope="module")
 def built() -> dict[str, Structure]:
-    return {kind: build_structure(ArrayDescriptors(ROWS), kind) for kind in KINDS}
+    return {kind: build_structure(ArrayDescriptors(DESCRIPTORS), kind) for kind in KINDS}
 
 
 @pytest.fixture(params=list(KINDS))
@@ -71,47 +73,47 @@ def structure(request: pytest.FixtureRequest, built: dict[str, Structure]) -> St
 
 
 def test_results_are_the_nearest_with_their_exact_scores(structure: Structure) -> None:
-    scores, positions = structure.search(QUERIES, 10)
-    assert recall(positions, ROWS, QUERIES) >= (1.0 if structure.kind == "exact" else 0.98)
+    scores, rows = structure.search(QUERIES, 10)
+    assert recall(rows, DESCRIPTORS, QUERIES) >= (1.0 if structure.kind == "exact" else 0.98)
     assert (np.diff(scores, axis=1) <= 0).all()
-    exact = np.einsum("qd,qkd->qk", QUERIES, ROWS[positions])
+    exact = np.einsum("qd,qkd->qk", QUERIES, DESCRIPTORS[rows])
     np.testing.assert_allclose(scores, exact, atol=1e-5)
 
 
 def test_a_single_best_result(structure: Structure) -> None:
-    _, positions = structure.search(ROWS[:50], 1)
-    assert (positions[:, 0] == np.arange(50)).mean() >= 0.98
+    _, rows = structure.search(DESCRIPTORS[:50], 1)
+    assert (rows[:, 0] == np.arange(50)).mean() >= 0.98
 
 
 @pytest.mark.parametrize("share", [0.9, 0.3, 0.05, 0.0005])
 def test_a_mask_is_applied_inside_the_search(structure: Structure, share: float) -> None:
     allowed = np.random.default_rng(3).random(COUNT) < share
-    _, positions = structure.search(QUERIES, 10, allowed)
-    assert allowed[positions[positions >= 0]].all()
-    assert (np.count_nonzero(positions >= 0, axis=1) == min(10, allowed.sum())).all()
-    assert recall(positions, ROWS, QUERIES, allowed) >= (1.0 if structure.kind == "exact" else 0.98)
+    _, rows = structure.search(QUERIES, 10, allowed)
+    assert allowed[rows[rows >= 0]].all()
+    assert (np.count_nonzero(rows >= 0, axis=1) == min(10, allowed.sum())).all()
+    assert recall(rows, DESCRIPTORS, QUERIES, allowed) >= (1.0 if structure.kind == "exact" else 0.98)
 
 
 def test_a_mask_that_leaves_only_other_landmarks(built: dict[str, Structure]) -> None:
     """As ``city = 'Rome'`` asked about Paris: the nearest lists may hold none of what is allowed."""
     structure = built["ivf_pq"]
     for query in QUERIES[:20]:
-        allowed = ROWS @ query < 0.3
-        _, positions = structure.search(query[None], 10, allowed)
-        assert allowed[positions].all()
+        allowed = DESCRIPTORS @ query < 0.3
+        _, rows = structure.search(query[None], 10, allowed)
+        assert allowed[rows].all()
         far = np.zeros(COUNT, dtype=bool)
-        far[np.argsort(ROWS @ query)[:3000]] = True
-        _, positions = structure.search(query[None], 10, far)
-        assert far[positions].all()
+        far[np.argsort(DESCRIPTORS @ query)[:3000]] = True
+        _, rows = structure.search(query[None], 10, far)
+        assert far[rows].all()
 
 
 def test_more_results_asked_for_than_there_are(structure: Structure) -> None:
     allowed = np.zeros(COUNT, dtype=bool)
     allowed[[5, 77, 4000]] = True
-    scores, positions = structure.search(QUERIES[:2], 5, allowed)
-    assert (positions[:, 3:] == -1).all()
+    scores, rows = structure.search(QUERIES[:2], 5, allowed)
+    assert (rows[:, 3:] == -1).all()
     assert (scores[:, 3:] == -np.inf).all()
-    assert (np.sort(positions[:, :3], axis=1) == [5, 77, 4000]).all()
+    assert (np.sort(rows[:, :3], axis=1) == [5, 77, 4000]).all()
     nothing, nowhere = structure.search(QUERIES[:1], 2, np.zeros(COUNT, dtype=bool))
     assert nowhere.tolist() == [[-1, -1]]
     assert nothing.tolist() == [[-np.inf, -np.inf]]
@@ -125,32 +127,32 @@ def test_a_range_search_returns_what_reaches_the_threshold(
     allowed = np.random.default_rng(4).random(COUNT) < 0.5 if masked else None
     found = wanted = 0
     for query in QUERIES[:20]:
-        scores, positions = structure.range_search(query, threshold, allowed)
-        want_scores, want = plain(ROWS, query, COUNT, allowed)
+        scores, rows = structure.range_search(query, threshold, allowed)
+        want_scores, want = plain(DESCRIPTORS, query, COUNT, allowed)
         want = want[want_scores >= threshold]
         assert (scores >= threshold).all()
         assert (np.diff(scores) <= 0).all()
-        assert np.isin(positions, want).all()
-        np.testing.assert_allclose(scores, ROWS[positions] @ query, atol=1e-5)
-        found, wanted = found + len(positions), wanted + len(want)
+        assert np.isin(rows, want).all()
+        np.testing.assert_allclose(scores, DESCRIPTORS[rows] @ query, atol=1e-5)
+        found, wanted = found + len(rows), wanted + len(want)
     assert found >= (wanted if structure.kind == "exact" else 0.98 * wanted)
 
 
 def test_a_range_search_takes_in_the_threshold_itself() -> None:
-    rows = np.eye(4, dtype=np.float32)
-    structure = build_structure(ArrayDescriptors(rows), "exact")
-    assert structure.range_search(rows[2], 1.0)[1].tolist() == [2]
-    assert structure.range_search(rows[2], 0.0)[1].tolist() == [2, 0, 1, 3]
+    descriptors = np.eye(4, dtype=np.float32)
+    structure = build_structure(ArrayDescriptors(descriptors), "exact")
+    assert structure.range_search(descriptors[2], 1.0)[1].tolist() == [2]
+    assert structure.range_search(descriptors[2], 0.0)[1].tolist() == [2, 0, 1, 3]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_added_later_are_found(kind: str) -> None:
-    structure = build_structure(ArrayDescriptors(ROWS[:10_000]), kind) if kind == "exact" else _grown()
+    structure = build_structure(ArrayDescriptors(DESCRIPTORS[:10_000]), kind) if kind == "exact" else _grown()
     if kind == "exact":
-        structure.add(ROWS[10_000:])
+        structure.add(DESCRIPTORS[10_000:])
     assert len(structure) == COUNT
-    _, positions = structure.search(ROWS[10_000:10_200], 1)
-    assert (positions[:, 0] == np.arange(10_000, 10_200)).mean() >= 0.98
+    _, rows = structure.search(DESCRIPTORS[10_000:10_200], 1)
+    assert (rows[:, 0] == np.arange(10_000, 10_200)).mean() >= 0.98
 
 
 def _grown() -> Structure:
@@ -160,22 +162,22 @@ def _grown() -> Structure:
         def __len__(self) -> int:
             return self.length
 
-        def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
-            return self.array[: self.length][positions]
+        def __getitem__(self, rows: slice | NDArray[np.int64]) -> Descriptors:
+            return self.array[: self.length][rows]
 
-    rows = Growing(ROWS)
-    structure = build_structure(rows, "ivf_pq")
+    descriptors = Growing(DESCRIPTORS)
+    structure = build_structure(descriptors, "ivf_pq")
     with pytest.raises(ValueError, match="10001 rows"):
-        structure.add(ROWS[:1])
-    rows.length = COUNT
-    structure.add(ROWS[10_000:])
+        structure.add(DESCRIPTORS[:1])
+    descriptors.length = COUNT
+    structure.add(DESCRIPTORS[10_000:])
     return structure
 
 
 def test_a_written_structure_reads_back_the_same(structure: Structure, tmp_path: Path) -> None:
     structure.write(tmp_path / "structure")
     assert [file.name for file in tmp_path.iterdir()] == ["structure"]
-    again = read_structure(tmp_path / "structure", ArrayDescriptors(ROWS))
+    again = read_structure(tmp_path / "structure", ArrayDescriptors(DESCRIPTORS))
     assert (again.kind, len(again), again.memory_bytes) == (structure.kind, COUNT, structure.memory_bytes)
     for one, other in zip(structure.search(QUERIES, 10), again.search(QUERIES, 10), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -183,7 +185,7 @@ def test_a_written_structure_reads_back_the_same(structure: Structure, tmp_path:
 
 def test_a_structure_of_fewer_rows_than_the_index_has_by_now(structure: Structure, tmp_path: Path) -> None:
     structure.write(tmp_path / "structure")
-    more = ArrayDescriptors(np.concatenate([ROWS, QUERIES]))
+    more = ArrayDescriptors(np.concatenate([DESCRIPTORS, QUERIES]))
     again = read_structure(tmp_path / "structure", more)
     assert len(again) == COUNT
     again.add(QUERIES)
@@ -191,7 +193,7 @@ def test_a_structure_of_fewer_rows_than_the_index_has_by_now(structure: Structur
 
 
 def test_the_same_rows_make_the_same_structure(built: dict[str, Structure]) -> None:
-    again = build_structure(ArrayDescriptors(ROWS), "ivf_pq")
+    again = build_structure(ArrayDescriptors(DESCRIPTORS), "ivf_pq")
     first = built["ivf_pq"]
     assert isinstance(first, IvfPq)
     assert isinstance(again, IvfPq)
@@ -224,25 +226,25 @@ def test_the_kind_goes_by_the_size_of_the_rows(count: int, dim: int, kind: str) 
 def test_a_file_that_is_no_structure(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "structure").write_bytes(content)
     with pytest.raises(GlamError, match="structure"):
-        read_structure(tmp_path / "structure", ArrayDescriptors(ROWS))
+        read_structure(tmp_path / "structure", ArrayDescriptors(DESCRIPTORS))
 
 
 def test_duplicates_without_end_do_not_spoil_the_tuning() -> None:
-    rows = views(600, 3_000, seed=1)
-    rows[500:1500] = rows[0]
-    structure = build_structure(ArrayDescriptors(rows), "ivf_pq")
+    descriptors = views(600, 3_000, seed=1)
+    descriptors[500:1500] = descriptors[0]
+    structure = build_structure(ArrayDescriptors(descriptors), "ivf_pq")
     assert isinstance(structure, IvfPq)
     assert structure.tuning.efforts[0].recall >= 0.95
 
 
 def test_few_rows_make_inverted_lists_too() -> None:
-    rows = views(5, 40, seed=1)
-    _, positions = IvfPq.build(ArrayDescriptors(rows), scanned=0).search(rows, 1)
-    assert (positions[:, 0] == np.arange(40)).all()
+    descriptors = views(5, 40, seed=1)
+    _, rows = IvfPq.build(ArrayDescriptors(descriptors), scanned=0).search(descriptors, 1)
+    assert (rows[:, 0] == np.arange(40)).all()
 
 
 def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU here: a stand-in shows that rows reach both copies, and which of the two is asked."""
+    """Without a GPU here: a stand-in shows that descriptors reach both copies, and which of the two is asked."""
     copies = []
 
     class Copy:
@@ -250,8 +252,8 @@ def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPa
             self.index, self.asked = faiss.clone_index(index), 0
             copies.append(self)
 
-        def add(self, rows: Descriptors) -> None:
-            self.index.add(rows)
+        def add(self, descriptors: Descriptors) -> None:
+            self.index.add(descriptors)
 
         def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
             self.asked += 1
@@ -260,7 +262,7 @@ def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", Copy)
-    structure = Exact.build(ArrayDescriptors(ROWS[:100]))
+    structure = Exact.build(ArrayDescriptors(DESCRIPTORS[:100]))
     checks: list[Callable[[], object]] = [
         lambda: structure.search(QUERIES[:3], 5),
         lambda: structure.search(QUERIES[:3], 5, np.ones(100, dtype=bool)),
@@ -269,13 +271,14 @@ def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPa
     for check in checks:
         check()
     assert (copies[0].index.ntotal, copies[0].asked) == (100, 1)
-    assert recall(structure.search(QUERIES, 5)[1], ROWS[:100], QUERIES) == 1.0
+    assert recall(structure.search(QUERIES, 5)[1], DESCRIPTORS[:100], QUERIES) == 1.0
 
 
-def test_products_with_stored_rows_are_those_of_the_rows_wherever_they_lie() -> None:
-    segments, places = np.array([2, 1, 1, 7, 2, 1]), np.array([5, 0, 9, 3, 0, 4])
-    stored = StoredDescriptors({1: ROWS[:20], 2: ROWS[20:30]}, segments, places, DIM)  # nothing is stored of segment 7
-    positions = np.array([4, 0, 3, 1, 5, 2, 0])
-    np.testing.assert_allclose(stored.products(QUERIES[0], positions), stored[positions] @ QUERIES[0], atol=1e-6)
-    assert stored.products(QUERIES[0], positions)[2] == 0
-    assert stored.products(QUERIES[0], positions[:0]).shape == (0,)
+def test_inner_products_with_stored_descriptors_do_not_depend_on_the_segment() -> None:
+    segments, rows_in_segment = np.array([2, 1, 1, 7, 2, 1]), np.array([5, 0, 9, 3, 0, 4])
+    maps = {1: DESCRIPTORS[:20], 2: DESCRIPTORS[20:30]}  # nothing is stored of segment 7
+    stored = StoredDescriptors(maps, segments, rows_in_segment, DIM)
+    rows = np.array([4, 0, 3, 1, 5, 2, 0])
+    np.testing.assert_allclose(stored.inner_products(QUERIES[0], rows), stored[rows] @ QUERIES[0], atol=1e-6)
+    assert stored.inner_products(QUERIES[0], rows)[2] == 0
+    assert stored.inner_products(QUERIES[0], rows[:0]).shape == (0,)

@@ -11,7 +11,7 @@ from glam.index.types import Descriptors
 
 
 class ArrayDescriptors:
-    """Rows in memory."""
+    """Descriptors in memory."""
 
     dim = 64
 
@@ -21,20 +21,20 @@ class ArrayDescriptors:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> Descriptors:
-        return self.array[positions]
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Descriptors:
+        return self.array[rows]
 
 
-def unit(rows: NDArray[np.float64]) -> Descriptors:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+def unit(descriptors: NDArray[np.float64]) -> Descriptors:
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def unrelated(count: int, seed: int) -> Descriptors:
     return unit(np.random.default_rng(seed).normal(size=(count, ArrayDescriptors.dim)))
 
 
-def fitted(rows: Descriptors) -> Calibration:
-    calibration = Calibration.fit(ArrayDescriptors(rows))
+def fitted(descriptors: Descriptors) -> Calibration:
+    calibration = Calibration.fit(ArrayDescriptors(descriptors))
     assert calibration is not None
     return calibration
 
@@ -69,18 +69,18 @@ def test_scores_that_are_gumbel_alarm_as_often_as_asked_for() -> None:
 
 
 def test_unrelated_queries_seldom_alarm_and_related_ones_do() -> None:
-    rows = unrelated(1_000, seed=1)
-    calibration = fitted(rows)
-    threshold = calibration.threshold(0.05, len(rows))
-    strangers = (unrelated(500, seed=2) @ rows.T).max(axis=1)
+    descriptors = unrelated(1_000, seed=1)
+    calibration = fitted(descriptors)
+    threshold = calibration.threshold(0.05, len(descriptors))
+    strangers = (unrelated(500, seed=2) @ descriptors.T).max(axis=1)
     assert (strangers >= threshold).mean() <= 0.05
-    views = unit(rows[:300] + 0.08 * np.random.default_rng(3).normal(size=(300, ArrayDescriptors.dim)))
-    assert ((views @ rows.T).max(axis=1) >= threshold).mean() >= 0.95
+    views = unit(descriptors[:300] + 0.08 * np.random.default_rng(3).normal(size=(300, ArrayDescriptors.dim)))
+    assert ((views @ descriptors.T).max(axis=1) >= threshold).mean() >= 0.95
 
 
 @pytest.mark.parametrize("views", [2, 20, 50])
 def test_related_pairs_in_the_index_hardly_move_the_fit(views: int) -> None:
-    """1000 rows, ``views`` of each landmark: up to one pair in twenty is related."""
+    """1000 descriptors, ``views`` of each landmark: up to one pair in twenty is related."""
     means = np.random.default_rng(4).normal(size=(1_000 // views, ArrayDescriptors.dim))
     related = unit(
         np.repeat(means, views, axis=0) + 0.5 * np.random.default_rng(5).normal(size=(1_000, ArrayDescriptors.dim))

@@ -52,10 +52,10 @@ def corners(image: Image.Image) -> Matrix:
 
 
 def features(points: object, diameters: object = None, descriptors: object = None) -> LocalFeatures:
-    places = np.array(points, np.float32).reshape(-1, 2)
-    sizes = np.full(len(places), 8.0) if diameters is None else np.array(diameters)
-    rows = np.eye(128, dtype=np.uint8)[: len(places)] * 255 if descriptors is None else np.array(descriptors)
-    return LocalFeatures(places, sizes.astype(np.float32), rows.astype(np.uint8), 1.0)
+    centers = np.array(points, np.float32).reshape(-1, 2)
+    sizes = np.full(len(centers), 8.0) if diameters is None else np.array(diameters)
+    rows = np.eye(128, dtype=np.uint8)[: len(centers)] * 255 if descriptors is None else np.array(descriptors)
+    return LocalFeatures(centers, sizes.astype(np.float32), rows.astype(np.uint8), 1.0)
 
 
 def found(matches: Matches) -> Matrix:
@@ -113,8 +113,8 @@ def test_both_directions_find_mappings_that_are_each_others_inverse(busy: Image.
 def test_another_place_agrees_in_hardly_anything(photographs: Path) -> None:
     """Six pairs are what one in a hundred pairs of look-alikes reaches (docs/explaining.md)."""
     folders = ["cologne_cathedral", "india_gate", "stonehenge", "petra", "golden_gate_bridge"]
-    places = [extract(read_image(min((photographs / "val" / folder).iterdir()))) for folder in folders]
-    assert all(match_features(a, b).count < 6 for a, b in itertools.permutations(places, 2))
+    landmarks = [extract(read_image(min((photographs / "val" / folder).iterdir()))) for folder in folders]
+    assert all(match_features(a, b).count < 6 for a, b in itertools.permutations(landmarks, 2))
 
 
 def test_the_same_photographs_always_give_the_same_result_in_any_thread(busy: Image.Image) -> None:
@@ -260,8 +260,8 @@ def test_pairs_agree_that_the_homography_brings_near_on_this_side_of_the_horizon
 
 def test_what_a_crowd_of_pairs_into_one_spot_agrees_on_is_not_counted() -> None:
     """A homography can shrink everything to a spot; the vote does not."""
-    places = np.random.default_rng(4).uniform(0, 300, (30, 2))
-    assert match_features(features(places), features(np.full((30, 2), 150.0))).count < 6
+    points = np.random.default_rng(4).uniform(0, 300, (30, 2))
+    assert match_features(features(points), features(np.full((30, 2), 150.0))).count < 6
 
 
 def test_a_homography_needs_four_pairs_that_are_not_on_a_line(busy: Image.Image) -> None:

@@ -39,18 +39,18 @@ class Pair(NamedTuple):
         assert change(self.faiss) == change(self.milvus)
 
 
-def place_of(index: Path) -> MilvusConfig:
+def config_of(index: Path) -> MilvusConfig:
     catalog = Catalog.open(index)
-    place = catalog.config.milvus
+    config = catalog.config.milvus
     catalog.close()
-    assert place is not None
-    return place
+    assert config is not None
+    return config
 
 
-def opened_collection(index: Path) -> MilvusCollection:
-    opened = MilvusCollection(place_of(index))
-    opened.load()
-    return opened
+def open_collection(index: Path) -> MilvusCollection:
+    collection = MilvusCollection(config_of(index))
+    collection.load()
+    return collection
 
 
 def found(hits: list[list[Hit]]) -> list[list[str]]:
@@ -62,14 +62,14 @@ def same_answers(pair: Pair, limits: IndexLimits = DEFAULT_LIMITS) -> None:
     """Both indexes answer alike, and alike to the plain product."""
     with Index.open(pair.faiss) as faiss, Index.open(pair.milvus, limits=limits) as milvus:
         np.testing.assert_array_equal(faiss.image_ids, milvus.image_ids)
-        rows = faiss.descriptors(faiss.image_ids.tolist())
-        np.testing.assert_array_equal(rows, milvus.descriptors(milvus.image_ids.tolist()))
+        descriptors = faiss.descriptors(faiss.image_ids.tolist())
+        np.testing.assert_array_equal(descriptors, milvus.descriptors(milvus.image_ids.tolist()))
         random = np.random.default_rng(0)
-        queries = rows[::7] + random.normal(size=rows[::7].shape).astype(np.float32) / 8
+        queries = descriptors[::7] + random.normal(size=descriptors[::7].shape).astype(np.float32) / 8
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         expected, got = faiss.search(queries), milvus.search(queries)
         assert found(expected) == found(got)
-        products = np.sort(queries @ rows.T, axis=1)[:, ::-1][:, :10]
+        products = np.sort(queries @ descriptors.T, axis=1)[:, ::-1][:, :10]
         np.testing.assert_allclose([[hit.score for hit in some] for some in got], products, atol=1e-6)
         sure = [[[hit.confidence or 0 for hit in some] for some in hits] for hits in (expected, got)]
         np.testing.assert_allclose(sure[0], sure[1], atol=1e-4)
@@ -82,11 +82,11 @@ def same_answers(pair: Pair, limits: IndexLimits = DEFAULT_LIMITS) -> None:
 
 
 def spoil(index: Path, missing: list[int], strays: list[int]) -> None:
-    held = opened_collection(index)
-    held.delete(np.array(missing))
-    rows = np.random.default_rng(1).normal(size=(len(strays), 32)).astype(np.float32)
-    held.put(np.array(strays), rows)
-    held.close()
+    collection = open_collection(index)
+    collection.delete(np.array(missing))
+    descriptors = np.random.default_rng(1).normal(size=(len(strays), 32)).astype(np.float32)
+    collection.put(np.array(strays), descriptors)
+    collection.close()
 
 
 def forget_digest(index: Path) -> None:

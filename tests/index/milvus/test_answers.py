@@ -12,7 +12,7 @@ from glam.errors import GlamError
 from glam.index import Index, Milvus, add, build, compact, info, remove, sync, verify
 from glam.index.limits import IndexLimits, MilvusLimits
 
-from .pairs import COUNT, Pair, forget_digest, found, list_them, opened_collection, place_of, same_answers, spoil, write
+from .pairs import COUNT, Pair, config_of, forget_digest, found, list_them, open_collection, same_answers, spoil, write
 
 
 def test_the_same_answers_after_every_change(pair: Pair, folder: Path, content_model: Any) -> None:
@@ -39,18 +39,18 @@ def test_the_same_answers_after_every_change(pair: Pair, folder: Path, content_m
 
 
 def test_an_index_remembers_its_backend(pair: Pair, folder: Path, content_model: Any) -> None:
-    place = place_of(pair.milvus)
+    config = config_of(pair.milvus)
     assert info(pair.faiss).backend == "faiss"
-    assert info(pair.milvus).backend == f"collection {place.collection} at {place.uri}"
+    assert info(pair.milvus).backend == f"collection {config.collection} at {config.uri}"
     build(pair.milvus, read_collection(folder), content_model)
-    assert place_of(pair.milvus) == place
-    build(pair.milvus, read_collection(folder), content_model, backend=Milvus(place.uri, place.collection))
-    assert place_of(pair.milvus) == place
+    assert config_of(pair.milvus) == config
+    build(pair.milvus, read_collection(folder), content_model, backend=Milvus(config.uri, config.collection))
+    assert config_of(pair.milvus) == config
     build(pair.milvus, read_collection(folder), content_model, backend="faiss")
     assert info(pair.milvus).backend == "faiss"
     same_answers(pair)
-    build(pair.milvus, read_collection(folder), content_model, backend=Milvus(place.uri, f"{place.collection}_2"))
-    assert place_of(pair.milvus).owner != place.owner
+    build(pair.milvus, read_collection(folder), content_model, backend=Milvus(config.uri, f"{config.collection}_2"))
+    assert config_of(pair.milvus).owner != config.owner
     same_answers(pair)
     assert content_model.described.count(b"content 1") == 2  # once for each index, whatever searches it
 
@@ -62,12 +62,12 @@ def test_few_results_at_a_time_are_put_together(pair: Pair) -> None:
 
 def test_an_approximate_structure_is_the_servers(pair: Pair, folder: Path, content_model: Any) -> None:
     limits = IndexLimits(exact_below=10)
-    photos = read_collection(folder)
+    images = read_collection(folder)
     for asked, kept in (("ivf_pq", "AUTOINDEX"), ("exact", "FLAT")):
-        build(pair.milvus, photos, content_model, structure=asked, limits=limits)
-        held = opened_collection(pair.milvus)
-        assert held._client.describe_index(held.place.collection, "vector")["index_type"] == kept
-        held.close()
+        build(pair.milvus, images, content_model, structure=asked, limits=limits)
+        collection = open_collection(pair.milvus)
+        assert collection._client.describe_index(collection.config.collection, "vector")["index_type"] == kept
+        collection.close()
         assert not list((pair.milvus / "search").glob("*"))
         same_answers(pair)  # so few are compared one by one whatever is asked for
 
@@ -83,7 +83,7 @@ def test_readers_see_one_moment(pair: Pair, folder: Path, content_model: Any) ->
             assert after.search(query)[0][0].path == f"{COUNT}.jpg"
         remove(pair.milvus, ["07.jpg"])
         paths = {hit.path for hit in before.search(query, len(before))[0]}
-        assert paths == {before.entry(id).path for id in before.image_ids.tolist()} - {"07.jpg"}
+        assert paths == {before.entry(image_id).path for image_id in before.image_ids.tolist()} - {"07.jpg"}
 
 
 def test_a_catalog_alone_can_be_searched_elsewhere(
@@ -114,8 +114,8 @@ def test_a_catalog_alone_can_be_searched_elsewhere(
 
 def test_many_threads_search_at_once(pair: Pair) -> None:
     with Index.open(pair.milvus) as index, futures.ThreadPoolExecutor(4) as pool:
-        rows = index.descriptors(index.image_ids.tolist())
-        expected = [index.search(row, 5)[0] for row in rows]
+        descriptors = index.descriptors(index.image_ids.tolist())
+        expected = [index.search(descriptor, 5)[0] for descriptor in descriptors]
         wheres = [None, "1", "id >= 0", "id < 100"]
-        got = list(pool.map(lambda i: index.search(rows[i], 5, where=wheres[i % 4])[0], range(len(rows))))
+        got = list(pool.map(lambda i: index.search(descriptors[i], 5, where=wheres[i % 4])[0], range(len(descriptors))))
         assert [found([some]) for some in got] == [found([some]) for some in expected]

@@ -1,4 +1,4 @@
-"""How a filter's rows are told to Milvus: as expressions of bounded length that keep just what is allowed."""
+"""How a filter is told to Milvus: as expressions of bounded length that keep just what is allowed."""
 
 import sqlite3
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from glam.index.limits import MilvusLimits
-from glam.index.milvus.filter_expressions import IdBlock, IdCondition, parts
+from glam.index.milvus.filter_expressions import IdBlock, IdCondition, split_blocks
 
 
-def met(ids: list[int], condition: IdCondition) -> list[int]:
+def met(image_ids: list[int], condition: IdCondition) -> list[int]:
     """Which ids meet a condition, by SQLite."""
     text = condition.as_text().expression.replace("[", "(").replace("]", ")")
     with sqlite3.connect(":memory:") as connection:
         connection.execute("CREATE TABLE rows (id INTEGER)")
-        connection.executemany("INSERT INTO rows VALUES (?)", [(id,) for id in ids])
-        kept = [id for (id,) in connection.execute(f"SELECT id FROM rows WHERE {text} ORDER BY id")]
+        connection.executemany("INSERT INTO rows VALUES (?)", [(image_id,) for image_id in image_ids])
+        kept = [image_id for (image_id,) in connection.execute(f"SELECT id FROM rows WHERE {text} ORDER BY id")]
     connection.close()
     return kept
 
@@ -23,17 +23,17 @@ def met(ids: list[int], condition: IdCondition) -> list[int]:
 @pytest.mark.parametrize("seed", range(30))
 def test_a_condition_keeps_what_is_allowed(seed: int) -> None:
     random = np.random.default_rng(seed)
-    ids = np.sort(random.choice(1000, 200, replace=False)).astype(np.int64)
+    image_ids = np.sort(random.choice(1000, 200, replace=False)).astype(np.int64)
     allowed = random.random(200) < random.choice([0.02, 0.5, 0.98])
     for _ in range(seed % 4):
         first = int(random.integers(200))
         allowed[first : first + int(random.integers(60))] ^= True
-    cut = list(parts(IdBlock(ids, allowed, MilvusLimits(listed_ids=20)), most=50))
-    conditions_of = [part.condition for part in cut]
-    kept = [met(ids.tolist(), condition) for condition in conditions_of]
-    assert [id for some in kept for id in some] == ids[allowed].tolist()
+    blocks = list(split_blocks(IdBlock(image_ids, allowed, MilvusLimits(listed_ids=20)), most=50))
+    conditions = [block.condition for block in blocks]
+    kept = [met(image_ids.tolist(), condition) for condition in conditions]
+    assert [image_id for some in kept for image_id in some] == image_ids[allowed].tolist()
     assert all(len(some) <= 50 for some in kept)
-    for condition in conditions_of:
+    for condition in conditions:
         assert len(condition.listed) <= 20
         expression, parameters = condition.as_template()
         whole = expression.replace("{listed}", str(parameters.get("listed")))
@@ -41,7 +41,7 @@ def test_a_condition_keeps_what_is_allowed(seed: int) -> None:
 
 
 def test_a_large_filter_takes_few_numbers() -> None:
-    ids = np.arange(1_000_000) * 2
+    image_ids = np.arange(1_000_000) * 2
     for allowed, most in (
         (np.ones(1_000_000, bool), 0),
         (np.arange(1_000_000) < 500_000, 0),
@@ -49,12 +49,12 @@ def test_a_large_filter_takes_few_numbers() -> None:
         (np.arange(1_000_000) % 1_000 != 0, 1_000),
         (np.arange(1_000_000) % 1_000 == 0, 1_000),
     ):
-        part = IdBlock(ids, allowed)
-        (only,) = parts(part)
+        block = IdBlock(image_ids, allowed)
+        (only,) = split_blocks(block)
         condition = only.condition
         assert len(condition.listed) <= most
         assert len(condition.as_text().expression) < 2_000 + 9 * most
-    worst = list(parts(IdBlock(ids, np.random.default_rng(0).random(1_000_000) < 0.5)))
+    worst = list(split_blocks(IdBlock(image_ids, np.random.default_rng(0).random(1_000_000) < 0.5)))
     assert len(worst) == 8
-    assert all(len(part.condition.as_text().expression) < 1_000_000 for part in worst)
-    assert not list(parts(IdBlock(ids, np.zeros(1_000_000, bool))))
+    assert all(len(block.condition.as_text().expression) < 1_000_000 for block in worst)
+    assert not list(split_blocks(IdBlock(image_ids, np.zeros(1_000_000, bool))))

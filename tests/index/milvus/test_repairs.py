@@ -14,7 +14,7 @@ from glam.datasets.readers import read_collection
 from glam.index import Index, Milvus, build, remove, sync, verify
 from glam.index.milvus.connection import connect, disconnect
 
-from .pairs import COUNT, Pair, forget_digest, list_them, opened_collection, place_of, same_answers, spoil
+from .pairs import COUNT, Pair, config_of, forget_digest, list_them, open_collection, same_answers, spoil
 
 
 def test_what_the_collection_lacks_is_searched_beside_it(pair: Pair) -> None:
@@ -26,25 +26,25 @@ def test_what_the_collection_lacks_is_searched_beside_it(pair: Pair) -> None:
 
 def test_verify_compares_the_collection_with_the_folder(pair: Pair, content_model: Any) -> None:
     spoil(pair.milvus, missing=[0, 1], strays=[1000])
-    held = opened_collection(pair.milvus)
-    held.put(np.array([7]), np.ones((1, 32), np.float32))
-    held.close()
+    collection = open_collection(pair.milvus)
+    collection.put(np.array([7]), np.ones((1, 32), np.float32))
+    collection.close()
     problems = [problem.what for problem in verify(pair.milvus).problems]
     assert [what[:34] for what in problems] == [
         "2 images are not in the collection",
         "1 rows in the collection test_veri",
         "1 of 38 descriptors in the collect",
     ]
-    place = place_of(pair.milvus)
-    client = connect(place.uri)
-    client.drop_collection(place.collection)
+    config = config_of(pair.milvus)
+    client = connect(config.uri)
+    client.drop_collection(config.collection)
     (problem,) = verify(pair.milvus).problems
-    assert problem.what.startswith(f"there is no {place}; any command that writes to the index fills it again")
+    assert problem.what.startswith(f"there is no {config}; any command that writes to the index fills it again")
     remove(pair.milvus, ["39.jpg"])
     remove(pair.faiss, ["39.jpg"])
     assert verify(pair.milvus).problems == ()
     same_answers(pair)
-    disconnect(client, place.uri)
+    disconnect(client, config.uri)
 
 
 def test_a_collection_whose_maker_was_killed_is_finished(
@@ -52,7 +52,7 @@ def test_a_collection_whose_maker_was_killed_is_finished(
 ) -> None:
     """pymilvus makes a collection, then its structure, then loads it."""
     index = tmp_path / "half.glam"
-    photos = read_collection(folder)
+    images = read_collection(folder)
 
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
@@ -60,8 +60,8 @@ def test_a_collection_whose_maker_was_killed_is_finished(
     with monkeypatch.context() as killed:
         killed.setattr("pymilvus.MilvusClient.create_index", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build(index, photos, content_model, backend=Milvus(database))
-    assert build(index, photos, content_model).added == COUNT
+            build(index, images, content_model, backend=Milvus(database))
+    assert build(index, images, content_model).added == COUNT
     assert verify(index).problems == ()
 
 
@@ -125,7 +125,7 @@ def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: 
     assert verify(pair.milvus).problems == ()
     build(pair.milvus, read_collection(folder), content_model)
     same_answers(taken_back(pair, folder, content_model))
-    for moment, gone in (("delete", "20.jpg"), ("settle", "21.jpg")):
+    for moment, gone in (("delete", "20.jpg"), ("flush", "21.jpg")):
         (folder / gone).unlink()
         list_them(folder)
         kill(moment, 1)

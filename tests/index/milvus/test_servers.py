@@ -17,7 +17,7 @@ from glam.index import Index, Milvus, add, build, remove, verify
 from glam.index.milvus.collection import MilvusCollection
 from glam.index.milvus.connection import connect, disconnect
 
-from .pairs import COUNT, Pair, place_of, same_answers, write
+from .pairs import COUNT, Pair, config_of, same_answers, write
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_server_serves_readers_and_a_writer_at_once(
     pair = Pair(tmp_path / "faiss.glam", tmp_path / "served.glam")
     build(pair.faiss, read_collection(folder), content_model)
     build(pair.milvus, read_collection(folder), content_model, backend=Milvus(server))
-    assert place_of(pair.milvus).collection == "served"
+    assert config_of(pair.milvus).collection == "served"
     program = textwrap.dedent("""
         import sys
         from glam.index import Index
@@ -72,7 +72,7 @@ def test_a_server_serves_readers_and_a_writer_at_once(
 def test_what_goes_wrong_is_one_sentence_and_leaves_no_index(
     pair: Pair, folder: Path, tmp_path: Path, content_model: Any, closed_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = place_of(pair.milvus)
+    config = config_of(pair.milvus)
 
     def refused(wanted: Milvus, sentence: str) -> None:
         new = tmp_path / "new.glam"
@@ -86,21 +86,21 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_no_index(
     refused(Milvus("milvus:19530"), "is no address as http://milvus:19530")
     refused(Milvus("https://root:secret@milvus"), "^the address of milvus holds a user or password")
     refused(Milvus(str(tmp_path / "none" / "x.db")), "there is no folder")
-    refused(Milvus(place.uri, "a-b"), "'a-b' cannot name a collection")
-    refused(Milvus(place.uri, place.collection), "belongs to another index")
+    refused(Milvus(config.uri, "a-b"), "'a-b' cannot name a collection")
+    refused(Milvus(config.uri, config.collection), "belongs to another index")
     monkeypatch.setattr(content_model, "fingerprint", "d" * 16)
-    refused(Milvus(place.uri, place.collection), "holds descriptors of another model")
-    client = connect(place.uri)
+    refused(Milvus(config.uri, config.collection), "holds descriptors of another model")
+    client = connect(config.uri)
     client.create_collection("theirs", dimension=32)
-    refused(Milvus(place.uri, "theirs"), "was not made by glam")
-    disconnect(client, place.uri)
+    refused(Milvus(config.uri, "theirs"), "was not made by glam")
+    disconnect(client, config.uri)
     for package in ("pymilvus", "milvus_lite"):
         with monkeypatch.context() as without:
             without.setattr("importlib.util.find_spec", lambda name, gone=package: None if name == gone else object())
             if package == "pymilvus":
                 without.setitem(sys.modules, package, None)
             name = package.replace("_", "-")
-            refused(Milvus(place.uri), rf"wants the package {name}; `pip install 'glam-retrieval\[milvus\]'`")
+            refused(Milvus(config.uri), rf"wants the package {name}; `pip install 'glam-retrieval\[milvus\]'`")
 
 
 def test_a_server_that_is_gone_stops_a_writer_before_it_begins(

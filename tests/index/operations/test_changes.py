@@ -46,7 +46,7 @@ def synced(index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_
 
 
 def check(index: Path, folder: Path, model: Any) -> None:
-    files = {photo.path: photo.landmark for photo in read_folder(folder).images}
+    files = {image.path: image.landmark for image in read_folder(folder).images}
     with Index.open(index) as opened:
         entries = opened.entries(opened.image_ids.tolist())
         readable = {path: label for path, label in files.items() if path not in dict(opened.unreadable())}

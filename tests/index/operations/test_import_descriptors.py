@@ -38,13 +38,13 @@ def shards(folder: Path, tmp_path: Path, content_model: Any) -> list[Path]:
 
 
 def describe_shard(collection: Collection, shard: Shard, out: Path, model: Any) -> Path:
-    photos = [collection.images[i] for i in shard.of(len(collection))]
-    noted = NotedFiles(collection.root, photos)
+    images = [collection.images[i] for i in shard.of(len(collection))]
+    noted = NotedFiles(collection.root, images)
     stream = noted.described(model.stream(noted.sources(2, Times()), None))
     facts = {"model": model.name, "fingerprint": model.fingerprint, "size": 64, "scales": [1.0]}
     file = out / f"{shard.number}.safetensors"
     shown = {**facts, "shard": f"{shard.number}/{shard.count}"}
-    write_described(file, stream, [photo.path for photo in photos], model.dim, shown, files=noted.files)
+    write_described(file, stream, [image.path for image in images], model.dim, shown, files=noted.files)
     return file
 
 
@@ -85,7 +85,7 @@ def test_what_changed_since_or_is_in_no_file_is_described(
     os.utime(folder / "place 1" / "03.jpg", ns=(0, 0))
     index = tmp_path / "new.glam"
     done = build(index, read_folder(folder), content_model, descriptors=shards[1:])
-    first = {photo.path for photo in read_folder(folder).images[: COUNT // PARTS]}
+    first = {image.path for image in read_folder(folder).images[: COUNT // PARTS]}
     assert done.added == COUNT - 1
     assert done.taken == COUNT - 1 - len({*first, "place 1/01.jpg"} - {"place 0/06.jpg"})
     assert b"content X" in content_model.described

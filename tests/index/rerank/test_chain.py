@@ -66,25 +66,26 @@ class Noted:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         self.seen.append(len(ranked))
-        return Ranked(ranked.positions[::-1], ranked.scores[::-1])
+        return Ranked(ranked.rows[::-1], ranked.scores[::-1])
 
 
 def test_a_search_looks_as_far_as_its_deepest_step_and_returns_what_was_asked_for() -> None:
-    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
+    descriptors = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
     steps = Noted(3), Noted(12)
-    found = Chain(steps).search(Query(rows[0]), MemoryDatabase([rows]), 5)
-    plain = MemoryDatabase([rows]).search(rows[:1], 5)[1][0]
-    assert found.positions.tolist() == plain.tolist(), "turned round twice"
+    found = Chain(steps).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 5)
+    plain = MemoryDatabase([descriptors]).search(descriptors[:1], 5)[1][0]
+    assert found.rows.tolist() == plain.tolist(), "turned round twice"
     assert [step.seen for step in steps] == [[12], [12]]
-    assert len(Chain(steps).search(Query(rows[0]), MemoryDatabase([rows]), 100)) == 20
+    assert len(Chain(steps).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 100)) == 20
 
 
 def test_query_expansion_needs_few_results_to_bring_many() -> None:
-    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
+    descriptors = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
     step = Noted(12)
-    assert len(Chain((AlphaQueryExpansion(k=2), step)).search(Query(rows[0]), MemoryDatabase([rows]), 5)) == 5
+    chain = Chain((AlphaQueryExpansion(k=2), step))
+    assert len(chain.search(Query(descriptors[0]), MemoryDatabase([descriptors]), 5)) == 5
     assert step.seen == [12]
-    assert len(parse_chain("aqe").search(Query(rows[0]), MemoryDatabase([rows]), 15)) == 15
+    assert len(parse_chain("aqe").search(Query(descriptors[0]), MemoryDatabase([descriptors]), 15)) == 15
 
 
 def test_an_empty_list_stays_empty() -> None:

@@ -23,18 +23,18 @@ from glam.index.rerank.steps.superglobal import SuperGlobal
 
 Matrix = NDArray[np.float64]
 Slow = Callable[[Matrix, Matrix, list[int]], dict[int, float]]
-"""Query (dim,), all images (n, dim) and the positions looked at, to the score of each of them."""
+"""Query (dim,), all images (n, dim) and the rows looked at, to the score of each of them."""
 
 COUNT, DIM, DEPTH = 90, 12, 60
 
 
 @pytest.fixture(params=range(4))
-def rows(request: pytest.FixtureRequest) -> NDArray[np.float32]:
-    """Images of nine places; the first is the query."""
+def descriptors(request: pytest.FixtureRequest) -> NDArray[np.float32]:
+    """Images of nine landmarks; the first is the query."""
     generator = np.random.default_rng(request.param)
-    places = generator.normal(size=(9, DIM))
-    rows = places[generator.integers(9, size=COUNT)] + 0.6 * generator.normal(size=(COUNT, DIM))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    landmarks = generator.normal(size=(9, DIM))
+    descriptors = landmarks[generator.integers(9, size=COUNT)] + 0.6 * generator.normal(size=(COUNT, DIM))
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def random_features(seed: int) -> LocalFeatures:
@@ -47,22 +47,20 @@ def random_features(seed: int) -> LocalFeatures:
     )
 
 
-def asked(rows: NDArray[np.float32]) -> tuple[Query, Ranked, MemoryDatabase]:
+def asked(descriptors: NDArray[np.float32]) -> tuple[Query, Ranked, MemoryDatabase]:
     """The first row asks the others; the list of all of them."""
-    database = MemoryDatabase([rows[1:]], random_features)
-    scores, positions = database.search(rows[:1], len(rows) - 1)
-    return Query(rows[0], lambda: random_features(0)), Ranked(positions[0], scores[0]), database
+    database = MemoryDatabase([descriptors[1:]], random_features)
+    scores, rows = database.search(descriptors[:1], len(descriptors) - 1)
+    return Query(descriptors[0], lambda: random_features(0)), Ranked(rows[0], scores[0]), database
 
 
 def cosine(a: Matrix, b: Matrix) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def nearest(images: Matrix, position: int, k: int) -> list[int]:
+def nearest(images: Matrix, row: int, k: int) -> list[int]:
     """The k images nearest to an image."""
-    return sorted((i for i in range(len(images)) if i != position), key=lambda i: -cosine(images[i], images[position]))[
-        :k
-    ]
+    return sorted((i for i in range(len(images)) if i != row), key=lambda i: -cosine(images[i], images[row]))[:k]
 
 
 def mean_with(own: Matrix, others: list[Matrix], alpha: float, weight: float = 1) -> Matrix:
@@ -153,81 +151,81 @@ def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict
     ],
     ids=["augmentation", "superglobal", "diffusion", "reciprocal"],
 )
-def test_a_step_scores_by_its_definition(rows: NDArray[np.float32], step: Step, slow: Slow) -> None:
-    query, ranked, database = asked(rows)
-    expected = slow(rows[0].astype(float), rows[1:].astype(float), ranked.positions[:DEPTH].tolist())
+def test_a_step_scores_by_its_definition(descriptors: NDArray[np.float32], step: Step, slow: Slow) -> None:
+    query, ranked, database = asked(descriptors)
+    expected = slow(descriptors[0].astype(float), descriptors[1:].astype(float), ranked.rows[:DEPTH].tolist())
     found = step(query, ranked, database)
-    assert found.positions[:DEPTH].tolist() == sorted(expected, key=lambda i: -round(expected[i], 9))
-    np.testing.assert_allclose(found.scores[:DEPTH], [expected[i] for i in found.positions[:DEPTH]], atol=2e-6)
+    assert found.rows[:DEPTH].tolist() == sorted(expected, key=lambda i: -round(expected[i], 9))
+    np.testing.assert_allclose(found.scores[:DEPTH], [expected[i] for i in found.rows[:DEPTH]], atol=2e-6)
 
 
-def test_query_expansion_searches_with_the_mean(rows: NDArray[np.float32]) -> None:
-    query, ranked, database = asked(rows)
-    images = rows[1:].astype(float)
-    mean = mean_with(rows[0].astype(float), [images[i] for i in ranked.positions[:5]], 3)
+def test_query_expansion_searches_with_the_mean(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, database = asked(descriptors)
+    images = descriptors[1:].astype(float)
+    mean = mean_with(descriptors[0].astype(float), [images[i] for i in ranked.rows[:5]], 3)
     found = AlphaQueryExpansion(k=5, alpha=3)(query, ranked, database)
-    assert found.positions.tolist() == np.argsort(-(images @ mean), kind="stable").tolist()
+    assert found.rows.tolist() == np.argsort(-(images @ mean), kind="stable").tolist()
     np.testing.assert_allclose(found.scores, np.sort(images @ mean)[::-1], atol=2e-6)
 
 
-def test_query_expansion_brings_new_images_and_loses_none(rows: NDArray[np.float32]) -> None:
-    query, ranked, database = asked(rows)
-    short = Ranked(ranked.positions[[0, 1, 2, 80]], ranked.scores[[0, 1, 2, 80]])
+def test_query_expansion_brings_new_images_and_loses_none(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, database = asked(descriptors)
+    short = Ranked(ranked.rows[[0, 1, 2, 80]], ranked.scores[[0, 1, 2, 80]])
     found = AlphaQueryExpansion(k=2)(replace(query, length=10), short, database)
     assert len(found) == 11
-    assert found.positions[-1] == ranked.positions[80], "missed by the second search, it stays, behind"
+    assert found.rows[-1] == ranked.rows[80], "missed by the second search, it stays, behind"
 
 
-def test_verification_moves_up_what_agrees_and_nothing_down(rows: NDArray[np.float32]) -> None:
-    query, ranked, _ = asked(rows)
-    last = int(ranked.positions[19])
-    agreeing = MemoryDatabase([rows[1:]], lambda i: random_features(0) if i == last else random_features(i + 1))
+def test_verification_moves_up_what_agrees_and_nothing_down(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, _ = asked(descriptors)
+    last = int(ranked.rows[19])
+    agreeing = MemoryDatabase([descriptors[1:]], lambda i: random_features(0) if i == last else random_features(i + 1))
     found = GeometricVerification(depth=20)(query, ranked, agreeing)
-    assert found.positions.tolist() == [last, *ranked.positions[:19], *ranked.positions[20:]]
+    assert found.rows.tolist() == [last, *ranked.rows[:19], *ranked.rows[20:]]
     assert found.scores[0] == 40
     assert not found.scores[1:20].any()
     nearer = GeometricVerification(depth=19)(query, ranked, agreeing)
-    assert nearer.positions.tolist() == ranked.positions.tolist(), "it lies behind the depth"
-    unread = MemoryDatabase([rows[1:]], lambda _: None)
-    assert GeometricVerification()(query, ranked, unread).positions.tolist() == ranked.positions.tolist()
+    assert nearer.rows.tolist() == ranked.rows.tolist(), "it lies behind the depth"
+    unread = MemoryDatabase([descriptors[1:]], lambda _: None)
+    assert GeometricVerification()(query, ranked, unread).rows.tolist() == ranked.rows.tolist()
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_keeps_every_image_and_the_order_behind_its_depth(rows: NDArray[np.float32], name: str) -> None:
-    query, ranked, database = asked(rows)
+def test_a_step_keeps_every_image_and_the_order_behind_its_depth(descriptors: NDArray[np.float32], name: str) -> None:
+    query, ranked, database = asked(descriptors)
     step = STEPS[name]() if name == "aqe" else STEPS[name](depth=30)  # type: ignore[call-arg]
-    before = ranked.positions.copy(), ranked.scores.copy()
+    before = ranked.rows.copy(), ranked.scores.copy()
     found = step(query, ranked, database)
-    np.testing.assert_array_equal(ranked.positions, before[0], "the list given is not touched")
+    np.testing.assert_array_equal(ranked.rows, before[0], "the list given is not touched")
     np.testing.assert_array_equal(ranked.scores, before[1])
-    assert sorted(found.positions.tolist()) == sorted(ranked.positions.tolist())
-    assert (found.positions.dtype, found.scores.dtype) == (np.int64, np.float32)
+    assert sorted(found.rows.tolist()) == sorted(ranked.rows.tolist())
+    assert (found.rows.dtype, found.scores.dtype) == (np.int64, np.float32)
     looked_at = len(ranked) if name == "aqe" else 30
-    assert found.positions[looked_at:].tolist() == ranked.positions[looked_at:].tolist()
+    assert found.rows[looked_at:].tolist() == ranked.rows[looked_at:].tolist()
     assert (np.diff(found.scores[:looked_at]) <= 0).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 @pytest.mark.parametrize("name", STEPS)
 def test_a_database_of_few_images_is_enough(name: str, count: int) -> None:
-    rows = np.eye(6, dtype=np.float32)[: count + 1] + np.float32(0.1)
-    query, ranked, database = asked(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    descriptors = np.eye(6, dtype=np.float32)[: count + 1] + np.float32(0.1)
+    query, ranked, database = asked(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
     found = Chain((STEPS[name](),))(query, ranked, database)
-    assert sorted(found.positions.tolist()) == list(range(count))
+    assert sorted(found.rows.tolist()) == list(range(count))
     assert np.isfinite(found.scores).all()
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_the_same_arguments_give_the_same_list_in_any_thread(rows: NDArray[np.float32], name: str) -> None:
-    query, ranked, database = asked(rows)
+def test_the_same_arguments_give_the_same_list_in_any_thread(descriptors: NDArray[np.float32], name: str) -> None:
+    query, ranked, database = asked(descriptors)
     with ThreadPoolExecutor(4) as threads:
-        lists = list(threads.map(lambda _: STEPS[name]()(query, ranked, database).positions.tolist(), range(8)))
+        lists = list(threads.map(lambda _: STEPS[name]()(query, ranked, database).rows.tolist(), range(8)))
     assert lists == lists[:1] * 8
 
 
-def test_what_is_missing_is_said(rows: NDArray[np.float32]) -> None:
-    query, ranked, database = asked(rows)
+def test_what_is_missing_is_said(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, database = asked(descriptors)
     with pytest.raises(GlamError, match="the query is a descriptor; to compare it point by point, its image is needed"):
         GeometricVerification()(Query(query.descriptor), ranked, database)
     with pytest.raises(GlamError, match="there are only descriptors here"):
-        GeometricVerification()(query, ranked, MemoryDatabase([rows[1:]]))
+        GeometricVerification()(query, ranked, MemoryDatabase([descriptors[1:]]))

@@ -26,35 +26,35 @@ def same(a: LocalFeatures, b: LocalFeatures) -> bool:
     )
 
 
-def expected_neighbors(rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The graph in the slow way."""
-    cosines = rows.astype(np.float64) @ rows.T.astype(np.float64)
+def expected_neighbors(descriptors: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The rows and cosines of the graph, in the slow way."""
+    cosines = descriptors.astype(np.float64) @ descriptors.T.astype(np.float64)
     np.fill_diagonal(cosines, -np.inf)
-    order = np.argsort(-cosines, axis=1)[:, : min(K, len(rows) - 1)]
+    order = np.argsort(-cosines, axis=1)[:, : min(K, len(descriptors) - 1)]
     return order, np.take_along_axis(cosines, order, axis=1)
 
 
 def check(index: Path) -> int:
     """All that is kept is right and there for every image; how many there are."""
     with closing(open_catalog(index)) as catalog:
-        kept = np.concatenate([file.images for file in usable_files(catalog)])
+        stored_ids = np.concatenate([file.image_ids for file in usable_files(catalog)])
         (graph,) = store_files(catalog, KNN_GRAPH)
     assert verify(index).problems == ()
     with Index.open(index) as opened:
-        assert len(np.unique(kept)) == len(kept)
-        assert np.isin(opened.image_ids, kept).all()
-        np.testing.assert_array_equal(graph.images, opened.image_ids)
+        assert len(np.unique(stored_ids)) == len(stored_ids)
+        assert np.isin(opened.image_ids, stored_ids).all()
+        np.testing.assert_array_equal(graph.image_ids, opened.image_ids)
         database = opened.database()
-        for place, image in enumerate(opened.image_ids.tolist()):
-            found = database.features(place)
+        for row, image_id in enumerate(opened.image_ids.tolist()):
+            found = database.local_features(row)
             assert found is not None
-            assert same(found, extract(read_image(opened.file(image))))
+            assert same(found, extract(read_image(opened.file(image_id))))
         everything = np.arange(len(opened))
         found = database.neighbors(everything)
-        places, cosines = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
-        np.testing.assert_array_equal(found.positions[:, : places.shape[1]], places)
-        np.testing.assert_allclose(found.scores[:, : places.shape[1]], cosines, atol=1e-6)
-        assert (found.positions[:, places.shape[1] :] == -1).all()
+        rows, cosines = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
+        np.testing.assert_array_equal(found.rows[:, : rows.shape[1]], rows)
+        np.testing.assert_allclose(found.scores[:, : rows.shape[1]], cosines, atol=1e-6)
+        assert (found.rows[:, rows.shape[1] :] == -1).all()
         return len(opened)
 
 

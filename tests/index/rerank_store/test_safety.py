@@ -54,7 +54,7 @@ def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
         Index.open(index) as opened,
         pytest.raises(GlamError, match="run `glam index precompute INDEX --local-features`"),
     ):
-        opened.database().features(0)
+        opened.database().local_features(0)
     (graph,) = (index / "rerank").glob("*.neighbours")
     graph.write_bytes(graph.read_bytes()[:1000] + b"?" + graph.read_bytes()[1001:])
     with Index.open(index) as opened, pytest.raises(GlamError, match="run `glam index precompute INDEX --knn-graph`"):
@@ -117,13 +117,13 @@ def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
 ) -> None:
     """As after a kill between the batches and the graph."""
     change(folder, draw_image)
-    monkeypatch.setattr(Writer, "renew_graph", lambda self: None)
+    monkeypatch.setattr(Writer, "update_knn_graph", lambda self: None)
     sync(index, read_folder(folder), lambda: content_model)
     monkeypatch.undo()
     with Index.open(index) as opened:
         found = opened.database().neighbors(np.arange(COUNT))
-        places, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
-        np.testing.assert_array_equal(found.positions, places)
+        rows, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
+        np.testing.assert_array_equal(found.rows, rows)
     remove(index, ["place 0/00.png"])
     assert check(index) == COUNT - 1
 
@@ -150,14 +150,14 @@ def test_killed_at_random_moments(index: Path, folder: Path, content_model: Any,
         child.join()
         assert verify(index).problems == ()
         with Index.open(index) as opened:
-            for place in range(0, len(opened), 7):
-                found = opened.database().features(place)
+            for row in range(0, len(opened), 7):
+                found = opened.database().local_features(row)
                 assert found is not None
-                assert same(found, extract(read_image(opened.file(int(opened.image_ids[place])))))
+                assert same(found, extract(read_image(opened.file(int(opened.image_ids[row])))))
             if len(opened) > 1:
-                places, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
-                found_places = opened.database().neighbors(np.arange(len(opened))).positions
-                np.testing.assert_array_equal(found_places[:, : places.shape[1]], places)
+                rows, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
+                found_rows = opened.database().neighbors(np.arange(len(opened))).rows
+                np.testing.assert_array_equal(found_rows[:, : rows.shape[1]], rows)
         draw_image(64, 48, 500 + i).save(folder / f"{i}.png")
     sync(index, read_folder(folder), lambda: content_model)
     precompute(index, local_features=True, knn_graph=True)
@@ -182,6 +182,6 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(index: Path) -> None:
     assert child.exitcode == 7
     assert verify(index).problems == ()
     with Index.open(index) as opened:
-        assert opened.database().features(0) is not None
+        assert opened.database().local_features(0) is not None
     precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT

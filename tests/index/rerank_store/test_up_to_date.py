@@ -37,7 +37,7 @@ def test_every_writer_keeps_them_current(index: Path, folder: Path, content_mode
     compact(index)
     assert check(index) == COUNT - 10
     with closing(open_catalog(index)) as catalog:
-        assert sum(len(file.images) for file in store_files(catalog, LOCAL_FEATURES)) == COUNT - 10
+        assert sum(len(file.image_ids) for file in store_files(catalog, LOCAL_FEATURES)) == COUNT - 10
     assert len(list((index / "rerank").iterdir())) <= 4
 
 
@@ -62,7 +62,7 @@ def test_adding_one_by_one_leaves_few_files(
         add(index, [folder / f"{i}.png"], lambda: content_model)
     assert check(index) == COUNT + 9
     with closing(open_catalog(index)) as catalog:
-        sizes = [len(file.images) for file in usable_files(catalog)]
+        sizes = [len(file.image_ids) for file in usable_files(catalog)]
         assert sizes == [50, 8, 1]
     assert {"000001.features"} <= {path.name for path in (index / "rerank").iterdir()}  # the large one stayed
     assert FILE_IMAGES > 1_000
@@ -70,7 +70,7 @@ def test_adding_one_by_one_leaves_few_files(
 
 def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
     with Index.open(index) as opened:
-        kept = [opened.database().features(i) for i in range(COUNT)]
+        kept = [opened.database().local_features(i) for i in range(COUNT)]
         neighbors = opened.database().neighbors(np.arange(COUNT))
     report = precompute(index, local_features=False, knn_graph=False)
     assert (report.precomputed, report.local_features, report.bytes) == ((), 0, 0)
@@ -78,12 +78,12 @@ def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
     assert verify(index).problems == ()
     with Index.open(index) as opened:
         for i, before in enumerate(kept):
-            now = opened.database().features(i)
+            now = opened.database().local_features(i)
             assert now is not None
             assert before is not None
             assert same(now, before)
         now_neighbors = opened.database().neighbors(np.arange(COUNT))
-        np.testing.assert_array_equal(now_neighbors.positions, neighbors.positions)
+        np.testing.assert_array_equal(now_neighbors.rows, neighbors.rows)
 
 
 def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothin
     draw_image(64, 48, 300).save(folder / "place 1" / "01.png")
     with Index.open(index) as opened:
         database = opened.database()
-        assert sum(database.features(i) is None for i in range(COUNT)) == 2
+        assert sum(database.local_features(i) is None for i in range(COUNT)) == 2
         query = Query(opened.descriptor(5), lambda: extract(draw_image(64, 48, 5)))
         hits = opened.search_reranked(query, parse_chain("geometric"), COUNT)
         assert {hit.image_id for hit in hits} == set(range(COUNT))
@@ -127,16 +127,16 @@ def test_readers_go_on_while_files_are_replaced(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
     with Index.open(index) as old:
-        before = old.database().features(3)
+        before = old.database().local_features(3)
         neighbors = old.database().neighbors(np.arange(COUNT))
         remove(index, ["place 1"])
         compact(index)
         sync(index, read_folder(folder), lambda: content_model)
         assert before is not None
-        now = old.database().features(3)
+        now = old.database().local_features(3)
         assert now is not None
         assert same(now, before)
-        np.testing.assert_array_equal(old.database().neighbors(np.arange(COUNT)).positions, neighbors.positions)
+        np.testing.assert_array_equal(old.database().neighbors(np.arange(COUNT)).rows, neighbors.rows)
     assert check(index) == COUNT
 
 
@@ -144,5 +144,5 @@ def test_a_copy_without_the_folder_works(index: Path) -> None:
     """As a copy for reading from Milvus: the catalog names files that are not there."""
     shutil.rmtree(index / "rerank")
     with Index.open(index) as opened:
-        assert opened.database().features(0) is not None
-        assert opened.database().neighbors(np.array([0])).positions.shape == (1, K)
+        assert opened.database().local_features(0) is not None
+        assert opened.database().neighbors(np.array([0])).rows.shape == (1, K)

@@ -76,9 +76,9 @@ def everything(connection: sqlite3.Connection) -> list[str]:
     ],
 )
 def test_what_an_expression_finds(connection: sqlite3.Connection, where: str, found: list[int]) -> None:
-    ids = matching(connection, where)
-    assert ids.dtype == np.int64
-    assert ids.tolist() == found
+    image_ids = matching(connection, where)
+    assert image_ids.dtype == np.int64
+    assert image_ids.tolist() == found
 
 
 def test_removed_images_are_never_found(connection: sqlite3.Connection) -> None:
