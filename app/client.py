@@ -1,4 +1,4 @@
-"""Asking a service from Python: `glam.Client`.
+"""A client of the service: `glam.Client`.
 
 client = glam.Client("http://localhost:8000")
 for result in client.search("bridge.jpg", top=5).results:
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Query: TypeAlias = "str | Path | bytes | Image | int"
-"""A photograph as a path, the bytes of a file or a Pillow image; or the number of an image of the index."""
+"""An image as a path, the bytes of a file or a Pillow image; or the image_id of an image in the index."""
 
 BUSY = 503
 
-MOST_WAIT = 10.0
-"""Seconds between two tries, at most."""
+MAX_WAIT = 10.0
+"""Longest pause between two tries, in seconds; arbitrary."""
 
 
 class Client:
-    """A service at an address.
+    """A client of a service.
 
     Args:
-        url: of the service, as ``http://localhost:8000``.
-        token: where it wants one.
-        timeout: seconds for one answer.
-        tries: how often it is asked while it answers that it is busy; it says itself when to come back.
+        url: address of the service, such as ``http://localhost:8000``.
+        token: access token; None if the service requires none.
+        timeout: timeout for one answer, in seconds.
+        tries: how often a request is sent while the service answers 503; ``Retry-After`` sets the pause.
 
-    Its methods raise `GlamError` with one sentence: what the service said, or that there is none.
+    Its methods raise `GlamError` with the sentence of the service, or if it cannot be reached.
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 60.0, tries: int = 5) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise GlamError(f"{url!r} is no address as http://localhost:8000")
+            raise GlamError(f"{url!r} is not an address such as http://localhost:8000")
         self._url = url.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._timeout, self._tries = timeout, tries
@@ -61,16 +61,16 @@ class Client:
         threshold: float | None = None,
         rerank: str | None = None,
     ) -> schemas.SearchAnswer:
-        """The images most like a photograph, best first.
+        """Search for the most similar images, best first.
 
         Args:
             query: see `Query`; an image of the index does not find itself.
-            box: x1, y1, x2, y2 in pixels of the upright photograph, to search with that part.
-            top: how many results, at most 200.
-            skip: how many of the best to leave out.
-            where: condition on the images, as ``city = 'Paris' and year > 2010``.
-            threshold: least cosine.
-            rerank: steps that put the first results in a better order, as ``aqe,geometric``, or ``default``.
+            box: part of the query to search with: x1, y1, x2, y2 in pixels of the upright image; None for all of it.
+            top: most results to return, up to 200.
+            skip: number of the best results to leave out.
+            where: filter expression, such as ``city = 'Paris' and year > 2010``; None for all images.
+            threshold: lowest score (cosine similarity) of a result; None for no limit.
+            rerank: re-ranking steps, such as ``aqe,geometric``, or ``default``; None for a plain search.
         """
         corners = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) if box is not None else {}
         fields = {"top": top, "skip": skip, "where": where, "threshold": threshold, "rerank": rerank, **corners}
@@ -83,42 +83,42 @@ class Client:
     def add(
         self, image: "str | Path | bytes | Image", *, landmark: str = "", metadata: Mapping[str, Any] = {}
     ) -> schemas.Image:
-        """Adds a photograph to the index.
+        """Add an image to the index.
 
         Args:
             image: a path, the bytes of a file, or a Pillow image.
-            landmark: what it shows.
-            metadata: what else is known of it: texts and numbers by name.
+            landmark: landmark that the image shows; "" if unknown.
+            metadata: further metadata: strings and numbers by name.
         """
         fields = {"landmark": landmark, "metadata": json.dumps(dict(metadata))}
         return schemas.Image.model_validate_json(self._post("/api/images", fields, _content(image)))
 
-    def remove(self, image: int) -> None:
-        """Removes the image with this number from the index; its file stays."""
-        self._ask(Request(f"{self._url}/api/images/{image}", method="DELETE"))
+    def remove(self, image_id: int) -> None:
+        """Remove an image from the index; its file stays."""
+        self._send(Request(f"{self._url}/api/images/{image_id}", method="DELETE"))
 
-    def image(self, image: int) -> schemas.Image:
-        """What is known of the image with this number."""
-        return schemas.Image.model_validate_json(self._get(f"/api/images/{image}", {}))
+    def image(self, image_id: int) -> schemas.Image:
+        """Path, landmark, size and metadata of an image."""
+        return schemas.Image.model_validate_json(self._get(f"/api/images/{image_id}", {}))
 
     def filters(self) -> list[schemas.Column]:
-        """What a condition can name."""
+        """Columns that `where` can name."""
         return schemas.Filters.model_validate_json(self._get("/api/filters", {})).columns
 
     def info(self) -> schemas.Info:
-        """What is being served."""
+        """Facts about the index being served."""
         return schemas.Info.model_validate_json(self._get("/api/info", {}))
 
     def _get(self, path: str, fields: Mapping[str, object]) -> bytes:
-        given = {name: value for name, value in fields.items() if value is not None}
-        return self._ask(Request(f"{self._url}{path}{'?' if given else ''}{urlencode(given)}"))
+        params = {name: value for name, value in fields.items() if value is not None}
+        return self._send(Request(f"{self._url}{path}{'?' if params else ''}{urlencode(params)}"))
 
     def _post(self, path: str, fields: Mapping[str, object], content: bytes) -> bytes:
         body, kind = form(fields, content)
-        return self._ask(Request(f"{self._url}{path}", body, {"Content-Type": kind}))
+        return self._send(Request(f"{self._url}{path}", body, {"Content-Type": kind}))
 
-    def _ask(self, request: Request) -> bytes:
-        """The body of an answer; a service that is busy is asked again."""
+    def _send(self, request: Request) -> bytes:
+        """Send a request, again while the service is busy, and return the body of the answer."""
         for name, value in self._headers.items():
             request.add_unredirected_header(name, value)
         for last in [*[False] * (self._tries - 1), True]:
@@ -136,7 +136,7 @@ class Client:
 
 
 def form(fields: Mapping[str, object], content: bytes) -> tuple[bytes, str]:
-    """A form with an image, and its content type; fields that are None are left out."""
+    """A multipart form with an image, and its content type; fields that are None are left out."""
     boundary = uuid4().hex
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -150,7 +150,7 @@ def form(fields: Mapping[str, object], content: bytes) -> tuple[bytes, str]:
 
 
 def _content(image: "str | Path | bytes | Image") -> bytes:
-    """The bytes to send."""
+    """Bytes of an image to send."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
@@ -164,7 +164,7 @@ def _content(image: "str | Path | bytes | Image") -> bytes:
 
 
 def _detail(error: HTTPError) -> str:
-    """The sentence of an answer that is an error."""
+    """The sentence of an error answer."""
     try:
         return str(json.loads(error.read())["detail"])
     except (ValueError, KeyError, TypeError, OSError):
@@ -173,6 +173,6 @@ def _detail(error: HTTPError) -> str:
 
 def _wait(error: HTTPError) -> float:
     try:
-        return min(float(error.headers.get("Retry-After", 1)), MOST_WAIT)
+        return min(float(error.headers.get("Retry-After", 1)), MAX_WAIT)
     except ValueError:
         return 1.0

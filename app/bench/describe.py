@@ -1,4 +1,4 @@
-"""Describing against the loop that everyone writes first: from files on disk to descriptors on disk, in one run."""
+"""Benchmark of describing against a plain loop: from files on disk to descriptors on disk, in one run."""
 
 import copy
 import statistics
@@ -31,7 +31,7 @@ def compare(
     """Times both ways in turn; the first round of each, which warms it up, does not count.
 
     Args:
-        model: describes.
+        model: the model to describe with.
         files: images, all of which can be read.
         settings: of both ways.
         rounds: that count.

@@ -1,4 +1,4 @@
-"""Asking a service as fast as so many clients can, and what came of it."""
+"""Load test of a service: concurrent clients, each of which sends a search when the last one is answered."""
 
 import http.client
 import itertools
@@ -17,20 +17,20 @@ from glam.app.client import form
 from glam.errors import GlamError
 
 TIMEOUT = 120.0
-"""Seconds that a client waits for an answer."""
+"""Timeout of a client for an answer, in seconds."""
 
-MOST_REST = 1.0
-"""Seconds that a client rests after a 503, at most."""
+MAX_REST = 1.0
+"""Longest pause of a client after a 503, in seconds."""
 
 
 @dataclass
 class Outcome:
-    """What the clients saw.
+    """Result of a load test.
 
     Attributes:
-        seconds: that it took.
-        times: of each answer with results, in seconds.
-        statuses: how many answers had each status; 0 for a connection that broke.
+        seconds: duration of the test.
+        times: latency of each answer with results, in seconds.
+        statuses: number of answers by status; 0 for a broken connection.
     """
 
     seconds: float = 0.0
@@ -38,9 +38,9 @@ class Outcome:
     statuses: Counter[int] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
-        """Answers a second, quantiles of their times in milliseconds, and how many were refused or failed."""
+        """Answers per second, quantiles of the latency in milliseconds, and numbers of refused and failed requests."""
         refused, broken = self.statuses[503], self.statuses[0]
-        told: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "seconds": round(self.seconds, 1),
             "answered": len(self.times),
             "refused_503": refused,
@@ -50,31 +50,31 @@ class Outcome:
         }
         if self.times:
             p50, p95, p99 = (1000 * np.quantile(self.times, [0.5, 0.95, 0.99])).tolist()
-            told |= {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1), "p99_ms": round(p99, 1)}
-            told |= {"p99_to_p50": round(p99 / p50, 2)}
-        return told
+            figures |= {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1), "p99_ms": round(p99, 1)}
+            figures |= {"p99_to_p50": round(p99 / p50, 2)}
+        return figures
 
 
 def load(
-    url: str, photographs: Sequence[bytes], *, clients: int, seconds: float, top: int = 20, token: str | None = None
+    url: str, images: Sequence[bytes], *, clients: int, seconds: float, top: int = 20, token: str | None = None
 ) -> Outcome:
-    """Searches with photographs, each client one after another, all at the same time.
+    """Search with images from concurrent clients.
 
     Args:
-        url: of the service.
-        photographs: files, taken in turn.
-        clients: how many ask at the same time.
-        seconds: for how long; what was asked by then is waited for.
-        top: results that are wanted.
-        token: for searching.
+        url: address of the service.
+        images: contents of image files, uploaded in turn.
+        clients: number of concurrent clients.
+        seconds: duration of the test; requests sent by then are still awaited.
+        top: most results per search.
+        token: access token; None if the service requires none.
 
     Raises:
-        GlamError: there is no service, or it cannot be asked.
+        GlamError: there is no service, or it rejects the token.
     """
     check_service(url, token)
     outcome, lock = Outcome(), threading.Lock()
-    turn = itertools.cycle(range(len(photographs)))
-    bodies = [form({"top": top}, photograph) for photograph in photographs]
+    turn = itertools.cycle(range(len(images)))
+    bodies = [form({"top": top}, image) for image in images]
     began = time.perf_counter()
 
     def next_bodies() -> Iterator[tuple[bytes, str]]:
@@ -86,14 +86,14 @@ def load(
     def run() -> None:
         client = _Client(url, token)
         for body, kind in next_bodies():
-            asked = time.perf_counter()
-            status, rest = client.ask(body, kind)
-            took = time.perf_counter() - asked
+            sent = time.perf_counter()
+            status, rest = client.search(body, kind)
+            took = time.perf_counter() - sent
             with lock:
                 outcome.statuses[status] += 1
                 if status == 200:
                     outcome.times.append(took)
-            time.sleep(min(rest, MOST_REST))
+            time.sleep(min(rest, MAX_REST))
 
     threads = [threading.Thread(target=run) for _ in range(clients)]
     for thread in threads:
@@ -105,15 +105,15 @@ def load(
 
 
 class _Client:
-    """One connection, opened again where it broke."""
+    """One connection, opened again after it broke."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self._connection = _connect(url)
         self._path = urlsplit(url).path.rstrip("/") + "/api/search"
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
-    def ask(self, body: bytes, kind: str) -> tuple[int, float]:
-        """Status of the answer, and for how many seconds to rest."""
+    def search(self, body: bytes, kind: str) -> tuple[int, float]:
+        """Status of the answer, and seconds to wait before the next request."""
         try:
             self._connection.request("POST", self._path, body, {"Content-Type": kind, **self._headers})
             answer = self._connection.getresponse()
@@ -125,29 +125,29 @@ class _Client:
 
 
 def check_service(url: str, token: str | None) -> dict[str, Any]:
-    """What a service says of itself.
+    """Facts about a service, from `/api/info`.
 
     Raises:
-        GlamError: there is none, or the token is refused.
+        GlamError: there is no service, or it rejects the token.
     """
     connection = _connect(url)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         connection.request("GET", urlsplit(url).path.rstrip("/") + "/api/info", headers=headers)
         answer = connection.getresponse()
-        told: dict[str, Any] = json.loads(answer.read())
+        info: dict[str, Any] = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise GlamError(f"{url}: no service there ({error})") from error
     finally:
         connection.close()
     if answer.status != 200:
-        raise GlamError(f"{url}: {told.get('detail', answer.status)}")
-    return told
+        raise GlamError(f"{url}: {info.get('detail', answer.status)}")
+    return info
 
 
 def _connect(url: str) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise GlamError(f"{url!r} is no address as http://localhost:8000")
+        raise GlamError(f"{url!r} is not an address such as http://localhost:8000")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname, parts.port, timeout=TIMEOUT)

@@ -1,4 +1,4 @@
-"""`glam bench ...`: measuring on this machine."""
+"""`glam bench ...`: benchmarks on this machine."""
 
 import time
 from pathlib import Path
@@ -58,20 +58,20 @@ def bench_module(device: Device = None, json: AsJson = False) -> None:
 
 @app.command("serve")
 def bench_serve(
-    url: Annotated[str, typer.Argument(help="Address of a running service, as http://localhost:8000.")],
-    photographs: Annotated[Path, typer.Argument(help="Folder of photographs to search with.")],
-    clients: Annotated[int, typer.Option(min=1, help="How many ask at the same time.")] = 64,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For how long.")] = 60.0,
-    most: Annotated[int, typer.Option(min=1, help="Photographs that are taken, in turn.")] = 3000,
-    token: Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Where the service wants one.")] = None,
+    url: Annotated[str, typer.Argument(help="Address of a running service, such as http://localhost:8000.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images to search with.")],
+    clients: Annotated[int, typer.Option(min=1, help="Number of concurrent clients.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the test.")] = 60.0,
+    most: Annotated[int, typer.Option(min=1, help="Most images to load from the folder.")] = 3000,
+    token: Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Access token of the service.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Search with photographs as fast as so many clients can, and tell how fast the service answers."""
+    """Load-test a service: search with the images of a folder from concurrent clients."""
     from glam.app.bench.load import load
     from glam.app.cli import terminal
     from glam.datasets.readers import read_folder
 
-    collection = read_folder(photographs)
+    collection = read_folder(folder)
     contents = [collection.file(i).read_bytes() for i in range(min(most, len(collection)))]
     facts = load(url, contents, clients=clients, seconds=seconds, token=token).to_dict()
     if json:
@@ -83,10 +83,12 @@ def bench_serve(
 @app.command("search")
 def bench_search(
     index: IndexPath,
-    queries: Annotated[int, typer.Option(min=1, help="Images of the index to search with, drawn at random.")] = 200,
+    queries: Annotated[
+        int, typer.Option(min=1, help="Number of indexed images to search with, drawn at random.")
+    ] = 200,
     json: AsJson = False,
 ) -> None:
-    """Measure how fast an index answers, and how many of the ten nearest it finds."""
+    """Measure the latency and the recall@10 of an index."""
     import numpy as np
 
     from glam.app.cli import terminal
@@ -96,35 +98,35 @@ def bench_search(
     with Index.open(index) as opened:
         facts: dict[str, float] = {"images": len(opened), "open_seconds": round(time.perf_counter() - began, 3)}
         facts["memory_bytes"] = own_memory() - memory
-        drawn = np.random.default_rng(SEED).choice(opened.image_ids, min(queries, len(opened)), replace=False)
-        facts["queries"] = len(drawn)
-        if len(drawn):
-            facts |= _measure(opened, np.sort(drawn))
+        sample = np.random.default_rng(SEED).choice(opened.image_ids, min(queries, len(opened)), replace=False)
+        facts["queries"] = len(sample)
+        if len(sample):
+            facts |= _measure(opened, np.sort(sample))
     if json:
         terminal.as_json({"index": str(index), **facts})
     else:
         terminal.table([str(index), ""], [[name, f"{value:,}"] for name, value in facts.items()])
 
 
-def _measure(index: "Index", drawn: "NDArray[np.int64]") -> dict[str, float]:
-    """Times of single searches in milliseconds, catalog included, and recall@10 against every cosine."""
+def _measure(index: "Index", image_ids: "NDArray[np.int64]") -> dict[str, float]:
+    """Latency of single searches in milliseconds, catalog included, and recall@10 against brute force."""
     import numpy as np
 
-    descriptors = index.descriptors(drawn.tolist())
-    wanted = _exact(index, descriptors)
+    descriptors = index.descriptors(image_ids.tolist())
+    tenth_best = _exact(index, descriptors)
     times, found = [], 0
     for i, query in enumerate(descriptors):
         began = time.perf_counter()
         hits = index.search(query, NEIGHBORS)[0]
         times.append(1000 * (time.perf_counter() - began))
-        found += sum(hit.score >= wanted[i] - 1e-5 for hit in hits)
+        found += sum(hit.score >= tenth_best[i] - 1e-5 for hit in hits)
     median, slow = np.quantile(times, [0.5, 0.95])
-    recall = found / (len(drawn) * min(NEIGHBORS, len(index)))
+    recall = found / (len(image_ids) * min(NEIGHBORS, len(index)))
     return {"p50_ms": round(float(median), 3), "p95_ms": round(float(slow), 3), "recall_at_10": round(recall, 4)}
 
 
 def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """The tenth best cosine of each query, (q,), from the product with every row."""
+    """The tenth best score of each query, (q,), by brute force."""
     import faiss
     import numpy as np
 
@@ -133,15 +135,15 @@ def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.fl
     for start in range(0, len(index), BLOCK):
         rows = np.ascontiguousarray(index.descriptors(index.image_ids[start : start + BLOCK].tolist()))
         few = min(least, len(rows))
-        scores, places = faiss.knn(np.ascontiguousarray(descriptors), rows, few, metric=faiss.METRIC_INNER_PRODUCT)
-        heap.add_result(scores, start + places)
+        scores, rows_found = faiss.knn(np.ascontiguousarray(descriptors), rows, few, metric=faiss.METRIC_INNER_PRODUCT)
+        heap.add_result(scores, start + rows_found)
     heap.finalize()
     tenth: NDArray[np.float32] = heap.D[:, -1]
     return tenth
 
 
 def own_memory() -> int:
-    """Bytes that this process holds beyond mapped files; 0 where the system does not say."""
+    """Memory of this process in bytes, without mapped files; 0 if the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)

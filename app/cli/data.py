@@ -1,4 +1,4 @@
-"""`glam data ...`: getting and making data sets."""
+"""`glam data ...`: download, generate and prepare data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +10,9 @@ app = typer.Typer(help="Get and make data sets.", no_args_is_help=True)
 
 @app.command("generate")
 def data_generate(
-    folder: Annotated[Path, typer.Argument(help="Where the landmarks go, one sub-folder each.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder; each landmark gets a sub-folder.")],
     landmarks: Annotated[int, typer.Option(min=1)] = 100,
-    images: Annotated[int, typer.Option(min=1, help="Photographs of each landmark.")] = 16,
+    images: Annotated[int, typer.Option(min=1, help="Images per landmark.")] = 16,
     size: Annotated[int, typer.Option(help="Longest side in pixels.")] = 320,
     first: Annotated[int, typer.Option(min=0, help="Number of the first landmark; no two sets share a number.")] = 0,
     seed: int = 0,
@@ -31,7 +31,7 @@ def data_generate(
             first_landmark=first,
             progress=report,
         )
-    terminal.results.print(f"{folder}: {len(files)} photographs of {landmarks} landmarks")
+    terminal.results.print(f"{folder}: {len(files)} images of {landmarks} landmarks")
 
 
 @app.command("download")

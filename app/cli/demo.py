@@ -25,7 +25,7 @@ def run(folder: Path) -> Path:
     """Does everything into a folder and returns the path of the index.
 
     Args:
-        folder: a new one; photographs, the training run, result files and the index go there. One that holds a
+        folder: a new one; images, the training run, result files and the index go there. One that holds a
             finished demo is left as it is.
 
     Raises:

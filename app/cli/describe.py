@@ -69,10 +69,10 @@ def describe(
                 yield described
                 report(done, len(chosen))
 
-        photos = [collection.images[i] for i in chosen]
-        noted = NotedFiles(collection.root, photos)
+        images = [collection.images[i] for i in chosen]
+        noted = NotedFiles(collection.root, images)
         stream = noted.described(opened.stream(noted.sources(settings.workers, times), settings, times))
-        paths = [photo.path for photo in photos]
+        paths = [image.path for image in images]
         unreadable = write_described(out, reported(stream), paths, opened.dim, facts, times, noted.files)
     terminal.unreadable(list(unreadable.items()))
     rate = len(chosen) / max(times.elapsed(), 1e-9)

@@ -1,4 +1,4 @@
-"""`glam eval ...`: measuring models."""
+"""`glam eval ...`: evaluate models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,14 +23,14 @@ Distractors = Annotated[
 Rerank = Annotated[
     str | None,
     typer.Option(
-        metavar="CHAIN", help="Rerank each list: default, or steps as in aqe,superglobal (docs/reranking.md)."
+        metavar="CHAIN", help="Re-rank each list: default, or steps as in aqe,superglobal (docs/reranking.md)."
     ),
 ]
 
 
 @app.command("folder")
 def eval_folder(
-    folder: Annotated[Path, typer.Argument(help="Folder with one sub-folder a landmark, or a CSV manifest.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with one sub-folder per landmark, or a CSV manifest.")],
     model: ModelName = DEFAULT_MODEL,
     distractors: Annotated[Path | None, typer.Option(help="Folder of further database images.")] = None,
     size: Size = None,
@@ -64,7 +64,7 @@ def eval_folder(
             _percent(scores.recall_at_1),
             _percent(scores.precision_at_10),
         ]],
-        title=f"{folder}: {len(report.paths)} images, {report.distractors} distractors{_reranked(report.rerank)}",
+        title=f"{folder}: {len(report.paths)} images, {report.distractors} distractors{_rerank_note(report.rerank)}",
     )  # fmt: skip
     if json is not None:
         write(json, folder_result(str(folder), report, opened, settings))
@@ -79,7 +79,7 @@ def eval_revisited(
     images: Annotated[Path | None, typer.Option(help="Folder of the database images.")] = None,
     queries: Annotated[Path | None, typer.Option(help="Folder of the query images.")] = None,
     distractors: Distractors = None,
-    crop: Annotated[bool, typer.Option(help="Cut queries to their boxes, as the protocol wants it.")] = True,
+    crop: Annotated[bool, typer.Option(help="Crop queries to their boxes, as the protocol requires.")] = True,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
@@ -105,7 +105,7 @@ def eval_revisited(
     terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
     cut = "queries cropped" if crop else "queries NOT cropped: not comparable with published results"
     how = f"{model}, {cut}, {settings.size} px at scales {', '.join(f'{scale:g}' for scale in settings.scales)}"
-    _print_protocols(f"{name}, {report.distractors} distractors: {how}{_reranked(report.rerank)}", report.scores)
+    _print_protocols(f"{name}, {report.distractors} distractors: {how}{_rerank_note(report.rerank)}", report.scores)
     if json is not None:
         write(json, benchmark_result(name, report, opened, settings))
 
@@ -136,12 +136,12 @@ def eval_descriptors(
     count = sum(len(part) for part in others)
     lists = None
     if chain is not None:
-        with terminal.progress("reranking") as progress:
+        with terminal.progress("re-ranking") as progress:
             lists = rerank_vectors(chain, asking, [images, *others], progress)
     with terminal.progress("comparing") as progress:
         scores = score_revisited(truth, asking, images, others, lists=lists, device=device, progress=progress)
     reranked = None if chain is None else str(chain)
-    _print_protocols(f"{name}, {count} distractors{_reranked(reranked)}", scores)
+    _print_protocols(f"{name}, {count} distractors{_rerank_note(reranked)}", scores)
     if json is not None:
         sources = {"queries": queries, "database": database, "distractors": distractors or []}
         facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked}
@@ -168,8 +168,8 @@ def _chain(text: str | None) -> "Chain | None":
     return None if text is None else parse_chain(text)
 
 
-def _reranked(chain: str | None) -> str:
-    return "" if chain is None else f", reranked by {chain}"
+def _rerank_note(chain: str | None) -> str:
+    return "" if chain is None else f", re-ranked by {chain}"
 
 
 def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:

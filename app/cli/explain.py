@@ -1,4 +1,4 @@
-"""`glam explain`."""
+"""`glam explain`: attention maps of an image, and matches of two images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,19 +11,19 @@ PICTURES = (".png", ".webp", ".jpg")
 
 
 def explain(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.")],
-    other: Annotated[Path | None, typer.Argument(metavar="[IMAGE2]", help="Another, to match it with.")] = None,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image.")],
+    other: Annotated[Path | None, typer.Argument(metavar="[IMAGE2]", help="Another image to match it with.")] = None,
     *,
     out: Annotated[Path, typer.Option(help="The picture to write, NAME.png (or .webp, .jpg).")],
     model: ModelName = DEFAULT_MODEL,
     point: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="X Y", help="Place of IMAGE to look from, in pixels; its middle by default."),
+        typer.Option(metavar="X Y", help="Point of IMAGE to look from, in pixels; the center by default."),
     ] = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Draw where the model looks in a photograph, and with two of them what matches (docs/explaining.md)."""
+    """Draw the attention maps of an image, and with two images their matches (docs/explaining.md)."""
     from glam.app.cli import terminal
     from glam.app.cli.explain_picture import Subject, explanation, summary
     from glam.errors import GlamError
@@ -35,24 +35,24 @@ def explain(
     if not out.parent.is_dir():
         raise GlamError(f"{out}: there is no folder {out.parent}")
     files = [image] if other is None else [image, other]
-    photographs = [read_image(file) for file in files]
-    places = [(photograph.width / 2, photograph.height / 2) for photograph in photographs]
+    images = [read_image(file) for file in files]
+    points = [(picture.width / 2, picture.height / 2) for picture in images]
     if point is not None:
-        width, height = photographs[0].size
+        width, height = images[0].size
         if not (0 <= point[0] < width and 0 <= point[1] < height):
             raise GlamError(f"the point {point[0]:g} {point[1]:g} is outside {image}, {width} by {height} pixels")
-        places[0] = point
+        points[0] = point
 
-    # PyTorch takes seconds to import: what is wrong with the question has been said by now.
+    # PyTorch takes seconds to import, so the arguments are checked first.
     import glam
     from glam.attention_maps import attention_maps
 
     loaded = glam.load(model, device)
     subjects = [
-        Subject(file.name, photograph, attention_maps(loaded, photograph), place)
-        for file, photograph, place in zip(files, photographs, places, strict=True)
+        Subject(file.name, picture, attention_maps(loaded, picture), at)
+        for file, picture, at in zip(files, images, points, strict=True)
     ]
-    found = None if other is None else match_features(*map(extract, photographs))
+    found = None if other is None else match_features(*map(extract, images))
     try:
         explanation(subjects, found).save(out, quality=88)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Drawing why: attention as heat over a photograph, and lines between the places that two photographs share.
+"""Draw an explanation: attention maps as heat over an image, and lines between the matching points of two images.
 
-    photograph and its maps ---row---> photograph | local channel | local spatial | global channel | global spatial
+    image and its maps ---row---> image | local channel | local spatial | global channel | global spatial
     two and their matches --joined---> both side by side, the inliers as lines
     panels --explanation---> one picture
 
@@ -40,15 +40,15 @@ HEADING, CAPTION = 70, 78
 """Height of the words above a panel and below a tile."""
 
 TALLEST, TALLEST_PAIR = 1.25, 0.5
-"""Most that a tile, and two photographs side by side, are higher than wide."""
+"""Most that a tile, and two images side by side, are higher than wide."""
 
 PAPER, INK, FAINT = (250, 249, 246), (28, 30, 34), (104, 108, 116)
 TITLE, TEXT, SMALL = 26, 18, 15
 
 HEAT = 0.72
-"""Share of the heat where a map has its most; where it has its least, the gray photograph is all there is."""
+"""Share of the heat where a map has its most; where it has its least, the gray image is all there is."""
 
-MOST_LINES = 200
+MAX_LINES = 200
 
 CAPTIONS = {
     "local_channel": ("Local channel", "where the weighted channels respond"),
@@ -61,12 +61,12 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A photograph to be explained.
+    """An image to explain.
 
     Attributes:
         name: what to call it.
         image: upright, RGB.
-        maps: its attention, of the whole image.
+        maps: attention maps of the whole image.
         point: x and y in pixels of the image, the place that the global spatial overlay looks from.
     """
 
@@ -80,7 +80,7 @@ def explanation(subjects: Sequence[Subject], matches: Matches | None = None) -> 
     """The whole picture.
 
     Args:
-        subjects: one photograph, or two.
+        subjects: one image, or two.
         matches: from the first to the second, where there are two.
     """
     panels = []
@@ -106,15 +106,15 @@ def summary(matches: Matches) -> str:
 
 
 def row(subject: Subject) -> Pixels:
-    """The photograph and its four overlays beside each other, each with its caption."""
-    photograph = fitted(subject.image, TILE)
-    tiles = [_captioned(_ringed(photograph, subject), "Photograph", "the ring is the place to look from")]
+    """The image and its four overlays beside each other, each with its caption."""
+    image = fitted(subject.image, TILE)
+    tiles = [_captioned(_ringed(image, subject), "Image", "the ring is the place to look from")]
     for name, (title, text) in CAPTIONS.items():
         values = subject.maps.looks_from(*subject.point) if name == "global_spatial" else getattr(subject.maps, name)
         if values is None:
-            tiles.append(_captioned(gray(photograph), title, "this model has none"))
+            tiles.append(_captioned(gray(image), title, "this model has none"))
             continue
-        drawn = overlay(photograph, values)
+        drawn = overlay(image, values)
         drawn = _ringed(drawn, subject) if name == "global_spatial" else drawn
         tiles.append(_captioned(drawn, title, text, f"from {values.min():.2f} to {values.max():.2f}"))
     sheet = Image.new("RGB", (INNER, max(tile.height for tile in tiles)), PAPER)
@@ -123,30 +123,30 @@ def row(subject: Subject) -> Pixels:
     return np.asarray(sheet, dtype=np.uint8)
 
 
-def overlay(photograph: Pixels, values: "Map") -> Pixels:
-    """A map as heat over a photograph in gray: nothing where it has its least, bright where it has its most.
+def overlay(image: Pixels, values: "Map") -> Pixels:
+    """A map as heat over an image in gray: nothing where it has its least, bright where it has its most.
 
     Args:
-        photograph: (H, W, 3).
-        values: (h, w), any numbers, over all of the photograph; a flat map gives no heat.
+        image: (H, W, 3).
+        values: (h, w), any numbers, over all of the image; a flat map gives no heat.
     """
     least, most = float(values.min()), float(values.max())
     level = (values - least) / (most - least) if most > least else np.zeros_like(values)
-    level = cv2.resize(level.astype(np.float32), photograph.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    level = cv2.resize(level.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
     heat = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
     share = HEAT * level[:, :, None]
-    return np.asarray((1 - share) * gray(photograph) + share * heat, dtype=np.uint8)
+    return np.asarray((1 - share) * gray(image) + share * heat, dtype=np.uint8)
 
 
-def gray(photograph: Pixels) -> Pixels:
+def gray(image: Pixels) -> Pixels:
     """The same, (h, w, 3), without its colors and a little darker, so that heat stands out."""
-    return np.repeat((0.8 * cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)[:, :, None]).astype(np.uint8), 3, axis=2)
+    return np.repeat((0.8 * cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]).astype(np.uint8), 3, axis=2)
 
 
 def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
-    """Two photographs of one height side by side, the inliers as lines; at most `MOST_LINES`, the surest.
+    """Two images of one height side by side, the inliers as lines; at most `MAX_LINES`, the surest.
 
-    A line's color says where in the first photograph it begins, from left to right, so that an eye can follow one
+    A line's color says where in the first image it begins, from left to right, so that an eye can follow one
     among many.
     """
     height = max(1, min(int((INNER - GAP) / (a.width / a.height + b.width / b.height)), int(INNER * TALLEST_PAIR)))
@@ -154,8 +154,8 @@ def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
     start = left.shape[1] + GAP
     canvas = np.full((height, start + right.shape[1], 3), PAPER, np.uint8)
     canvas[:, : left.shape[1]], canvas[:, start:] = left, right
-    begins = matches.points_a[matches.inliers][:MOST_LINES] * (height / a.height)
-    ends = matches.points_b[matches.inliers][:MOST_LINES] * (height / b.height) + (start, 0)
+    begins = matches.points_a[matches.inliers][:MAX_LINES] * (height / a.height)
+    ends = matches.points_b[matches.inliers][:MAX_LINES] * (height / b.height) + (start, 0)
     colors = [_color(float(x) / left.shape[1]) for x in begins[:, 0]]
     lines = canvas.copy()
     for begin, end, color in zip(begins, ends, colors, strict=True):
@@ -169,7 +169,7 @@ def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
 
 
 def fitted(image: Image.Image, width: int) -> Pixels:
-    """The photograph at this width, or narrower where it would be taller than `TALLEST`."""
+    """The image at this width, or narrower where it would be taller than `TALLEST`."""
     scale = min(width / image.width, TALLEST * width / image.height)
     return _resized(image, image.width * scale, image.height * scale)
 

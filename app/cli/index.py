@@ -1,4 +1,4 @@
-"""`glam index ...`: building, changing, checking and inspecting indexes."""
+"""`glam index ...`: build, change, check and inspect indexes."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -38,24 +38,26 @@ def index_build(
     scales: Scales = None,
     device: Device = None,
     structure: Annotated[
-        str | None, typer.Option(help="Kind of search structure, from now on; '' has it chosen by size.")
+        str | None, typer.Option(help="Search structure; '' chooses it by the size of the index.")
     ] = None,
     backend: Annotated[
-        Backend | None, typer.Option(help="What searches the index, from now on: faiss (at first), or milvus at --uri.")
+        Backend | None, typer.Option(help="Search backend: faiss (the default), or milvus at --uri.")
     ] = None,
     uri: Annotated[
-        str | None, typer.Option(help="Of the Milvus server, http://HOST:19530; or NAME.db, for Milvus Lite.")
+        str | None, typer.Option(help="URI of the Milvus server, http://HOST:19530, or NAME.db for Milvus Lite.")
     ] = None,
     collection_name: Annotated[
-        str | None, typer.Option("--collection", help="In Milvus; named after the index by default.")
+        str | None, typer.Option("--collection", help="Collection in Milvus; named after the index by default.")
     ] = None,
     descriptors: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Take these from a file of `glam describe`; again for each further file."),
+        typer.Option(
+            metavar="FILE", help="File of `glam describe` to take descriptors from; may be given several times."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Describe the images of a folder and index them; run again, it goes on where it stopped."""
+    """Describe the images of a folder and index them; run again to resume."""
     import glam
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
@@ -94,7 +96,7 @@ def index_sync(
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Bring an index up to date with its folder: what is new, changed, moved or gone."""
+    """Update an index from its folder: new, changed, moved and deleted images."""
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
     from glam.index import sync
@@ -109,7 +111,7 @@ def index_sync(
 def index_add(
     index: IndexPath, images: Images, model: IndexModel = None, device: Device = None, json: AsJson = False
 ) -> None:
-    """Add images that lie in the index's folder, or describe them anew where they changed."""
+    """Add images in the folder of the index, and describe changed ones again."""
     from glam.app.cli import terminal
     from glam.index import add
 
@@ -120,7 +122,7 @@ def index_add(
 
 @app.command("remove")
 def index_remove(index: IndexPath, images: Images, json: AsJson = False) -> None:
-    """Remove images from an index: paths as it has them, files, or folders for all below. No file is deleted."""
+    """Remove images from an index: paths, files, or folders with all images below. No file is deleted."""
     from glam.app.cli import terminal
     from glam.index import remove
 
@@ -135,7 +137,7 @@ def index_remove(index: IndexPath, images: Images, json: AsJson = False) -> None
 
 @app.command("compact")
 def index_compact(index: IndexPath, json: AsJson = False) -> None:
-    """Give back the room of removed images, and forget them."""
+    """Free the disk space of removed images."""
     from glam.app.cli import terminal
     from glam.index import compact
 
@@ -220,10 +222,10 @@ def index_verify(
 @app.command("duplicates")
 def index_duplicates(
     index: IndexPath,
-    threshold: Annotated[float, typer.Option(min=-1, max=1, help="Least cosine of near-duplicates.")] = 0.95,
+    threshold: Annotated[float, typer.Option(min=-1, max=1, help="Lowest score of near-duplicates.")] = 0.95,
     json: AsJson = False,
 ) -> None:
-    """List groups of images that are all but the same."""
+    """List groups of near-duplicate images."""
     from glam.app.cli import terminal
     from glam.index import Index, near_duplicates
 
@@ -242,7 +244,7 @@ def index_duplicates(
 
 @app.command("info")
 def index_info(index: IndexPath, json: AsJson = False) -> None:
-    """Say what is in an index."""
+    """Show facts about an index."""
     from glam.app.cli import terminal
     from glam.index import info
 
@@ -257,7 +259,7 @@ def index_info(index: IndexPath, json: AsJson = False) -> None:
 
 
 def _backend(backend: Backend | None, uri: str | None, collection: str | None) -> "Milvus | Literal['faiss'] | None":
-    """What was asked for; None for what there was."""
+    """The backend in the options; None to leave it as it is."""
     from glam.index import Milvus
 
     if backend == "milvus":
@@ -270,7 +272,7 @@ def _backend(backend: Backend | None, uri: str | None, collection: str | None) -
 
 
 def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":
-    """What opens the model of an index, or the one asked for in its place, when it is needed."""
+    """A function that loads the model of an index, or ``model`` instead of it."""
 
     def load() -> "Model":
         import glam

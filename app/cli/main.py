@@ -21,7 +21,7 @@ from glam.app.cli.train import train
 from glam.errors import GlamError
 
 app = typer.Typer(
-    help="Find photographs of the same place: train, index, search, evaluate.",
+    help="Find images of the same landmark: train, index, search, evaluate.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -46,12 +46,12 @@ app.command(
 
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
-    """Find photographs of the same place: train, index, search, evaluate."""
+    """Find images of the same landmark: train, index, search, evaluate."""
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("demo"),
     serve_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Whether the page opens at the end.")] = True,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
 ) -> None:

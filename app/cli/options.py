@@ -17,15 +17,17 @@ IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the 
 ModelName = Annotated[
     str, typer.Option("--model", help="A model file, the name of a bundled model, or timm:NAME for a plain backbone.")
 ]
-IndexModel = Annotated[str | None, typer.Option("--model", help="Instead of the model the index names.")]
+IndexModel = Annotated[
+    str | None, typer.Option("--model", help="Model to use instead of the one that the index names.")
+]
 Size = Annotated[int | None, typer.Option(min=16, help="Longest side in pixels that images are reduced to.")]
 Scales = Annotated[str | None, typer.Option(help="Scales to average over, as in 0.7071,1,1.4142.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settings":
-    """Settings of the model with what was asked for in their place.
+    """Settings of the model, with ``size`` and ``scales`` replaced if given.
 
     Raises:
         GlamError: ``scales`` is not a list of positive numbers.
@@ -33,5 +35,5 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
     try:
         numbers = None if scales is None else [float(scale) for scale in scales.split(",")]
     except ValueError as error:
-        raise GlamError(f"--scales wants numbers separated by commas, not {scales!r}") from error
+        raise GlamError(f"--scales takes numbers separated by commas, not {scales!r}") from error
     return model.settings(size=size, scales=numbers)

@@ -1,4 +1,4 @@
-"""`glam search`: the images that are nearest to a photo."""
+"""`glam search`: find the most similar images."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,29 +11,29 @@ from glam.app.cli.options import AsJson, Device, IndexModel, IndexPath
 
 def search(
     index: IndexPath,
-    image: Annotated[Path, typer.Argument(help="The photograph to search with.")],
+    image: Annotated[Path, typer.Argument(help="The image to search with.")],
     bbox: Annotated[
         tuple[float, float, float, float] | None,
-        typer.Option(metavar="X1 Y1 X2 Y2", help="Search with this part of it, in pixels."),
+        typer.Option(metavar="X1 Y1 X2 Y2", help="Search with this part of it, in pixels of the upright image."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="How many results; 10, or all there are with --threshold.")
+        int | None, typer.Option(min=1, help="Most results; 10 by default, or all with --threshold.")
     ] = None,
     where: Annotated[
-        str | None, typer.Option(help="Condition on the images, as in \"city = 'Paris' and year > 2010\".")
+        str | None, typer.Option(help="Filter expression, as in \"city = 'Paris' and year > 2010\".")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine of a result.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="Lowest score (cosine similarity) of a result.")
+    ] = None,
     rerank: Annotated[
         str | None,
-        typer.Option(
-            metavar="CHAIN", help="Look at the results again: default, or steps as in aqe,geometric:depth=50."
-        ),
+        typer.Option(metavar="CHAIN", help="Re-rank the results: default, or steps as in aqe,geometric:depth=50."),
     ] = None,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Find the nearest images to a photograph."""
+    """Find the images most similar to an image."""
     import glam
     from glam.app.cli import terminal
     from glam.images import read_image

@@ -10,20 +10,20 @@ from glam.errors import GlamError
 
 Token = Annotated[
     str | None,
-    typer.Option(envvar="GLAM_READ_TOKEN", help="Token wanted for searching; better given in the environment."),
+    typer.Option(envvar="GLAM_READ_TOKEN", help="Token for searching; prefer the environment variable."),
 ]
 WriteToken = Annotated[
     str | None,
-    typer.Option(envvar="GLAM_WRITE_TOKEN", help="Token for adding and removing; better given in the environment."),
+    typer.Option(envvar="GLAM_WRITE_TOKEN", help="Token for adding and removing; prefer the environment variable."),
 ]
 
 COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]+")
-"""What a cookie may hold (RFC 6265), where the page keeps its token."""
+"""Valid value of a cookie (RFC 6265): the page stores its token in one."""
 
 
 def serve(
     index: IndexPath,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     model: IndexModel = None,
     device: Device = None,
@@ -33,11 +33,11 @@ def serve(
         bool, typer.Option("--allow-writes", help="Add and remove without a token; on a loopback address only.")
     ] = False,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Most images in one run of the network; 1 to take each by itself.")
+        int | None, typer.Option(min=1, help="Most images in a batch of the network; 1 to disable batching.")
     ] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; one more is answered with 503.")] = 128,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a request is given up.")] = 60.0,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests have at the end.")] = 30.0,
+    waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; one more gets 503.")] = 128,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a request gets 503.")] = 60.0,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that in-flight requests have at the shutdown.")] = 30.0,
 ) -> None:
     """Serve the search page and its API."""
     import glam
@@ -53,17 +53,17 @@ def serve(
         raise typer.BadParameter("--allow-writes is for a loopback address; elsewhere give a --write-token")
     for name, token in (("--read-token", read_token), ("--write-token", write_token)):
         if token is not None and not COOKIE_VALUE.fullmatch(token):
-            raise GlamError(f"{name} wants visible ASCII characters, but no quotes, commas, semicolons, backslashes")
+            raise GlamError(f"{name} takes visible ASCII characters without quotes, commas, semicolons and backslashes")
     limits = ServiceLimits(uploads=waiting, waiting=2 * waiting, batch=batch, request_seconds=timeout)
     access = Access(read_token, write_token, allow_writes, loopback_only=is_loopback(host))
     opened = Index.open(index)
     images = len(opened)
     service = create_app(opened, glam.load(model or opened.model_name, device), limits, access, owns_index=True)
-    del opened  # once a newer one is served, nothing holds its memory
+    del opened  # so that its memory is freed when a newer snapshot takes its place
     shown = f"[{host}]" if ":" in host else host
 
-    def started(at: int) -> None:
+    def print_address(at: int) -> None:
         terminal.notes.print(f"{images} images at http://{shown}:{at}  (Ctrl-C ends it)")
 
     log_to_stderr()
-    make_server(service, host, port, grace, started).run()
+    make_server(service, host, port, grace, print_address).run()

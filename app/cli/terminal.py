@@ -1,5 +1,4 @@
-"""What commands print: a progress bar on a terminal and plain lines elsewhere, tables, warnings. All of it to stderr
-but results, so that standard output can be piped."""
+"""Output of the commands: progress, tables, warnings. Only results go to standard output, so that it can be piped."""
 
 import json
 import sys
@@ -16,14 +15,14 @@ notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
 
 Report = Callable[[int, int], None]
-"""Called with what is done and what there is in all."""
+"""Called with the number of items done and the total."""
 
 SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """Shows how far a long task has come, with the time left."""
+    """Show the progress of a long task: a bar on a terminal, plain lines elsewhere."""
     if not notes.is_terminal:
         yield _lines(title)
         return
@@ -49,7 +48,7 @@ def as_json(value: Any) -> None:
 
 
 def unreadable(files: list[tuple[str, str]]) -> None:
-    """Lists files that could not be read, with the reason of each."""
+    """List files that could not be read, each with its reason."""
     if files:
         notes.print(f"[yellow]{len(files)} could not be read:[/yellow]")
         for path, reason in files:
@@ -57,7 +56,7 @@ def unreadable(files: list[tuple[str, str]]) -> None:
 
 
 def _lines(title: str) -> Report:
-    """Reports on plain lines, not more often than every few seconds, and at the end."""
+    """Report progress on plain lines, every few seconds and at the end."""
     began = time.monotonic()
     last = began
 

@@ -1,4 +1,4 @@
-"""`glam whiten ...`: fitting a whitening to a model."""
+"""`glam whiten ...`: fit a whitening to a model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,19 +17,17 @@ def group() -> None:
 
 @app.command("fit")
 def whiten_fit(
-    folder: Annotated[Path, typer.Argument(help="Training photographs: one sub-folder a landmark, or a CSV manifest.")],
+    folder: Annotated[Path, typer.Argument(help="Training images: one sub-folder per landmark, or a CSV manifest.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The model with its whitening, a .safetensors file.")],
     model: ModelName = DEFAULT_MODEL,
-    method: Annotated[
-        str, typer.Option(help="pca, or learned: from pairs of photographs of one landmark.")
-    ] = "learned",
+    method: Annotated[str, typer.Option(help="pca, or learned from pairs of images of one landmark.")] = "learned",
     dim: Annotated[int | None, typer.Option(min=1, help="Dimensions to keep; all by default.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Even on photographs of a test set.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even on images of a test set.")] = False,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
 ) -> None:
-    """Whiten a model's descriptors: PCA, or learned from which photographs show the same landmark."""
+    """Whiten a model's descriptors: PCA, or learned from pairs of images of one landmark."""
     from dataclasses import replace
 
     import numpy as np
@@ -43,11 +41,11 @@ def whiten_fit(
     if method not in METHODS:
         raise typer.BadParameter(f"{method!r} is none of {', '.join(METHODS)}", param_hint="--method")
     collection = read_collection(folder)
-    tested = benchmark_images(photo.path for photo in collection.images)
+    tested = benchmark_images(image.path for image in collection.images)
     if tested and not force:
         raise glam.GlamError(
-            f"{folder}: {len(tested)} photographs are called like those of the test sets, as {tested[0]}; results on "
-            f"these would not count, take other photographs (or --force)"
+            f"{folder}: {len(tested)} images are named like those of the test sets, such as {tested[0]}; results "
+            f"on those would not count. Take other images, or pass --force"
         )
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
@@ -57,8 +55,8 @@ def whiten_fit(
         rows = opened.describe(files, size=settings.size, scales=settings.scales, errors=errors, progress=progress)
     terminal.unreadable([(error.source, error.reason) for error in errors])
     read = ~np.isnan(rows[:, 0])
-    labels = np.where([bool(photo.landmark) for photo in collection.images], collection.landmark_ids, -1)
-    whitened = with_whitening(opened.network, fit_whitening(method, rows[read], labels[read], dim or opened.dim))
+    landmark_ids = np.where([bool(image.landmark) for image in collection.images], collection.landmark_ids, -1)
+    whitened = with_whitening(opened.network, fit_whitening(method, rows[read], landmark_ids[read], dim or opened.dim))
     fitted = {"method": method, "photographs": int(read.sum()), "source": str(folder), "model": opened.fingerprint}
     header = replace(
         opened.header,
@@ -66,6 +64,4 @@ def whiten_fit(
         training={**opened.header.training, "whitening": {**fitted, "benchmark_images": len(tested)}},
     )
     model_file.save(out, whitened, header)
-    terminal.results.print(
-        f"{out}: {whitened.dim} dimensions, {method} whitening of {fitted['photographs']} photographs"
-    )
+    terminal.results.print(f"{out}: {whitened.dim} dimensions, {method} whitening of {fitted['photographs']} images")

@@ -1,7 +1,7 @@
 // Talks to the service. Every failure that a person should hear of is a Problem, whose message is one sentence.
 //
-// A source is what is searched with: {image: id} of the index, or {file: File}. A box is {x1, y1, x2, y2} in pixels of
-// the upright image, or null for all of it.
+// A source is the image to search with: {image: image_id} of an indexed one, or {file: File}. A box is {x1, y1, x2, y2}
+// in pixels of the upright image, or null for all of it.
 
 import { askForToken, token } from "./token.js";
 
@@ -25,19 +25,19 @@ export class Problem extends Error {
   }
 }
 
-/** What is being served: {images, model, dimension, limits: {bytes, pixels}, ...}. */
+/** Facts about the index: {images, model, dimension, limits: {bytes, pixels}, ...}. */
 export function fetchInfo() {
   return ask("api/info");
 }
 
-/** What can be filtered on: [{name, kind: "text" or "number", values: [{value, count}], least, most}]. */
+/** Columns to filter by: [{name, kind: "text" or "number", values: [{value, count}], least, most}]. */
 export async function fetchColumns() {
   return (await ask("api/filters")).columns;
 }
 
-/** An indexed image: {id, path, label, width, height, ...}. */
-export function fetchImage(id, signal) {
-  return ask(`api/images/${id}`, { signal });
+/** An indexed image: {image_id, path, landmark, width, height, ...}. */
+export function fetchImage(imageId, signal) {
+  return ask(`api/images/${imageId}`, { signal });
 }
 
 /** {query, results, more, milliseconds} for `top` results after the first `skip`; `rerank` names a chain, or is "". */
@@ -47,10 +47,10 @@ export function search(source, { box, where, rerank, top, skip }, signal) {
   return ask(`api/images/${source.image}/search?${new URLSearchParams(fields)}`, { signal });
 }
 
-/** {inliers, tried, lines: [[x1, y1, x2, y2], ...]} between a source and the indexed image `id`. */
-export function fetchMatches(source, box, id, signal) {
+/** {inliers, tried, lines: [[x1, y1, x2, y2], ...]} between a source and an indexed image. */
+export function fetchMatches(source, box, imageId, signal) {
   const query = source.file ? { image: source.file } : { query: source.image };
-  return ask("api/matches", { method: "POST", body: form({ ...query, with: id, ...box }), signal });
+  return ask("api/matches", { method: "POST", body: form({ ...query, with: imageId, ...box }), signal });
 }
 
 /** The four attention maps of a source; see attention.js. */
@@ -59,18 +59,18 @@ export function fetchAttention(source, box, signal) {
   return ask(`api/images/${source.image}/attention?${new URLSearchParams(box ?? {})}`, { signal });
 }
 
-export function thumbnailUrl(id, size) {
-  return `api/images/${id}/thumbnail?size=${size}`;
+export function thumbnailUrl(imageId, size) {
+  return `api/images/${imageId}/thumbnail?size=${size}`;
 }
 
-export function originalUrl(id) {
-  return `api/images/${id}/file`;
+export function originalUrl(imageId) {
+  return `api/images/${imageId}/file`;
 }
 
 function form(fields) {
   const made = new FormData();
   for (const [name, value] of Object.entries(fields)) {
-    if (value instanceof File) made.append(name, value, value.name || "photograph");
+    if (value instanceof File) made.append(name, value, value.name || "photo");
     else made.append(name, value);
   }
   return made;

@@ -61,7 +61,7 @@ export function whereabouts({ column, row }, { height, width }) {
   return words.join(" ") || "middle";
 }
 
-/** Draw a map on a canvas; CSS makes it as large as the photograph. */
+/** Draw a map on a canvas; CSS makes it as large as the photo. */
 export function paint(canvas, map, { height, width }) {
   canvas.width = FINER * width;
   canvas.height = FINER * height;

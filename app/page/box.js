@@ -1,4 +1,4 @@
-// The box on the query photograph: drawn, moved and resized by mouse, finger, pen or keyboard.
+// The box on the query photo: drawn, moved and resized by mouse, finger, pen or keyboard.
 
 import { central, moved, resized, rounded, same, spanned } from "./geometry.js";
 

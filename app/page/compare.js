@@ -1,4 +1,4 @@
-// The query and one result, side by side: the photographs, the parts of them that match, or where the model looks.
+// The query and one result, side by side: the photos, the parts of them that match, or where the model looks.
 
 import { Problem, originalUrl, thumbnailUrl } from "./api.js";
 import { MAPS } from "./attention.js";
@@ -9,7 +9,7 @@ import { drawLines } from "./lines.js";
 import { fileName, imageName, percent } from "./names.js";
 
 const PREVIEW = 1024; // pixels of the longest side
-const LOOKING = 350; // milliseconds that a place is pointed at before it is told where it looks
+const LOOKING = 350; // milliseconds to point at a place before the note says where it looks
 
 export class Comparison {
   /**
@@ -67,20 +67,20 @@ export class Comparison {
    * @param address of a search with the result.
    */
   open({ query, result, around, show, address }) {
-    const same = this.compared?.result.image.id === result.image.id && this.compared.query === query;
+    const same = this.compared?.result.image.image_id === result.image.image_id && this.compared.query === query;
     this.compared = { query, result };
     this.around = around;
     for (const [way, button] of Object.entries(this.steps)) button.disabled = !around[way];
     part("compare-search").href = address;
     if (!same) this.showPair();
-    const told = same && this.show === show;
+    const unchanged = same && this.show === show;
     this.show = show;
     this.choose(show);
     if (!this.dialog.open) {
       this.dialog.showModal();
       this.dialog.focus(); // not its first button: the arrow keys go to the next result
     }
-    if (!told) this.explain();
+    if (!unchanged) this.explain();
   }
 
   close() {
@@ -99,11 +99,11 @@ export class Comparison {
     part("compare-facts").textContent = facts(result);
     part("query-caption").textContent = `Query · ${query.name}`;
     part("result-caption").textContent = `Result · ${fileName(image)}`;
-    part("compare-original").href = originalUrl(image.id);
+    part("compare-original").href = originalUrl(image.image_id);
     this.frames[0].show({ ...query, name: `Query: ${query.name}` });
     this.frames[1].show({
       name: `Result: ${imageName(image)}`,
-      url: thumbnailUrl(image.id, PREVIEW),
+      url: thumbnailUrl(image.image_id, PREVIEW),
       width: image.width,
       height: image.height,
       box: null,
@@ -132,7 +132,7 @@ export class Comparison {
     for (const frame of this.frames) frame.clear();
     this.look.cancel();
     this.tell("");
-    if (show === "photographs") return;
+    if (show === "photos") return;
     this.tell(show === "matches" ? "Looking for matching parts…" : "Looking where the model looks…", { busy: true });
     try {
       await (show === "matches" ? this.explainMatches(turn) : this.explainAttention(show, turn));
@@ -145,7 +145,7 @@ export class Comparison {
 
   async explainMatches(turn) {
     const { query, result } = this.compared;
-    const { inliers, tried, lines } = await this.explanations.matches(query, result.image.id, this.running.signal);
+    const { inliers, tried, lines } = await this.explanations.matches(query, result.image.image_id, this.running.signal);
     if (turn !== this.turn) return;
     this.showLines(lines);
     const parts = inliers ? `${inliers} matching part${inliers === 1 ? "" : "s"}` : "No matching parts";
@@ -155,7 +155,7 @@ export class Comparison {
 
   async explainAttention(name, turn) {
     const { query, result } = this.compared;
-    const sources = [query, { source: { image: result.image.id }, box: null }];
+    const sources = [query, { source: { image: result.image.image_id }, box: null }];
     const both = await Promise.all(sources.map((one) => this.explanations.attention(one, this.running.signal)));
     if (turn !== this.turn) return;
     if (both.some(({ maps }) => !maps[name])) {
@@ -172,7 +172,7 @@ export class Comparison {
     this.arrange();
   }
 
-  /** Put the photographs beside or above each other, whichever shows more of them, and the lines where they belong. */
+  /** Put the photos beside or above each other, whichever shows more of them, and the lines where they belong. */
   arrange() {
     if (!this.compared) return;
     const { room, stacked } = arranged(this.pair, this.frames.map(({ side }) => side.width / side.height));
@@ -193,7 +193,7 @@ export class Comparison {
   }
 }
 
-/** The room that each of two photographs gets within an element, and whether one stands above the other. */
+/** The room that each of two photos gets within an element, and whether one stands above the other. */
 function arranged(element, aspects) {
   const style = getComputedStyle(element);
   const [width, height] = [
@@ -208,7 +208,7 @@ function arranged(element, aspects) {
   return { room: stacked ? above : beside, stacked };
 }
 
-/** How many pixels of the window photographs cover, each in a room that it fills in one direction. */
+/** How many pixels of the window photos cover, each in a room that it fills in one direction. */
 function shown({ width, height }, aspects) {
   return aspects.reduce((sum, aspect) => sum + Math.min(width, height * aspect) ** 2 / aspect, 0);
 }

@@ -1,34 +1,34 @@
-// Why two photographs are alike, as the service works it out: asked for once, and kept for as long as the query stands.
+// Explanations of a match, from the service: requested once, and cached while the query stays the same.
 
 import { fetchAttention, fetchMatches } from "./api.js";
 import { decode } from "./attention.js";
 import { patiently } from "./patience.js";
 
-const KEPT = 12; // answers; a large attention has megabytes
+const CACHE_SIZE = 12; // answers; a large attention map takes megabytes
 
 export class Explanations {
   /** @param onBusy called with the seconds after which a busy service will be asked again. */
   constructor(onBusy) {
     this.onBusy = onBusy;
-    this.kept = new Map(); // what was asked -> promise of the answer; the oldest goes first
+    this.cache = new Map(); // request -> promise of the answer; the oldest is dropped first
   }
 
-  /** What matches between a query ({source, box}) and the indexed image `id`. */
-  matches({ source, box }, id, signal) {
-    return this.once(`matches ${id} ${keyOf(source, box)}`, () => fetchMatches(source, box, id, signal), signal);
+  /** What matches between a query ({source, box}) and an indexed image. */
+  matches({ source, box }, imageId, signal) {
+    return this.once(`matches ${imageId} ${keyOf(source, box)}`, () => fetchMatches(source, box, imageId, signal), signal);
   }
 
-  /** The attention in a photograph ({source, box}), decoded. */
+  /** The attention in a photo ({source, box}), decoded. */
   attention({ source, box }, signal) {
     return this.once(`attention ${keyOf(source, box)}`, async () => decode(await fetchAttention(source, box, signal)), signal);
   }
 
   once(key, ask, signal) {
-    if (this.kept.has(key)) return this.kept.get(key);
+    if (this.cache.has(key)) return this.cache.get(key);
     const answer = patiently(ask, { signal, onWait: this.onBusy });
-    this.kept.set(key, answer);
-    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
-    const forget = () => this.kept.delete(key); // what came to nothing may be asked again
+    this.cache.set(key, answer);
+    if (this.cache.size > CACHE_SIZE) this.cache.delete(this.cache.keys().next().value);
+    const forget = () => this.cache.delete(key); // a failed request may be sent again
     answer.then(() => signal.removeEventListener("abort", forget), forget);
     signal.addEventListener("abort", forget); // at once: the next question may follow in the same moment
     return answer;

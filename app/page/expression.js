@@ -7,7 +7,7 @@ export const NO_FILTERS = Object.freeze({ columns: Object.freeze({}), where: "" 
 
 /** The expression for the API; "" when nothing is filtered. */
 export function expression({ columns, where }) {
-  const parts = Object.entries(columns).flatMap(([name, chosen]) => conditions(name, chosen));
+  const parts = Object.entries(columns).flatMap(([name, chosen]) => columnFilters(name, chosen));
   // The line breaks end a comment that an expert may have written.
   if (where.trim()) parts.push(parts.length ? `(\n${where.trim()}\n)` : where.trim());
   return parts.join(" and ");
@@ -25,7 +25,7 @@ export function withColumn(filters, name, chosen) {
   return { ...filters, columns: empty ? others : { ...others, [name]: chosen } };
 }
 
-function conditions(name, { values, from = null, to = null }) {
+function columnFilters(name, { values, from = null, to = null }) {
   const column = `"${name.replaceAll('"', '""')}"`;
   if (values) return [`${column} in (${values.map(quoted).join(", ")})`];
   return [

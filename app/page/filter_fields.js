@@ -1,7 +1,7 @@
 // The field for one column: choices for texts, a range for numbers.
 
 import { make } from "./dom.js";
-import { columnName, placeName } from "./names.js";
+import { columnName, landmarkName } from "./names.js";
 
 const MANY = 10; // choices from which on there is a field to narrow them down
 const NANOSECONDS = 1e9; // in a second; `modified` counts them since 1970
@@ -28,7 +28,7 @@ export function chosenText(name, { values, from = null, to = null }) {
 }
 
 function valueName(column, value) {
-  return (column === "label" ? placeName(value) : value) || "none";
+  return (column === "landmark" ? landmarkName(value) : value) || "none";
 }
 
 function choices({ name, values }, onChoose) {
@@ -39,10 +39,10 @@ function choices({ name, values }, onChoose) {
   const inputs = () => [...list.querySelectorAll("input")];
   list.addEventListener("change", () => onChoose({ values: inputs().filter((one) => one.checked).map((one) => one.value) }));
   const set = (chosen) => {
-    const wanted = chosen?.values ?? [];
+    const values = chosen?.values ?? [];
     const listed = new Set(inputs().map((one) => one.value));
-    for (const value of wanted) if (!listed.has(value)) list.append(choice(name, value)); // a rare one, by a link
-    for (const input of inputs()) input.checked = wanted.includes(input.value);
+    for (const value of values) if (!listed.has(value)) list.append(choice(name, value)); // a rare one, by a link
+    for (const input of inputs()) input.checked = values.includes(input.value);
   };
   return { element, set };
 }
@@ -61,8 +61,8 @@ function narrower(name, boxes) {
   field.placeholder = `Among ${boxes.length}`;
   field.setAttribute("aria-label", `Narrow down ${columnName(name)}`);
   field.addEventListener("input", () => {
-    const wanted = field.value.trim().toLowerCase();
-    for (const box of boxes) box.hidden = !box.textContent.toLowerCase().includes(wanted);
+    const text = field.value.trim().toLowerCase();
+    for (const box of boxes) box.hidden = !box.textContent.toLowerCase().includes(text);
   });
   return field;
 }

@@ -1,4 +1,4 @@
-// The filters on what the index knows of its photographs: a panel to choose them, and chips of those that are on.
+// Filters on the columns of the index: a panel to choose them, and chips for the active ones.
 
 import { Problem, fetchColumns } from "./api.js";
 import { icon, make, part, settled } from "./dom.js";
@@ -18,7 +18,7 @@ export class FilterPanel {
     this.wrong = part("where-wrong");
     this.chips = part("chips");
     this.filters = NO_FILTERS;
-    this.columns = null; // once the service has told
+    this.columns = null; // until the service has answered
     this.loading = false;
     this.setters = new Map(); // column -> shows a choice in its field
     this.tell = settled(() => onChange(this.filters), PAUSE);

@@ -7,7 +7,7 @@ const FIRST = 40; // results of the first answer, and of each further one
 
 export class Finder {
   /**
-   * @param told functions that are called as things happen:
+   * @param handlers functions that are called as things happen:
    *   onWaiting()          a search went out
    *   onAnswer(answer)     its first results came (see api.js)
    *   onMore(answer)       further results came; they follow the former ones
@@ -15,26 +15,26 @@ export class Finder {
    *   onProblem(problem)   the search failed
    *   onMoreProblem(problem)  further results failed; `more()` tries again
    */
-  constructor(told) {
-    this.told = told;
-    this.asked = null;
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.request = null;
     this.skip = 0;
     this.ends = true; // no further results
     this.running = null; // AbortController of what is under way
   }
 
-  /** Search from the start. `asked` is {source, box, where, rerank}, as in api.js. */
-  async start(asked) {
+  /** Search from the start. `request` is {source, box, where, rerank}, as in api.js. */
+  async start(request) {
     this.stop();
-    this.asked = asked;
-    this.told.onWaiting();
-    await this.run(0, this.told.onAnswer, this.told.onProblem);
+    this.request = request;
+    this.handlers.onWaiting();
+    await this.run(0, this.handlers.onAnswer, this.handlers.onProblem);
   }
 
   /** Ask for the results after those there are, unless they are on their way or there are none. */
   async more() {
     if (this.running || this.ends) return;
-    await this.run(this.skip, this.told.onMore, this.told.onMoreProblem);
+    await this.run(this.skip, this.handlers.onMore, this.handlers.onMoreProblem);
   }
 
   /** Forget what is under way. */
@@ -46,13 +46,13 @@ export class Finder {
   }
 
   async run(skip, onAnswer, onProblem) {
-    const { source, ...wanted } = this.asked;
+    const { source, ...options } = this.request;
     const running = new AbortController();
     const { signal } = running;
     this.running = running;
-    const ask = () => search(source, { ...wanted, top: FIRST, skip }, signal);
+    const ask = () => search(source, { ...options, top: FIRST, skip }, signal);
     try {
-      const answer = await patiently(ask, { signal, onWait: this.told.onBusy });
+      const answer = await patiently(ask, { signal, onWait: this.handlers.onBusy });
       if (signal.aborted) return;
       this.running = null;
       this.skip = skip + answer.results.length;

@@ -1,4 +1,4 @@
-// One of the two photographs of a comparison, with what is laid over it: the box, or an attention map.
+// One of the two photos of a comparison, with what is laid over it: the box, or an attention map.
 
 import { looksFrom, paint, peak, whereabouts } from "./attention.js";
 import { make } from "./dom.js";
@@ -6,7 +6,7 @@ import { PlacePicker } from "./place.js";
 
 export class Frame {
   /**
-   * @param figure element that takes the photograph.
+   * @param figure element that takes the photo.
    * @param onLook called with a sentence, when another place of the global spatial map was picked.
    */
   constructor(figure, onLook) {
@@ -22,7 +22,7 @@ export class Frame {
   }
 
   /**
-   * Show a photograph.
+   * Show a photo.
    * @param side {name, url, width, height, box}: width and height in pixels of the upright image; `box` is the part
    *   of it that is meant, or null.
    */
@@ -35,7 +35,7 @@ export class Frame {
     if (side.box) this.lay(this.outline, side.box);
   }
 
-  /** Make the photograph as large as a room of this size lets it be. */
+  /** Make the photo as large as a room of this size lets it be. */
   fit(width, height) {
     const aspect = this.side.width / this.side.height;
     const wide = Math.max(1, Math.min(width, height * aspect));
@@ -43,7 +43,7 @@ export class Frame {
     this.photo.style.height = `${wide / aspect}px`;
   }
 
-  /** Lay one of the maps of an attention (see attention.js) over the photograph. */
+  /** Lay one of the maps of an attention (see attention.js) over the photo. */
   heat(attention, name) {
     this.attention = attention;
     this.lay(this.area, attention.box);
@@ -69,7 +69,7 @@ export class Frame {
     this.onLook(`In ${this.side.name}, this place (${from}) looks most at the ${to}.`);
   }
 
-  /** Put an element where a box of the photograph is. */
+  /** Put an element where a box of the photo is. */
   lay(element, { x1, y1, x2, y2 }) {
     const { width, height } = this.side;
     element.style.left = `${(100 * x1) / width}%`;

@@ -1,4 +1,4 @@
-// A list of photographs, laid out in justified rows again whenever its width changes.
+// A list of photos, laid out in justified rows again whenever its width changes.
 
 import { make } from "./dom.js";
 import { justified } from "./justified.js";
@@ -7,7 +7,7 @@ const observer = new ResizeObserver((entries) => {
   for (const { target } of entries) layOut(target);
 });
 
-/** A list of tiles; each tile carries its photograph's width divided by its height in `data-aspect`. */
+/** A list of tiles; each tile carries its photo's width divided by its height in `data-aspect`. */
 export function grid(tiles) {
   const list = make("ul", "grid");
   list.setAttribute("role", "list"); // Safari takes it away from lists without bullets

@@ -1,16 +1,16 @@
-// The ways a photograph comes in: chosen, taken, dropped or pasted; and a link to one of the index, dropped or pasted.
+// The ways a photo comes in: chosen, taken, dropped or pasted; and a link to one of the index, dropped or pasted.
 
 const IMAGE_NAME = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|heic)$/i;
 
 /**
- * Listen for photographs.
+ * Listen for photos.
  * @param inputs file inputs.
  * @param overlay element shown while something is dragged over the window.
  * @param onFile called with the File that came in.
  * @param onLink called with the URL of a search of this page that came in.
  * @param onProblem called with a sentence when what came in is neither.
  */
-export function listenForPhotographs({ inputs, overlay, onFile, onLink, onProblem }) {
+export function listenForPhotos({ inputs, overlay, onFile, onLink, onProblem }) {
   const take = (list) => {
     const all = [...list];
     const image = all.find(looksLikeImage);
@@ -35,23 +35,23 @@ export function listenForPhotographs({ inputs, overlay, onFile, onLink, onProble
 }
 
 function listenForDrops(overlay, take) {
-  const wanted = ({ dataTransfer }) => ["Files", "text/uri-list"].some((kind) => dataTransfer?.types.includes(kind));
+  const accepts = ({ dataTransfer }) => ["Files", "text/uri-list"].some((kind) => dataTransfer?.types.includes(kind));
   // dragleave also fires on the way into a child, so the overlay, once shown, covers everything and does the listening.
   window.addEventListener("dragenter", (event) => {
-    if (wanted(event)) overlay.hidden = false;
+    if (accepts(event)) overlay.hidden = false;
   });
   overlay.addEventListener("dragleave", () => {
     overlay.hidden = true;
   });
   window.addEventListener("dragover", (event) => {
-    if (wanted(event)) event.preventDefault(); // else the browser would open the file instead
+    if (accepts(event)) event.preventDefault(); // else the browser would open the file instead
   });
   window.addEventListener("dragend", () => {
     overlay.hidden = true;
   });
   window.addEventListener("drop", (event) => {
     overlay.hidden = true;
-    if (!wanted(event)) return;
+    if (!accepts(event)) return;
     event.preventDefault();
     take(event.dataTransfer);
   });

@@ -1,11 +1,11 @@
-// Rows of photographs that are equally high and fill the width: pure arithmetic. All lengths are CSS pixels.
+// Rows of photos that are equally high and fill the width: pure arithmetic. All lengths are CSS pixels.
 
-const ASPECTS = [0.45, 3.2]; // narrower and wider photographs are cropped
+const ASPECTS = [0.45, 3.2]; // narrower and wider photos are cropped
 const TALLEST = 1.35; // of the target height, for a last row that nearly fills the width
 
 /**
- * Sizes of photographs laid out in rows.
- * @param aspects width divided by height of each photograph.
+ * Sizes of photos laid out in rows.
+ * @param aspects width divided by height of each photo.
  * @param space {width, gap, height}: of the whole, between two neighbors, and the height that rows aim at.
  * @returns [{width, height}, ...], as many as aspects; a row ends where the next one would not fit.
  */

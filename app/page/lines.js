@@ -1,12 +1,12 @@
-// Lines between the parts of two photographs that match.
+// Lines between the parts of two photos that match.
 
 import { shape } from "./dom.js";
 
 /**
- * Draw lines over two photographs, in the place of former ones.
+ * Draw lines over two photos, in the place of former ones.
  * @param drawing an svg element that covers both.
- * @param lines [[x1, y1, x2, y2], ...] in pixels of the first and of the second photograph.
- * @param first,second {element, width, height}: where each photograph is shown, and its pixels.
+ * @param lines [[x1, y1, x2, y2], ...] in pixels of the first and of the second photo.
+ * @param first,second {element, width, height}: where each photo is shown, and its pixels.
  */
 export function drawLines(drawing, lines, first, second) {
   const origin = drawing.getBoundingClientRect();

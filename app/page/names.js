@@ -1,8 +1,8 @@
-// How things are called on the page: pure functions from what the API says to what people read.
+// Names on the page: pure functions from values of the API to the words that people read.
 
-/** A label as people write it: "golden_gate_bridge" is Golden Gate Bridge. Capitals that are there are kept as they are. */
-export function placeName(label) {
-  const words = (label ?? "").replaceAll("_", " ").trim();
+/** A landmark as people write it: "golden_gate_bridge" is Golden Gate Bridge. Existing capitals are kept. */
+export function landmarkName(landmark) {
+  const words = (landmark ?? "").replaceAll("_", " ").trim();
   return words === words.toLowerCase() ? words.replace(/(^|\s)\S/gu, (start) => start.toUpperCase()) : words;
 }
 
@@ -11,18 +11,18 @@ export function fileName(image) {
   return image.path.split("/").at(-1);
 }
 
-/** What to call an image: the place it shows, else its file. */
+/** Name of an image: the landmark that it shows, otherwise its file. */
 export function imageName(image) {
-  return placeName(image.label) || fileName(image);
+  return landmarkName(image.landmark) || fileName(image);
 }
 
-/** 0.974 is 97%; a certainty that is not whole is never rounded up to one. */
+/** 0.974 is 97%; a share below 1 is never rounded up to 100%. */
 export function percent(share) {
   return `${share < 1 ? Math.min(99, Math.round(100 * share)) : 100}%`;
 }
 
-/** What is told of a result's likeness: "score 0.84, confidence 97%". */
-export function likeness({ score, confidence }) {
+/** Score and confidence of a result: "score 0.84, confidence 97%". */
+export function scoreText({ score, confidence }) {
   const sure = Number.isFinite(confidence) ? `, confidence ${percent(confidence)}` : "";
   return `score ${score.toFixed(2)}${sure}`;
 }
@@ -32,14 +32,14 @@ export function megabytes(bytes) {
   return `${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`;
 }
 
-/** "1 photograph", "40 photographs". */
-export function photographs(count) {
-  return `${count.toLocaleString("en")} photograph${count === 1 ? "" : "s"}`;
+/** "1 photo", "40 photos". */
+export function photoCount(count) {
+  return `${count.toLocaleString("en")} photo${count === 1 ? "" : "s"}`;
 }
 
-/** What a column of the index is called on the page. */
+/** Name of a column of the index on the page. */
 export function columnName(column) {
-  const own = { label: "Landmark", width: "Width", height: "Height", bytes: "Size of the file", modified: "Changed" };
+  const own = { landmark: "Landmark", width: "Width", height: "Height", bytes: "Size of the file", modified: "Changed" };
   const words = column.replaceAll("_", " ").trim();
   return own[column] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }

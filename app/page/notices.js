@@ -3,7 +3,7 @@
 import { part } from "./dom.js";
 
 export class Notices {
-  /** @param onAgain called when the person wants what failed to be tried again, or the connection is back. */
+  /** @param onAgain called to try again: on the button, or when the connection is back. */
   constructor(onAgain) {
     this.status = part("status");
     this.progress = part("progress");

@@ -6,27 +6,27 @@ import { make, part, settled } from "./dom.js";
 import { expression, filterCount } from "./expression.js";
 import { FilterPanel } from "./filters.js";
 import { Finder } from "./finder.js";
-import { listenForPhotographs } from "./intake.js";
-import { imageName, megabytes, photographs, seconds as secondsName } from "./names.js";
+import { listenForPhotos } from "./intake.js";
+import { imageName, megabytes, photoCount, seconds as secondsName } from "./names.js";
 import { Notices } from "./notices.js";
 import { QueryPanel } from "./query.js";
 import { ResultsView, nothingFound } from "./results.js";
 import { showSamples } from "./samples.js";
 import { listenForSharing } from "./share.js";
-import { NOTHING, RERANK, format, hasQuery, parse } from "./state.js";
+import { NOTHING, RERANK, format, hasQuery, isDeprecated, parse } from "./state.js";
 import { mayAskAgain } from "./token.js";
-import { find, keep } from "./uploads.js";
+import { findUpload, saveUpload } from "./uploads.js";
 
 const NOT_HERE =
-  "This search was made with a photograph that this browser does not have. Choose it again to search with it.";
+  "This search was made with a photo that this browser does not have. Choose it again to search with it.";
 const RERANK_NOTE = "The first results are looked at again, for a better order. That makes a search slower";
 const BOX_PAUSE = 250; // milliseconds without a change of the box before it is searched with
 
 let view = NOTHING; // see state.js
 let source = null; // what is searched with, see api.js; null until it is found
 let compared = null; // the query as the comparison takes it, once the service has answered
-let limits = null; // {bytes, pixels}, once the service has told
-let images = 0; // of the index, likewise
+let limits = null; // {bytes, pixels}, once the service has answered
+let images = 0; // number of images in the index, once the service has answered
 
 const notices = new Notices(() => search());
 const panel = new QueryPanel(document, changeBox);
@@ -55,9 +55,12 @@ const finder = new Finder({
 const results = new ResultsView({
   found: part("found"),
   moreButton: part("more"),
-  linksOf: (id) => ({ compare: addressOf({ ...view, compare: id }), search: addressOf(searchWith(id)) }),
-  onOpen: ({ image }) => go({ ...view, compare: image.id }, { entry: { comparing: true } }),
-  onSearch: ({ image }) => begin(searchWith(image.id)),
+  linksOf: (imageId) => ({
+    compare: addressOf({ ...view, compare: imageId }),
+    search: addressOf(searchWith(imageId)),
+  }),
+  onOpen: ({ image }) => go({ ...view, compare: image.image_id }, { entry: { comparing: true } }),
+  onSearch: ({ image }) => begin(searchWith(image.image_id)),
   onMore: () => {
     results.setMore("loading");
     finder.more();
@@ -66,18 +69,25 @@ const results = new ResultsView({
 
 const comparison = new Comparison({
   onShow: (show) => amend({ ...view, show }),
-  onStep: ({ image }) => amend({ ...view, compare: image.id }),
-  onSearch: ({ image }) => begin(searchWith(image.id)),
+  onStep: ({ image }) => amend({ ...view, compare: image.image_id }),
+  onSearch: ({ image }) => begin(searchWith(image.image_id)),
   onClose: closeComparison,
 });
 
 /** A search with an indexed image, filtered and grouped as now. */
-function searchWith(id) {
-  return { ...view, image: id, upload: null, box: null, compare: null, show: NOTHING.show };
+function searchWith(imageId) {
+  return { ...view, image: imageId, upload: null, box: null, compare: null, show: NOTHING.show };
 }
 
 function addressOf(next) {
   return location.pathname + format(next);
+}
+
+/** Look at what the address says. An address with deprecated names is rewritten in place. */
+function openAddress() {
+  const next = parse(location.search);
+  if (isDeprecated(location.search)) history.replaceState(history.state, "", addressOf(next));
+  open(next);
 }
 
 /** Look at something else, as a new entry of the history. */
@@ -126,7 +136,7 @@ async function openSource() {
   compared = null;
   source = view.image !== null ? { image: view.image } : null;
   if (view.upload !== null) {
-    const file = await find(view.upload);
+    const file = await findUpload(view.upload);
     if (view.upload !== opened.upload) return; // something else was opened meanwhile
     source = file && { file, key: view.upload };
   }
@@ -181,13 +191,13 @@ function tellCost(milliseconds = null) {
 
 function showNothingFound() {
   if (!filterCount(view.filters)) {
-    results.clear(nothingFound("There is no other photograph in this index."));
+    results.clear(nothingFound("There is no other photo in this index."));
     return;
   }
   const button = make("button", "button", "Clear all filters");
   button.type = "button";
   button.addEventListener("click", () => filters.clear());
-  results.clear(nothingFound("No photograph fits these filters.", button));
+  results.clear(nothingFound("No photo fits these filters.", button));
 }
 
 function showProblem(problem) {
@@ -205,9 +215,9 @@ async function showComparison() {
   if (compare === null || !compared) return comparison.close();
   const { result, ...around } = results.around(compare);
   try {
-    const known = result ?? { image: await fetchImage(compare) };
+    const shown = result ?? { image: await fetchImage(compare) };
     if (view.compare !== compare || !compared) return;
-    comparison.open({ query: compared, result: known, around, show, address: addressOf(searchWith(compare)) });
+    comparison.open({ query: compared, result: shown, around, show, address: addressOf(searchWith(compare)) });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     notices.alarm(error.message);
@@ -231,14 +241,14 @@ function summary({ milliseconds }) {
   const [best] = found;
   const time = Math.max(1, Math.round(milliseconds.describe + milliseconds.search));
   const far = finder.ends ? "" : " so far,";
-  return `Best match: ${imageName(best.image)}, ${best.score.toFixed(2)}. ${photographs(found.length)}${far} in ${time} ms.`;
+  return `Best match: ${imageName(best.image)}, ${best.score.toFixed(2)}. ${photoCount(found.length)}${far} in ${time} ms.`;
 }
 
 function takeFile(file) {
   if (limits && file.size > limits.bytes) {
     notices.alarm(`${file.name} has ${megabytes(file.size)}; the most this service takes is ${megabytes(limits.bytes)}.`);
   } else {
-    begin({ ...searchWith(null), upload: keep(file) });
+    begin({ ...searchWith(null), upload: saveUpload(file) });
   }
 }
 
@@ -246,8 +256,8 @@ async function showInfo() {
   try {
     const info = await fetchInfo();
     limits = info.limits;
-    part("info").textContent = `${photographs(info.images)} · ${info.model}`;
-    if (!info.images) return notices.alarm("There are no photographs in this index yet. Add some with: glam index add");
+    part("info").textContent = `${photoCount(info.images)} · ${info.model}`;
+    if (!info.images) return notices.alarm("There are no photos in this index yet. Add some with: glam index add");
     images = info.images;
     showBeginnings();
   } catch (error) {
@@ -256,14 +266,18 @@ async function showInfo() {
   }
 }
 
-/** Offer photographs to begin with, where nothing is searched with yet. */
+/** Offer photos to begin with, where nothing is searched with yet. */
 function showBeginnings() {
   if (hasQuery(view) || !images) return;
-  showSamples(images, (id) => addressOf(searchWith(id)), ({ id }) => begin(searchWith(id)));
+  showSamples(
+    images,
+    (imageId) => addressOf(searchWith(imageId)),
+    (image) => begin(searchWith(image.image_id)),
+  );
   images = 0; // once is enough
 }
 
-listenForPhotographs({
+listenForPhotos({
   inputs: [part("file"), part("camera")],
   overlay: part("drop"),
   onFile: takeFile,
@@ -274,11 +288,11 @@ listenForSharing();
 tellCost();
 part("rerank").addEventListener("click", () => go({ ...view, rerank: !view.rerank }));
 part("group").addEventListener("click", () => amend({ ...view, group: !view.group }));
-window.addEventListener("popstate", () => open(parse(location.search)));
+window.addEventListener("popstate", openAddress);
 document.querySelector(".brand").addEventListener("click", (event) => {
   event.preventDefault();
   begin(NOTHING);
 });
 showInfo();
 filters.load();
-open(parse(location.search));
+openAddress();

@@ -24,7 +24,7 @@ export async function patiently(work, { signal, onWait }) {
 
 function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
-    const end = () => reject(new DOMException("No longer wanted", "AbortError"));
+    const end = () => reject(new DOMException("The request was aborted", "AbortError"));
     if (signal?.aborted) return end();
     const timer = setTimeout(() => {
       signal?.removeEventListener("abort", end);

@@ -1,4 +1,4 @@
-// A ring on a photograph that picks one cell of a map: by mouse (it follows), finger, or the arrow keys.
+// A ring on a photo that picks one cell of a map: by mouse (it follows), finger, or the arrow keys.
 
 import { make } from "./dom.js";
 
@@ -44,7 +44,7 @@ export class PlacePicker {
   press(event) {
     if (!(event.key in ARROWS)) return;
     event.preventDefault();
-    event.stopPropagation(); // elsewhere, the arrows go to the next photograph
+    event.stopPropagation(); // elsewhere, the arrows go to the next photo
     const [dx, dy] = ARROWS[event.key];
     const { width, height } = this.map;
     this.pick({

@@ -1,4 +1,4 @@
-// The panel with the photograph that is being searched with.
+// The panel with the photo that is being searched with.
 
 import { originalUrl, thumbnailUrl } from "./api.js";
 import { BoxEditor } from "./box.js";
@@ -45,10 +45,10 @@ export class QueryPanel {
     this.original.hidden = Boolean(source.file);
     if (!source.file) this.original.href = originalUrl(source.image);
     this.picture.src = this.url;
-    this.describe(source.file ? source.file.name || "Pasted photograph" : `Image ${source.image}`, "");
+    this.describe(source.file ? source.file.name || "Pasted photo" : `Image ${source.image}`, "");
   }
 
-  /** Show another box on the same photograph. */
+  /** Show another box on the same photo. */
   showBox(box) {
     this.editor.show(this.editor.size, box);
     this.updateButtons();
@@ -59,11 +59,11 @@ export class QueryPanel {
     this.editor.measure({ width, height });
     this.updateButtons();
     const size = `${width} × ${height}`;
-    if (image) this.describe(imageName(image), image.label ? `${fileName(image)} · ${size}` : size);
+    if (image) this.describe(imageName(image), image.landmark ? `${fileName(image)} · ${size}` : size);
     else this.describe(this.name.textContent, size);
   }
 
-  /** What the comparison needs of the photograph: its name, and where it is shown from. */
+  /** What the comparison needs of the photo: its name, and where it is shown from. */
   get shown() {
     return { name: this.name.textContent, url: this.url };
   }

@@ -1,9 +1,9 @@
-// The photographs that were found, in order of score or by landmark, and the way to more of them.
+// The photos that were found, in order of score or by landmark, and the way to more of them.
 
 import { moveByArrows } from "./arrows.js";
 import { icon, make } from "./dom.js";
 import { grid } from "./grid.js";
-import { placeName } from "./names.js";
+import { landmarkName } from "./names.js";
 import { placeholderTile, resultTile } from "./tile.js";
 
 const PLACEHOLDERS = [1.5, 0.75, 1.33, 1, 1.5, 1.33, 0.67, 1.5, 1, 1.33, 1.78, 0.75];
@@ -12,14 +12,14 @@ const AHEAD = "900px"; // how far below the window the end of the results may be
 export class ResultsView {
   /**
    * @param found element that takes the grid; moreButton the button below it.
-   * @param linksOf gives {compare, search}, addresses for an image id.
+   * @param linksOf gives {compare, search}, addresses for an image_id.
    * @param onOpen,onSearch called with the result whose comparison, or search, was asked for.
-   * @param onMore called when further results are wanted.
+   * @param onMore called to load more results.
    */
   constructor({ found, moreButton, linksOf, onOpen, onSearch, onMore }) {
     Object.assign(this, { found, moreButton, linksOf, onOpen, onSearch, onMore });
     this.results = [];
-    this.tiles = new Map(); // image id -> tile, so that a redrawn grid keeps its pictures
+    this.tiles = new Map(); // image_id -> tile, so that a redrawn grid keeps its pictures
     this.grouped = false;
     moreButton.addEventListener("click", () => onMore());
     moveByArrows(found, "a.open");
@@ -36,7 +36,7 @@ export class ResultsView {
   /** Show further results below. `more` tells whether there are still others. */
   add(results, more) {
     this.results.push(...results);
-    for (const result of results) this.tiles.set(result.image.id, this.tile(result));
+    for (const result of results) this.tiles.set(result.image.image_id, this.tile(result));
     this.draw();
     this.setMore(more ? "ready" : "none");
   }
@@ -66,34 +66,34 @@ export class ResultsView {
     if (state === "ready") this.end.observe(this.moreButton); // it tells at once when the end is in sight already
   }
 
-  /** Let results stand by landmark, or all in one. */
+  /** Group the results by landmark, or not. */
   setGrouped(grouped) {
     if (grouped === this.grouped) return;
     this.grouped = grouped;
     if (this.results.length) this.draw();
   }
 
-  /** Whether any result has a landmark to stand by. */
+  /** Whether any result has a landmark to group by. */
   get canGroup() {
-    return this.results.some(({ image }) => image.label);
+    return this.results.some(({ image }) => image.landmark);
   }
 
-  /** The result for an image id, and those beside it in order of rank; undefined where there is none. */
-  around(id) {
-    const place = this.results.findIndex(({ image }) => image.id === id);
-    if (place < 0) return {};
-    return { before: this.results[place - 1], result: this.results[place], after: this.results[place + 1] };
+  /** The result for an image_id, and its neighbors in order of rank; undefined if there is none. */
+  around(imageId) {
+    const i = this.results.findIndex(({ image }) => image.image_id === imageId);
+    if (i < 0) return {};
+    return { before: this.results[i - 1], result: this.results[i], after: this.results[i + 1] };
   }
 
   /** Move the focus to the tile of an image. */
-  focus(id) {
-    this.tiles.get(id)?.querySelector("a").focus();
+  focus(imageId) {
+    this.tiles.get(imageId)?.querySelector("a").focus();
   }
 
   /** Write the addresses of the tiles again, after something that they carry changed. */
   readdress() {
-    for (const [id, tile] of this.tiles) {
-      const { compare, search } = this.linksOf(id);
+    for (const [imageId, tile] of this.tiles) {
+      const { compare, search } = this.linksOf(imageId);
       tile.querySelector("a.open").href = compare;
       tile.querySelector("a.reuse").href = search;
     }
@@ -101,23 +101,23 @@ export class ResultsView {
 
   draw() {
     const focused = this.found.contains(document.activeElement) ? document.activeElement : null;
-    const groups = this.grouped && this.canGroup ? byLabel(this.results) : [[null, this.results]];
-    this.found.replaceChildren(...groups.flatMap(([label, results]) => this.group(label, results)));
+    const groups = this.grouped && this.canGroup ? byLandmark(this.results) : [[null, this.results]];
+    this.found.replaceChildren(...groups.flatMap(([landmark, results]) => this.group(landmark, results)));
     this.found.removeAttribute("aria-busy");
     focused?.focus({ preventScroll: true });
   }
 
-  group(label, results) {
+  group(landmark, results) {
     if (!results.length) return [];
-    const tiles = grid(results.map(({ image }) => this.tiles.get(image.id)));
-    if (label === null) return [tiles];
-    const heading = make("h2", "landmark", label ? placeName(label) : "No landmark named");
+    const tiles = grid(results.map(({ image }) => this.tiles.get(image.image_id)));
+    if (landmark === null) return [tiles];
+    const heading = make("h2", "group-heading", landmark ? landmarkName(landmark) : "No landmark named");
     heading.append(make("span", "count", String(results.length)));
     return [heading, tiles];
   }
 
   tile(result) {
-    return resultTile(result, this.linksOf(result.image.id), this);
+    return resultTile(result, this.linksOf(result.image.image_id), this);
   }
 }
 
@@ -128,13 +128,13 @@ export function nothingFound(sentence, button = null) {
   return made;
 }
 
-/** [[label, results], ...], in the order in which the labels first appear. */
-function byLabel(results) {
+/** [[landmark, results], ...], in the order in which the landmarks first appear. */
+function byLandmark(results) {
   const groups = new Map();
   for (const result of results) {
-    const { label } = result.image;
-    if (!groups.has(label)) groups.set(label, []);
-    groups.get(label).push(result);
+    const { landmark } = result.image;
+    if (!groups.has(landmark)) groups.set(landmark, []);
+    groups.get(landmark).push(result);
   }
   return [...groups];
 }

@@ -1,18 +1,19 @@
 // What is being looked at, as the address says it: pure functions between a view and an address.
 //
 // A view is {image, upload, box, filters, rerank, group, compare, show}:
-//   image    id of the indexed image that is searched with, or null
-//   upload   key of the uploaded photograph that is searched with (see uploads.js), or null
+//   image    image_id of the indexed query, or null
+//   upload   key of the uploaded query (see uploads.js), or null
 //   box      {x1, y1, x2, y2} in pixels of that image, or null for all of it
 //   filters  see expression.js
-//   rerank   whether the first results are looked at again, for a better order
-//   group    whether results stand by landmark
-//   compare  id of the result that is compared with the query, or null
+//   rerank   whether the first results are re-ranked
+//   group    whether the results are grouped by landmark
+//   compare  image_id of the result that is compared with the query, or null
 //   show     what the comparison shows, one of SHOWS
 
 import { NO_FILTERS } from "./expression.js";
 
-export const SHOWS = ["photographs", "matches", "local_channel", "local_spatial", "global_channel", "global_spatial"];
+// Old addresses say "photographs" for the first; `parse` maps any unknown value to it.
+export const SHOWS = ["photos", "matches", "local_channel", "local_spatial", "global_channel", "global_spatial"];
 
 export const RERANK = "default"; // the chain of steps that the service is asked for
 
@@ -26,6 +27,8 @@ export const NOTHING = Object.freeze({
   compare: null,
   show: SHOWS[0],
 });
+
+const DEPRECATED_COLUMNS = new Map([["id", "image_id"], ["label", "landmark"]]); // former names, in old links
 
 export function hasQuery(view) {
   return view.image !== null || view.upload !== null;
@@ -67,6 +70,11 @@ export function format(view) {
   return `?${fields.toString().replaceAll("%2C", ",")}`;
 }
 
+/** Whether an address has deprecated names of columns. `format(parse(search))` has the current ones. */
+export function isDeprecated(search) {
+  return [...new URLSearchParams(search).keys()].some((field) => DEPRECATED_COLUMNS.has(columnOf(field)?.name));
+}
+
 function parseId(text) {
   return /^\d{1,15}$/.test(text ?? "") ? Number(text) : null;
 }
@@ -78,10 +86,16 @@ function parseBox(text) {
   return { x1, y1, x2, y2 };
 }
 
+/** {kind: "is", "from" or "to", name} of a field that filters a column; undefined for another field. */
+function columnOf(field) {
+  return /^(?<kind>is|from|to)\.(?<name>.+)$/s.exec(field)?.groups;
+}
+
 function parseFilters(fields) {
   const columns = {};
   for (const [field, value] of fields) {
-    const [, kind, name] = /^(is|from|to)\.(.+)$/s.exec(field) ?? [];
+    const { kind, name: written } = columnOf(field) ?? {};
+    const name = DEPRECATED_COLUMNS.get(written) ?? written;
     if (kind === "is") {
       columns[name] = { values: [...(columns[name]?.values ?? []), value] };
     } else if (kind && value !== "" && Number.isFinite(Number(value)) && !columns[name]?.values) {

@@ -1,8 +1,8 @@
-// One photograph that was found, as a tile of the grid.
+// A tile of the grid: one photo.
 
 import { thumbnailUrl } from "./api.js";
 import { icon, make } from "./dom.js";
-import { fileName, imageName, likeness, percent, placeName } from "./names.js";
+import { fileName, imageName, landmarkName, percent, scoreText } from "./names.js";
 
 const THUMBNAIL = 480; // pixels of the longest side: sharp at the grid's row height on screens of twice the density
 
@@ -15,12 +15,12 @@ export function resultTile(result, links, { onOpen, onSearch }) {
   const { rank, image } = result;
   const open = link("open", links.compare, () => onOpen(result));
   open.dataset.rank = rank;
-  open.dataset.id = image.id;
+  open.dataset.imageId = image.image_id;
   open.title = image.path;
-  open.setAttribute("aria-label", `Compare with result ${rank}: ${imageName(image)}, ${likeness(result)}`);
+  open.setAttribute("aria-label", `Compare with result ${rank}: ${imageName(image)}, ${scoreText(result)}`);
   open.append(picture(image, result.confidence), caption(result));
   const reuse = link("reuse", links.search, () => onSearch(result));
-  reuse.title = "Search with this photograph";
+  reuse.title = "Search with this photo";
   reuse.setAttribute("aria-label", `Search with result ${rank}: ${imageName(image)}`);
   reuse.append(icon("search"));
   return tile("tile", image, open, reuse);
@@ -30,11 +30,11 @@ export function resultTile(result, links, { onOpen, onSearch }) {
 export function sampleTile(image, address, onSearch) {
   const open = link("open", address, () => onSearch(image));
   open.setAttribute("aria-label", `Search with ${imageName(image)}`);
-  open.append(picture(image), make("span", "caption", make("strong", "place", imageName(image))));
+  open.append(picture(image), make("span", "caption", make("strong", "landmark", imageName(image))));
   return tile("tile", image, open);
 }
 
-/** A gray shape where a photograph will come. */
+/** A gray placeholder for a photo. */
 export function placeholderTile(aspect) {
   return tile("tile placeholder", { width: aspect, height: 1 }, make("span", "picture"));
 }
@@ -65,7 +65,7 @@ function picture(image, confidence) {
   img.draggable = false; // the link is dragged, not the picture
   img.addEventListener("load", () => frame.classList.remove("missing"));
   img.addEventListener("error", () => frame.classList.add("missing"));
-  img.src = thumbnailUrl(image.id, THUMBNAIL);
+  img.src = thumbnailUrl(image.image_id, THUMBNAIL);
   if (Number.isFinite(confidence)) frame.append(bar(confidence));
   return frame;
 }
@@ -77,14 +77,14 @@ function bar(confidence) {
 }
 
 function caption({ score, confidence, image }) {
-  const place = placeName(image.label);
+  const landmark = landmarkName(image.landmark);
   const number = make("span", "score", score.toFixed(2));
   number.title = "Cosine similarity of the descriptors";
-  const lines = [make("strong", "place", place || fileName(image)), number];
-  if (place) lines.push(make("span", "file", fileName(image)));
+  const lines = [make("strong", "landmark", landmark || fileName(image)), number];
+  if (landmark) lines.push(make("span", "file", fileName(image)));
   if (Number.isFinite(confidence)) {
     const sure = make("span", "confidence", percent(confidence));
-    sure.title = "Confidence: how likely it is that the best of as many unrelated photographs would score lower";
+    sure.title = "Confidence: how likely it is that the best of as many unrelated photos would score lower";
     lines.push(sure);
   }
   return make("span", "caption", ...lines);

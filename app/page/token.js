@@ -1,6 +1,6 @@
-// The access token, where the service wants one: asked for when it is needed, and kept until the browser is closed.
+// The access token of a service that requires one: asked for when it is needed, and stored until the browser is closed.
 //
-// It is kept in a cookie, which the browser sends along for pictures, too. The service lets a cookie read, never write.
+// It is stored in a cookie, which the browser also sends when it loads images. A cookie grants reading, never writing.
 
 import { part } from "./dom.js";
 

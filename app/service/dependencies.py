@@ -1,6 +1,6 @@
-"""What endpoints share: for as long as the app runs, and for one request.
+"""State that endpoints share: for the lifetime of the app, and for one request.
 
-create_app --makes one--> Shared --for each request, with the index of its moment--> Services --> endpoints
+create_app --creates once--> AppState --per request, with the index served at that moment--> Services --> endpoints
 """
 
 import asyncio
@@ -15,177 +15,184 @@ from glam.app.service import schemas
 from glam.app.service.image_files import IndexedFiles
 from glam.app.service.live_index import IndexWatcher, LiveIndex, ServedIndex
 from glam.app.service.metrics import Metrics
-from glam.app.service.middleware.access_log import Running
+from glam.app.service.middleware.access_log import InFlightRequests
 from glam.app.service.middleware.auth import Access
-from glam.app.service.middleware.errors import too_many
+from glam.app.service.middleware.errors import service_busy
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, ClosedError, FullError
-from glam.app.service.workers.describe import DescribedUpload, Describer
-from glam.app.service.workers.search import Searcher, SearchOptions, answer
-from glam.app.service.workers.write import Change, WriteQueue, refusal
+from glam.app.service.workers.describe import Describer, ImageDescriptor
+from glam.app.service.workers.search import Searcher, SearchOptions, search_answer
+from glam.app.service.workers.write import Change, WriteQueue, write_error
 from glam.errors import GlamError, ImageError
 from glam.images import Box
-from glam.index import Entry, Index
+from glam.index import Index
 from glam.index.rerank.base import Query
 from glam.model import Model
 
 T = TypeVar("T")
 
-GONE_SECONDS = 0.25
-"""Between two looks whether a client still waits."""
+DISCONNECT_POLL_SECONDS = 0.25
+"""Between two checks that the client is still connected; arbitrary."""
 
-TURNS = 16
-"""Most pieces of other work that wait for their turn."""
+SERIAL_QUEUE_SIZE = 16
+"""Tasks that may wait in `AppState.serial_queue`; arbitrary."""
 
-CLIENT_GONE = 499
-"""A status that nobody gets to see, but the log."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client disconnected; only the log shows it. The number is nginx's."""
 
 
-class Shared:
-    """What lives as long as the app.
+class AppState:
+    """State that lives as long as the app.
 
     Attributes:
-        model, limits, access: as given to `glam.app.service.app.create_app`.
-        model_name: to be shown: the page may be open to others, so it is not the path.
-        metrics, running: of the app.
-        current: the index.
-        describer, searcher, changes: do what requests want, several at a time.
-        turns: for other work, one piece at a time.
+        model, limits, access: the arguments of `glam.app.service.app.create_app`.
+        model_name: name of the model without its path, because clients see it.
+        metrics: counters for Prometheus.
+        in_flight: requests that are being answered.
+        live_index: the index being served, reloaded when it changes on disk.
+        describer: computes descriptors, in batches.
+        searcher: searches the index, in batches.
+        write_queue: adds and removes images.
+        serial_queue: runs other CPU-heavy tasks, one at a time.
+        watcher: reloads ``live_index`` when another process writes to it.
     """
 
     def __init__(
         self, index: Index, model: Model, model_name: str, limits: ServiceLimits, access: Access, *, owns_index: bool
     ) -> None:
         self.model, self.model_name, self.limits, self.access = model, model_name, limits, access
-        self.metrics, self.running = Metrics(), Running()
-        self.current = LiveIndex(index, model, limits.thumbnail_cache_bytes, self.metrics, ours=owns_index)
+        self.metrics, self.in_flight = Metrics(), InFlightRequests()
+        self.live_index = LiveIndex(index, model, limits.thumbnail_cache_bytes, self.metrics, owns_index=owns_index)
         self.describer = Describer(model, index.size, index.scales, limits, self.metrics)
         self.searcher = Searcher(limits, self.metrics)
-        self.changes = WriteQueue(index.path, self.current.renew, limits, self.metrics)
-        self.watcher = IndexWatcher(self.current)
-        self.turns: Batcher[Callable[[], object], object] = Batcher(
-            lambda work: [work[0]()], name="turn", room=TURNS, report=self.metrics.batch("turn")
+        self.write_queue = WriteQueue(index.path, self.live_index.reload, limits, self.metrics)
+        self.watcher = IndexWatcher(self.live_index)
+        self.serial_queue: Batcher[Callable[[], object], object] = Batcher(
+            lambda work: [work[0]()], name="turn", capacity=SERIAL_QUEUE_SIZE, report=self.metrics.batch("turn")
         )
-        self.metrics.watch_queue("turn", self.turns)
+        self.metrics.watch_queue("turn", self.serial_queue)
 
     def close(self) -> None:
-        """Finishes what waits, and closes the index."""
+        """Finish the work in the queues, then close the index."""
         self.watcher.stop()
-        for part in (self.describer, self.searcher, self.changes, self.turns, self.current):
+        for part in (self.describer, self.searcher, self.write_queue, self.serial_queue, self.live_index):
             part.close()
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the endpoints get: everything of one request is about the index as it was when the request came.
+    """Services for the endpoints of one request, which sees one snapshot of the index.
 
     Attributes:
-        shared: with all other requests.
-        serving: the index of its moment.
-        request: itself.
+        app_state: shared with all other requests.
+        served: the index being served when the request came in.
+        request: the request.
     """
 
-    shared: Shared
-    serving: ServedIndex
+    app_state: AppState
+    served: ServedIndex
     request: Request
 
     @property
     def index(self) -> Index:
         """The index."""
-        return self.serving.index
+        return self.served.index
 
     @property
-    def photographs(self) -> IndexedFiles:
-        """The files of the index."""
-        return self.serving.photographs
+    def image_files(self) -> IndexedFiles:
+        """The image files of the index."""
+        return self.served.image_files
 
     @property
     def model(self) -> Model:
-        """The model that described the index."""
-        return self.shared.model
+        """The model that the index was built with."""
+        return self.app_state.model
 
     @property
     def model_name(self) -> str:
-        """Its name, without a path."""
-        return self.shared.model_name
+        """Name of the model without its path."""
+        return self.app_state.model_name
 
     @property
     def limits(self) -> ServiceLimits:
-        """What an upload may be."""
-        return self.shared.limits
+        """Limits on uploads."""
+        return self.app_state.limits
 
-    async def in_model_turn(self, work: Callable[[], T]) -> T:
-        """Runs ``work`` in a thread, when no other such work is running.
+    async def run_serially(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in a thread, one task at a time across all requests.
 
         Raises:
-            HTTPException: 503, too many wait.
+            HTTPException: 503, the queue is full.
         """
-        return await accepted(lambda: asyncio.wrap_future(self.shared.turns.submit(work)))  # type: ignore[arg-type]
+        queue = self.app_state.serial_queue
+        return await await_queued(lambda: asyncio.wrap_future(queue.submit(work)))  # type: ignore[arg-type]
 
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None
-    ) -> DescribedUpload:
-        """Describes a photograph; see `glam.app.service.workers.describe.Describer.describe`.
+    ) -> ImageDescriptor:
+        """Describe an image; see `glam.app.service.workers.describe.Describer.describe`.
 
         Raises:
-            HTTPException: 422, it cannot be read; 503, too many wait.
+            HTTPException: 422, the image cannot be read; 503, the queue is full.
         """
         try:
-            return await self._while_asked(self.shared.describer.describe(read, box, check))
+            return await self._until_disconnect(self.app_state.describer.describe(read, box, check))
         except ImageError as error:
             raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
 
     async def search(
         self,
-        told: schemas.QueryInfo,
+        query_info: schemas.QueryInfo,
         query: Query,
-        wanted: SearchOptions,
-        milliseconds: float,
-        itself: Entry | None = None,
+        options: SearchOptions,
+        describe_milliseconds: float,
+        exclude: int | None = None,
     ) -> schemas.SearchAnswer:
-        """Searches with a descriptor.
+        """Search with a descriptor.
 
         Args:
-            told: what the answer says of the query.
-            query: what is searched with.
-            wanted: which results.
-            milliseconds: that describing it took.
-            itself: an image that is not to be found.
+            query_info: facts about the query, for the answer.
+            query: descriptor and local features.
+            options: filter, threshold, chain and page of the results.
+            describe_milliseconds: time spent describing the query.
+            exclude: image_id of an image to leave out of the results, the query itself; None for none.
 
         Raises:
-            ConditionError: the condition cannot be used, or the chain not on this index.
-            HTTPException: 503, too many wait.
+            FilterError: the filter is invalid, or the chain cannot be used on this index.
+            HTTPException: 503, the queue is full.
         """
         began = asyncio.get_running_loop().time()
-        page = await self._while_asked(self.shared.searcher.search(self.index, query, wanted, itself))
+        page = await self._until_disconnect(self.app_state.searcher.search(self.index, query, options, exclude))
         took = 1000 * (asyncio.get_running_loop().time() - began)
-        return answer(told, page, wanted.skip, schemas.Timing(describe=milliseconds, search=took))
+        return search_answer(
+            query_info, page, options.skip, schemas.Timing(describe=describe_milliseconds, search=took)
+        )
 
     async def change(self, change: Change) -> int:
-        """Changes the index; what is done when it returns is in the index that later requests see.
+        """Change the index, and return the image_id that the change is about. Later requests see the change.
 
         Raises:
-            HTTPException: 409, another writer is at work; 503, it cannot be written, or too many wait.
+            HTTPException: 409, another writer is at work; 503, the index cannot be written, or the queue is full.
         """
         try:
-            return await accepted(lambda: asyncio.wrap_future(self.shared.changes.submit(change)))
+            return await await_queued(lambda: asyncio.wrap_future(self.app_state.write_queue.submit(change)))
         except GlamError as error:
-            raise refusal(error) from error
+            raise write_error(error) from error
 
-    async def _while_asked(self, work: Awaitable[T]) -> T:
-        """Waits for work, and gives it up when the client has gone: a page drops a question when it has another."""
-        task = asyncio.ensure_future(accepted(lambda: work))
+    async def _until_disconnect(self, work: Awaitable[T]) -> T:
+        """Await ``work``, and cancel it when the client disconnects, as the page does when it starts a new search."""
+        task = asyncio.ensure_future(await_queued(lambda: work))
         try:
-            while not (await asyncio.wait([task], timeout=GONE_SECONDS))[0]:
+            while not (await asyncio.wait([task], timeout=DISCONNECT_POLL_SECONDS))[0]:
                 if await self.request.is_disconnected():
-                    raise HTTPException(CLIENT_GONE, "The client has gone.")
+                    raise HTTPException(CLIENT_CLOSED_REQUEST, "The client disconnected.")
             return task.result()
         finally:
             task.cancel()
 
 
-async def accepted(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of work that goes through a queue.
+async def await_queued(work: Callable[[], Awaitable[T]]) -> T:
+    """Await work that goes through a queue, and turn the queue's errors into HTTP answers.
 
     Raises:
         HTTPException: 503, the queue is full, or the service is stopping.
@@ -193,19 +200,19 @@ async def accepted(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return await work()
     except FullError as error:
-        raise too_many() from error
+        raise service_busy() from error
     except ClosedError as error:
         raise HTTPException(503, "The service is stopping.", headers={"Retry-After": "5"}) from error
 
 
-async def services_of(request: Request) -> AsyncIterator[Services]:
-    """The services for one request, with the index as it is now."""
-    shared: Shared = request.app.state.shared
-    with shared.current.use() as serving:
-        yield Services(shared, serving, request)
+async def get_services(request: Request) -> AsyncIterator[Services]:
+    """Dependency: the services for one request, with the index as it is now."""
+    app_state = get_app_state(request.app)
+    with app_state.live_index.use() as served:
+        yield Services(app_state, served, request)
 
 
-def shared_of(app: ASGIApp) -> Shared:
-    """What the requests of an app share."""
-    shared: Shared = app.state.shared  # type: ignore[attr-defined]
-    return shared
+def get_app_state(app: ASGIApp) -> AppState:
+    """The state that all requests of an app share."""
+    app_state: AppState = app.state.glam  # type: ignore[attr-defined]
+    return app_state

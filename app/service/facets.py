@@ -1,4 +1,4 @@
-"""What the images of an index can be filtered by: its columns, with their values and how many images have each."""
+"""Facets: the columns that the images of an index can be filtered by, with their values and counts."""
 
 import sqlite3
 from pathlib import Path
@@ -7,22 +7,22 @@ from glam.app.service import schemas
 from glam.index.storage.filters import columns, value_of
 from glam.index.storage.migrations import open_catalog
 
-MOST_VALUES = 100
-MOST_COLUMNS = 100
+MAX_VALUES = 100
+MAX_COLUMNS = 100
 
 UNLISTED = frozenset({"image_id", "path"})
-"""Columns in which every image has a value of its own."""
+"""Columns whose value is unique per image."""
 
 
 def facets(index: Path) -> list[schemas.Column]:
-    """The columns that have values, of the present images of the index in the folder ``index``.
+    """The columns of the index in the folder ``index``, without those that no present image has a value in.
 
     Raises:
         GlamError: there is no index.
     """
     catalog = open_catalog(index)
     try:
-        names = [name for name in columns(catalog.connection) if name not in UNLISTED][:MOST_COLUMNS]
+        names = [name for name in columns(catalog.connection) if name not in UNLISTED][:MAX_COLUMNS]
         with catalog.snapshot():
             found = [_column(catalog.connection, name) for name in names]
     finally:
@@ -40,10 +40,10 @@ def _column(connection: sqlite3.Connection, name: str) -> schemas.Column | None:
     ).fetchone()
     if not distinct:
         return None
-    listed = is_text or distinct <= MOST_VALUES
+    listed = is_text or distinct <= MAX_VALUES
     counts = connection.execute(
         f"SELECT value, count(*) FROM {present} GROUP BY value ORDER BY 2 DESC, 1 LIMIT ?",
-        [MOST_VALUES if listed else 0],
+        [MAX_VALUES if listed else 0],
     )
     return schemas.Column(
         name=name,

@@ -1,4 +1,4 @@
-"""The files behind the index: found safely, passed on as they are, or made small."""
+"""Image files of the index: resolved safely, sent as they are, or reduced to thumbnails."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ THUMBNAIL_QUALITY = 82
 
 
 class ImageFileGone(Exception):
-    """An indexed image whose file cannot be served now. ``str(error)`` is one sentence that tells no absolute path."""
+    """The file of an indexed image cannot be served. ``str(error)`` is one sentence without an absolute path."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Thumbnail:
     """A small upright JPEG.
 
     Attributes:
-        jpeg: the encoded bytes; ``None`` when the asker has this very version already.
-        etag: names the version, quoted as HTTP wants it.
+        jpeg: the encoded bytes; None if the client's copy is current.
+        etag: identifies the version, in quotes, as HTTP requires.
     """
 
     jpeg: bytes | None
@@ -43,10 +43,10 @@ class Thumbnail:
 
 
 class IndexedFiles:
-    """Reads the files of an index by id, and no other file.
+    """Reads the image files of an index, and no other file.
 
-    Methods raise ``KeyError`` for an id that is not in the index and ``ImageFileGone`` for a file that is missing,
-    unreadable, or outside the indexed folder. They may be called from several threads.
+    Methods raise ``KeyError`` for an image_id that is not in the index and ``ImageFileGone`` for a file that is
+    missing, unreadable, or outside the root of the index. They are thread-safe.
     """
 
     def __init__(self, index: Index, thumbnails: LruCache[str, bytes]) -> None:
@@ -54,53 +54,53 @@ class IndexedFiles:
         self._root = index.root.resolve()
         self._thumbnails = thumbnails
 
-    def path(self, id: int) -> Path:
-        """The file of image ``id``, with symbolic links resolved, inside the root of the index."""
-        name = self._index.entry(id).path
-        path = self._index.file(id).resolve()
+    def path(self, image_id: int) -> Path:
+        """Path of an image file inside the root of the index, with symbolic links resolved."""
+        name = self._index.entry(image_id).path
+        path = self._index.file(image_id).resolve()
         # A catalog is a file that came from somewhere: a path in it with `..`, or a link put into the folder later,
         # must not open the rest of the disk.
         if not path.is_relative_to(self._root):
-            raise ImageFileGone(f"Image {id} ({name}) lies outside the indexed folder and is not served.")
+            raise ImageFileGone(f"Image {image_id} ({name}) lies outside the indexed folder and is not served.")
         if not path.is_file():
-            raise ImageFileGone(f"The file of image {id} ({name}) is no longer where it was when it was indexed.")
+            raise ImageFileGone(f"The file of image {image_id} ({name}) is no longer where it was when it was indexed.")
         return path
 
-    def read(self, id: int) -> Image.Image:
-        """The whole image, upright and RGB."""
+    def read(self, image_id: int) -> Image.Image:
+        """The image, upright, RGB."""
         try:
-            return read_image(self.path(id))
+            return read_image(self.path(image_id))
         except ImageError as error:
-            raise self._unreadable(id) from error
+            raise self._unreadable(image_id) from error
 
-    def content(self, id: int) -> bytes:
+    def content(self, image_id: int) -> bytes:
         """The bytes of the file."""
         try:
-            return self.path(id).read_bytes()
+            return self.path(image_id).read_bytes()
         except OSError as error:
-            raise self._unreadable(id) from error
+            raise self._unreadable(image_id) from error
 
-    def browser_type(self, id: int) -> str | None:
-        """The media type of a file that browsers show as it is, else ``None``. The content decides, not the name."""
+    def browser_type(self, image_id: int) -> str | None:
+        """Media type of a file that browsers can show, else None; by its content, not its name."""
         try:
-            with Image.open(self.path(id)) as image:
+            with Image.open(self.path(image_id)) as image:
                 return SHOWN_BY_BROWSERS.get(image.format or "")
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise self._unreadable(id) from error
+            raise self._unreadable(image_id) from error
 
-    def jpeg(self, id: int) -> bytes:
-        """The whole image as an upright JPEG."""
-        return _encode(self.read(id), JPEG_QUALITY)
+    def jpeg(self, image_id: int) -> bytes:
+        """The image as an upright JPEG."""
+        return _encode(self.read(image_id), JPEG_QUALITY)
 
-    def thumbnail(self, id: int, size: int, known_etag: str = "") -> Thumbnail:
-        """The image with its longest side at most ``size`` pixels.
+    def thumbnail(self, image_id: int, size: int, known_etag: str = "") -> Thumbnail:
+        """The image reduced to at most ``size`` pixels on the longest side.
 
         Args:
-            id: number of the image.
-            size: longest side in pixels; a smaller image keeps its size.
-            known_etag: version the asker has; when it is the current one, nothing is decoded.
+            image_id: number of the image in the index.
+            size: longest side in pixels; a smaller image is not enlarged.
+            known_etag: ETag of the client's copy; if it is current, nothing is decoded.
         """
-        path = self.path(id)
+        path = self.path(image_id)
         stat = path.stat()
         version = f"{path}\n{stat.st_mtime_ns}\n{stat.st_size}\n{size}"
         etag = f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
@@ -108,15 +108,15 @@ class IndexedFiles:
             return Thumbnail(None, etag)
         jpeg = self._thumbnails.get(etag)
         if jpeg is None:
-            image = self.read(id)
+            image = self.read(image_id)
             image.thumbnail((size, size), Image.Resampling.LANCZOS)
             jpeg = _encode(image, THUMBNAIL_QUALITY)
             self._thumbnails.put(etag, jpeg)
         return Thumbnail(jpeg, etag)
 
-    def _unreadable(self, id: int) -> ImageFileGone:
+    def _unreadable(self, image_id: int) -> ImageFileGone:
         return ImageFileGone(
-            f"The file of image {id} ({self._index.entry(id).path}) can no longer be read as an image."
+            f"The file of image {image_id} ({self._index.entry(image_id).path}) can no longer be read as an image."
         )
 
 

@@ -1,7 +1,7 @@
-"""The index being served, and its change for a newer one while requests go on.
+"""The index being served, and its hot reload: requests go on while a newer snapshot takes its place.
 
-request --use--> ServedIndex of this moment          catalog changed --renew--> a new ServedIndex takes its place;
-                                                 the old one is closed when its last request has ended
+request --use--> current ServedIndex          catalog changed --reload--> a new ServedIndex becomes the current one;
+                                              the old one is closed when its last request has ended
 """
 
 import logging
@@ -24,105 +24,107 @@ from glam.model import Model
 
 log = logging.getLogger("glam.service")
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the catalog."""
+POLL_SECONDS = 1.0
+"""Between two checks of the catalog; arbitrary."""
 
-REST = 4
-"""A writer that adds for hours changes the catalog all the time: between two openings lies so many times as long as
-the last one took."""
+REST_FACTOR = 4
+"""The watcher waits at least this many times as long as the last reload took: a writer that adds images for hours
+changes the catalog all the time. Arbitrary."""
 
 
 class ServedIndex:
-    """An index as it was at one moment, with its photographs.
+    """A snapshot of the index, with its image files.
 
     Attributes:
         index: open.
-        photographs: its files.
-        ours: whether it is for the service to close, and not for who opened it.
+        image_files: its files.
+        owns_index: whether the service closes the index, rather than the code that opened it.
+        users: requests that use it.
+        is_current: False once a newer snapshot has taken its place.
     """
 
-    def __init__(self, index: Index, thumbnails: LruCache[str, bytes], *, ours: bool) -> None:
+    def __init__(self, index: Index, thumbnails: LruCache[str, bytes], *, owns_index: bool) -> None:
         self.index = index
-        self.ours = ours
-        self.photographs = IndexedFiles(index, thumbnails)
+        self.owns_index = owns_index
+        self.image_files = IndexedFiles(index, thumbnails)
         self.users = 0
         self.is_current = True
 
-    def close_if_ended(self) -> None:
-        """Closes the index once it is not current any more and its last request has ended."""
-        if self.ours and not self.users and not self.is_current:
+    def close_if_unused(self) -> None:
+        """Close the index if it is no longer current and no request uses it."""
+        if self.owns_index and not self.users and not self.is_current:
             self.index.close()
 
     @cached_property
     def columns(self) -> list[schemas.Column]:
-        """What its images can be filtered by."""
+        """Columns that its images can be filtered by."""
         return facets(self.index.path)
 
 
 class LiveIndex:
-    """The index that is being served now.
+    """The current snapshot of the index.
 
     Args:
-        index: at first.
-        model: that described it; a newer index of another model is not taken.
+        index: the first snapshot.
+        model: the model that described the index; a newer index of another model is not served.
         cache_bytes: memory for thumbnails.
-        metrics: counts.
-        ours: whether the first index is for the service to close.
+        metrics: counters.
+        owns_index: whether the service closes the first snapshot.
     """
 
-    def __init__(self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, *, ours: bool) -> None:
+    def __init__(self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, *, owns_index: bool) -> None:
         self._model, self._metrics = model, metrics
         self._thumbnails: LruCache[str, bytes] = LruCache(cache_bytes, len)
-        self._seen = _version(index.path)
-        self._serving = ServedIndex(index, self._thumbnails, ours=ours)
+        self._version = _version(index.path)
+        self._served = ServedIndex(index, self._thumbnails, owns_index=owns_index)
         self._lock = Lock()
-        self._renewing = Lock()
-        metrics.serves(len(index))
+        self._reload_lock = Lock()
+        metrics.set_index_images(len(index))
 
     @property
-    def serving(self) -> ServedIndex:
-        """The newest; who keeps it for long takes it with `use`."""
-        return self._serving
+    def served(self) -> ServedIndex:
+        """The current snapshot. Take it with `use` to keep it open."""
+        return self._served
 
     @contextmanager
     def use(self) -> Iterator[ServedIndex]:
-        """The newest, which stays open inside."""
+        """Context manager: the current snapshot, which stays open inside the block."""
         with self._lock:
-            serving = self._serving
-            serving.users += 1
+            served = self._served
+            served.users += 1
         try:
-            yield serving
+            yield served
         finally:
             with self._lock:
-                serving.users -= 1
-                serving.close_if_ended()
+                served.users -= 1
+                served.close_if_unused()
 
-    def renew(self) -> bool:
-        """Opens the index anew if its catalog changed since it was last opened; returns whether it did.
+    def reload(self) -> bool:
+        """Open the index again if its catalog has changed, and return whether it did.
 
         Raises:
-            GlamError: it cannot be opened, or is of another model now; the one before is being served.
+            GlamError: the index cannot be opened, or has another model now; the old snapshot stays current.
         """
-        with self._renewing:
-            version = _version(self._serving.index.path)
-            if version == self._seen:
+        with self._reload_lock:
+            version = _version(self._served.index.path)
+            if version == self._version:
                 return False
             try:
-                serving = ServedIndex(self._opened(), self._thumbnails, ours=True)
+                served = ServedIndex(self._open(), self._thumbnails, owns_index=True)
             except BaseException:
                 self._metrics.index_failed()
                 raise
             with self._lock:
-                old, self._serving = self._serving, serving
+                old, self._served = self._served, served
                 old.is_current = False
-                old.close_if_ended()
-            self._seen = version
-            self._metrics.index_opened(len(serving.index))
+                old.close_if_unused()
+            self._version = version
+            self._metrics.index_opened(len(served.index))
             return True
 
-    def _opened(self) -> Index:
-        """The index as it is now, warmed up: the first search of an index is slower than the others."""
-        index = Index.open(self._serving.index.path)
+    def _open(self) -> Index:
+        """The index as it is on disk, warmed up: the first search of an index is slower than the others."""
+        index = Index.open(self._served.index.path)
         try:
             index.check_model(self._model)
             if len(index):
@@ -133,43 +135,43 @@ class LiveIndex:
         return index
 
     def close(self) -> None:
-        """Closes the index once its last request has ended."""
+        """Close the index once its last request has ended."""
         with self._lock:
-            self._serving.is_current = False
-            self._serving.close_if_ended()
+            self._served.is_current = False
+            self._served.close_if_unused()
 
 
 class IndexWatcher:
-    """Looks after the catalog in a thread, and has the index opened anew when it changed."""
+    """A thread that polls the catalog and reloads the index when it has changed."""
 
-    def __init__(self, current: LiveIndex) -> None:
-        self._current = current
+    def __init__(self, live_index: LiveIndex) -> None:
+        self._live_index = live_index
         self._stop = Event()
         self._thread = Thread(target=self._run, name="watch-index", daemon=True)
 
     def start(self) -> None:
-        """Begins to look."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it, after the opening that may be under way."""
+        """Stop polling, after a reload that is under way."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
-        rest = LOOK_SECONDS
+        rest = POLL_SECONDS
         while not self._stop.wait(rest):
             began = time.monotonic()
             try:
-                if self._current.renew():
-                    log.info("index opened", extra={"facts": {"images": len(self._current.serving.index)}})
+                if self._live_index.reload():
+                    log.info("index opened", extra={"facts": {"images": len(self._live_index.served.index)}})
             except (GlamError, OSError) as error:
                 log.warning("index not opened", extra={"facts": {"reason": str(error)}})
-            rest = max(LOOK_SECONDS, REST * (time.monotonic() - began))
+            rest = max(POLL_SECONDS, REST_FACTOR * (time.monotonic() - began))
 
 
 def _version(index: Path) -> tuple[int, int, int]:
-    """Changes with every commit to the catalog of the index in the folder ``index``."""
+    """Inode, size and time of the catalog in the folder ``index``: they change with every commit."""
     try:
         stat = (index / CATALOG).stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What was used last, kept as long as there is room; used by many threads."""
+"""A thread-safe LRU cache."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,33 +10,33 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """The most recently used values.
+    """A cache that drops the least recently used values.
 
     Args:
-        capacity: that they fill together at most.
-        size: what one fills; by default each the same, and ``capacity`` is their number.
+        capacity: most that the sizes of all values may add up to.
+        size: size of a value; 1 by default, so that ``capacity`` is a number of values.
     """
 
     def __init__(self, capacity: int, size: Callable[[Value], int] = lambda value: 1) -> None:
         self._capacity, self._size = capacity, size
-        self._held = 0
+        self._total = 0
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._lock = Lock()
 
     def get(self, key: Key) -> Value | None:
-        """The value under ``key``, which becomes the most recent, or ``None``."""
+        """The value of ``key``, which becomes the most recently used; None if there is none."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Keeps ``value``; those unused for longest make room. One larger than the capacity is not kept."""
+        """Store a value, and drop the least recently used ones to make room. One above the capacity is not stored."""
         with self._lock:
             if key in self._values:
-                self._held -= self._size(self._values.pop(key))
-            self._held += self._size(value)
+                self._total -= self._size(self._values.pop(key))
+            self._total += self._size(value)
             self._values[key] = value
-            while self._held > self._capacity:
+            while self._total > self._capacity:
                 _, dropped = self._values.popitem(last=False)
-                self._held -= self._size(dropped)
+                self._total -= self._size(dropped)

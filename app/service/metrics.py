@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus at ``/metrics``."""
+"""Metrics for Prometheus, served at ``/metrics``."""
 
 from collections.abc import Callable, Sized
 
@@ -9,7 +9,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The counters of one app, in a registry of its own."""
+    """The metrics of one app, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -19,61 +19,57 @@ class Metrics:
         )
         self._seconds = Histogram(
             "glam_request_seconds",
-            "From a request to the end of its answer.",
+            "Time from a request to the end of its answer.",
             ["route"],
             buckets=SECONDS,
             registry=registry,
         )
-        self._running = Gauge("glam_requests_running", "Requests being answered now.", registry=registry)
-        self._batches = Histogram(
-            "glam_batch_size", "How many went through together.", ["queue"], buckets=SIZES, registry=registry
-        )
-        self._waiting = Gauge("glam_queue_waiting", "How many wait now.", ["queue"], registry=registry)
-        self._again = Counter(
+        self._in_flight = Gauge("glam_requests_running", "Requests being answered now.", registry=registry)
+        self._batches = Histogram("glam_batch_size", "Items in a batch.", ["queue"], buckets=SIZES, registry=registry)
+        self._waiting = Gauge("glam_queue_waiting", "Items that wait in a queue.", ["queue"], registry=registry)
+        self._lookups = Counter(
             "glam_descriptors",
-            "Photographs asked for, by whether their descriptor was kept.",
+            "Images to describe, by whether the descriptor was in the cache.",
             ["kept"],
             registry=registry,
         )
         self._images = Gauge("glam_index_images", "Images of the index being served.", registry=registry)
-        self._opened = Counter(
-            "glam_index_opened", "Times that a changed index was opened.", ["outcome"], registry=registry
-        )
+        self._opened = Counter("glam_index_opened", "Reloads of a changed index.", ["outcome"], registry=registry)
 
     def text(self) -> bytes:
-        """In the format of Prometheus."""
+        """The metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
-    def running(self, count: int) -> None:
-        """How many requests are being answered."""
-        self._running.set(count)
+    def set_in_flight(self, count: int) -> None:
+        """Set the number of in-flight requests."""
+        self._in_flight.set(count)
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is the pattern of its path, since paths are without number."""
+    def record_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request; ``route`` is the pattern of its path, because the number of paths is unbounded."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def batch(self, queue: str) -> Callable[[int], None]:
-        """What is to be called with the size of each batch of a queue."""
+        """A function that records the size of a batch of a queue."""
         return self._batches.labels(queue).observe
 
     def watch_queue(self, queue: str, waiting: Sized) -> None:
-        """Shows the length of a queue."""
+        """Export the length of a queue."""
         self._waiting.labels(queue).set_function(lambda: len(waiting))
 
-    def asked_again(self, kept: bool) -> None:
-        """A photograph was asked for."""
-        self._again.labels(str(kept).lower()).inc()
+    def descriptor_lookup(self, cached: bool) -> None:
+        """Count a lookup in the cache of descriptors."""
+        self._lookups.labels(str(cached).lower()).inc()
 
     def index_opened(self, images: int) -> None:
-        """A changed index is being served from now on."""
+        """Count a successful reload."""
         self._opened.labels("done").inc()
         self._images.set(images)
 
     def index_failed(self) -> None:
-        """A changed index could not be opened; the one before is being served."""
+        """Count a failed reload; the old snapshot stays current."""
         self._opened.labels("failed").inc()
 
-    def serves(self, images: int) -> None:
-        """The index that is being served at first."""
+    def set_index_images(self, images: int) -> None:
+        """Set the number of images in the index."""
         self._images.set(images)

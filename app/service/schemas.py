@@ -1,4 +1,4 @@
-"""The JSON that the service answers with. The descriptions appear in ``/openapi.json`` and on ``/docs``."""
+"""JSON schemas of the answers. The descriptions appear in ``/openapi.json`` and on ``/docs``."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # the client needs no index
 
 Pixels = Annotated[
     tuple[float, float, float, float],
-    # The same as what pydantic says of a tuple, in words that every reader of OpenAPI knows.
+    # Equivalent to pydantic's own schema of a tuple, in keywords that every reader of OpenAPI knows.
     WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}),
 ]
 
@@ -21,9 +21,9 @@ class ErrorAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """Health of the service."""
 
-    status: Literal["ok", "stopping"] = Field(description='"ok" as long as it takes requests.')
+    status: Literal["ok", "stopping"] = Field(description='"ok" while it accepts requests.')
 
 
 class UploadLimits(BaseModel):
@@ -34,7 +34,7 @@ class UploadLimits(BaseModel):
 
 
 class Info(BaseModel):
-    """What is being served."""
+    """The index being served."""
 
     images: int = Field(description="Number of images in the index.")
     model: str = Field(description="Name of the model that described them.")
@@ -42,18 +42,18 @@ class Info(BaseModel):
     limits: UploadLimits
     writable: bool = Field(description="Whether images can be added and removed here, given the right token.")
     needs_token: bool = Field(description="Whether searching needs a token.")
-    explains: bool = Field(description="Whether it can be asked why an image was found.")
+    explains: bool = Field(description="Whether it can explain why an image was found.")
 
 
 class Image(BaseModel):
     """An image of the index."""
 
-    image_id: int = Field(description="Its number in this index.")
-    path: str = Field(description="Its file, relative to the indexed folder, with forward slashes.")
-    landmark: str = Field(description="The landmark it shows; empty if unknown.")
+    image_id: int = Field(description="Number of the image in this index.")
+    path: str = Field(description="Path of the file, relative to the root of the index, with forward slashes.")
+    landmark: str = Field(description="The landmark that the image shows; empty if unknown.")
     width: int = Field(description="Width in pixels, upright.")
     height: int = Field(description="Height in pixels, upright.")
-    metadata: dict[str, Any] = Field(default={}, description="What else is known of it, by name.")
+    metadata: dict[str, Any] = Field(default={}, description="Further metadata, by name.")
 
     @computed_field(description="Deprecated name of `image_id`.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
     @property
@@ -69,7 +69,7 @@ class Image(BaseModel):
 
     @classmethod
     def of(cls, entry: "Entry") -> "Image":
-        """The same facts as an entry of the index."""
+        """An image from an entry of the index."""
         return cls(
             image_id=entry.image_id,
             path=entry.path,
@@ -81,7 +81,7 @@ class Image(BaseModel):
 
 
 class QueryInfo(BaseModel):
-    """What was searched for."""
+    """Facts about the query."""
 
     image: Image | None = Field(description="The indexed image that was the query; null for an upload.")
     width: int = Field(description="Width of the whole query image in pixels, upright.")
@@ -92,55 +92,55 @@ class QueryInfo(BaseModel):
 
 
 class Result(BaseModel):
-    """One image that was found."""
+    """One hit."""
 
-    rank: int = Field(description="1 for the best.")
+    rank: int = Field(description="Rank, from 1 for the best.")
     score: float = Field(
-        description="Cosine similarity of the descriptors, -1 to 1; with `rerank` it need not fall along the results."
+        description="Cosine similarity of the descriptors, -1 to 1; with `rerank` it need not decrease."
     )
     confidence: float | None = Field(
-        description="How likely it is that the best of as many unrelated images scores lower, 0 to 1; null where the "
+        description="How likely it is that the best of as many unrelated images scores lower, 0 to 1; null if the "
         "index has too few images to tell."
     )
     image: Image
 
 
 class Timing(BaseModel):
-    """Where the time went, in milliseconds, waiting for other requests included."""
+    """Time spent, in milliseconds, including the wait for other requests."""
 
-    describe: float = Field(description="Reading the image and computing its descriptor; about 0 for a stored one.")
-    search: float = Field(description="Searching the index, and reranking where that was asked for.")
+    describe: float = Field(description="Reading the image and computing its descriptor; about 0 if it is stored.")
+    search: float = Field(description="Searching the index, and re-ranking with `rerank`.")
 
 
 class SearchAnswer(BaseModel):
-    """The images most alike, best first."""
+    """The hits, best first."""
 
     query: QueryInfo
     results: list[Result]
-    more: bool = Field(description="Whether there are further results, to be had with a larger `skip`.")
+    more: bool = Field(description="Whether there are more results; get them with a larger `skip`.")
     milliseconds: Timing
 
 
 class Value(BaseModel):
-    """A value that images have."""
+    """A value of a column."""
 
     value: str = Field(description="As text.")
     count: int = Field(description="How many images have it.")
 
 
 class Column(BaseModel):
-    """Something known of the images that `where` can name."""
+    """A column that `where` can name."""
 
-    name: str = Field(description="As in a condition; in double quotes where it is more than one word.")
-    kind: Literal["text", "number"] = Field(description="What its values are.")
+    name: str = Field(description="Name in a filter; put it in double quotes if it is not a single word.")
+    kind: Literal["text", "number"] = Field(description="Type of its values.")
     values: list[Value] = Field(
-        description="The most frequent values, at most 100, most frequent first; none of a number with more."
+        description="The most frequent values, at most 100, most frequent first; none for a number with more."
     )
-    least: float | None = Field(description="The least number; null for text.")
+    least: float | None = Field(description="The smallest number; null for text.")
     most: float | None = Field(description="The largest number; null for text.")
 
 
 class Filters(BaseModel):
-    """What the images can be filtered by."""
+    """Columns that the images can be filtered by."""
 
     columns: list[Column]

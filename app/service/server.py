@@ -1,7 +1,7 @@
-"""Running the service, and ending it without dropping a request.
+"""Server with a graceful shutdown, which drops no in-flight request.
 
-SIGTERM, Ctrl-C --> new requests are refused with 503, running ones go on --all answered, or time is up--> the end
-a second one    --> the end at once
+SIGTERM, Ctrl-C --> new requests get 503, in-flight ones go on --all answered, or the grace time is over--> exit
+a second signal --> exit at once
 """
 
 import signal
@@ -13,52 +13,52 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from glam.app.service.dependencies import shared_of
-from glam.app.service.middleware.access_log import Running
+from glam.app.service.dependencies import get_app_state
+from glam.app.service.middleware.access_log import InFlightRequests
 
-BUSY_SECONDS = 0.5
-"""How long new requests are refused at least: whoever was about to send one is told, and not cut off."""
+MIN_SHUTDOWN_SECONDS = 0.5
+"""How long new requests get 503 at least, so that a client that is about to send one gets an answer. Arbitrary."""
 
-MOST_CONNECTIONS = 1_000
-"""At a time; one more gets a bare 503 from uvicorn."""
+MAX_CONNECTIONS = 1_000
+"""Open connections; one more gets a bare 503 from uvicorn. Arbitrary."""
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that ends when its app has answered what it was asked.
+    """A uvicorn server that exits when its app has answered all in-flight requests.
 
     Args:
-        config: of uvicorn.
-        running: of the app.
-        grace_seconds: after which it ends all the same.
-        started: called with the port once it listens.
+        config: configuration of uvicorn.
+        in_flight: requests that the app is answering.
+        grace_seconds: time after which it exits in any case.
+        on_start: called with the port when it listens.
     """
 
     def __init__(
-        self, config: uvicorn.Config, running: Running, grace_seconds: float, started: Callable[[int], None]
+        self, config: uvicorn.Config, in_flight: InFlightRequests, grace_seconds: float, on_start: Callable[[int], None]
     ) -> None:
         super().__init__(config)
-        self._running, self._grace, self._tell = running, grace_seconds, started
-        self._asked_at: float | None = None
+        self._in_flight, self._grace, self._on_start = in_flight, grace_seconds, on_start
+        self._stop_requested_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, and says where."""
+        """Listen, and report the port."""
         await super().startup(sockets)
         if self.started:
-            self._tell(self.servers[0].sockets[0].getsockname()[1])
+            self._on_start(self.servers[0].sockets[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to stop; asked a second time, ends."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
-            self._running.stopping = True
+        """Begin a graceful shutdown; on a second signal, exit."""
+        if self._stop_requested_at is None:
+            self._stop_requested_at = time.monotonic()
+            self._in_flight.stopping = True
         else:
             super().handle_exit(signal.SIGINT, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Looks, ten times a second, whether all is answered."""
-        if self._asked_at is not None:
-            waited = time.monotonic() - self._asked_at
-            self.should_exit |= waited > (BUSY_SECONDS if not self._running.count else self._grace)
+        """Check, ten times a second, whether all requests are answered."""
+        if self._stop_requested_at is not None:
+            waited = time.monotonic() - self._stop_requested_at
+            self.should_exit |= waited > (MIN_SHUTDOWN_SECONDS if not self._in_flight.count else self._grace)
         return await super().on_tick(counter)
 
 
@@ -67,16 +67,16 @@ def make_server(
     host: str,
     port: int,
     grace_seconds: float = 30.0,
-    started: Callable[[int], None] = lambda port: None,
+    on_start: Callable[[int], None] = lambda port: None,
 ) -> Server:
-    """A server for an app of `glam.app.service.app.create_app`; its ``run`` returns when it has ended.
+    """A server for an app of `glam.app.service.app.create_app`; its ``run`` returns after the shutdown.
 
     Args:
         app: the service.
         host: address to listen on.
-        port: 0 for any that is free.
-        grace_seconds: how long running requests may go on once it is asked to end.
-        started: called with the port once it listens.
+        port: 0 for any free port.
+        grace_seconds: how long in-flight requests may go on during the shutdown.
+        on_start: called with the port when it listens.
     """
     config = uvicorn.Config(
         app,
@@ -85,8 +85,8 @@ def make_server(
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
     )
-    return Server(config, shared_of(app).running, grace_seconds, started)
+    return Server(config, get_app_state(app).in_flight, grace_seconds, on_start)

@@ -1,24 +1,24 @@
-"""What the service accepts: sizes of uploads, numbers of requests, and times."""
+"""Limits of the service: sizes of uploads, numbers of requests, and timeouts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """Bounds of requests, and of what is kept in memory.
+    """Limits on requests and on memory.
 
     Attributes:
         upload_bytes: largest accepted image file, in bytes.
         upload_pixels: largest accepted image, in pixels (width times height), checked before it is decoded.
-        uploads: most requests with a body that are taken in at a time; one more is answered with 503.
-        waiting: most that wait for the model, and for the index; one more is answered with 503.
-        body_seconds: within which the body of a request has to arrive.
-        request_seconds: within which a request is answered, or given up with 503.
-        batch: most images that go through the network together, and most queries that search together; 1 for one at a
-            time, None for what is fast on the model's device.
-        window_seconds: how long the first of a batch waits for others.
-        thumbnail_cache_bytes: memory spent on keeping thumbnails, in bytes.
-        descriptors: of how many uploads the descriptor is kept, for when they are asked again.
+        uploads: most requests with a body at a time; one more gets 503.
+        waiting: most items in the queue of the model, and in that of the index; one more gets 503.
+        body_seconds: timeout for the body of a request to arrive, in seconds.
+        request_seconds: timeout for an answer, in seconds; then 503.
+        batch: most images in a batch of the network, and most queries in a batch of the search; None for a default that
+            is fast on the model's device.
+        window_seconds: how long the first item of a batch waits for others.
+        thumbnail_cache_bytes: size of the thumbnail cache, in bytes.
+        descriptors: size of the descriptor cache, in uploads.
     """
 
     upload_bytes: int = 20_000_000

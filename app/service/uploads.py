@@ -1,4 +1,4 @@
-"""An uploaded file becomes bytes of an image that may be decoded, or a refusal that says why."""
+"""Validation of uploaded files: bytes of an image that is safe to decode, or an HTTP error."""
 
 import io
 from functools import cache
@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from glam.app.service.middleware.errors import too_many_bytes
+from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError
 from glam.images import read_image
@@ -22,17 +22,17 @@ UPLOAD_FORMATS = {
     "TIFF": ".tif",
     "AVIF": ".avif",
 }
-"""The formats that are taken, each with the suffix that its files get."""
+"""The accepted formats, each with the suffix of its files."""
 
 SAME_AS = {"MPO": "JPEG"}
-"""What Pillow calls a JPEG with further pictures after the first, as some cameras write."""
+"""Pillow's name of a JPEG with further pictures after the first, which some cameras write."""
 
 ORIENTATION = 0x0112
 """EXIF tag."""
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image says: width and height in pixels of the upright image, and its format."""
+    """Header of an image: width and height in pixels of the upright image, and its format."""
 
     width: int
     height: int
@@ -44,21 +44,21 @@ def upload_bytes(file: BinaryIO, limits: ServiceLimits) -> bytes:
 
     Args:
         file: open for reading, at its start.
-        limits: how large it may be.
+        limits: of the service.
 
     Raises:
         HTTPException: 413 for too many bytes, 422 for none.
     """
     data = file.read(limits.upload_bytes + 1)
     if len(data) > limits.upload_bytes:
-        raise too_many_bytes(limits)
+        raise upload_too_large(limits)
     if not data:
         raise HTTPException(422, "The file is empty.")
     return data
 
 
 def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
-    """What an upload says it is; nothing is decoded.
+    """Read the header of an upload, without decoding it.
 
     Raises:
         HTTPException: 413 for too many pixels, 415 for anything but an image in ``UPLOAD_FORMATS``, 422 for such an
@@ -66,7 +66,7 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     """
     most = f"{limits.upload_pixels / 1e6:g} megapixels, the most this service takes"
     try:
-        with Image.open(io.BytesIO(data), formats=_known_to_pillow()) as image:
+        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
             width, height = image.size
             format = SAME_AS.get(image.format or "", image.format or "")
             turned = width * height <= limits.upload_pixels and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
@@ -87,26 +87,26 @@ def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
 
     Args:
         file: open for reading, at its start.
-        limits: how large it may be; its size in pixels is read from its header before anything is decoded.
+        limits: of the service; the size in pixels is read from the header before anything is decoded.
 
     Raises:
-        HTTPException: as `upload_bytes` and `read_header`; 422 for an image that is damaged.
+        HTTPException: see `upload_bytes` and `read_header`; 422 for a damaged image.
     """
     data = upload_bytes(file, limits)
     read_header(data, limits)
     try:
         return read_image(data, max_pixels=limits.upload_pixels)
     except ImageError as error:
-        raise damaged(error) from error
+        raise decode_error(error) from error
 
 
-def damaged(error: ImageError) -> HTTPException:
-    """The 422 answer to an image that cannot be decoded."""
+def decode_error(error: ImageError) -> HTTPException:
+    """422: the image cannot be decoded."""
     return HTTPException(422, f"The image cannot be read: {error.reason}.")
 
 
 @cache
-def _known_to_pillow() -> tuple[str, ...]:
-    """The upload formats that this build of Pillow reads: AVIF is missing from some, and naming it would raise."""
+def _readable_formats() -> tuple[str, ...]:
+    """The upload formats that this build of Pillow reads: some lack AVIF, and naming it would raise."""
     Image.init()
     return tuple(name for name in UPLOAD_FORMATS if name in Image.OPEN)

@@ -22,10 +22,10 @@ Draw = Callable[..., Image.Image]
 
 @pytest.fixture
 def root(tmp_path: Path, draw_image: Draw) -> Path:
-    (tmp_path / "photographs" / "bridge").mkdir(parents=True)
+    (tmp_path / "images" / "bridge").mkdir(parents=True)
     for seed in range(3):
-        draw_image(64, 48, seed).save(tmp_path / "photographs" / "bridge" / f"{seed}.png")
-    return tmp_path / "photographs"
+        draw_image(64, 48, seed).save(tmp_path / "images" / "bridge" / f"{seed}.png")
+    return tmp_path / "images"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_searching_adding_and_removing(url: str, root: Path, draw_image: Draw) -
 
 
 def test_errors_are_the_sentences_of_the_service(url: str, root: Path) -> None:
-    with pytest.raises(glam.GlamError, match="A token is wanted"):
+    with pytest.raises(glam.GlamError, match="A token is required"):
         glam.Client(url).filters()
     with pytest.raises(glam.GlamError, match="A token for writing"):
         glam.Client(url, "read").remove(0)
@@ -68,7 +68,7 @@ def test_errors_are_the_sentences_of_the_service(url: str, root: Path) -> None:
         glam.Client(url, "read").search(root / "none.png")
     with pytest.raises(glam.GlamError, match="no answer"):
         glam.Client("http://127.0.0.1:1").info()
-    with pytest.raises(glam.GlamError, match="no address"):
+    with pytest.raises(glam.GlamError, match="not an address"):
         glam.Client("localhost:8000")
 
 
@@ -103,9 +103,9 @@ def test_a_service_that_is_busy_is_asked_again() -> None:
 
 
 def test_the_load_of_a_benchmark_counts_what_it_saw(url: str, root: Path) -> None:
-    photographs = [file.read_bytes() for file in sorted(root.rglob("*.png"))]
-    seen = load(url, photographs, clients=3, seconds=0.5, token="read").to_dict()
+    images = [file.read_bytes() for file in sorted(root.rglob("*.png"))]
+    seen = load(url, images, clients=3, seconds=0.5, token="read").to_dict()
     assert seen["answered"] > 3
     assert (seen["refused_503"], seen["failed"]) == (0, 0)
     with pytest.raises(glam.GlamError, match="no service"):
-        load("http://127.0.0.1:1", photographs, clients=1, seconds=0.1)
+        load("http://127.0.0.1:1", images, clients=1, seconds=0.1)

@@ -115,7 +115,7 @@ def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     np.save(tmp_path / "database.npy", database.astype(np.float64))
     code, output = evaluate(tmp_path, "--rerank", "aqe:k=3", "--json", str(tmp_path / "out.json"))
     assert code == 0, output
-    assert "reranked by aqe:k=3" in output
+    assert "re-ranked by aqe:k=3" in output
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["protocol"]["rerank"].startswith("aqe:k=3:")
     asking = base.Query(queries[0].astype(np.float16).astype(np.float32))

@@ -1,4 +1,4 @@
-"""One line of JSON in the log for every request, its number in the answer, and the catching of what went wrong."""
+"""Access log in JSON, one line per request; request ids; and the answer to unexpected exceptions."""
 
 import json
 import logging
@@ -13,22 +13,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glam.app.service.metrics import Metrics
-from glam.app.service.middleware.errors import refuse
+from glam.app.service.middleware.errors import send_error
 
 log = logging.getLogger("glam.service")
 
 REQUEST_ID = "X-Request-ID"
 
-GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-"""What is taken over from a client or a proxy; anything else gets a new one."""
+VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+"""A request id that is accepted from a client or a proxy; any other is replaced by a new one."""
 
 
-class Running:
-    """How many requests are being answered, and whether new ones are.
+class InFlightRequests:
+    """The in-flight requests, and whether new ones are accepted.
 
     Attributes:
-        count: of requests.
-        stopping: whether the service is about to end.
+        count: requests that are being answered.
+        stopping: whether the service is shutting down, so that new requests get 503.
     """
 
     def __init__(self) -> None:
@@ -37,52 +37,53 @@ class Running:
 
 
 class AccessLogMiddleware:
-    """ASGI middleware, the outermost: request id, log, metrics; 500 with a sentence for what nobody foresaw; 503 once
-    the service is stopping."""
+    """The outermost ASGI middleware: request id, log, metrics; 500 with a sentence for an unexpected exception; 503
+    while the service is stopping."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, running: Running) -> None:
-        self.app, self.metrics, self.running = app, metrics, running
+    def __init__(self, app: ASGIApp, metrics: Metrics, in_flight: InFlightRequests) -> None:
+        self.app, self.metrics, self.in_flight = app, metrics, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID.lower(), "")
-        number = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = number
-        began, status, sent = time.perf_counter(), 0, 0
+        sent_id = Headers(scope=scope).get(REQUEST_ID.lower(), "")
+        request_id = sent_id if VALID_REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status, sent_bytes = time.perf_counter(), 0, 0
 
-        async def noted(message: Message) -> None:
-            nonlocal status, sent
+        async def send_and_record(message: Message) -> None:
+            nonlocal status, sent_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = number
-            sent += len(message.get("body", b""))
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            sent_bytes += len(message.get("body", b""))
             await send(message)
 
-        self.running.count += 1
-        self.metrics.running(self.running.count)
+        self.in_flight.count += 1
+        self.metrics.set_in_flight(self.in_flight.count)
         try:
-            if self.running.stopping and not _is_probe(scope["path"]):
+            if self.in_flight.stopping and not _is_probe(scope["path"]):
                 sentence = "The service is stopping; ask again when it is back."
-                await refuse(noted, 503, sentence, {"Retry-After": "5", "Connection": "close"})
+                await send_error(send_and_record, 503, sentence, {"Retry-After": "5", "Connection": "close"})
             else:
-                await self.app(scope, receive, noted)
+                await self.app(scope, receive, send_and_record)
         except Exception:
-            log.exception("failed", extra={"facts": {"request_id": number, "path": scope["path"]}})
+            log.exception("failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
             if status:
                 raise
-            await refuse(noted, 500, f"Something went wrong here; the log has more under the request id {number}.")
+            sentence = f"Something went wrong here; the log has more under the request id {request_id}."
+            await send_error(send_and_record, 500, sentence)
         finally:
-            self.running.count -= 1
-            self.metrics.running(self.running.count)
+            self.in_flight.count -= 1
+            self.metrics.set_in_flight(self.in_flight.count)
             seconds = time.perf_counter() - began
-            self.metrics.answered(_method(scope), route(scope), status, seconds)
-            log.info("request", extra={"facts": _facts(scope, number, status, sent, seconds)})
+            self.metrics.record_request(_method(scope), route(scope), status, seconds)
+            log.info("request", extra={"facts": _facts(scope, request_id, status, sent_bytes, seconds)})
 
 
 def route(scope: Scope) -> str:
-    """The pattern of a request's path, as ``/api/images/{id}``."""
+    """The pattern of a request's path, such as ``/api/images/{image_id}``."""
     path = getattr(scope.get("route"), "path", None)
     if path is not None:
         return str(path)
@@ -90,10 +91,10 @@ def route(scope: Scope) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record with what was given as ``extra={"facts": ...}``."""
+        """The record, with the values of ``extra={"facts": ...}``."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -106,7 +107,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Sends the log of the service, and uvicorn's warnings, to standard error as lines of JSON."""
+    """Log the service, and uvicorn's warnings, to standard error as lines of JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name, level in (("glam.service", logging.INFO), ("uvicorn", logging.WARNING)):
@@ -115,15 +116,15 @@ def log_to_stderr() -> None:
         logger.setLevel(level)
 
 
-def _facts(scope: Scope, number: str, status: int, sent: int, seconds: float) -> dict[str, Any]:
+def _facts(scope: Scope, request_id: str, status: int, sent_bytes: int, seconds: float) -> dict[str, Any]:
     client = scope.get("client")
     return {
-        "request_id": number,
+        "request_id": request_id,
         "client": client[0] if client else None,
         "method": scope["method"],
         "path": scope["path"],
         "status": status,
-        "bytes": sent,
+        "bytes": sent_bytes,
         "milliseconds": round(1000 * seconds, 1),
     }
 

@@ -1,4 +1,4 @@
-"""Who may ask what: tokens, hosts, origins.
+"""Access control: tokens, hosts, origins.
 
 Every request passes `AuthMiddleware` before a byte of its body is read.
 """
@@ -11,28 +11,27 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glam.app.service.middleware.errors import refuse
+from glam.app.service.middleware.errors import send_error
 
 COOKIE = "glam_token"
-"""The page keeps its token here, since a browser sends no header of ours for the pictures that it shows. It opens
-reading only: a cookie is sent along with requests that another site made."""
+"""The page stores its token in this cookie, because a browser sends no custom header when it loads images. It grants
+reading only: a browser also sends a cookie with requests that another site makes."""
 
 OPEN = frozenset({"/api/info"})
-"""Under /api/, answered without a token: it says that one is needed."""
+"""Paths under /api/ that need no token: the page learns here that one is needed."""
 
 LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask what.
+    """Access rules.
 
     Attributes:
-        read_token: wanted for whatever shows what is in the index; None for nobody.
-        write_token: wanted for adding and removing; opens reading, too.
-        allow_writes: adding and removing without a token.
-        loopback_only: refuses requests to any other name than this machine's own: a page of another site whose name
-            was made to point here cannot ask.
+        read_token: token that is required to read the index; None if reading needs none.
+        write_token: token that is required to add and remove images; it grants reading, too. None for none.
+        allow_writes: allows adding and removing without a token.
+        loopback_only: rejects requests to any host name but this machine's own, against DNS rebinding.
     """
 
     read_token: str | None = None
@@ -42,12 +41,12 @@ class Access:
 
     @property
     def writable(self) -> bool:
-        """Whether anybody may add and remove images."""
+        """Whether images can be added and removed."""
         return self.allow_writes or self.write_token is not None
 
 
 class AuthMiddleware:
-    """ASGI middleware that refuses requests: 400 to another host's name, 403 from another site, 401 without token."""
+    """ASGI middleware that rejects requests: 400 to another host name, 403 from another site, 401 without a token."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
@@ -57,37 +56,37 @@ class AuthMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope["method"], scope["path"], headers)
-        if refusal is None:
+        rejection = self._rejection(scope["method"], scope["path"], headers)
+        if rejection is None:
             await self.app(scope, receive, send)
             return
-        status, sentence = refusal
-        await refuse(send, status, sentence, {"WWW-Authenticate": "Bearer"} if status == 401 else {})
+        status, sentence = rejection
+        await send_error(send, status, sentence, {"WWW-Authenticate": "Bearer"} if status == 401 else {})
 
-    def _refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
-        """Status and sentence of a refusal; None where the request may pass."""
+    def _rejection(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
+        """Status and sentence of the error; None if the request is allowed."""
         if self.access.loopback_only and not is_loopback(host_name(headers.get("host", ""))):
             return 400, "This service answers to the name of its own machine only, such as localhost or 127.0.0.1."
         reads = method in ("GET", "HEAD", "OPTIONS")
         if not reads and not _same_origin(headers):
             return 403, "The request comes from a page of another site."
         if is_write(method, path):
-            return self._write_refusal(headers)
+            return self._write_rejection(headers)
         if needs_reading(path) and self.access.read_token is not None and not self._may_read(headers, reads):
-            return 401, "A token is wanted: send it as Authorization: Bearer TOKEN."
+            return 401, "A token is required: send it as Authorization: Bearer TOKEN."
         return None
 
-    def _write_refusal(self, headers: Headers) -> tuple[int, str] | None:
+    def _write_rejection(self, headers: Headers) -> tuple[int, str] | None:
         access = self.access
         if not access.writable:
             return 403, "Images cannot be added or removed here: the service was started without a token for writing."
         if access.write_token is not None and not _is_one_of(bearer(headers), access.write_token):
-            return 401, "A token for writing is wanted: send it as Authorization: Bearer TOKEN."
+            return 401, "A token for writing is required: send it as Authorization: Bearer TOKEN."
         return None
 
     def _may_read(self, headers: Headers, reads: bool) -> bool:
         tokens = [token for token in (self.access.read_token, self.access.write_token) if token is not None]
-        # A cookie also opens POST /api/search and the like: `_same_origin` has looked where they come from.
+        # A cookie also grants POST /api/search: `_same_origin` has checked where the request comes from.
         return _is_one_of(bearer(headers), *tokens) or _is_one_of(cookie(headers), *tokens)
 
 
@@ -97,19 +96,19 @@ def is_write(method: str, path: str) -> bool:
 
 
 def needs_reading(path: str) -> bool:
-    """Whether an answer shows something of the index, or of how the service is used."""
+    """Whether an answer reveals the index or the use of the service."""
     return (path.startswith("/api/") and path not in OPEN) or path == "/metrics"
 
 
 def host_name(header: str) -> str:
-    """The name in a Host header, without the port: of ``[::1]:8000`` it is ``::1``."""
+    """The host in a Host header, without the port: ``::1`` for ``[::1]:8000``."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.rpartition(":")[0] if header.count(":") == 1 else header
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
+    """Whether a host name or address is a loopback one."""
     if host.lower().rstrip(".") in LOOPBACK_NAMES or host.lower().endswith(".localhost"):
         return True
     try:
@@ -119,13 +118,13 @@ def is_loopback(host: str) -> bool:
 
 
 def bearer(headers: Headers) -> str:
-    """The token of the Authorization header; "" where there is none."""
+    """The token of the Authorization header; "" if there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def cookie(headers: Headers) -> str:
-    """The token of the cookie; "" where there is none."""
+    """The token of the cookie; "" if there is none."""
     try:
         found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
@@ -134,7 +133,7 @@ def cookie(headers: Headers) -> str:
 
 
 def _is_one_of(given: str, *tokens: str) -> bool:
-    """Compares in a time that does not tell how much of a token was right."""
+    """Compare in constant time."""
     matches = [hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()) for token in tokens]
     return bool(given) and any(matches)
 

@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glam.app.service.middleware.errors import too_many_bytes
+from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 
 ENVELOPE_BYTES = 64 * 1024
@@ -11,7 +11,7 @@ ENVELOPE_BYTES = 64 * 1024
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware that ends a request with 413 as soon as its body is longer than an upload may be.
+    """ASGI middleware that answers 413 as soon as the body of a request exceeds the limit on uploads.
 
     The declared ``Content-Length`` is checked before a byte is read; the bytes are counted too, because a chunked
     request declares none.
@@ -30,15 +30,15 @@ class BodyLimitMiddleware:
         declared = Headers(scope=scope).get("content-length", "")
         received = 0
 
-        async def counted() -> Message:
+        async def receive_within_limit() -> Message:
             # Raised within `receive`, the exception reaches FastAPI where it reads the form, and is answered there.
             nonlocal received
             if declared.isdecimal() and int(declared) > self.body_bytes:
-                raise too_many_bytes(self.limits)
+                raise upload_too_large(self.limits)
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.body_bytes:
-                raise too_many_bytes(self.limits)
+                raise upload_too_large(self.limits)
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_within_limit, send)

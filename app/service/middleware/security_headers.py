@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# `blob:` shows a photograph the user chose, before and without any upload; everything else is our own origin.
+# `blob:` shows an image that the user chose, without an upload; everything else is our own origin.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -20,9 +20,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Other sites open in the same browser cannot embed the photographs of a service on localhost.
+    # Other sites open in the same browser cannot embed the images of a service on localhost.
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Kept, but asked about each time: after an update, or with another index on the same port, a guess would be wrong.
+    # Cached, but revalidated each time: the page may be updated, and another index may be served on the same port.
     "Cache-Control": "private, no-cache",
 }
 

@@ -1,4 +1,4 @@
-"""The part of the JSON API that says why: places that match in two photographs, and where the model looks in one."""
+"""The JSON API to explain a hit: matching points of two images, and attention maps of one."""
 
 import base64
 from collections.abc import Callable
@@ -12,7 +12,16 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from glam.app.service import schemas
-from glam.app.service.routes.search import KnownImage, Services, Shared, box_in_form, box_in_url, known_entry, problems
+from glam.app.service.routes.search import (
+    FORMATS,
+    EntryDep,
+    Services,
+    ServicesDep,
+    box_in_form,
+    box_in_url,
+    error_responses,
+    get_entry,
+)
 from glam.app.service.uploads import read_upload
 from glam.app.service.workers.search import check_box
 from glam.attention_maps import AttentionMaps, attention_maps
@@ -20,7 +29,7 @@ from glam.errors import GlamError
 from glam.images import Box
 from glam.index.local_matching import extract, match_features
 
-MOST_LINES = 200
+MAX_LINES = 200
 
 ATTENTIONS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 
@@ -28,106 +37,111 @@ Line = tuple[float, float, float, float]
 
 
 class MatchesAnswer(BaseModel):
-    """Places in two photographs that look alike and lie alike."""
+    """Local features that match in two images."""
 
-    inliers: int = Field(description="Pairs of like features that one perspective mapping brings together.")
-    tried: int = Field(description="Pairs of like features, wherever they lie.")
+    inliers: int = Field(description="Matches that agree with one homography.")
+    tried: int = Field(description="All matches of local features.")
     lines: list[Line] = Field(
-        description="Of the inliers, those most alike first, at most 200: x and y in pixels of the upright query, "
+        description="At most 200 of the inliers, the most similar ones first: x and y in pixels of the upright query, "
         "then x and y in pixels of the upright indexed image."
     )
 
 
+MAP = "Base64 of height * width bytes, scaled from 0 (minimum) to 255 (maximum)."
+
+
 class AttentionAnswer(BaseModel):
-    """The four attention maps, a byte a number, rows from the top; null for one that the model was trained without."""
+    """The four attention maps, one byte per value, rows from the top; null for one that the model lacks."""
 
     height: int = Field(description="Rows of a map.")
     width: int = Field(description="Columns of a map.")
-    box: schemas.Pixels = Field(description="What the maps cover: x1, y1, x2, y2 in pixels of the upright image.")
-    local_channel: str | None = Field(description="Base64 of height * width bytes, the least 0, the most 255.")
-    local_spatial: str | None = Field(description="Likewise.")
-    global_channel: str | None = Field(description="Likewise.")
+    box: schemas.Pixels = Field(
+        description="The part that the maps cover: x1, y1, x2, y2 in pixels of the upright image."
+    )
+    local_channel: str | None = Field(description=MAP)
+    local_spatial: str | None = Field(description=MAP)
+    global_channel: str | None = Field(description=MAP)
     global_spatial: str | None = Field(
-        description="Base64 of (height * width) squared bytes: for every place a map of where it looks, each scaled "
-        "by itself."
+        description="Base64 of (height * width) squared bytes: one map per position, of the positions that it attends "
+        "to, each scaled separately."
     )
-    ranges: dict[str, tuple[float, float]] = Field(
-        description="For each map the least and the most number in it, before they became 0 and 255."
-    )
+    ranges: dict[str, tuple[float, float]] = Field(description="Minimum and maximum of each map before scaling.")
 
 
 router = APIRouter(prefix="/api", tags=["explain"])
 
-Upload = Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.")]
+Upload = Annotated[UploadFile, File(description=FORMATS)]
 
 
-Read = Callable[[], Image.Image]
-"""Reads an upright photograph; for a thread that may take its time."""
+ImageReader = Callable[[], Image.Image]
+"""Reads an upright image; to be called in a thread."""
 
 
 def query_reader(
-    services: Shared,
-    image: Annotated[UploadFile | None, File(description="The query, uploaded; or give `query`.")] = None,
-    query: Annotated[int | None, Form(description="The query, as number of an image of the index.")] = None,
-) -> Read:
-    """What reads the query, from wherever it was said to be."""
+    services: ServicesDep,
+    image: Annotated[UploadFile | None, File(description="The query, uploaded; alternatively give `query`.")] = None,
+    query: Annotated[int | None, Form(description="The query, as the number of an image in the index.")] = None,
+) -> ImageReader:
+    """Dependency: a reader of the query, from an upload or from the index."""
     if image is not None and query is None:
         return partial(read_upload, image.file, services.limits)
     if image is None and query is not None:
-        return partial(services.photographs.read, known_entry(query, services).image_id)
+        return partial(services.image_files.read, get_entry(query, services).image_id)
     raise HTTPException(422, "Give the query as image or as query: one of both.")
 
 
 def other_reader(
-    services: Shared,
-    indexed: Annotated[int, Form(alias="with", description="Number of the image of the index to compare with.")],
-) -> Read:
-    """What reads the indexed image that is compared."""
-    return partial(services.photographs.read, known_entry(indexed, services).image_id)
+    services: ServicesDep,
+    image_id: Annotated[int, Form(alias="with", description="Number of the image in the index to compare with.")],
+) -> ImageReader:
+    """Dependency: a reader of the indexed image to compare with."""
+    return partial(services.image_files.read, get_entry(image_id, services).image_id)
 
 
-@router.post("/matches", summary="What matches in two photographs", responses=problems(404, 408, 413, 415, 422))
+@router.post("/matches", summary="Matches of two images", responses=error_responses(404, 408, 413, 415, 422))
 async def matches(
-    services: Shared,
-    query: Annotated[Read, Depends(query_reader)],
-    other: Annotated[Read, Depends(other_reader)],
+    services: ServicesDep,
+    query: Annotated[ImageReader, Depends(query_reader)],
+    other: Annotated[ImageReader, Depends(other_reader)],
     box: Annotated[Box | None, Depends(box_in_form)],
 ) -> MatchesAnswer:
-    """Compares a query, or the part of it in a box, with an indexed image by their local features."""
-    return await services.in_model_turn(lambda: match_photographs(query(), other(), box))
+    """Matches a query, or the part of it in a box, with an indexed image by their local features."""
+    return await services.run_serially(lambda: match_images(query(), other(), box))
 
 
-@router.get("/images/{id}/attention", summary="Where the model looks in an indexed image", responses=problems(404, 422))
+@router.get(
+    "/images/{image_id}/attention", summary="Attention maps of an indexed image", responses=error_responses(404, 422)
+)
 async def attention_of_indexed(
-    services: Shared, entry: KnownImage, box: Annotated[Box | None, Depends(box_in_url)]
+    services: ServicesDep, entry: EntryDep, box: Annotated[Box | None, Depends(box_in_url)]
 ) -> AttentionAnswer:
     """Returns the four attention maps of an indexed image, or of the part of it in a box."""
-    return await services.in_model_turn(lambda: _attend(services, services.photographs.read(entry.image_id), box))
+    return await services.run_serially(lambda: _attention(services, services.image_files.read(entry.image_id), box))
 
 
-@router.post("/attention", summary="Where the model looks in a photograph", responses=problems(408, 413, 415, 422))
+@router.post("/attention", summary="Attention maps of an uploaded image", responses=error_responses(408, 413, 415, 422))
 async def attention_of_upload(
-    services: Shared, image: Upload, box: Annotated[Box | None, Depends(box_in_form)]
+    services: ServicesDep, image: Upload, box: Annotated[Box | None, Depends(box_in_form)]
 ) -> AttentionAnswer:
-    """Returns the four attention maps of an uploaded photograph, or of the part of it in a box."""
-    return await services.in_model_turn(lambda: _attend(services, read_upload(image.file, services.limits), box))
+    """Returns the four attention maps of an uploaded image, or of the part of it in a box."""
+    return await services.run_serially(lambda: _attention(services, read_upload(image.file, services.limits), box))
 
 
-def match_photographs(query: Image.Image, other: Image.Image, box: Box | None) -> MatchesAnswer:
-    """Places of the query, or of its box, in another photograph; both upright.
+def match_images(query: Image.Image, other: Image.Image, box: Box | None) -> MatchesAnswer:
+    """Matches of the query, or of the part of it in a box, with another image; both upright.
 
     Raises:
-        BoxError: the box is empty or not within the query.
+        BoxError: the box is empty or reaches outside the query.
     """
     if box is not None:
         check_box(box, *query.size)
     found = match_features(extract(query, box=box), extract(other))
-    lines = np.hstack([found.points_a, found.points_b])[found.inliers][:MOST_LINES].astype(np.float64)
+    lines = np.hstack([found.points_a, found.points_b])[found.inliers][:MAX_LINES].astype(np.float64)
     return MatchesAnswer(inliers=found.count, tried=len(found), lines=lines.round(1).tolist())
 
 
 def encode_maps(maps: AttentionMaps) -> AttentionAnswer:
-    """Attention maps as they are sent."""
+    """The answer with these maps, scaled to bytes."""
     encoded: dict[str, str | None] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for name in ATTENTIONS:
@@ -141,16 +155,16 @@ def encode_maps(maps: AttentionMaps) -> AttentionAnswer:
 
 
 def to_bytes(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(n, m), each row scaled so that its least is 0 and its most 255; a row of equal numbers is 0."""
+    """Scale each row of (n, m) from 0 (minimum) to 255 (maximum); a constant row becomes 0."""
     least, spread = rows.min(axis=1, keepdims=True), np.ptp(rows, axis=1, keepdims=True)
     scaled: NDArray[np.uint8] = np.round((rows - least) / np.where(spread > 0, spread, 1) * 255).astype(np.uint8)
     return scaled
 
 
-def _attend(services: Services, photograph: Image.Image, box: Box | None) -> AttentionAnswer:
+def _attention(services: Services, image: Image.Image, box: Box | None) -> AttentionAnswer:
     if box is not None:
-        check_box(box, *photograph.size)
+        check_box(box, *image.size)
     try:
-        return encode_maps(attention_maps(services.model, photograph, box, services.index.size))
+        return encode_maps(attention_maps(services.model, image, box, services.index.size))
     except GlamError as error:
         raise HTTPException(422, f"{services.model_name} has no attention to show.") from error

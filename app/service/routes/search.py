@@ -1,4 +1,4 @@
-"""The JSON API: what can be asked under ``/api``, and how each question is answered."""
+"""The JSON API to search the index and to read its images, under ``/api``."""
 
 from functools import partial
 from pathlib import PurePosixPath
@@ -9,60 +9,66 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
-from glam.app.service.dependencies import Services, services_of
+from glam.app.service.dependencies import Services, get_services
 from glam.app.service.uploads import read_header, read_upload, upload_bytes
-from glam.app.service.workers.describe import DescribedUpload
-from glam.app.service.workers.search import Clock, SearchOptions, check_box
+from glam.app.service.workers.describe import ImageDescriptor
+from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Entry
 from glam.index.local_matching.rootsift import LocalFeatures, extract
-from glam.index.rerank.base import Query as Asked
+from glam.index.rerank.base import Query as SearchQuery
 from glam.index.rerank.chain import Chain, parse_chain
 
 __all__ = [
-    "KnownImage",
+    "EntryDep",
     "Services",
-    "Shared",
+    "ServicesDep",
     "box_in_form",
     "box_in_url",
-    "known_entry",
-    "problems",
+    "error_responses",
+    "get_entry",
+    "get_services",
     "router",
-    "services_of",
 ]
 
-MOST_RESULTS = 200
+MAX_RESULTS = 200
 
-MOST_SKIPPED = 10_000
+MAX_SKIP = 10_000
 
-LONGEST_CONDITION, LONGEST_CHAIN = 2_000, 500
+MAX_FILTER_LENGTH, MAX_CHAIN_LENGTH = 2_000, 500
 """Characters."""
 
-Shared = Annotated[Services, Depends(services_of)]
+ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def known_entry(id: Annotated[int, Path(description="Number of an image of the index.")], services: Shared) -> Entry:
-    """The entry that the path names, or a 404."""
+def get_entry(
+    image_id: Annotated[int, Path(description="Number of an image in the index.")], services: ServicesDep
+) -> Entry:
+    """Dependency: the entry of the image in the path.
+
+    Raises:
+        HTTPException: 404, there is no such image.
+    """
     try:
-        return services.index.entry(id)
+        return services.index.entry(image_id)
     except (KeyError, OverflowError) as error:  # OverflowError: more than the 64 bits of a number in SQLite
-        raise HTTPException(404, f"There is no image {id} in this index.") from error
+        raise HTTPException(404, f"There is no image {image_id} in this index.") from error
 
 
-KnownImage = Annotated[Entry, Depends(known_entry)]
+EntryDep = Annotated[Entry, Depends(get_entry)]
 
 LEFT, TOP, RIGHT, BOTTOM = (
     f"{edge} edge of the part to search with, in pixels of the upright image."
     for edge in ("Left", "Top", "Right", "Bottom")
 )
-COUNT = "How many results, at most."
-SKIP = "How many of the best results to leave out: those that were shown already."
-WHERE = "Condition on the images, as in `city = 'Paris' and year > 2010`; `/api/filters` lists what it can name."
-THRESHOLD = "Least cosine of a result."
+COUNT = "Most results to return."
+SKIP = "Number of the best results to leave out, to get the next page."
+WHERE = "Filter expression, as in `city = 'Paris' and year > 2010`; `/api/filters` lists the columns."
+THRESHOLD = "Lowest score (cosine similarity) of a result."
 RERANK = (
-    "Steps that put the first results in a better order, as in `aqe,geometric:depth=50`, or `default`; scores stay "
-    "cosines, so that they need not fall along the results any more. It takes longer than a plain search."
+    "Re-ranking steps, as in `aqe,geometric:depth=50`, or `default`; scores remain cosine similarities, which need not "
+    "decrease along the results. Slower than a plain search."
 )
 
 
@@ -72,8 +78,8 @@ def box_in_url(
     x2: Annotated[float | None, Query(allow_inf_nan=False, description=RIGHT)] = None,
     y2: Annotated[float | None, Query(allow_inf_nan=False, description=BOTTOM)] = None,
 ) -> Box | None:
-    """The box given in the query string, if any."""
-    return _all_or_none(x1, y1, x2, y2)
+    """The box in the query string, if any."""
+    return _complete_box(x1, y1, x2, y2)
 
 
 def box_in_form(
@@ -82,11 +88,11 @@ def box_in_form(
     x2: Annotated[float | None, Form(allow_inf_nan=False, description=RIGHT)] = None,
     y2: Annotated[float | None, Form(allow_inf_nan=False, description=BOTTOM)] = None,
 ) -> Box | None:
-    """The box given in the fields of a form, if any."""
-    return _all_or_none(x1, y1, x2, y2)
+    """The box in the form, if any."""
+    return _complete_box(x1, y1, x2, y2)
 
 
-def _all_or_none(x1: float | None, y1: float | None, x2: float | None, y2: float | None) -> Box | None:
+def _complete_box(x1: float | None, y1: float | None, x2: float | None, y2: float | None) -> Box | None:
     if x1 is not None and y1 is not None and x2 is not None and y2 is not None:
         return (x1, y1, x2, y2)
     if x1 is None and y1 is None and x2 is None and y2 is None:
@@ -94,25 +100,25 @@ def _all_or_none(x1: float | None, y1: float | None, x2: float | None, y2: float
     raise HTTPException(422, "A box needs all four of x1, y1, x2 and y2.")
 
 
-def wanted_in_url(
-    top: Annotated[int, Query(ge=1, le=MOST_RESULTS, description=COUNT)] = 50,
-    skip: Annotated[int, Query(ge=0, le=MOST_SKIPPED, description=SKIP)] = 0,
-    where: Annotated[str, Query(max_length=LONGEST_CONDITION, description=WHERE)] = "",
+def options_in_url(
+    top: Annotated[int, Query(ge=1, le=MAX_RESULTS, description=COUNT)] = 50,
+    skip: Annotated[int, Query(ge=0, le=MAX_SKIP, description=SKIP)] = 0,
+    where: Annotated[str, Query(max_length=MAX_FILTER_LENGTH, description=WHERE)] = "",
     threshold: Annotated[float | None, Query(ge=-1, le=1, description=THRESHOLD)] = None,
-    rerank: Annotated[str, Query(max_length=LONGEST_CHAIN, description=RERANK)] = "",
+    rerank: Annotated[str, Query(max_length=MAX_CHAIN_LENGTH, description=RERANK)] = "",
 ) -> SearchOptions:
-    """Which results are wanted, by the query string."""
+    """Search options in the query string."""
     return SearchOptions(top, skip, where.strip() or None, threshold, _chain(rerank))
 
 
-def wanted_in_form(
-    top: Annotated[int, Form(ge=1, le=MOST_RESULTS, description=COUNT)] = 50,
-    skip: Annotated[int, Form(ge=0, le=MOST_SKIPPED, description=SKIP)] = 0,
-    where: Annotated[str, Form(max_length=LONGEST_CONDITION, description=WHERE)] = "",
+def options_in_form(
+    top: Annotated[int, Form(ge=1, le=MAX_RESULTS, description=COUNT)] = 50,
+    skip: Annotated[int, Form(ge=0, le=MAX_SKIP, description=SKIP)] = 0,
+    where: Annotated[str, Form(max_length=MAX_FILTER_LENGTH, description=WHERE)] = "",
     threshold: Annotated[float | None, Form(ge=-1, le=1, description=THRESHOLD)] = None,
-    rerank: Annotated[str, Form(max_length=LONGEST_CHAIN, description=RERANK)] = "",
+    rerank: Annotated[str, Form(max_length=MAX_CHAIN_LENGTH, description=RERANK)] = "",
 ) -> SearchOptions:
-    """Which results are wanted, by the fields of a form."""
+    """Search options in the form."""
     return SearchOptions(top, skip, where.strip() or None, threshold, _chain(rerank))
 
 
@@ -123,43 +129,46 @@ def _chain(rerank: str) -> Chain | None:
         raise HTTPException(422, f"rerank: {error}.") from error
 
 
-def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of an endpoint, for its documentation; the last are those that any endpoint may give."""
+def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Error answers of an endpoint, for its documentation; 400, 401 and 503 are added to all."""
     sentences = {
-        403: "Nothing can be changed here.",
+        403: "The index cannot be changed here.",
         404: "There is no such image, or its file is gone.",
         409: "Another writer is at work.",
         413: "The upload has too many bytes or pixels.",
         415: "The upload is not an image of a known format.",
         422: "A value is missing or out of range, or the image is damaged.",
-        400: "The request cannot be understood, or asks for another host.",
-        401: "A token is wanted.",
-        408: "The request came too slowly.",
+        400: "The request is malformed, or addresses another host.",
+        401: "A token is required.",
+        408: "The request arrived too slowly.",
         503: "Too many requests wait, or the service is stopping; `Retry-After` says when to ask again.",
     }
     always = (400, 401, 503)
     return {code: {"model": schemas.ErrorAnswer, "description": sentences[code]} for code in (*codes, *always)}
 
 
-IMAGE_ANSWER: dict[str, Any] = {"description": "The picture.", "content": {"image/*": {}}}
+IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
 FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
 
 router = APIRouter(prefix="/api")
 
 
 @router.post(
-    "/search", tags=["search"], summary="Search with a photograph", responses=problems(403, 408, 413, 415, 422)
+    "/search",
+    tags=["search"],
+    summary="Search with an uploaded image",
+    responses=error_responses(403, 408, 413, 415, 422),
 )
 async def search_with_upload(
-    services: Shared,
+    services: ServicesDep,
     image: Annotated[UploadFile, File(description=FORMATS)],
     box: Annotated[Box | None, Depends(box_in_form)],
-    wanted: Annotated[SearchOptions, Depends(wanted_in_form)],
+    options: Annotated[SearchOptions, Depends(options_in_form)],
 ) -> schemas.SearchAnswer:
-    """Describes an uploaded photograph, or the part of it in a box, and returns the indexed images most like it.
+    """Describes an uploaded image, or the part of it in a box, and returns the most similar images of the index.
 
-    The descriptors of the last uploads are kept: asking again with another `skip`, `where` or `threshold` is quick."""
-    clock = Clock()
+    The descriptors of recent uploads are cached: another `skip`, `where` or `threshold` is fast."""
+    stopwatch = Stopwatch()
     limits = services.limits
 
     def check(data: bytes) -> None:
@@ -167,63 +176,71 @@ async def search_with_upload(
         if box is not None:
             check_box(box, header.width, header.height)
 
-    known = await services.describe(partial(upload_bytes, image.file, limits), box, check)
-    told = schemas.QueryInfo(image=None, width=known.width, height=known.height, box=box)
+    described = await services.describe(partial(upload_bytes, image.file, limits), box, check)
+    query_info = schemas.QueryInfo(image=None, width=described.width, height=described.height, box=box)
 
     def features() -> LocalFeatures:
         image.file.seek(0)
         return extract(read_upload(image.file, limits), box=box)
 
-    return await services.search(told, Asked(known.descriptor, features), wanted, clock.lap())
+    query = SearchQuery(described.descriptor, features)
+    return await services.search(query_info, query, options, stopwatch.lap())
 
 
 @router.get(
-    "/images/{id}/search", tags=["search"], summary="Search with an indexed image", responses=problems(404, 422)
+    "/images/{image_id}/search",
+    tags=["search"],
+    summary="Search with an indexed image",
+    responses=error_responses(404, 422),
 )
 async def search_with_indexed(
-    services: Shared,
-    entry: KnownImage,
+    services: ServicesDep,
+    entry: EntryDep,
     box: Annotated[Box | None, Depends(box_in_url)],
-    wanted: Annotated[SearchOptions, Depends(wanted_in_url)],
+    options: Annotated[SearchOptions, Depends(options_in_url)],
 ) -> schemas.SearchAnswer:
-    """Returns the images most like an indexed one, without that one. With a box, its crop is described afresh."""
-    clock = Clock()
+    """Returns the images most similar to an indexed one, without that one. With a box, its crop is described first."""
+    stopwatch = Stopwatch()
     if box is None:
-        known = DescribedUpload(
-            await run_in_threadpool(services.index.descriptor, entry.image_id), entry.width, entry.height
-        )
+        descriptor = await run_in_threadpool(services.index.descriptor, entry.image_id)
+        described = ImageDescriptor(descriptor, entry.width, entry.height)
     else:
         check_box(box, entry.width, entry.height)
-        known = await services.describe(partial(services.photographs.content, entry.image_id), box)
-    told = schemas.QueryInfo(image=schemas.Image.of(entry), width=known.width, height=known.height, box=box)
+        described = await services.describe(partial(services.image_files.content, entry.image_id), box)
+    query_info = schemas.QueryInfo(
+        image=schemas.Image.of(entry), width=described.width, height=described.height, box=box
+    )
 
     def features() -> LocalFeatures:
-        known = services.index.local_features(entry.image_id) if box is None else None
-        return extract(services.photographs.read(entry.image_id), box=box) if known is None else known
+        stored = services.index.local_features(entry.image_id) if box is None else None
+        return extract(services.image_files.read(entry.image_id), box=box) if stored is None else stored
 
-    return await services.search(told, Asked(known.descriptor, features), wanted, clock.lap(), itself=entry)
+    query = SearchQuery(described.descriptor, features)
+    return await services.search(query_info, query, options, stopwatch.lap(), exclude=entry.image_id)
 
 
-@router.get("/images/{id}", tags=["images"], summary="Facts about an indexed image", responses=problems(404, 422))
-def image(entry: KnownImage) -> schemas.Image:
-    """Returns where an indexed image lies, what it shows, its size, and what else is known of it."""
+@router.get(
+    "/images/{image_id}", tags=["images"], summary="Facts about an indexed image", responses=error_responses(404, 422)
+)
+def image(entry: EntryDep) -> schemas.Image:
+    """Returns the path, the landmark, the size and the metadata of an indexed image."""
     return schemas.Image.of(entry)
 
 
 @router.get(
-    "/images/{id}/file",
+    "/images/{image_id}/file",
     tags=["images"],
-    summary="The photograph itself",
+    summary="The image file",
     response_class=Response,
-    responses={200: IMAGE_ANSWER, **problems(404, 422)},
+    responses={200: IMAGE_ANSWER, **error_responses(404, 422)},
 )
-def image_file(services: Shared, entry: KnownImage) -> Response:
-    """Returns the file as it is on disk, or as a JPEG where it has a format that browsers do not show."""
-    media_type = services.photographs.browser_type(entry.image_id)
+def image_file(services: ServicesDep, entry: EntryDep) -> Response:
+    """Returns the file as it is on disk, or as a JPEG if browsers do not show its format."""
+    media_type = services.image_files.browser_type(entry.image_id)
     if media_type is None:
-        return Response(services.photographs.jpeg(entry.image_id), media_type="image/jpeg")
+        return Response(services.image_files.jpeg(entry.image_id), media_type="image/jpeg")
     return FileResponse(
-        services.photographs.path(entry.image_id),
+        services.image_files.path(entry.image_id),
         media_type=media_type,
         filename=PurePosixPath(entry.path).name,
         content_disposition_type="inline",
@@ -231,37 +248,37 @@ def image_file(services: Shared, entry: KnownImage) -> Response:
 
 
 @router.get(
-    "/images/{id}/thumbnail",
+    "/images/{image_id}/thumbnail",
     tags=["images"],
-    summary="The photograph made small",
+    summary="A thumbnail of an image",
     response_class=Response,
-    responses={200: IMAGE_ANSWER, 304: {"description": "The asker's copy is current."}, **problems(404, 422)},
+    responses={200: IMAGE_ANSWER, 304: {"description": "The client's copy is current."}, **error_responses(404, 422)},
 )
 def image_thumbnail(
-    services: Shared,
-    entry: KnownImage,
-    size: Annotated[int, Query(ge=32, le=1024, description="Longest side in pixels, at most.")] = 320,
-    if_none_match: Annotated[str, Header(description="ETag of the copy one has.")] = "",
+    services: ServicesDep,
+    entry: EntryDep,
+    size: Annotated[int, Query(ge=32, le=1024, description="Longest side in pixels.")] = 320,
+    if_none_match: Annotated[str, Header(description="ETag of the client's copy.")] = "",
 ) -> Response:
-    """Returns an upright JPEG. Sending its ETag back saves the transfer while the file is the same."""
-    thumbnail = services.photographs.thumbnail(entry.image_id, size, if_none_match)
+    """Returns an upright JPEG. Send its ETag back to skip the transfer while the file is unchanged."""
+    thumbnail = services.image_files.thumbnail(entry.image_id, size, if_none_match)
     headers = {"ETag": thumbnail.etag}
     if thumbnail.jpeg is None:
         return Response(status_code=304, headers=headers)
     return Response(thumbnail.jpeg, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/filters", tags=["search"], summary="What can be filtered by", responses=problems())
-def filters(services: Shared) -> schemas.Filters:
-    """Returns what a condition can name: landmark, size and whatever else is known of images, with the usual values."""
-    return schemas.Filters(columns=services.serving.columns)
+@router.get("/filters", tags=["search"], summary="Columns to filter by", responses=error_responses())
+def filters(services: ServicesDep) -> schemas.Filters:
+    """Returns the columns that `where` can name: landmark, size and the keys of the metadata, with their values."""
+    return schemas.Filters(columns=services.served.columns)
 
 
-@router.get("/info", tags=["service"], summary="What is being served", responses=problems())
-def info(services: Shared) -> schemas.Info:
-    """Returns the size of the index, the model behind it, the limits on uploads, and what is allowed here."""
+@router.get("/info", tags=["service"], summary="The index being served", responses=error_responses())
+def info(services: ServicesDep) -> schemas.Info:
+    """Returns the size of the index, its model, the limits on uploads, and what is allowed here."""
     limits = schemas.UploadLimits(bytes=services.limits.upload_bytes, pixels=services.limits.upload_pixels)
-    access = services.shared.access
+    access = services.app_state.access
     return schemas.Info(
         images=len(services.index),
         model=services.model_name,

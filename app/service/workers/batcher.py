@@ -1,8 +1,8 @@
-"""Work of several requests, done together in a thread: a bounded queue, and a few milliseconds' wait for company.
+"""Dynamic batching: work of several requests, done together in a thread behind a bounded queue.
 
     request --submit--> queue (FullError when it is full) --batches of one key--> work --> a future for each request
 
-Threads, not tasks: the work holds a core for as long as it runs, and the queue is tied to no event loop.
+Threads, not tasks: the work keeps a core busy, and the queue is tied to no event loop.
 """
 
 import time
@@ -16,11 +16,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Work = Callable[[Sequence[Item]], Sequence[Result | Exception]]
-"""Makes a result of each item of a batch; an exception in the place of one is raised for that item alone."""
+"""Computes one result per item of a batch; an exception in place of a result is raised for that item only."""
 
 
 class FullError(Exception):
-    """So many wait already that one more would wait too long."""
+    """The queue is full."""
 
 
 class ClosedError(Exception):
@@ -29,7 +29,7 @@ class ClosedError(Exception):
 
 @dataclass(eq=False)
 class _Waiting(Generic[Item, Result]):
-    """An item in the queue, since when (monotonic seconds), and what its result goes to."""
+    """An item in the queue, the time when it came (monotonic seconds), and the future of its result."""
 
     item: Item
     key: Hashable
@@ -38,17 +38,17 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers items and works on those of one key together, those first that have waited longest, added up.
+    """Groups items by key, and works on the group whose items have the longest total waiting time.
 
     Args:
-        work: see `Work`; what it raises is raised for each item of the batch.
-        name: of its threads.
-        room: most items that wait.
-        most: items of a batch.
-        window: how long the oldest waits for others of its key, in seconds.
-        threads: that work at the same time.
-        key: items are worked on together only where it is equal.
-        prepare: called once in each thread, first.
+        work: see `Work`; an exception that it raises is raised for each item of the batch.
+        name: prefix of the names of its threads.
+        capacity: most items in the queue.
+        max_batch: most items in a batch.
+        window: how long the oldest item waits for others with its key, in seconds.
+        threads: number of threads.
+        key: only items with the same key share a batch.
+        prepare: called once in each thread, before any work.
         report: called with the size of each batch.
     """
 
@@ -57,8 +57,8 @@ class Batcher(Generic[Item, Result]):
         work: Work[Item, Result],
         *,
         name: str,
-        room: int,
-        most: int = 1,
+        capacity: int,
+        max_batch: int = 1,
         window: float = 0.0,
         threads: int = 1,
         key: Callable[[Item], Hashable] = lambda item: None,
@@ -66,7 +66,7 @@ class Batcher(Generic[Item, Result]):
         report: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._work, self._key, self._prepare, self._report = work, key, prepare, report
-        self._room, self._most, self._window = room, most, window
+        self._capacity, self._max_batch, self._window = capacity, max_batch, window
         self._queue: list[_Waiting[Item, Result]] = []
         self._changed = Condition()
         self._closed = False
@@ -74,23 +74,23 @@ class Batcher(Generic[Item, Result]):
         self._started = False
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Items in the queue."""
         return len(self._queue)
 
     def submit(self, item: Item) -> "Future[Result]":
-        """Puts an item into the queue; one whose future is cancelled before its turn is left out.
+        """Put an item into the queue. Cancelling its future before its turn removes it.
 
         Raises:
-            FullError: too many wait.
+            FullError: the queue is full.
             ClosedError: it was closed.
         """
         waiting: _Waiting[Item, Result] = _Waiting(item, self._key(item))
         with self._changed:
             if self._closed:
                 raise ClosedError
-            if len(self._queue) >= self._room:
-                self._forget_cancelled()
-                if len(self._queue) >= self._room:
+            if len(self._queue) >= self._capacity:
+                self._drop_cancelled()
+                if len(self._queue) >= self._capacity:
                     raise FullError
             if not self._started:
                 self._started = True
@@ -101,7 +101,7 @@ class Batcher(Generic[Item, Result]):
         return waiting.future
 
     def close(self) -> None:
-        """Takes nothing more, finishes what waits, and returns when its threads have ended."""
+        """Accept no more items, finish those in the queue, and return when the threads have ended."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -114,13 +114,13 @@ class Batcher(Generic[Item, Result]):
         while batch := self._next_batch():
             self._report(len(batch))
             self._answer(batch)
-            del batch  # nothing of it is held while the thread waits for the next
+            del batch  # free its memory while the thread waits for the next
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Waits for a batch and takes it out of the queue; none once it is closed and empty."""
+        """Wait for a batch and take it from the queue; empty when the queue is closed and empty."""
         with self._changed:
             while True:
-                self._forget_cancelled()
+                self._drop_cancelled()
                 if not self._queue:
                     if self._closed:
                         return []
@@ -128,7 +128,7 @@ class Batcher(Generic[Item, Result]):
                     continue
                 batch = self._longest_waiting()
                 left = batch[0].since + self._window - time.monotonic()
-                if len(batch) < self._most and left > 0 and not self._closed:
+                if len(batch) < self._max_batch and left > 0 and not self._closed:
                     self._changed.wait(left)
                     continue
                 taken = set(map(id, batch))
@@ -138,23 +138,23 @@ class Batcher(Generic[Item, Result]):
                     return batch
 
     def _longest_waiting(self) -> list[_Waiting[Item, Result]]:
-        """Of the batches there could be the one whose items have waited longest, added up: a large one goes before a
-        small one, and yet none waits for ever."""
+        """The batch whose items have the longest total waiting time: a large batch goes before a small one, but none
+        starves."""
         groups: dict[Hashable, list[_Waiting[Item, Result]]] = {}
         for waiting in self._queue:
             group = groups.setdefault(waiting.key, [])
-            if len(group) < self._most:
+            if len(group) < self._max_batch:
                 group.append(waiting)
         now = time.monotonic()
         return max(groups.values(), key=lambda group: sum(now - waiting.since for waiting in group))
 
-    def _forget_cancelled(self) -> None:
+    def _drop_cancelled(self) -> None:
         self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
 
     def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
         try:
             results = self._work([waiting.item for waiting in batch])
-        except BaseException as error:  # noqa: BLE001  (whoever waits gets it)
+        except BaseException as error:  # noqa: BLE001  (raised for each item)
             for waiting in batch:
                 waiting.future.set_exception(error)
             return

@@ -1,9 +1,9 @@
-"""Describing photographs of several requests at a time.
+"""Describe images of several requests in batches.
 
     bytes --decoders, one a core--> pixels at the network's size --batches of one size--> network --> descriptors
 
-What waits for the network is small: images are decoded and reduced first. A batch holds images of one size only, since
-none is ever padded; under load enough of each size wait (`docs/service.md` has the figures).
+Images are decoded and reduced before they wait for the network, so that the queue needs little memory. A batch holds
+images of one size, because none is padded; `docs/service.md` has measurements under load.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
 Key = tuple[str, Box | None]
 
 
-class DescribedUpload(NamedTuple):
-    """A photograph that was described: (dim,) of unit length, pixels of the upright image."""
+class ImageDescriptor(NamedTuple):
+    """A descriptor (dim,) of unit length, with width and height in pixels of the upright image."""
 
     descriptor: NDArray[np.float32]
     width: int
@@ -42,7 +42,7 @@ class DescribedUpload(NamedTuple):
 
 @dataclass(frozen=True)
 class _DecodeJob:
-    """A photograph to decode: what reads its bytes, its part, and what is to be said against it."""
+    """An image to decode: a function that reads its bytes, the box, and a function that validates the bytes."""
 
     read: Callable[[], bytes]
     box: Box | None
@@ -50,23 +50,23 @@ class _DecodeJob:
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """A photograph that is ready for the network, or was described before."""
+class _DecodeResult:
+    """An image that is ready for the network, or its descriptor from the cache."""
 
     key: Key
     image: DecodedImage | None
-    known: DescribedUpload | None
+    cached: ImageDescriptor | None
 
 
 class Describer:
-    """Describes with one model, at the size and scales of an index: at others the same place would score lower.
+    """Describes images with one model, at the size and scales of an index: at others, scores would be lower.
 
     Args:
-        model: describes.
+        model: the model that the index was built with.
         size: longest side in pixels.
         scales: to average over.
-        limits: how many wait, how many go together, how many are kept.
-        metrics: counts.
+        limits: sizes of the queues, the batches and the cache.
+        metrics: counters.
     """
 
     def __init__(
@@ -74,21 +74,21 @@ class Describer:
     ) -> None:
         self._model, self._size, self._scales = model, size, scales
         self._metrics = metrics
-        self._recent: LruCache[Key, DescribedUpload] = LruCache(limits.descriptors)
+        self._cache: LruCache[Key, ImageDescriptor] = LruCache(limits.descriptors)
         on_cpu = next(model.fast.parameters()).device.type == "cpu"
         threads = torch.get_num_threads()
-        self._decoders: Batcher[_DecodeJob, _Decoded] = Batcher(
+        self._decoders: Batcher[_DecodeJob, _DecodeResult] = Batcher(
             lambda jobs: [self._decode(job) for job in jobs],
             name="decode",
-            room=limits.waiting,
+            capacity=limits.waiting,
             threads=max(2, os.cpu_count() or 2),
             prepare=lambda: torch.set_num_threads(1),  # there is one decoder a core already
         )
         self._network: Batcher[DecodedImage, NDArray[np.float32]] = Batcher(
             self._run,
             name="network",
-            room=limits.waiting,
-            most=limits.batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU),
+            capacity=limits.waiting,
+            max_batch=limits.batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU),
             window=limits.window_seconds,
             key=lambda image: image.size,
             prepare=lambda: torch.set_num_threads(threads),
@@ -99,47 +99,47 @@ class Describer:
 
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None
-    ) -> DescribedUpload:
-        """Describes a photograph, or the part of it in a box.
+    ) -> ImageDescriptor:
+        """Describe an image, or the part of it in a box.
 
         Args:
-            read: gives the bytes of its file; runs in a thread.
+            read: returns the bytes of the file; runs in a thread.
             box: x1, y1, x2, y2 in pixels of the upright image.
-            check: looks at the bytes before anything is decoded, and raises what is to be said against them.
+            check: validates the bytes before anything is decoded, and raises an exception if they are unusable.
 
         Raises:
-            ImageError: it cannot be decoded.
+            ImageError: the image cannot be decoded.
             FullError, ClosedError: see `glam.app.service.workers.batcher`.
         """
         decoded = await asyncio.wrap_future(self._decoders.submit(_DecodeJob(read, box, check)))
-        if decoded.known is not None:
-            return decoded.known
+        if decoded.cached is not None:
+            return decoded.cached
         image = decoded.image
         assert image is not None
         descriptor = await asyncio.wrap_future(self._network.submit(image))
-        known = DescribedUpload(descriptor, image.width, image.height)
-        self._recent.put(decoded.key, known)
-        return known
+        described = ImageDescriptor(descriptor, image.width, image.height)
+        self._cache.put(decoded.key, described)
+        return described
 
     def close(self) -> None:
-        """Finishes what waits."""
+        """Finish the work in the queues."""
         self._decoders.close()
         self._network.close()
 
-    def _decode(self, job: _DecodeJob) -> _Decoded:
+    def _decode(self, job: _DecodeJob) -> _DecodeResult:
         data = job.read()
         key = digest(data), job.box
-        known = self._recent.get(key)
-        self._metrics.asked_again(known is not None)
-        if known is not None:
-            return _Decoded(key, None, known)
+        cached = self._cache.get(key)
+        self._metrics.descriptor_lookup(cached is not None)
+        if cached is not None:
+            return _DecodeResult(key, None, cached)
         job.check(data)
         multiple = self._model.network.backbone.multiple
-        return _Decoded(key, prepare(data, job.box, self._size, multiple, Times()), None)
+        return _DecodeResult(key, prepare(data, job.box, self._size, multiple, Times()), None)
 
     def _run(self, images: Sequence[DecodedImage]) -> list[NDArray[np.float32]]:
-        """(dim,) for each of images of one size."""
+        """Descriptors, (dim,) each, of images of one size."""
         network = self._model.fast
         pixels = torch.stack([image.pixels for image in images if image.pixels is not None])
-        found = describe_pixels(network, self._scales, pixels.to(next(network.parameters()).device))
-        return list(found.cpu().numpy().copy())
+        descriptors = describe_pixels(network, self._scales, pixels.to(next(network.parameters()).device))
+        return list(descriptors.cpu().numpy().copy())

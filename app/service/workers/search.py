@@ -1,7 +1,7 @@
-"""Searching the index with the descriptors of several requests at a time, and the rows of an answer.
+"""Search indexes for several requests at a time.
 
-request --submit--> queries of one index, condition and threshold --> one Index.search --> the hits of each
-        --submit, to be reranked--> one at a time, in a thread of its own --Index.search_reranked--> its hits
+request --submit--> queries with the same index, filter and threshold --> one Index.search --> the hits of each query
+        --submit, with a chain--> one at a time, in another thread --Index.search_reranked--> the hits of the query
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher
 from glam.errors import GlamError
 from glam.images import Box
-from glam.index import Entry, Hit, Index
+from glam.index import Hit, Index
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
 
@@ -26,23 +26,23 @@ BATCH = 32
 
 
 class BoxError(ValueError):
-    """A box that is empty or reaches outside its image. ``str(error)`` is one sentence."""
+    """The box is empty or reaches outside the image. ``str(error)`` is one sentence."""
 
 
-class ConditionError(ValueError):
-    """A condition on the images, or a chain, that cannot be used. ``str(error)`` is one sentence."""
+class FilterError(ValueError):
+    """The filter is invalid, or the chain cannot be used on this index. ``str(error)`` is one sentence."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Which results are wanted.
+    """Filter, re-ranking and page of a search.
 
     Attributes:
-        top: how many.
-        skip: how many of the best are left out.
-        where: condition on the images.
-        threshold: least cosine.
-        chain: that puts them in order; None for that of their cosines.
+        top: most hits to return.
+        skip: how many of the best hits to leave out.
+        where: filter expression; None for all images.
+        threshold: lowest score (cosine similarity) of a hit; None for no limit.
+        chain: re-ranking steps; None for the order of the scores.
     """
 
     top: int
@@ -53,7 +53,7 @@ class SearchOptions:
 
 
 class Page(NamedTuple):
-    """The results that were wanted, and whether there are more."""
+    """One page of hits, and whether there are more."""
 
     hits: list[Hit]
     more: bool
@@ -61,88 +61,88 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class _Search:
-    """A query of the queue: where, with what, and the condition, the threshold and number of its results."""
+    """A search in the queue; ``count`` is the number of hits to find."""
 
     index: Index
     query: Query
-    wanted: SearchOptions
+    options: SearchOptions
     count: int
 
     def key(self) -> Hashable:
-        """What searches must share to be done in one."""
-        return id(self.index), self.wanted.where, self.wanted.threshold
+        """Searches with the same key share a batch."""
+        return id(self.index), self.options.where, self.options.threshold
 
 
 class Searcher:
-    """Searches indexes. The caller keeps an index open for as long as it waits for its answer."""
+    """Searches indexes in batches. The caller keeps an index open until its answer comes."""
 
     def __init__(self, limits: ServiceLimits, metrics: Metrics) -> None:
         self._batcher: Batcher[_Search, list[Hit]] = Batcher(
             _run,
             name="search",
-            room=limits.waiting,
-            most=limits.batch or BATCH,
+            capacity=limits.waiting,
+            max_batch=limits.batch or BATCH,
             key=_Search.key,
             report=metrics.batch("search"),
         )
-        # What takes longer has a queue of its own, so that plain searches need not wait for it.
+        # Re-ranking takes longer; in its own queue, it does not delay plain searches.
         self._reranker: Batcher[_Search, list[Hit]] = Batcher(
-            lambda searches: [_reranked(search) for search in searches],
+            lambda searches: [_rerank(search) for search in searches],
             name="rerank",
-            room=limits.waiting,
+            capacity=limits.waiting,
             report=metrics.batch("rerank"),
         )
         metrics.watch_queue("search", self._batcher)
         metrics.watch_queue("rerank", self._reranker)
 
-    async def search(self, index: Index, query: Query, wanted: SearchOptions, itself: Entry | None = None) -> Page:
-        """The nearest images, best first, ranked from 1 without ``itself``.
+    async def search(self, index: Index, query: Query, options: SearchOptions, exclude: int | None = None) -> Page:
+        """Search, and return one page of hits, best first, without the image ``exclude`` (an image_id).
 
         Raises:
-            ConditionError: the condition cannot be used, or the chain not on this index.
+            FilterError: the filter is invalid, or the chain cannot be used on this index.
             FullError, ClosedError: see `glam.app.service.workers.batcher`.
         """
-        # One more tells whether there are more, and one because an indexed query finds itself.
-        most = wanted.skip + wanted.top
-        search = _Search(index, query, wanted, most + 1 + (itself is not None))
-        batcher = self._batcher if wanted.chain is None else self._reranker
+        # One more to know whether there are more hits, and one because an indexed query finds itself.
+        end = options.skip + options.top
+        search = _Search(index, query, options, end + 1 + (exclude is not None))
+        batcher = self._batcher if options.chain is None else self._reranker
         hits = await asyncio.wrap_future(batcher.submit(search))
-        if itself is not None:
-            hits = [hit for hit in hits if hit.image_id != itself.image_id]
-        return Page(hits[wanted.skip : most], len(hits) > most)
+        if exclude is not None:
+            hits = [hit for hit in hits if hit.image_id != exclude]
+        return Page(hits[options.skip : end], len(hits) > end)
 
     def close(self) -> None:
-        """Finishes what waits."""
+        """Finish the work in the queues."""
         self._batcher.close()
         self._reranker.close()
 
 
 def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
-    """The hits of searches that share a key."""
+    """Hits of each search; all share a key."""
     first, most = searches[0], max(search.count for search in searches)
     descriptors = np.stack([search.query.descriptor for search in searches])
-    where, threshold = first.wanted.where, first.wanted.threshold
+    where, threshold = first.options.where, first.options.threshold
     try:
         found = first.index.search(descriptors, k=most, where=where, threshold=threshold)
     except GlamError as error:
-        raise ConditionError(sentence(error)) from error
+        raise FilterError(sentence(error)) from error
     return [hits[: search.count] for search, hits in zip(searches, found, strict=True)]
 
 
-def _reranked(search: _Search) -> list[Hit]:
-    """The hits of a search whose results go through a chain."""
-    wanted = search.wanted
-    assert wanted.chain is not None
+def _rerank(search: _Search) -> list[Hit]:
+    """Hits of one search, re-ranked."""
+    options = search.options
+    assert options.chain is not None
     try:
         return search.index.search_reranked(
-            search.query, wanted.chain, search.count, where=wanted.where, threshold=wanted.threshold
+            search.query, options.chain, search.count, where=options.where, threshold=options.threshold
         )
     except GlamError as error:
-        raise ConditionError(sentence(error)) from error
+        raise FilterError(sentence(error)) from error
 
 
-class Clock:
-    """Measures what is done between two looks, in milliseconds."""
+class Stopwatch:
+    """Measures time in milliseconds."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -153,8 +153,8 @@ class Clock:
         return 1000 * (self._last - before)
 
 
-def answer(query: schemas.QueryInfo, page: Page, skip: int, timing: schemas.Timing) -> schemas.SearchAnswer:
-    """The answer with these hits; they are ranked anew, after those that were skipped."""
+def search_answer(query: schemas.QueryInfo, page: Page, skip: int, timing: schemas.Timing) -> schemas.SearchAnswer:
+    """The answer to a search; the first hit of the page has rank ``skip + 1``."""
     results = [
         schemas.Result(rank=rank, score=hit.score, confidence=hit.confidence, image=schemas.Image.of(hit.entry))
         for rank, hit in enumerate(page.hits, start=skip + 1)
@@ -172,6 +172,6 @@ def check_box(box: Box, width: int, height: int) -> None:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says, as a sentence."""
+    """Message of an error as a sentence: with a capital and a full stop."""
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

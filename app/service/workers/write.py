@@ -1,9 +1,9 @@
-"""Adding images to the index and removing them, through the index's own writer.
+"""Add images to the index and remove them, through the index's writer.
 
-    requests --submit--> changes that wait are carried out by one Writer, one after another --> the index is opened anew
+    requests --submit--> one Writer applies the changes in the queue, one after another --> the index is reloaded
 
-An added file goes into the sub-folder of the root that is named after its landmark, as `glam index sync` does. Its
-name is the digest of its content: of what a client sends, only the landmark becomes part of a path, and it is checked.
+An added file goes into the sub-folder that is named after its landmark, where `glam index sync` expects it. Its name is
+the digest of its content: the landmark is the only input of a client that becomes part of a path, and it is validated.
 """
 
 import json
@@ -31,29 +31,29 @@ from glam.index.writer import DescribedFile, Writer, open_writer
 
 BATCH = 64
 
-LONGEST_LANDMARK = 100
+MAX_LANDMARK_LENGTH = 100
 """Characters."""
 
-LONGEST_METADATA = 10_000
+MAX_METADATA_BYTES = 10_000
 """Bytes of JSON."""
 
-MOST_KEYS = 50
+MAX_METADATA_KEYS = 50
 
 Change = Callable[[Writer], int]
-"""Changes an index, wholly or not at all; returns the id of the image that it was about."""
+"""Changes an index atomically; returns the image_id that the change is about."""
 
 
 @dataclass(frozen=True)
 class NewFile:
-    """An image to be added.
+    """An image to add.
 
     Attributes:
-        content: bytes of its file.
+        content: bytes of the file.
         path: relative to the root of the index.
-        landmark: what it shows, "" where that is not known.
-        metadata: what else is known of it.
-        width, height: in pixels, upright.
-        descriptor: (dim,).
+        landmark: landmark that the image shows; "" if unknown.
+        metadata: further metadata, by name.
+        width, height: pixels of the upright image.
+        descriptor: (dim,) float32 of unit length.
     """
 
     content: bytes
@@ -66,19 +66,19 @@ class NewFile:
 
 
 class WriteQueue:
-    """Carries out changes of one index in a thread; those that wait meanwhile share a writer.
+    """Applies changes to one index in a thread; the changes in the queue share a writer.
 
     Args:
         path: folder of the index.
-        changed: called after changes, before who asked for them is answered.
-        limits: how many may wait.
-        metrics: counts.
+        on_change: called after changes, before their requests are answered.
+        limits: size of the queue.
+        metrics: counters.
     """
 
-    def __init__(self, path: Path, changed: Callable[[], object], limits: ServiceLimits, metrics: Metrics) -> None:
-        self._path, self._changed = path, changed
+    def __init__(self, path: Path, on_change: Callable[[], object], limits: ServiceLimits, metrics: Metrics) -> None:
+        self._path, self._on_change = path, on_change
         self._batcher: Batcher[Change, int] = Batcher(
-            self._run, name="write", room=limits.waiting, most=BATCH, report=metrics.batch("write")
+            self._run, name="write", capacity=limits.waiting, max_batch=BATCH, report=metrics.batch("write")
         )
         metrics.watch_queue("write", self._batcher)
         self.submit = self._batcher.submit
@@ -87,35 +87,35 @@ class WriteQueue:
     def _run(self, changes: Sequence[Change]) -> Sequence[int | Exception]:
         try:
             with open_writer(self._path) as writer:
-                results = [_done(change, writer) for change in changes]
+                results = [_apply(change, writer) for change in changes]
         finally:
-            self._changed()
+            self._on_change()
         return results
 
 
-def _done(change: Change, writer: Writer) -> int | Exception:
+def _apply(change: Change, writer: Writer) -> int | Exception:
     try:
         return change(writer)
     except (GlamError, HTTPException) as error:
         return error
 
 
-def adding(file: NewFile) -> Change:
-    """Writes a file and adds it. A file that is in the index keeps its id, and gets the new landmark and metadata."""
+def addition(file: NewFile) -> Change:
+    """A change that adds a file. If the index has the file, it keeps its image_id and gets the new metadata."""
 
     def change(writer: Writer) -> int:
         root = Path(writer.config.root).resolve()
-        photo = ImageFile(file.path, file.landmark, metadata=file.metadata)
-        is_new = put_file(root, file.path, file.content)
+        image_file = ImageFile(file.path, file.landmark, metadata=file.metadata)
+        is_new = write_file(root, file.path, file.content)
         try:
-            facts = read_facts(root, photo)
+            facts = read_facts(root, image_file)
             if facts is None:
                 raise GlamError(f"{file.path} was written and cannot be read")
-            known = writer.catalog.ids_below(file.path)
-            if known:
+            existing = writer.catalog.ids_below(file.path)
+            if existing:
                 writer.begin_changes()
                 with writer.catalog.transaction():
-                    writer.catalog.update_files([(known[0], facts)])
+                    writer.catalog.update_files([(existing[0], facts)])
             else:
                 writer.add([DescribedFile(facts, file.width, file.height, file.descriptor)])
         except BaseException:
@@ -127,38 +127,38 @@ def adding(file: NewFile) -> Change:
     return change
 
 
-def removing(image: int, path: str) -> Change:
-    """Removes an image from the index; its file stays.
+def removal(image_id: int, path: str) -> Change:
+    """A change that removes an image from the index; its file stays.
 
-    Raises (when carried out):
-        HTTPException: 404, it was removed meanwhile.
+    Raises (when applied):
+        HTTPException: 404, the image has been removed already.
     """
 
     def change(writer: Writer) -> int:
-        if image not in writer.catalog.ids_below(path):
-            raise HTTPException(404, f"There is no image {image} in this index.")
+        if image_id not in writer.catalog.ids_below(path):
+            raise HTTPException(404, f"There is no image {image_id} in this index.")
         writer.begin_changes()
         with writer.catalog.transaction():
-            writer.catalog.remove([image])
-        return image
+            writer.catalog.remove([image_id])
+        return image_id
 
     return change
 
 
-def refusal(error: GlamError) -> HTTPException:
-    """The answer to a change that could not be made: 409 while another writer is at work, else 503."""
+def write_error(error: GlamError) -> HTTPException:
+    """The answer to a change that failed: 409 while another writer is at work, otherwise 503."""
     if isinstance(error, InUseError):
         return HTTPException(409, sentence(error), headers={"Retry-After": "10"})
     return HTTPException(503, sentence(error), headers={"Retry-After": "60"})
 
 
-def put_file(root: Path, path: str, content: bytes) -> bool:
-    """Writes a file wholly or not at all, and durably; returns whether it was not there before.
+def write_file(root: Path, path: str, content: bytes) -> bool:
+    """Write a file atomically and durably; return whether it is new.
 
     Args:
-        root: folder of the images.
-        path: relative to it.
-        content: of the file.
+        root: root of the index.
+        path: relative to ``root``.
+        content: bytes of the file.
 
     Raises:
         GlamError: the path leads out of the folder through a link, or the file cannot be written.
@@ -168,62 +168,60 @@ def put_file(root: Path, path: str, content: bytes) -> bool:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.parent.resolve().is_relative_to(root):
             raise GlamError(f"the folder of {path} is a link that leads out of the folder of the index")
-        was_there = file.exists()
-        atomic_write_bytes(file, content)  # under a name without an image's suffix at first, which a `sync` passes over
+        existed = file.exists()
+        atomic_write_bytes(file, content)  # its temporary name has no image suffix, so that a `sync` skips it
     except OSError as error:
         raise GlamError(f"{path} cannot be written ({error.strerror or error})") from error
-    return not was_there
+    return not existed
 
 
-def checked_landmark(landmark: str) -> str:
-    """A landmark that can name a folder: one name, not a path, not hidden.
+def normalize_landmark(landmark: str) -> str:
+    """Normalize a landmark, and make sure that it can name a folder: a single name, not hidden.
 
     Raises:
-        HTTPException: 422, it cannot.
+        HTTPException: 422, it cannot name a folder.
     """
     landmark = unicodedata.normalize("NFC", landmark.strip())
-    if len(landmark) > LONGEST_LANDMARK or len(landmark.encode("utf-8", "replace")) > 2 * LONGEST_LANDMARK:
-        raise HTTPException(422, f"landmark: at most {LONGEST_LANDMARK} characters.")
+    if len(landmark) > MAX_LANDMARK_LENGTH or len(landmark.encode("utf-8", "replace")) > 2 * MAX_LANDMARK_LENGTH:
+        raise HTTPException(422, f"landmark: at most {MAX_LANDMARK_LENGTH} characters.")
     if landmark.startswith(".") or any(not _is_plain(character) for character in landmark):
-        raise HTTPException(
-            422, "landmark: it may not begin with a dot, nor hold slashes or characters that are not seen."
-        )
+        raise HTTPException(422, "landmark: it may not begin with a dot, or contain slashes or control characters.")
     return landmark
 
 
-def checked_metadata(text: str) -> dict[str, str | int | float | bool | None]:
-    """Metadata from the text of a JSON object.
+def parse_metadata(text: str) -> dict[str, str | int | float | bool | None]:
+    """Parse metadata from the text of a JSON object.
 
     Raises:
-        HTTPException: 422, it is none, or holds more than texts, numbers, true, false and null.
+        HTTPException: 422, it is not a JSON object, or has values other than strings, numbers, true, false and null.
     """
-    if len(text.encode("utf-8", "replace")) > LONGEST_METADATA:
-        raise HTTPException(422, f"metadata: at most {LONGEST_METADATA} bytes.")
+    if len(text.encode("utf-8", "replace")) > MAX_METADATA_BYTES:
+        raise HTTPException(422, f"metadata: at most {MAX_METADATA_BYTES} bytes.")
     try:
-        values = json.loads(text, parse_constant=_no_constant)
+        values = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise HTTPException(422, "metadata: not a JSON object.") from error
-    if not isinstance(values, dict) or len(values) > MOST_KEYS:
-        raise HTTPException(422, f"metadata: a JSON object of at most {MOST_KEYS} keys is wanted.")
+    if not isinstance(values, dict) or len(values) > MAX_METADATA_KEYS:
+        raise HTTPException(422, f"metadata: a JSON object of at most {MAX_METADATA_KEYS} keys is required.")
     for key, value in values.items():
         if not all(map(_is_plain, key)) or not key or '"' in key:
-            raise HTTPException(422, "metadata: a key is empty, or holds quotes, slashes or characters not seen.")
+            raise HTTPException(422, "metadata: a key is empty, or contains quotes, slashes or control characters.")
         if not isinstance(value, str | int | float | None):
-            raise HTTPException(422, f"metadata: {key} is neither text nor number, true, false or null.")
+            raise HTTPException(422, f"metadata: {key} is not a string, a number, true, false or null.")
         if isinstance(value, float) and not math.isfinite(value):
             raise HTTPException(422, f"metadata: {key} is too large a number.")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise HTTPException(422, f"metadata: {key} is too large a number.")
-        if isinstance(value, str) and not _is_text(value):
-            raise HTTPException(422, f"metadata: {key} is not text of Unicode.")
+        if isinstance(value, str) and not _is_unicode(value):
+            raise HTTPException(422, f"metadata: {key} is not valid Unicode.")
     return values
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _is_text(value: str) -> bool:
+def _is_unicode(value: str) -> bool:
     return value.isascii() or value.encode("utf-8", "ignore").decode() == value
 
 

@@ -52,7 +52,7 @@ def model() -> Model:
 
 
 @pytest.fixture
-def photograph(draw_image: Any) -> Image.Image:
+def image(draw_image: Any) -> Image.Image:
     drawn: Image.Image = draw_image(192, 128)
     return drawn
 
@@ -119,22 +119,22 @@ def test_an_attention_that_is_switched_off_has_no_map(off: str) -> None:
     assert (maps.looks_from(1, 1) is None) == (off == "global_spatial")
 
 
-def test_a_model_shows_where_it_looks_in_an_image_as_it_describes_it(model: Model, photograph: Image.Image) -> None:
-    maps = attention_maps(model, photograph)
+def test_a_model_shows_where_it_looks_in_an_image_as_it_describes_it(model: Model, image: Image.Image) -> None:
+    maps = attention_maps(model, image)
     assert (maps.height, maps.width) == (3, 4)  # at 128 x 80 pixels, rounded to 16: every 32nd, and what is left
     assert maps.box == (0, 0, 192, 128)
     features: list[Tensor] = []
     hook = model.fast.glam.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
-    model.describe([photograph])
+    model.describe([image])
     hook.remove()
     with torch.inference_mode():
         for name, expected in plain_maps(model.fast.glam, features[0][0].float()).items():
             np.testing.assert_allclose(getattr(maps, name), expected, rtol=1e-2, atol=1e-3, err_msg=name)
 
 
-def test_a_box_is_shown_to_the_model_alone(model: Model, photograph: Image.Image) -> None:
+def test_a_box_is_shown_to_the_model_alone(model: Model, image: Image.Image) -> None:
     box = (40, 20, 160, 100)
-    maps, part = attention_maps(model, photograph, box), attention_maps(model, photograph.crop(box))
+    maps, part = attention_maps(model, image, box), attention_maps(model, image.crop(box))
     assert maps.box == box
     assert part.box == (0, 0, 120, 80)
     for name in PARTS:
@@ -156,9 +156,9 @@ def test_a_large_image_is_made_smaller_until_its_map_is_bounded(model: Model, dr
     assert MOST_POSITIONS / 2 < maps.height * maps.width <= MOST_POSITIONS
 
 
-def test_a_model_without_glam_is_refused_in_a_sentence(photograph: Image.Image) -> None:
+def test_a_model_without_glam_is_refused_in_a_sentence(image: Image.Image) -> None:
     with pytest.raises(GlamError, match="small has no attention to show"):
-        attention_maps(model_of(None), photograph)
+        attention_maps(model_of(None), image)
 
 
 # The drawing
@@ -178,18 +178,18 @@ def hot_spot(drawn: NDArray[np.uint8], plain: NDArray[np.uint8]) -> tuple[float,
 
 
 def test_heat_lies_where_the_map_has_its_most() -> None:
-    photograph = np.full((90, 120, 3), 128, np.uint8)
+    image = np.full((90, 120, 3), 128, np.uint8)
     values = np.zeros((3, 4), np.float32)
-    flat = overlay(photograph, values)
+    flat = overlay(image, values)
     values[2, 3] = 0.001  # however small: from its least to its most
-    x, y = hot_spot(overlay(photograph, values), flat)
+    x, y = hot_spot(overlay(image, values), flat)
     assert x == pytest.approx(3.5 / 4, abs=0.07)
     assert y == pytest.approx(2.5 / 3, abs=0.07)
 
 
 def test_a_flat_map_gives_no_heat() -> None:
-    photograph = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    drawn = overlay(photograph, np.full((3, 4), 7.0, np.float32))
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    drawn = overlay(image, np.full((3, 4), 7.0, np.float32))
     assert np.ptp(drawn, axis=2).max() == 0
 
 
@@ -217,7 +217,7 @@ def test_lines_lead_from_place_to_place_and_only_inliers_have_one() -> None:
 
 
 @pytest.mark.parametrize("sizes", [((40, 30), (30, 40)), ((1, 1), (3000, 2)), ((2, 900), (900, 2))])
-def test_photographs_of_any_shape_fit_on_the_page(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+def test_images_of_any_shape_fit_on_the_page(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
     images = [Image.new("RGB", size) for size in sizes]
     subjects = [Subject(str(image.size), image, flat_maps(), (0, 0)) for image in images]
     none = matches_between([], [], [])
@@ -227,7 +227,7 @@ def test_photographs_of_any_shape_fit_on_the_page(sizes: tuple[tuple[int, int], 
     assert picture.height < 4000
 
 
-def test_one_photograph_gives_a_row_and_two_a_row_each_below_the_pair() -> None:
+def test_one_image_gives_a_row_and_two_a_row_each_below_the_pair() -> None:
     subject = Subject("a.jpg", Image.new("RGB", (40, 30)), flat_maps(), (20, 15))
     one = explanation([subject])
     two = explanation([subject, subject], matches_between([(1, 1)], [(2, 2)], [True]))
@@ -239,7 +239,7 @@ def test_an_attention_that_is_not_there_is_said_not_to_be() -> None:
     subject = Subject("a.jpg", Image.new("RGB", (40, 30), "red"), flat_maps(), (20, 15))
     missing = Subject("a.jpg", subject.image, AttentionMaps(3, 4, (0, 0, 40, 30), None, None, None, None), (20, 15))
     tile = (slice(0, 100), slice(TILE + GAP, 2 * TILE + GAP))
-    np.testing.assert_array_equal(row(missing)[tile], row(subject)[tile])  # flat or missing: the photograph in gray
+    np.testing.assert_array_equal(row(missing)[tile], row(subject)[tile])  # flat or missing: the image in gray
 
 
 def test_the_summary_counts() -> None:
@@ -260,21 +260,21 @@ def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def files(tmp_path: Path, photograph: Image.Image) -> list[Path]:
+def files(tmp_path: Path, image: Image.Image) -> list[Path]:
     paths = [tmp_path / "one.jpg", tmp_path / "two.png"]
     for path in paths:
-        photograph.save(path)
+        image.save(path)
     return paths
 
 
-def test_the_command_draws_one_photograph(files: list[Path], tmp_path: Path) -> None:
+def test_the_command_draws_one_image(files: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "why.png"
     assert run(files[0], "--out", out, "--point", 10, 20).stdout.strip() == str(out)
     assert Image.open(out).size[0] == WIDTH
     assert Image.open(out).format == "PNG"
 
 
-def test_the_command_draws_two_photographs_and_counts(files: list[Path], tmp_path: Path) -> None:
+def test_the_command_draws_two_images_and_counts(files: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "why.png"
     answer = json.loads(run(*files, "--out", out, "--json").stdout)
     assert set(answer) == {"out", "inliers", "tried"}
@@ -303,8 +303,8 @@ def test_the_command_refuses_a_model_without_glam(files: list[Path], tmp_path: P
         explain(files[0], out=tmp_path / "why.png", model="timm:tf_efficientnet_lite0", device="cpu")
 
 
-def test_the_bundled_model_has_all_four(photograph: Image.Image) -> None:
-    maps = attention_maps(glam.load("glam-lite0", "cpu"), photograph)
+def test_the_bundled_model_has_all_four(image: Image.Image) -> None:
+    maps = attention_maps(glam.load("glam-lite0", "cpu"), image)
     assert all(getattr(maps, name) is not None for name in PARTS)
     assert maps.global_spatial is not None
     np.testing.assert_allclose(maps.global_spatial.sum(axis=1), 1, rtol=1e-5)

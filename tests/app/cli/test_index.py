@@ -29,8 +29,8 @@ def glam(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "photos"
     for i in range(6):
-        (root / f"place {i % 2}").mkdir(parents=True, exist_ok=True)
-        (root / f"place {i % 2}" / f"{i}.jpg").write_text("twin" if i in (0, 2) else f"content {i}")
+        (root / f"landmark {i % 2}").mkdir(parents=True, exist_ok=True)
+        (root / f"landmark {i % 2}" / f"{i}.jpg").write_text("twin" if i in (0, 2) else f"content {i}")
     return root
 
 
@@ -42,13 +42,13 @@ def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
 
 def test_a_day_with_an_index_that_needs_no_model(index: Path, folder: Path) -> None:
     assert "0 added, 0 changed, 0 moved, 0 removed, 6 unchanged" in glam("index", "sync", index, folder).stdout
-    (folder / "place 1" / "1.jpg").rename(folder / "place 0" / "moved.jpg")
+    (folder / "landmark 1" / "1.jpg").rename(folder / "landmark 0" / "moved.jpg")
     synced = json.loads(glam("index", "sync", index, folder, "--json").stdout)
     assert (synced["moved"], synced["unchanged"], synced["unreadable"]) == (1, 5, [])
     (twins,) = json.loads(glam("index", "duplicates", index, "--json").stdout)
-    assert {image["path"] for image in twins["images"]} == {"place 0/0.jpg", "place 0/2.jpg"}
+    assert {image["path"] for image in twins["images"]} == {"landmark 0/0.jpg", "landmark 0/2.jpg"}
     assert "2 images in 1 groups" in glam("index", "duplicates", index, "--threshold", 0.99).stdout
-    assert "2 images removed" in glam("index", "remove", index, "place 1").stdout
+    assert "2 images removed" in glam("index", "remove", index, "landmark 1").stdout
     assert json.loads(glam("index", "compact", index, "--json").stdout)["removed"] == 2
     assert "nothing wrong (4 images" in glam("index", "verify", index, "--sample", 0).stdout
     facts = json.loads(glam("index", "info", index, "--json").stdout)
@@ -99,9 +99,9 @@ def test_add_verify_and_search_with_a_model(tmp_path: Path) -> None:
         return done.stdout
 
     root, index = tmp_path / "photos", tmp_path / "p.glam"
-    for place in ("red", "blue"):
-        (root / place).mkdir(parents=True)
-        Image.new("RGB", (64, 64), place).save(root / place / "1.png")
+    for landmark in ("red", "blue"):
+        (root / landmark).mkdir(parents=True)
+        Image.new("RGB", (64, 64), landmark).save(root / landmark / "1.png")
     (root / "manifest.csv").write_text("path,landmark,city\nred/1.png,red,Rome\nblue/1.png,blue,Bonn\n")
     run("index", "build", index, root, "--model", "timm:tf_efficientnet_lite0", "--size", 64)
     Image.new("RGB", (64, 64), "green").save(root / "red" / "2.png")

@@ -25,7 +25,7 @@ def glam(*arguments: object, code: int = 0, folder: Path | None = None) -> subpr
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("cli") / "photos"
+    root = tmp_path_factory.mktemp("cli") / "images"
     for landmark, color in (("red tower", "red"), ("blue gate", "blue"), ("green arch", "green")):
         (root / landmark).mkdir(parents=True)
         for i in range(3):
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(folder: Path) -> Path:
-    path = folder.parent / "photos.glam"
+    path = folder.parent / "images.glam"
     done = glam("index", "build", path, folder, "--model", "timm:tf_efficientnet_lite0", "--size", 96)
     assert "9 images added" in done.stdout
     assert "red tower/broken.jpg: not an image that can be read" in done.stderr

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a real service with a real index of photographs: what its tests share.
+"""The page in a real browser, on a real service with a real index of photos: what its tests share.
 
 One browser and one service for all of them; each test gets a fresh browser context, and `visit` to act in it.
 """
@@ -25,9 +25,9 @@ from glam.datasets.readers import read_folder
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect, sync_playwright
 
-PHOTOGRAPHS = Path(__file__).parents[4] / "shared" / "landmarks" / "val"
+PHOTOS = Path(__file__).parents[4] / "shared" / "landmarks" / "val"
 LANDMARKS = ("cologne_cathedral", "golden_gate_bridge", "lotus_temple", "petra", "stonehenge", "tugu_monas")
-INDEXED = 9  # photographs of each landmark; the next one is the query
+INDEXED = 9  # photos of each landmark; the next one is the query
 TOKEN = "open-sesame"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMIUM_ARGUMENTS = [
@@ -39,7 +39,7 @@ SIZES: dict[str, ViewportSize] = {"desktop": {"width": 1280, "height": 860}, "ph
 
 @dataclass(frozen=True)
 class Site:
-    """A running service: its address, that of one that wants `TOKEN`, and photographs that are in neither index."""
+    """A running service: its address, that of one that requires `TOKEN`, and photos that are in neither index."""
 
     url: str
     guarded_url: str
@@ -51,27 +51,27 @@ class Site:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if not PHOTOGRAPHS.is_dir():
-        pytest.skip(f"no photographs at {PHOTOGRAPHS}")
-    folder = tmp_path_factory.mktemp("photographs")
+    if not PHOTOS.is_dir():
+        pytest.skip(f"no photos at {PHOTOS}")
+    folder = tmp_path_factory.mktemp("photos")
     queries: dict[str, Path] = {}
     for landmark in LANDMARKS:
-        *indexed, queries[landmark] = sorted((PHOTOGRAPHS / landmark).iterdir())[: INDEXED + 1]
+        *indexed, queries[landmark] = sorted((PHOTOS / landmark).iterdir())[: INDEXED + 1]
         (folder / landmark).mkdir()
-        for photograph in indexed:
-            shutil.copyfile(photograph, folder / landmark / photograph.name)
+        for photo in indexed:
+            shutil.copyfile(photo, folder / landmark / photo.name)
     model = glam.load("glam-lite0")
     path = tmp_path_factory.mktemp("index") / "places.glam"
     collection = read_folder(folder)
-    photos = [photo._replace(metadata={"year": 2000 + i % INDEXED}) for i, photo in enumerate(collection.images)]
-    glam.index.build(path, replace(collection, images=photos), model)
+    images = [image._replace(metadata={"year": 2000 + i % INDEXED}) for i, image in enumerate(collection.images)]
+    glam.index.build(path, replace(collection, images=images), model)
     with glam.index.open(path) as index, glam.index.open(path) as guarded:
         access = Access(read_token=TOKEN)
         with (
             running(create_app(index, model)) as url,
             running(create_app(guarded, model, access=access)) as guarded_url,
         ):
-            yield Site(url, guarded_url, queries["golden_gate_bridge"], queries["lotus_temple"], len(photos))
+            yield Site(url, guarded_url, queries["golden_gate_bridge"], queries["lotus_temple"], len(images))
 
 
 @contextmanager
@@ -165,7 +165,7 @@ class Visit:
         self.page.goto(self.site.url + address)
 
     def choose(self, file: Path) -> None:
-        """Search with a photograph, and wait for results."""
+        """Search with a photo, and wait for results."""
         if self.page.url == "about:blank":
             self.open()
         self.page.set_input_files("#file", file)

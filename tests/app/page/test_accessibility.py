@@ -52,12 +52,12 @@ def test_no_state_of_a_search_has_a_serious_fault(visit: Any, rules: list[str] |
     expect(page.locator("#samples img").first).to_be_visible()
     inspector.look("before a search")
     page.evaluate("document.getElementById('drop').hidden = false")
-    inspector.look("while a photograph is dragged over the page")
+    inspector.look("while a photo is dragged over the page")
 
-    visit.search("?image=0&box=10,10,150,150&is.label=petra&is.label=lotus_temple&rerank=default&group=landmark")
+    visit.search("?image=0&box=10,10,150,150&is.landmark=petra&is.landmark=lotus_temple&rerank=default&group=landmark")
     page.locator("#filter").click()
     page.get_by_text("Write an expression").click()
-    page.get_by_label("Only photographs for which this holds").fill("nothing = 1")
+    page.get_by_label("Only photos for which this holds").fill("nothing = 1")
     inspector.look("results by landmark, with a box and filters")
     visit.button("Apply").click()
     expect(page.locator("#where-wrong")).to_be_visible()
@@ -76,7 +76,7 @@ def test_no_state_of_a_comparison_has_a_serious_fault(visit: Any, rules: list[st
     page, inspector = visit.page, Inspector(visit, rules)
     visit.search("?image=0&compare=1")
     page.get_by_text("Details").click()
-    inspector.look("two photographs")
+    inspector.look("two photos")
     for mode, said in (("Matches", "candidates"), ("Attention", "channels"), ("Global spatial", "Point at")):
         page.get_by_role("radio", name=mode).check()
         expect(page.locator("#compare-note")).to_contain_text(said)
@@ -101,5 +101,5 @@ def test_waiting_and_being_asked_for_a_token_have_no_serious_fault(visit: Any, r
 @pytest.mark.parametrize("context", ["desktop", "phone dark"], indirect=True)
 def test_the_page_of_the_api_has_no_serious_fault(visit: Any) -> None:
     visit.open("docs.html")
-    expect(visit.page.get_by_role("heading", name="Search with a photograph")).to_be_visible()
+    expect(visit.page.get_by_role("heading", name="Search with an uploaded image")).to_be_visible()
     Inspector(visit, None).look("the API")

@@ -89,7 +89,7 @@ def test_rows_fill_the_width_and_are_about_as_high_as_wanted(evaluate: Evaluate,
         assert 75 < row[0]["height"] < 300
 
 
-def test_a_last_row_is_not_blown_up_and_no_photographs_make_no_rows(evaluate: Evaluate) -> None:
+def test_a_last_row_is_not_blown_up_and_no_photos_make_no_rows(evaluate: Evaluate) -> None:
     space = {"width": 1000, "gap": 8, "height": 150}
     assert evaluate("justified.js", "m.justified(...a)", [1.5], space) == [{"width": 225, "height": 150}]
     assert evaluate("justified.js", "m.justified(...a)", [], space) == []
@@ -123,7 +123,7 @@ VIEW = {
     "box": box(1, 2, 30, 40),
     "filters": {
         "columns": {"a&b": {"values": ["x=y", "é, z"]}, "year": {"from": 1.5, "to": None}},
-        "where": "label like 'a%'",
+        "where": "landmark like 'a%'",
     },
     "rerank": True,
     "group": True,
@@ -137,6 +137,18 @@ def test_a_view_comes_back_from_its_address(evaluate: Evaluate) -> None:
     assert state(evaluate, "parse(...a)", address) == VIEW
     upload = {**VIEW, "image": None, "upload": "0123abcdefgh"}
     assert state(evaluate, "parse(...a)", state(evaluate, "format(...a)", upload)) == upload
+
+
+def test_an_old_address_is_read_by_its_former_names(evaluate: Evaluate) -> None:
+    old = "?image=7&is.label=petra&is.landmark=stonehenge&from.id=3&compare=12&show=photographs"
+    view = state(evaluate, "parse(...a)", old)
+    assert view["filters"]["columns"] == {
+        "landmark": {"values": ["petra", "stonehenge"]},
+        "image_id": {"from": 3, "to": None},
+    }
+    assert view["show"] == "photos"
+    assert state(evaluate, "isDeprecated(...a)", old)
+    assert not state(evaluate, "isDeprecated(...a)", state(evaluate, "format(...a)", view))
 
 
 def test_a_plain_search_has_a_short_address(evaluate: Evaluate) -> None:
@@ -161,6 +173,6 @@ def test_nonsense_in_an_address_is_left_out(evaluate: Evaluate) -> None:
         "image": 3,
         "rerank": False,
         "group": False,
-        "show": "photographs",
+        "show": "photos",
         "filters": {"columns": {}, "where": ""},
     }

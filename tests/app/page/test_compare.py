@@ -120,7 +120,7 @@ def test_matched_parts_are_joined_by_lines(visit: Any) -> None:
     lower = [(box["x"] + box["width"], box["y"] + box["height"]) for box in boxes]
     for end, corner in zip(ends, [*upper, *lower], strict=True):
         assert end == pytest.approx(corner, abs=1)
-    page.get_by_role("radio", name="Photographs").check()
+    page.get_by_role("radio", name="Photos").check()
     expect(page.locator("#lines circle")).to_have_count(0)
 
 
@@ -140,7 +140,7 @@ def test_the_service_shows_where_the_model_looks(visit: Any) -> None:
 
 
 @on_both
-def test_attention_maps_lie_over_both_photographs(visit: Any) -> None:
+def test_attention_maps_lie_over_both_photos(visit: Any) -> None:
     page = visit.page
     query, result = sizes(visit, 0, 1)
     visit.answer("**/api/images/0/attention*", {"json": attention(query)})
@@ -204,7 +204,7 @@ def test_a_model_without_attention_says_so_in_place(visit: Any) -> None:
 def test_a_map_that_a_model_was_trained_without_is_named(visit: Any) -> None:
     for image in sizes(visit, 0, 1):
         maps = {**attention(image), "local_spatial": None}
-        visit.answer(f"**/api/images/{image['id']}/attention*", {"json": maps})
+        visit.answer(f"**/api/images/{image['image_id']}/attention*", {"json": maps})
     visit.search("?image=0&compare=1&show=local_spatial")
     expect(visit.page.locator("#compare-note")).to_have_text("This model was trained without local spatial attention.")
 
@@ -229,7 +229,7 @@ def test_the_box_is_drawn_on_the_query(visit: Any) -> None:
 def test_another_map_may_be_chosen_while_the_first_is_on_its_way(visit: Any) -> None:
     held: list[Any] = []
     visit.page.route("**/api/images/*/attention*", lambda route: held.append(route))
-    images = {image["id"]: image for image in sizes(visit, 0, 1)}
+    images = {image["image_id"]: image for image in sizes(visit, 0, 1)}
     visit.search("?image=0&compare=1&show=local_channel")
     expect(visit.page.locator("#compare-note")).to_have_text("Looking where the model looks…")
     visit.page.get_by_role("radio", name="Global channel").check()

@@ -22,7 +22,7 @@ def test_a_better_order_is_a_press_away_and_its_cost_is_told(visit: Any) -> None
     expect(page.locator("#rerank-note")).to_be_hidden()
     with page.expect_response(re.compile(r"/search\?.*rerank=default")) as asked:
         visit.button("Better order").click()
-    found = [result["image"]["id"] for result in asked.value.json()["results"]]
+    found = [result["image"]["image_id"] for result in asked.value.json()["results"]]
     expect(page.locator("#rerank-note")).to_contain_text(re.compile(r"slower; this one took \d+ ms"))
     expect(visit.button("Better order")).to_have_attribute("aria-pressed", "true")
     assert visit.fields_of_address() == {"image": "0", "rerank": "default"}

@@ -34,7 +34,7 @@ def test_rows_are_flush_and_equally_high_also_at_another_width(visit: Any) -> No
             assert max(box["height"] for box in row) - min(box["height"] for box in row) < 0.5
 
 
-def test_photographs_have_their_own_proportions(visit: Any) -> None:
+def test_photos_have_their_own_proportions(visit: Any) -> None:
     visit.search()
     visit.expect_picture()
     shown, own = visit.page.locator("#found img").first.evaluate(
@@ -44,14 +44,14 @@ def test_photographs_have_their_own_proportions(visit: Any) -> None:
 
 
 @on_both
-def test_a_tile_tells_place_file_score_and_confidence(visit: Any) -> None:
+def test_a_tile_shows_landmark_file_score_and_confidence(visit: Any) -> None:
     visit.open()
     with visit.page.expect_response("**/api/search") as answer:
         visit.page.set_input_files("#file", visit.site.bridge)
     best = answer.value.json()["results"][0]
     visit.expect_found("Golden Gate Bridge")
     tile = visit.tiles.first
-    expect(tile.locator(".place")).to_have_text("Golden Gate Bridge")
+    expect(tile.locator(".landmark")).to_have_text("Golden Gate Bridge")
     expect(tile.locator(".file")).to_have_text(best["image"]["path"].split("/")[-1])
     expect(tile.locator(".score")).to_have_text(f"{best['score']:.2f}")
     name = tile.get_by_role("link", name="Compare with result 1: Golden Gate Bridge, score")
@@ -61,7 +61,7 @@ def test_a_tile_tells_place_file_score_and_confidence(visit: Any) -> None:
 
 
 def test_a_service_without_the_newer_fields_is_shown_all_the_same(visit: Any) -> None:
-    image = {"id": 0, "path": "a/b.webp", "label": "", "width": 300, "height": 200}
+    image = {"image_id": 0, "path": "a/b.webp", "landmark": "", "width": 300, "height": 200}
     old = {
         "query": {"image": None, "width": 10, "height": 10, "box": None},
         "results": [{"rank": 1, "score": 0.5, "image": image}],
@@ -80,10 +80,10 @@ def test_a_service_without_the_newer_fields_is_shown_all_the_same(visit: Any) ->
 def test_scrolling_brings_more_until_there_is_no_more(visit: Any) -> None:
     visit.choose(visit.site.temple)
     expect(visit.tiles).to_have_count(40)
-    expect(visit.status).to_contain_text("40 photographs so far")
+    expect(visit.status).to_contain_text("40 photos so far")
     visit.page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(visit.tiles).to_have_count(visit.site.images)
-    expect(visit.status).to_contain_text(f"{visit.site.images} photographs in")
+    expect(visit.status).to_contain_text(f"{visit.site.images} photos in")
     expect(visit.button("Show more")).to_be_hidden()
     ranks = visit.page.locator("#found a.open").evaluate_all("(all) => all.map((one) => Number(one.dataset.rank))")
     assert ranks == list(range(1, visit.site.images + 1))
@@ -144,5 +144,5 @@ def test_every_picture_has_a_text_and_every_control_a_name(visit: Any) -> None:
 def test_the_api_page_lists_the_endpoints(visit: Any) -> None:
     visit.open()
     visit.page.get_by_role("link", name="API").click()
-    expect(visit.page.get_by_role("heading", name="Search with a photograph")).to_be_visible()
-    expect(visit.page.get_by_role("rowheader", name="results.image.label").first).to_be_visible()
+    expect(visit.page.get_by_role("heading", name="Search with an uploaded image")).to_be_visible()
+    expect(visit.page.get_by_role("rowheader", name="results.image.landmark").first).to_be_visible()

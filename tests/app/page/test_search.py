@@ -1,4 +1,4 @@
-"""Ways to search: a photograph that comes in, a part of it, a result, a link; and Back from each."""
+"""Ways to search: a photo that comes in, a part of it, a result, a link; and Back from each."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def is_search(message: Any) -> bool:
 def test_the_whole_round_from_upload_to_box_to_result_and_back(visit: Any) -> None:
     page, bridge = visit.page, visit.site.bridge
     visit.open()
-    expect(page.get_by_role("heading", name="Which place is this?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Which landmark is this?")).to_be_visible()
     visit.choose(bridge)
     visit.expect_found("Golden Gate Bridge")
     expect(visit.tiles.first).to_contain_text("Golden Gate Bridge")
@@ -49,7 +49,7 @@ def test_the_whole_round_from_upload_to_box_to_result_and_back(visit: Any) -> No
     expect(page.locator("#found .score").first).to_have_text(of_part[0])
 
     page.go_back()
-    expect(page.get_by_role("heading", name="Which place is this?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Which landmark is this?")).to_be_visible()
     expect(visit.tiles).to_have_count(0)
     page.go_forward()
     expect(page.locator("#query-name")).to_have_text(bridge.name)
@@ -72,7 +72,7 @@ def test_a_link_to_an_upload_of_another_browser_says_what_is_missing(visit: Any)
 
 
 @on_both
-def test_a_photograph_of_the_index_is_a_way_to_begin(visit: Any) -> None:
+def test_a_photo_of_the_index_is_a_way_to_begin(visit: Any) -> None:
     visit.open()
     samples = visit.page.locator("#samples a")
     expect(samples.first).to_be_visible()
@@ -183,7 +183,7 @@ def test_a_late_answer_to_a_former_query_is_not_shown(visit: Any) -> None:
     visit.expect_found("Lotus Temple")
 
 
-def test_a_pasted_photograph_is_searched_with(visit: Any) -> None:
+def test_a_pasted_photo_is_searched_with(visit: Any) -> None:
     visit.open()
     transfer = visit.transfer(visit.site.temple)
     paste = "(data) => document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }))"
@@ -191,7 +191,7 @@ def test_a_pasted_photograph_is_searched_with(visit: Any) -> None:
     visit.expect_found("Lotus Temple")
 
 
-def test_a_dropped_photograph_is_searched_with(visit: Any) -> None:
+def test_a_dropped_photo_is_searched_with(visit: Any) -> None:
     visit.open()
     page, transfer = visit.page, visit.transfer(visit.site.bridge)
     page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
@@ -212,13 +212,13 @@ def test_a_dropped_link_to_a_result_is_searched_with(visit: Any) -> None:
 
 
 @on_both
-def test_a_text_named_jpg_shows_why_it_was_refused_and_the_next_photograph_works(visit: Any, tmp_path: Path) -> None:
+def test_a_text_named_jpg_shows_why_it_was_refused_and_the_next_photo_works(visit: Any, tmp_path: Path) -> None:
     page = visit.page
     visit.open()
     fake = tmp_path / "holiday.jpg"
     fake.write_text("no image")
     page.dispatch_event("body", "drop", {"dataTransfer": visit.transfer(fake, "text/plain")})
-    expect(page.get_by_role("alert")).to_contain_text("holiday.jpg is not an image.")  # told so, it is not even sent
+    expect(page.get_by_role("alert")).to_contain_text("holiday.jpg is not an image.")  # it is not even sent
     page.set_input_files("#file", fake)
     expect(page.get_by_role("alert")).to_contain_text("not an image that can be read")
     expect(page.locator("#unseen")).to_be_visible()

@@ -76,7 +76,7 @@ def test_a_token_is_asked_for_and_kept_for_the_session(visit: Any) -> None:
 def test_without_a_token_the_page_says_so_and_asks_again(visit: Any) -> None:
     visit.page.goto(f"{visit.site.guarded_url}?image=0")
     visit.button("Cancel").click()
-    expect(visit.page.locator("#problem")).to_contain_text("token is wanted")
+    expect(visit.page.locator("#problem")).to_contain_text("token is required")
     visit.button("Try again").click()
     visit.page.get_by_label("Access token").fill(visit.site.token)
     visit.page.keyboard.press("Enter")
@@ -89,11 +89,11 @@ def test_an_image_that_is_not_in_the_index_is_told(visit: Any) -> None:
     expect(visit.button("Try again")).to_be_hidden()
 
 
-def test_an_index_without_photographs_says_so(visit: Any) -> None:
+def test_an_index_without_photos_says_so(visit: Any) -> None:
     info = visit.page.request.get(f"{visit.site.url}api/info").json()
     visit.answer("**/api/info", {"json": {**info, "images": 0}})
     visit.open()
-    expect(visit.page.get_by_role("alert")).to_contain_text("no photographs in this index yet")
+    expect(visit.page.get_by_role("alert")).to_contain_text("no photos in this index yet")
 
 
 def test_an_upload_that_is_too_large_is_not_even_sent(visit: Any) -> None:
@@ -105,7 +105,7 @@ def test_an_upload_that_is_too_large_is_not_even_sent(visit: Any) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("the most this service takes is 0 MB")
 
 
-def test_shapes_stand_where_photographs_will_come(visit: Any) -> None:
+def test_shapes_stand_where_photos_will_come(visit: Any) -> None:
     visit.page.route("**/api/images/0/search*", lambda route: None)
     visit.open("?image=0")
     expect(visit.page.locator("#found .placeholder").first).to_be_visible()
@@ -149,7 +149,7 @@ def test_the_address_of_a_search_can_be_copied(visit: Any, context: BrowserConte
 
 
 def test_a_shared_address_brings_all_of_a_search(visit: Any) -> None:
-    filters = "is.label=petra&from.year=2001&where=width+%3E+10"
+    filters = "is.landmark=petra&from.year=2001&where=width+%3E+10"
     address = f"?image=0&box=10,10,120,120&{filters}&group=landmark&compare=27&show=matches"
     visit.search(address)
     page = visit.page

@@ -71,12 +71,12 @@ class ColorModel(Model):
 
 
 def index_of(root: Path, paths: Sequence[str], model: ColorModel) -> Index:
-    """An index of files, with their names as labels; ids are their places in the list."""
+    """An index of files, with the stem of the name as the landmark; the image_id is the position in the list."""
     path = root.parent / f"{len(list(root.parent.iterdir()))}.glam"
-    photos = tuple(
-        ImageFile(name, Path(name).stem, metadata={"place": i, "kind": "test"}) for i, name in enumerate(paths)
+    image_files = tuple(
+        ImageFile(name, Path(name).stem, metadata={"number": i, "kind": "test"}) for i, name in enumerate(paths)
     )
-    build(path, Collection(root, photos), cast(Model, model), settings=Settings(64, batch_size=1, workers=1))
+    build(path, Collection(root, image_files), cast(Model, model), settings=Settings(64, batch_size=1, workers=1))
     model.network.batches.clear()
     return Index.open(path)
 

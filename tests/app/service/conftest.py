@@ -14,7 +14,7 @@ from .colors import BLUE, GREEN, RED, ColorModel, app_of, halves, index_of
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     for name, color in {"red": RED, "green": GREEN, "blue": BLUE}.items():
         Image.new("RGB", (40, 20), color).save(folder / f"{name}.png")

@@ -30,7 +30,7 @@ def results(futures: Sequence["Future[int]"]) -> list[int]:
 
 def test_what_waits_is_worked_on_together_by_key_the_most_first() -> None:
     gate = Gate()
-    batcher = Batcher(gate, name="test", room=10, most=3, key=lambda item: item % 2)
+    batcher = Batcher(gate, name="test", capacity=10, max_batch=3, key=lambda item: item % 2)
     futures = [batcher.submit(0)]
     gate.begun.acquire()
     futures += [batcher.submit(item) for item in (1, 2, 3, 4, 6, 8)]
@@ -42,7 +42,7 @@ def test_what_waits_is_worked_on_together_by_key_the_most_first() -> None:
 
 def test_one_that_has_waited_long_goes_before_several_that_have_not() -> None:
     gate = Gate()
-    batcher = Batcher(gate, name="test", room=10, most=3, key=lambda item: item % 2)
+    batcher = Batcher(gate, name="test", capacity=10, max_batch=3, key=lambda item: item % 2)
     futures = [batcher.submit(0)]
     gate.begun.acquire()
     futures.append(batcher.submit(1))
@@ -57,7 +57,7 @@ def test_one_that_has_waited_long_goes_before_several_that_have_not() -> None:
 def test_the_first_waits_a_moment_for_others_and_not_longer_than_needed() -> None:
     gate = Gate()
     gate.open.set()
-    batcher = Batcher(gate, name="test", room=10, most=2, window=5.0)
+    batcher = Batcher(gate, name="test", capacity=10, max_batch=2, window=5.0)
     began = time.monotonic()
     assert results([batcher.submit(1), batcher.submit(2)]) == [10, 20]
     assert time.monotonic() - began < 4
@@ -67,7 +67,7 @@ def test_the_first_waits_a_moment_for_others_and_not_longer_than_needed() -> Non
 
 def test_more_than_the_room_are_refused_until_one_has_left() -> None:
     gate = Gate()
-    batcher = Batcher(gate, name="test", room=2)
+    batcher = Batcher(gate, name="test", capacity=2)
     futures = [batcher.submit(0)]
     gate.begun.acquire()
     futures += [batcher.submit(1), batcher.submit(2)]
@@ -84,7 +84,7 @@ def test_more_than_the_room_are_refused_until_one_has_left() -> None:
 def test_an_error_goes_to_the_item_it_is_about() -> None:
     gate = Gate()
     gate.open.set()
-    batcher = Batcher(gate, name="test", room=10, most=2, window=5.0)
+    batcher = Batcher(gate, name="test", capacity=10, max_batch=2, window=5.0)
     bad, good = batcher.submit(-1), batcher.submit(1)
     assert good.result(10) == 10
     with pytest.raises(ValueError, match="-1"):
@@ -98,7 +98,7 @@ def test_an_error_of_a_whole_batch_goes_to_each_and_the_thread_goes_on() -> None
             raise ZeroDivisionError
         return list(items)
 
-    batcher = Batcher(fail, name="test", room=10)
+    batcher = Batcher(fail, name="test", capacity=10)
     with pytest.raises(ZeroDivisionError):
         batcher.submit(0).result(10)
     assert batcher.submit(1).result(10) == 1
@@ -107,7 +107,7 @@ def test_an_error_of_a_whole_batch_goes_to_each_and_the_thread_goes_on() -> None
 
 def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     gate = Gate()
-    batcher = Batcher(gate, name="test", room=10)
+    batcher = Batcher(gate, name="test", capacity=10)
     futures = [batcher.submit(item) for item in range(4)]
     gate.open.set()
     batcher.close()

@@ -12,7 +12,7 @@ from PIL import Image
 import glam
 from glam.app.service.app import create_app
 from glam.app.service.middleware.auth import Access
-from glam.app.service.workers.write import checked_landmark, checked_metadata
+from glam.app.service.workers.write import normalize_landmark, parse_metadata
 from glam.datasets.readers import read_folder
 from glam.index import Index, build, sync, verify
 from glam.index.storage.lock import write_lock
@@ -31,10 +31,10 @@ def model() -> Model:
 
 @pytest.fixture
 def index(tmp_path: Path, model: Model, draw_image: Draw) -> Path:
-    (tmp_path / "photographs" / "bridge").mkdir(parents=True)
+    (tmp_path / "images" / "bridge").mkdir(parents=True)
     for seed in range(3):
-        draw_image(64, 48, seed).save(tmp_path / "photographs" / "bridge" / f"{seed}.png")
-    build(tmp_path / "i.glam", read_folder(tmp_path / "photographs"), model, settings=Settings(64, workers=1))
+        draw_image(64, 48, seed).save(tmp_path / "images" / "bridge" / f"{seed}.png")
+    build(tmp_path / "i.glam", read_folder(tmp_path / "images"), model, settings=Settings(64, workers=1))
     return tmp_path / "i.glam"
 
 
@@ -55,7 +55,7 @@ def post(client: TestClient, data: bytes, name: str = "x.png", **fields: str) ->
 
 
 def files(index: Path) -> list[str]:
-    root = index.parent / "photographs"
+    root = index.parent / "images"
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
@@ -67,7 +67,7 @@ def test_an_added_image_is_found_at_once_and_is_there_after_a_restart(
     added = answer.json()
     assert (added["landmark"], added["width"], added["height"]) == ("tower", 64, 48)
     assert added["metadata"] == {"city": "Paris", "year": 1889}
-    assert (index.parent / "photographs" / added["path"]).read_bytes() == data
+    assert (index.parent / "images" / added["path"]).read_bytes() == data
 
     found = client.post("/api/search", files={"image": data}, data={"where": "year > 1800"}).json()["results"]
     assert [result["image"] for result in found] == [added]
@@ -82,7 +82,7 @@ def test_the_folder_of_an_added_image_names_its_landmark_so_that_a_sync_keeps_it
     client: TestClient, index: Path, model: Model, data: bytes
 ) -> None:
     added = post(client, data, landmark="tower").json()
-    report = sync(index, read_folder(index.parent / "photographs"), lambda: model)
+    report = sync(index, read_folder(index.parent / "images"), lambda: model)
     assert (report.unchanged, report.added, report.removed) == (4, 0, 0)
     with Index.open(index) as opened:
         assert opened.entry(added["image_id"]).landmark == "tower"
@@ -137,7 +137,7 @@ def test_a_folder_that_is_a_link_out_of_the_index_is_not_written_to(
 ) -> None:
     outside = index.parent / "outside"
     outside.mkdir()
-    (index.parent / "photographs" / "tower").symlink_to(outside)
+    (index.parent / "images" / "tower").symlink_to(outside)
     assert post(client, data, landmark="tower").status_code == 503
     assert list(outside.iterdir()) == []
 
@@ -183,6 +183,6 @@ def test_metadata_that_cannot_be_kept_is_refused(client: TestClient, data: bytes
 
 
 def test_landmarks_and_metadata_that_are_fine_pass() -> None:
-    assert checked_landmark(" São Paulo, Sé (1913) ") == "São Paulo, Sé (1913)"
+    assert normalize_landmark(" São Paulo, Sé (1913) ") == "São Paulo, Sé (1913)"
     values = {"city": "東京", "year": 1958, "height": 332.9, "open": True, "closed": None}
-    assert checked_metadata(json.dumps(values)) == values
+    assert parse_metadata(json.dumps(values)) == values

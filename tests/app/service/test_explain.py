@@ -16,7 +16,7 @@ from PIL import Image
 
 from glam import Model
 from glam.app.service.app import create_app
-from glam.app.service.routes.explain import MOST_LINES, to_bytes
+from glam.app.service.routes.explain import MAX_LINES, to_bytes
 from glam.app.service.settings import ServiceLimits
 from glam.attention_maps import attention_maps
 from glam.datasets.readers import read_folder
@@ -48,7 +48,7 @@ def scene() -> Image.Image:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("explain") / "photographs"
+    folder = tmp_path_factory.mktemp("explain") / "images"
     folder.mkdir()
     picture = scene()
     picture.save(folder / "scene.png")
@@ -117,7 +117,7 @@ def ask(client: TestClient, other: object, upload: bytes | None = None, **fields
 
 
 @pytest.mark.parametrize("way", ["upload", "query"])
-def test_matches_are_lines_between_pixels_of_both_photographs(client: TestClient, root: Path, way: str) -> None:
+def test_matches_are_lines_between_pixels_of_both_images(client: TestClient, root: Path, way: str) -> None:
     other = number(client, "shifted.png")
     if way == "upload":
         found = answered(ask(client, other, (root / "scene.png").read_bytes()))
@@ -125,12 +125,12 @@ def test_matches_are_lines_between_pixels_of_both_photographs(client: TestClient
         found = answered(ask(client, other, query=number(client, "scene.png")))
     assert set(found) == {"inliers", "tried", "lines"}
     assert found["tried"] >= found["inliers"] > 50
-    assert len(found["lines"]) == min(found["inliers"], MOST_LINES)
+    assert len(found["lines"]) == min(found["inliers"], MAX_LINES)
     lines = np.array(found["lines"])
     assert np.median(lines[:, 2:] - lines[:, :2], axis=0) == pytest.approx([SHIFT, 0], abs=0.2)
 
 
-def test_a_box_matches_with_that_part_only_in_pixels_of_the_whole_photograph(client: TestClient) -> None:
+def test_a_box_matches_with_that_part_only_in_pixels_of_the_whole_image(client: TestClient) -> None:
     box = {"x1": 100, "y1": 40, "x2": 220, "y2": 160}
     other, query = number(client, "shifted.png"), number(client, "scene.png")
     lines = np.array(answered(ask(client, other, query=query, **box))["lines"])
@@ -140,13 +140,13 @@ def test_a_box_matches_with_that_part_only_in_pixels_of_the_whole_photograph(cli
     assert np.median(lines[:, 2:] - lines[:, :2], axis=0) == pytest.approx([SHIFT, 0], abs=0.3)
 
 
-def test_a_photograph_stored_on_its_side_is_matched_upright(client: TestClient) -> None:
+def test_an_image_stored_on_its_side_is_matched_upright(client: TestClient) -> None:
     lines = np.array(answered(ask(client, number(client, "turned.jpg"), query=number(client, "scene.png")))["lines"])
     assert len(lines) > 50
     assert np.median(lines[:, 2:] - lines[:, :2], axis=0) == pytest.approx([0, 0], abs=0.5)
 
 
-def test_nothing_matches_a_blank_photograph(client: TestClient) -> None:
+def test_nothing_matches_a_blank_image(client: TestClient) -> None:
     nothing = {"inliers": 0, "tried": 0, "lines": []}
     blank, other = number(client, "blank.png"), number(client, "scene.png")
     assert answered(ask(client, blank, query=other)) == answered(ask(client, other, query=blank)) == nothing
@@ -261,7 +261,7 @@ def test_an_upload_of_too_many_pixels_is_refused_before_it_is_decoded(serve: Ser
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 700), (700, 2)])
-def test_photographs_of_odd_shapes_are_answered(client: TestClient, size: tuple[int, int]) -> None:
+def test_images_of_odd_shapes_are_answered(client: TestClient, size: tuple[int, int]) -> None:
     out = io.BytesIO()
     Image.new("RGB", size, "red").save(out, "PNG")
     answer = answered(client.post("/api/attention", files={"image": ("q.png", out.getvalue())}))

@@ -15,19 +15,19 @@ from glam.app.service.lru_cache import LruCache
 from glam.index import Entry, Index
 
 EXIF_ORIENTATION = 0x0112
-TURNED_RIGHT = 6  # the camera was held upright: what is stored at the left belongs above
+TURNED_RIGHT = 6  # the camera was held upright: what is stored at the left belongs on top
 
 
-def photographs(root: Path, path: str) -> IndexedFiles:
-    """The photographs of an index that holds one image, with id 0."""
+def files_of(root: Path, path: str) -> IndexedFiles:
+    """The files of an index with one image, whose image_id is 0."""
     entry = Entry(0, path, "", 1, 1)
-    index = SimpleNamespace(root=root, entry=lambda id: entry, file=lambda id: root / path)
+    index = SimpleNamespace(root=root, entry=lambda image_id: entry, file=lambda image_id: root / path)
     return IndexedFiles(cast(Index, index), LruCache(1_000_000, len))
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (40, 20), "red").save(folder / "red.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
@@ -53,7 +53,7 @@ def use(request: pytest.FixtureRequest) -> Use:
 def test_a_catalog_cannot_point_out_of_its_folder(root: Path, path: str, use: Use) -> None:
     (root / "sub").mkdir()
     with pytest.raises(ImageFileGone, match="outside"):
-        use(photographs(root, path))
+        use(files_of(root, path))
 
 
 def test_neither_a_link_to_a_file_nor_to_a_folder_outside_is_followed(root: Path, use: Use) -> None:
@@ -61,7 +61,7 @@ def test_neither_a_link_to_a_file_nor_to_a_folder_outside_is_followed(root: Path
     (root / "folder").symlink_to(root.parent)
     for path in ("file.png", "folder/secret.png"):
         with pytest.raises(ImageFileGone, match="outside"):
-            use(photographs(root, path))
+            use(files_of(root, path))
 
 
 def test_a_folder_beside_whose_name_begins_the_same_is_outside(root: Path, use: Use) -> None:
@@ -69,35 +69,35 @@ def test_a_folder_beside_whose_name_begins_the_same_is_outside(root: Path, use: 
     beside.mkdir()
     (root / "red.png").rename(beside / "red.png")
     with pytest.raises(ImageFileGone, match="outside"):
-        use(photographs(root, f"../{beside.name}/red.png"))
+        use(files_of(root, f"../{beside.name}/red.png"))
 
 
 def test_links_within_the_folder_and_to_the_folder_are_followed(root: Path, use: Use) -> None:
     (root / "link.png").symlink_to("red.png")
-    use(photographs(root, "link.png"))
+    use(files_of(root, "link.png"))
     other_way_in = root.with_name("other")
     other_way_in.symlink_to(root)
-    use(photographs(other_way_in, "red.png"))
+    use(files_of(other_way_in, "red.png"))
 
 
 def test_a_missing_file_is_told_without_its_place_on_disk(root: Path, use: Use) -> None:
-    with pytest.raises(ImageFileGone, match=r"lost\.png") as told:
-        use(photographs(root, "lost.png"))
-    assert str(root) not in str(told.value)
+    with pytest.raises(ImageFileGone, match=r"lost\.png") as error:
+        use(files_of(root, "lost.png"))
+    assert str(root) not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["browser_type", "read", "jpeg", "thumbnail"])
 def test_a_file_that_is_no_image_any_more_is_gone(root: Path, name: str) -> None:
     (root / "red.png").write_text("<script>alert(1)</script>")
     with pytest.raises(ImageFileGone, match="no longer"):
-        USES[name](photographs(root, "red.png"))
+        USES[name](files_of(root, "red.png"))
 
 
 def test_the_content_and_not_the_name_says_what_a_browser_shows(root: Path) -> None:
     (root / "red.png").rename(root / "red.jpg")
-    assert photographs(root, "red.jpg").browser_type(0) == "image/png"
+    assert files_of(root, "red.jpg").browser_type(0) == "image/png"
     Image.new("RGB", (4, 4)).save(root / "scan.jpg", "TIFF")
-    assert photographs(root, "scan.jpg").browser_type(0) is None
+    assert files_of(root, "scan.jpg").browser_type(0) is None
 
 
 @pytest.mark.parametrize(("size", "expected"), [(100, (50, 100)), (1000, (200, 400))])
@@ -110,7 +110,7 @@ def test_a_thumbnail_is_an_upright_jpeg_within_the_size_and_never_enlarged(
     exif[EXIF_ORIENTATION] = TURNED_RIGHT
     stored.save(root / "turned.jpg", exif=exif.tobytes())
 
-    made = Image.open(io.BytesIO(photographs(root, "turned.jpg").thumbnail(0, size).jpeg or b""))
+    made = Image.open(io.BytesIO(files_of(root, "turned.jpg").thumbnail(0, size).jpeg or b""))
     assert (made.format, made.size) == ("JPEG", expected)
     assert not made.getexif()
     red, _, blue = cast(tuple[int, int, int], made.getpixel((5, 5)))
@@ -118,10 +118,10 @@ def test_a_thumbnail_is_an_upright_jpeg_within_the_size_and_never_enlarged(
 
 
 def test_a_kept_thumbnail_is_not_made_again_until_its_file_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = photographs(root, "red.png")
+    files = files_of(root, "red.png")
     first = files.thumbnail(0, 64)
     with monkeypatch.context() as no_reading:
-        no_reading.setattr(files, "read", lambda id: pytest.fail("read again"))
+        no_reading.setattr(files, "read", lambda image_id: pytest.fail("read again"))
         assert files.thumbnail(0, 64) == first
         assert files.thumbnail(0, 64, first.etag).jpeg is None
         assert files.thumbnail(0, 64, f'"other", W/{first.etag}').jpeg is None

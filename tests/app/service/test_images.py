@@ -18,16 +18,16 @@ from .colors import (
 )
 
 
-@pytest.mark.parametrize("id", ["4", "-1", str(2**70)])
+@pytest.mark.parametrize("image_id", ["4", "-1", str(2**70)])
 @pytest.mark.parametrize("what", ["", "/search", "/file", "/thumbnail"])
-def test_an_unknown_image_is_not_found(client: TestClient, id: str, what: str) -> None:
-    assert id in refused(client.get(f"/api/images/{id}{what}"), 404)
+def test_an_unknown_image_is_not_found(client: TestClient, image_id: str, what: str) -> None:
+    assert image_id in refused(client.get(f"/api/images/{image_id}{what}"), 404)
 
 
 def test_an_entry_tells_path_landmark_and_size(client: TestClient) -> None:
-    known = {"kind": "test", "place": 3}
+    metadata = {"kind": "test", "number": 3}
     expected = {
-        **{"image_id": 3, "path": "both.jpg", "landmark": "both", "width": 80, "height": 40, "metadata": known},
+        **{"image_id": 3, "path": "both.jpg", "landmark": "both", "width": 80, "height": 40, "metadata": metadata},
         **{"id": 3, "label": "both"},  # deprecated names
     }
     assert client.get("/api/images/3").json() == expected

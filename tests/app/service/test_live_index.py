@@ -44,10 +44,10 @@ def model() -> Model:
 
 @pytest.fixture
 def index(tmp_path: Path, model: Model, draw_image: Draw) -> Path:
-    (tmp_path / "photographs").mkdir()
+    (tmp_path / "images").mkdir()
     for seed in range(3):
-        draw_image(64, 48, seed).save(tmp_path / "photographs" / f"{seed}.png")
-    build(tmp_path / "i.glam", read_folder(tmp_path / "photographs"), model, settings=Settings(64, workers=1))
+        draw_image(64, 48, seed).save(tmp_path / "images" / f"{seed}.png")
+    build(tmp_path / "i.glam", read_folder(tmp_path / "images"), model, settings=Settings(64, workers=1))
     return tmp_path / "i.glam"
 
 
@@ -117,7 +117,7 @@ def test_hostile_uploads_are_refused_with_a_sentence_in_little_time_and_memory(
         assert post(port, data, path)[1].endswith("."), name
         assert time.monotonic() - began < 10, name
     assert memory() - before < 100 * MB
-    assert len(list((index.parent / "photographs").iterdir())) == 3
+    assert len(list((index.parent / "images").iterdir())) == 3
 
 
 def test_an_image_with_a_script_behind_it_is_an_image_and_served_as_one(port: int, draw_image: Draw) -> None:
@@ -180,12 +180,12 @@ def test_a_name_that_was_made_to_point_here_cannot_ask(port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["../1", "..%2f1", "%2e%2e", "1%00", "1;ls", "-1", "1e3", "0x1", "9" * 400, "%F0%9F%98%80"]
+    "image_id", ["../1", "..%2f1", "%2e%2e", "1%00", "1;ls", "-1", "1e3", "0x1", "9" * 400, "%F0%9F%98%80"]
 )
 @pytest.mark.parametrize("what", ["", "/file", "/thumbnail", "/search"])
-def test_an_odd_number_of_an_image_is_a_4xx_with_a_sentence(port: int, id: str, what: str) -> None:
+def test_an_odd_number_of_an_image_is_a_4xx_with_a_sentence(port: int, image_id: str, what: str) -> None:
     with closing(HTTPConnection("127.0.0.1", port)) as connection:
-        connection.request("GET", f"/api/images/{id}{what}")
+        connection.request("GET", f"/api/images/{image_id}{what}")
         answer = connection.getresponse()
         assert 400 <= answer.status < 500
         assert json.loads(answer.read())["detail"]
@@ -200,7 +200,7 @@ def test_stopped_in_the_middle_of_50_requests_all_are_answered_and_new_ones_refu
         requests = [threading.Thread(target=note, args=(statuses, port, png(draw_image, seed))) for seed in range(50)]
         for thread in requests:
             thread.start()
-        wait_until(lambda: server._running.count == 50, seconds=20)
+        wait_until(lambda: server._in_flight.count == 50, seconds=20)
         server.handle_exit(15, None)
         late: Counter[int | str] = Counter()
         note(late, port, png(draw_image, 99))
@@ -218,7 +218,7 @@ def test_stopped_in_the_middle_of_50_requests_all_are_answered_and_new_ones_refu
 def slow_down(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the network take its time, so that many requests wait."""
     app: Any = server.config.app
-    network = app.state.shared.describer._network
+    network = app.state.glam.describer._network
     work = network._work
 
     def slowly(images: Any) -> Any:
@@ -258,8 +258,8 @@ def test_the_metrics_count_requests_by_the_pattern_of_their_path(port: int, draw
         for path in ("/api/images/0", "/api/images/1", "/api/images/77", "/metrics"):
             connection.request("GET", path)
             text = connection.getresponse().read().decode()
-    assert 'glam_requests_total{method="GET",route="/api/images/{id}",status="200"} 2.0' in text
-    assert 'glam_requests_total{method="GET",route="/api/images/{id}",status="404"} 1.0' in text
+    assert 'glam_requests_total{method="GET",route="/api/images/{image_id}",status="200"} 2.0' in text
+    assert 'glam_requests_total{method="GET",route="/api/images/{image_id}",status="404"} 1.0' in text
     assert "glam_index_images 3.0" in text
     assert 'glam_queue_waiting{queue="network"} 0.0' in text
 

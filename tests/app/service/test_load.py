@@ -28,7 +28,7 @@ def test_uploads_of_one_moment_go_through_the_network_together_and_other_request
     for thread in uploads[1:]:
         thread.start()
     try:
-        waiting = client.app.state.shared.describer._network  # type: ignore[attr-defined]
+        waiting = client.app.state.glam.describer._network  # type: ignore[attr-defined]
         wait_until(lambda: len(waiting) == 5)
         assert client.get("/healthz").status_code == 200
         assert client.get("/api/images/0/thumbnail").status_code == 200
@@ -60,7 +60,7 @@ def test_a_full_queue_is_answered_with_503_and_when_to_come_back(index: Index, m
         for thread in running:
             thread.start()
         try:
-            wait_until(lambda: client.app.state.shared.running.count == 2)  # type: ignore[attr-defined]
+            wait_until(lambda: client.app.state.glam.in_flight.count == 2)  # type: ignore[attr-defined]
             time.sleep(0.1)
             answer = upload(client, data[2])
             refused(answer, 503)
@@ -88,7 +88,9 @@ def test_an_upload_that_was_described_before_needs_no_model(client: TestClient, 
     data = encoded(halves(RED, BLUE))
     first = found(upload(client, data))
     assert found(upload(client, data, skip=1)) == first[1:]
-    assert found(upload(client, data, where="landmark != 'red'")) == [label for label in first if label != "red"]
+    assert found(upload(client, data, where="landmark != 'red'")) == [
+        landmark for landmark in first if landmark != "red"
+    ]
     assert model.calls == 1
     found(upload(client, data, x1=0, y1=0, x2=20, y2=20))
     assert model.calls == 2

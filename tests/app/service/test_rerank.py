@@ -1,4 +1,4 @@
-"""Reranking from the library, the command line and the service: one chain, one list; and what the service refuses."""
+"""Re-ranking from the library, the command line and the service: one chain, one list; and what the service refuses."""
 
 import json
 import shutil
@@ -44,23 +44,23 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def place(photographs: Path, tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
-    """A folder with photographs, some of them in an index, and one that is not: query.jpg."""
-    folder = tmp_path_factory.mktemp("place")
+def folder(photographs: Path, tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
+    """A folder with images, some of them in an index, and one that is not: query.jpg."""
+    root = tmp_path_factory.mktemp("rerank")
     for landmark in LANDMARKS:
-        (folder / "photographs" / landmark).mkdir(parents=True)
+        (root / "images" / landmark).mkdir(parents=True)
         *files, last = sorted((photographs / "val" / landmark).iterdir())[: INDEXED + 1]
         for file in files:
-            shutil.copyfile(file, folder / "photographs" / landmark / file.name)
-    shutil.copyfile(last, folder / "query.jpg")
-    build(folder / "i.glam", read_folder(folder / "photographs"), model, settings=Settings(SIZE, workers=1))
-    precompute(folder / "i.glam", local_features=True, knn_graph=True)
-    return folder
+            shutil.copyfile(file, root / "images" / landmark / file.name)
+    shutil.copyfile(last, root / "query.jpg")
+    build(root / "i.glam", read_folder(root / "images"), model, settings=Settings(SIZE, workers=1))
+    precompute(root / "i.glam", local_features=True, knn_graph=True)
+    return root
 
 
 @pytest.fixture(scope="module")
-def index(place: Path) -> Iterator[Index]:
-    with Index.open(place / "i.glam") as opened:
+def index(folder: Path) -> Iterator[Index]:
+    with Index.open(folder / "i.glam") as opened:
         yield opened
 
 
@@ -92,9 +92,9 @@ def sentence(answer: Any) -> str:
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_one_chain_gives_one_list_everywhere(
-    place: Path, index: Index, model: Model, client: TestClient, chain: str
+    folder: Path, index: Index, model: Model, client: TestClient, chain: str
 ) -> None:
-    file = place / "query.jpg"
+    file = folder / "query.jpg"
     for where, box in ((None, None), ("landmark != 'petra'", BOX)):
         expected = in_library(index, model, file, chain, box, where=where)
         options = [*(("--where", where) if where else ()), *(("--bbox", *map(str, box)) if box else ())]
@@ -122,25 +122,25 @@ def test_an_indexed_query_is_not_in_its_own_list(index: Index, model: Model, cli
     ]
 
 
-def test_pages_of_a_reranked_list_follow_one_another(place: Path, client: TestClient) -> None:
-    whole = ids(asked(client, place / "query.jpg", rerank="aqe,geometric"))
-    parts = [asked(client, place / "query.jpg", rerank="aqe,geometric", top=7, skip=skip) for skip in (0, 7, 14)]
-    assert [image for part in parts for image in ids(part)][:20] == whole
+def test_pages_of_a_reranked_list_follow_one_another(folder: Path, client: TestClient) -> None:
+    all_ids = ids(asked(client, folder / "query.jpg", rerank="aqe,geometric"))
+    parts = [asked(client, folder / "query.jpg", rerank="aqe,geometric", top=7, skip=skip) for skip in (0, 7, 14)]
+    assert [image for part in parts for image in ids(part)][:20] == all_ids
     assert [part.json()["more"] for part in parts] == [True, True, True]
     assert parts[1].json()["results"][0]["rank"] == 8
 
 
-def test_a_threshold_is_still_of_the_cosine(place: Path, client: TestClient) -> None:
-    plain = asked(client, place / "query.jpg").json()["results"]
+def test_a_threshold_is_still_of_the_cosine(folder: Path, client: TestClient) -> None:
+    plain = asked(client, folder / "query.jpg").json()["results"]
     cut = (plain[7]["score"] + plain[8]["score"]) / 2
-    found = asked(client, place / "query.jpg", rerank="superglobal", threshold=cut)
+    found = asked(client, folder / "query.jpg", rerank="superglobal", threshold=cut)
     assert sorted(ids(found)) == sorted(result["image"]["image_id"] for result in plain[:8])
 
 
 def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
-    place: Path, client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
+    folder: Path, client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = place / "query.jpg"
+    file = folder / "query.jpg"
     assert "no reranking step 'best'; there are aqe" in sentence(asked(client, file, rerank="best"))
     assert "no reranking step ''" in sentence(asked(client, file, rerank="aqe,"))
     assert "aqe has no option 'x'" in sentence(asked(client, file, rerank="aqe:x=1"))
@@ -150,20 +150,20 @@ def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
     answer = client.get("/api/images/0/search", params={"rerank": "best"})
     assert sentence(answer).startswith("rerank: there is no reranking step")
     assert ids(asked(client, file, rerank=" ")) == ids(asked(client, file))
-    failed = CliRunner().invoke(commands, ["search", str(place / "i.glam"), str(file), "--rerank", "best"])
+    failed = CliRunner().invoke(commands, ["search", str(folder / "i.glam"), str(file), "--rerank", "best"])
     assert isinstance(failed.exception, glam.GlamError)
-    copy = place / "copy.glam"
-    shutil.copytree(place / "i.glam", copy)
+    copy = folder / "copy.glam"
+    shutil.copytree(folder / "i.glam", copy)
     precompute(copy, knn_graph=False)
     limits = IndexLimits(linked_in_memory=1)
     with Index.open(copy, limits=limits) as opened, TestClient(create_app(opened, model)) as other:
-        told = sentence(asked(other, file, rerank="diffusion"))
-        assert told.startswith("The index has no graph of nearest images")
-        assert str(place) not in told
+        detail = sentence(asked(other, file, rerank="diffusion"))
+        assert detail.startswith("The index has no graph of nearest images")
+        assert str(folder) not in detail
 
 
-def test_plain_searches_do_not_wait_for_reranking_and_its_queue_is_bounded(
-    place: Path, index: Index, model: Model, monkeypatch: pytest.MonkeyPatch
+def test_plain_searches_do_not_wait_for_re_ranking_and_its_queue_is_bounded(
+    folder: Path, index: Index, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, may_finish = threading.Event(), threading.Event()
 
@@ -196,19 +196,19 @@ def test_plain_searches_do_not_wait_for_reranking_and_its_queue_is_bounded(
     assert sorted(answers) == [200, 200, 503, 503]
 
 
-def test_the_client_asks_for_a_chain(place: Path, index: Index, model: Model, serve: Any) -> None:
+def test_the_client_asks_for_a_chain(folder: Path, index: Index, model: Model, serve: Any) -> None:
     with serve(create_app(index, model), 5) as (port, _):
         client = glam.Client(f"http://127.0.0.1:{port}")
-        answer = client.search(place / "query.jpg", rerank="aqe,superglobal", top=20)
+        answer = client.search(folder / "query.jpg", rerank="aqe,superglobal", top=20)
         with pytest.raises(glam.GlamError, match="no reranking step 'best'"):
             client.search(0, rerank="best")
-    expected = in_library(index, model, place / "query.jpg", "aqe,superglobal")
+    expected = in_library(index, model, folder / "query.jpg", "aqe,superglobal")
     assert [result.image.image_id for result in answer.results] == [hit.image_id for hit in expected]
 
 
-def test_what_is_precomputed_is_shown_and_changed_from_the_command_line(place: Path) -> None:
-    copy = place / "told.glam"
-    shutil.copytree(place / "i.glam", copy)
+def test_what_is_precomputed_is_shown_and_changed_from_the_command_line(folder: Path) -> None:
+    copy = folder / "precomputed.glam"
+    shutil.copytree(folder / "i.glam", copy)
 
     def run(*arguments: str) -> Any:
         done = CliRunner().invoke(commands, ["index", *arguments, "--json"], catch_exceptions=False)
@@ -226,9 +226,9 @@ def test_what_is_precomputed_is_shown_and_changed_from_the_command_line(place: P
     assert "local features and kNN graph precomputed, local features of 24 of 24 images" in text
 
 
-def test_keep_is_a_deprecated_name_of_precompute(place: Path) -> None:
-    copy = place / "deprecated.glam"
-    shutil.copytree(place / "i.glam", copy)
+def test_keep_is_a_deprecated_name_of_precompute(folder: Path) -> None:
+    copy = folder / "deprecated.glam"
+    shutil.copytree(folder / "i.glam", copy)
     for options, expected in (
         (["--no-features", "--no-neighbours"], []),
         (["--features"], ["local_features"]),

@@ -42,11 +42,11 @@ PAIRS = ("/attention", "/matches")
 def api(tmp_path_factory: pytest.TempPathFactory, serve: Any) -> Iterator["schemathesis.BaseSchema"]:
     """The schema of a running service."""
     folder = tmp_path_factory.mktemp("service")
-    (folder / "photographs").mkdir()
+    (folder / "images").mkdir()
     for seed in range(4):
-        Image.effect_noise((64, 48), 20 + 40 * seed).convert("RGB").save(folder / "photographs" / f"{seed}.png")
+        Image.effect_noise((64, 48), 20 + 40 * seed).convert("RGB").save(folder / "images" / f"{seed}.png")
     model = glam.load("glam-lite0", "cpu")
-    build(folder / "i.glam", read_folder(folder / "photographs"), model, settings=Settings(64, workers=1))
+    build(folder / "i.glam", read_folder(folder / "images"), model, settings=Settings(64, workers=1))
     app = create_app(Index.open(folder / "i.glam"), model, access=Access(allow_writes=True), owns_index=True)
     with serve(app, 5) as (port, _):
         yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")

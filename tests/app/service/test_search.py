@@ -1,4 +1,4 @@
-"""Searching through the API: with an upload or an indexed image, by a box, page by page, under conditions."""
+"""Searching through the API: with an upload or an indexed image, by a box, page by page, with filters."""
 
 from typing import cast
 
@@ -146,9 +146,9 @@ def test_an_indexed_query_pages_without_itself(client: TestClient) -> None:
     assert 0 not in [page["results"][0]["image"]["image_id"] for page in pages]
 
 
-def test_a_condition_and_a_threshold_bound_the_results(client: TestClient) -> None:
+def test_a_filter_and_a_threshold_bound_the_results(client: TestClient) -> None:
     data = encoded(Image.new("RGB", (8, 8), RED))
-    assert set(found(upload(client, data, where="place >= 2"))) == {"blue", "both"}
+    assert set(found(upload(client, data, where="number >= 2"))) == {"blue", "both"}
     scores = [result["score"] for result in upload(client, data, threshold=0.5).json()["results"]]
     assert scores
     assert min(scores) >= 0.5
@@ -156,14 +156,14 @@ def test_a_condition_and_a_threshold_bound_the_results(client: TestClient) -> No
 
 
 @pytest.mark.parametrize("where", ["nope = 1", "landmark = ", "1) or (1", "select 1", "'", "\0"])
-def test_a_condition_that_cannot_be_understood_is_refused(client: TestClient, where: str) -> None:
+def test_a_filter_that_cannot_be_understood_is_refused(client: TestClient, where: str) -> None:
     refused(upload(client, encoded(halves(RED, BLUE)), where=where), 422)
     refused(client.get("/api/images/0/search", params={"where": where}), 422)
 
 
 def test_the_filters_list_columns_with_values_and_counts(client: TestClient) -> None:
     columns = {column["name"]: column for column in client.get("/api/filters").json()["columns"]}
-    assert set(columns) == {"landmark", "width", "height", "bytes", "modified", "place", "kind"}
+    assert set(columns) == {"landmark", "width", "height", "bytes", "modified", "number", "kind"}
     assert columns["kind"]["values"] == [{"value": "test", "count": 4}]
     assert columns["kind"]["least"] is None
     assert [columns["width"][part] for part in ("kind", "least", "most")] == ["number", 40, 80]

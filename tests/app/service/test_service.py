@@ -23,9 +23,9 @@ def test_info_and_health(client: TestClient) -> None:
 
 
 def test_a_changed_index_is_served_without_a_restart(client: TestClient, index: Index, model: ColorModel) -> None:
-    old = client.app.state.shared.current.serving  # type: ignore[attr-defined]
+    old = client.app.state.glam.live_index.served  # type: ignore[attr-defined]
     Image.new("RGB", (40, 20), (20, 220, 220)).save(index.root / "cyan.png")
-    with client.app.state.shared.current.use() as held:  # type: ignore[attr-defined]
+    with client.app.state.glam.live_index.use() as held:  # type: ignore[attr-defined]
         add(index.path, [index.root / "cyan.png"], lambda: cast(Model, model))
         wait_until(lambda: client.get("/api/info").json()["images"] == 5)
         assert held is old

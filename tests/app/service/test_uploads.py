@@ -51,7 +51,7 @@ def test_every_promised_format_is_read(format: str) -> None:
     assert (image.mode, image.size) == ("RGB", (64, 32))
 
 
-def test_a_turned_photograph_is_read_upright() -> None:
+def test_a_turned_image_is_read_upright() -> None:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = TURNED_RIGHT
     assert read(encoded("JPEG", exif=exif.tobytes())).size == (32, 64)
@@ -88,7 +88,7 @@ def test_a_cut_off_image_of_any_promised_format_is_refused_and_raises_nothing_el
             assert status_of(data[:kept]) in (200, 415, 422), (format, kept)
 
 
-def test_a_damaged_photograph_is_422() -> None:
+def test_a_damaged_image_is_422() -> None:
     status, sentence = refusal(encoded("JPEG", (400, 400))[:900])
     assert status == 422
     assert sentence.endswith(".")
@@ -176,4 +176,4 @@ def send_chunks(chunks: int, limits: ServiceLimits, *, declare_length: bool) -> 
 
 
 async def take(image: UploadFile) -> None:
-    """An endpoint that wants a form."""
+    """An endpoint that takes a form."""
