@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.datasets.collection import ImageFile
-from glam.descriptor_files import read_about, read_rows
+from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
 from glam.index.storage.catalog import IndexConfig
@@ -77,7 +77,7 @@ def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
         GlamError: a file is none of `glam describe`, or of another model or other settings.
     """
     for file in files:
-        noted = read_about(file)
+        noted = read_metadata(file)
         if "files" not in noted:
             raise GlamError(
                 f"{file} does not say which files it describes, as an older glam did not; describe them again"
@@ -124,7 +124,7 @@ def import_described(
 
 def _images(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[DescribedFile]:
     """The images of one file; they are taken out of those that are left."""
-    header, rows = read_about(file), read_rows(file)
+    header, rows = read_metadata(file), map_descriptors(file)
     for path, noted, row in zip(header["paths"], header["files"], rows, strict=True):
         photo = left.get(path)
         image = None if photo is None else _image(root, photo, FileDescribed(*noted), row)
