@@ -1,4 +1,4 @@
-"""What each part of GLAM brings on a folder of photographs: the paper's Tables 4 and 5, small.
+"""What each part of GLAM brings on a folder of images: the paper's Tables 4 and 5, small.
 
     python benchmarks/ablation.py ../shared/landmarks --jobs 5 --workers 3
     python benchmarks/ablation.py ../shared/landmarks --jobs 5 --workers 3 --setting lite0= \\
@@ -8,7 +8,7 @@ Each run trains on train/ as `glam train --config lite0` does, with one of `VARI
 its last epoch on val/ with distractors/ as `glam eval folder` does; no epoch is picked by its score. Runs of one seed
 see the same views in the same order. A --setting names further options of `glam train`, for all of its variants.
 
-The photographs are decoded once, into files of plain pixels that all runs read. A finished run is a line of --runs
+The images are decoded once, into files of plain pixels that all runs read. A finished run is a line of --runs
 (JSON, every AP in it) and is not done again; the table (CSV) and the plot (SVG) are made of those lines.
 """
 
@@ -39,7 +39,7 @@ from glam.eval.report import versions
 from glam.images import read_image
 from glam.model import Model
 from glam.model_file import ModelHeader
-from glam.training.cli import TrainingCLI, configured
+from glam.training.cli import TrainingCLI, build_cli
 
 FOLDERS = ("train", "val", "distractors")
 PARTS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
@@ -97,8 +97,8 @@ def main() -> int:
     if not all(map(record.has_run, runs)):
         with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
             began = time.monotonic()
-            decode(given.photographs, Path(scratch))
-            print(f"photographs decoded in {time.monotonic() - began:.0f} s", flush=True)
+            decode(given.folder, Path(scratch))
+            print(f"images decoded in {time.monotonic() - began:.0f} s", flush=True)
             failed = train_all(runs, record, given, Path(scratch))
     rows = summarize(record.lines, list(VARIANTS))
     write_table(rows, given.csv)
@@ -112,7 +112,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     """The command line; ``setting`` as (name, options) pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path, help="folder with train/, val/ and distractors/")
+    parser.add_argument("folder", type=Path, help="folder with train/, val/ and distractors/")
     parser.add_argument("--setting", action="append", type=_setting, metavar="NAME=OPTIONS", help="`lite0=` by default")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
@@ -167,7 +167,7 @@ class Record:
 
 
 def decode(folder: Path, out: Path) -> None:
-    """Writes the photographs of `FOLDERS` as files of plain pixels (PPM), under the same names with ``.ppm`` added."""
+    """Writes the images of `FOLDERS` as files of plain pixels (PPM), under the same names with ``.ppm`` added."""
     collections = [read_folder(folder / name) for name in FOLDERS]
     files = [collection.file(i) for collection in collections for i in range(len(collection))]
 
@@ -180,7 +180,7 @@ def decode(folder: Path, out: Path) -> None:
         list(pool.map(write, files))
 
 
-def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, photographs: Path) -> int:
+def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, folder: Path) -> int:
     """Measures what is not known of the costs, one by one, then trains what is not done, several at a time.
 
     Returns:
@@ -191,20 +191,20 @@ def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, ph
     waiting = [run for run in runs if not record.has_run(run)]
     for run in waiting:
         if not given.no_costs and not record.has_cost(run):
-            record.add(cost(run, photographs) | machine)
+            record.add(cost(run, folder) | machine)
             print(f"{run.setting}, {run.variant}: {record.lines[-1]['step_ms']} ms a step", flush=True)
     running: dict[Future[dict[str, Any]], Run] = {}
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes below, of which there are enough
     # A fresh interpreter each: a process that has used a GPU cannot be forked into one that uses it.
     context = multiprocessing.get_context("spawn")
-    numbers = context.Queue()
+    gpus = context.Queue()
     for job in range(given.jobs):
-        numbers.put(job % max(1, torch.cuda.device_count()))
-    with ProcessPoolExecutor(given.jobs, context, initializer=_use_gpu, initargs=(numbers,)) as pool:
+        gpus.put(job % max(1, torch.cuda.device_count()))
+    with ProcessPoolExecutor(given.jobs, context, initializer=_use_gpu, initargs=(gpus,)) as pool:
         while waiting or running:
             while waiting and len(running) < given.jobs:
                 run = waiting.pop(0)
-                running[pool.submit(carry_out, run, photographs, given.workers)] = run
+                running[pool.submit(carry_out, run, folder, given.workers)] = run
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 run = running.pop(future)
                 name = f"{run.setting}, {run.variant}, seed {run.seed}"
@@ -222,24 +222,24 @@ def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, ph
     return failed
 
 
-def _use_gpu(numbers: "multiprocessing.Queue[int]") -> None:
+def _use_gpu(gpus: "multiprocessing.Queue[int]") -> None:
     """Has a process see one GPU only, the next in turn; before it has looked at any."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(numbers.get())
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus.get())
 
 
-def configure(run: Run, photographs: Path, workers: int) -> TrainingCLI:
+def configure(run: Run, folder: Path, workers: int) -> TrainingCLI:
     """Network, data and trainer of the recipe `lite0` for a run."""
-    data = (f"--data.train={photographs / 'train'}", f"--data.val={photographs / 'val'}", f"--data.workers={workers}")
+    data = (f"--data.train={folder / 'train'}", f"--data.val={folder / 'val'}", f"--data.workers={workers}")
     seed = f"--data.seed={run.seed}"
-    return configured(["--config=lite0", *data, seed, *TRAINER, *run.options, *VARIANTS[run.variant]])
+    return build_cli(["--config=lite0", *data, seed, *TRAINER, *run.options, *VARIANTS[run.variant]])
 
 
-def carry_out(run: Run, photographs: Path, workers: int) -> dict[str, Any]:
+def carry_out(run: Run, folder: Path, workers: int) -> dict[str, Any]:
     """Trains and scores.
 
     Args:
         run: what to train.
-        photographs: folder with `FOLDERS`.
+        folder: with `FOLDERS`.
         workers: processes that read images.
 
     Returns:
@@ -251,13 +251,13 @@ def carry_out(run: Run, photographs: Path, workers: int) -> dict[str, Any]:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    cli = configure(run, photographs, workers)
+    cli = configure(run, folder, workers)
     cli.trainer.fit(cli.model, cli.datamodule)
     seconds = time.perf_counter() - began
     mib = round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None
     network = cli.model.network.to_device(torch.device("cuda" if on_gpu else "cpu")).eval()
     model = Model(run.variant, network, ModelHeader(network.architecture, size=cli.datamodule.val_size))
-    report = evaluate_folder(model, read_folder(photographs / "val"), read_folder(photographs / "distractors"))
+    report = evaluate_folder(model, read_folder(folder / "val"), read_folder(folder / "distractors"))
     ap: dict[str, list[float]] = {}
     for path, value in zip(report.paths, report.scores.ap.tolist(), strict=True):
         if not math.isnan(value):
@@ -272,10 +272,10 @@ def carry_out(run: Run, photographs: Path, workers: int) -> dict[str, Any]:
     }
 
 
-def cost(run: Run, photographs: Path, repeats: int = 20) -> dict[str, Any]:
+def cost(run: Run, folder: Path, repeats: int = 20) -> dict[str, Any]:
     """Milliseconds of a training step's forward and backward pass, the peak of its memory on the GPU in MiB (None
     without one), and the weights, of a run's network on random images of its batch size and longest side, 4:3."""
-    cli = configure(run, photographs, workers=0)
+    cli = configure(run, folder, workers=0)
     data, network = cli.datamodule, cli.model.network
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to_device(device).train()

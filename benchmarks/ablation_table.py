@@ -105,7 +105,7 @@ def draw(rows: Sequence[Line], path: Path) -> None:
 
 
 def _ap(runs: Sequence[Line]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(seeds, queries) AP and (queries,) landmarks of runs that were scored on the same photographs."""
+    """(seeds, queries) AP and (queries,) landmarks of runs that were scored on the same images."""
     names = list(runs[0]["ap"])
     ap = np.array([[value for name in names for value in run["ap"][name]] for run in runs])
     return ap, np.repeat(np.arange(len(names)), [len(runs[0]["ap"][name]) for name in names])

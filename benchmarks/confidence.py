@@ -1,10 +1,10 @@
-"""How often 'nothing like it here' is right, on real photographs.
+"""How often 'nothing like it here' is right, on real images.
 
     OMP_NUM_THREADS=1 python benchmarks/confidence.py ../shared/landmarks [--out benchmarks/results/confidence.json]
 
-Indexed are the photographs of val/, and the calibration is fitted to them without their labels. Each photograph of
+Indexed are the images of val/, and the calibration is fitted to them without their landmarks. Each image of
 distractors/ is a query that has no match, each of val/, without itself, one that has. The distractors came without
-labels, and nobody has looked through them for landmarks of val/.
+landmarks, and nobody has looked through them for landmarks of val/.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from glam.model import Model
 RATES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
-class Described:
-    """Rows in memory, as the rows of an index."""
+class InMemoryDescriptors:
+    """Descriptors in memory, with the interface of those of an index."""
 
-    def __init__(self, rows: Descriptors) -> None:
-        self._descriptors = rows
-        self.dim = rows.shape[1]
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._descriptors = descriptors
+        self.dim = descriptors.shape[1]
 
     def __len__(self) -> int:
         return len(self._descriptors)
@@ -38,48 +38,48 @@ class Described:
 
 
 def describe(model: Model, folder: Path) -> tuple[Descriptors, np.ndarray]:
-    """Descriptors of a folder's photographs, and the landmark of each."""
+    """Descriptors of a folder's images, and the landmark of each."""
     collection = read_folder(folder)
-    rows = model.describe([collection.root / photo.path for photo in collection.images])
-    return rows, np.array([photo.landmark for photo in collection.images])
+    descriptors = model.describe([collection.root / image.path for image in collection.images])
+    return descriptors, np.array([image.landmark for image in collection.images])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/confidence.json"))
     parser.add_argument("--model", default="glam-lite0")
     options = parser.parse_args()
     model = glam.load(options.model)
-    rows, landmarks = describe(model, options.photographs / "val")
-    strangers, _ = describe(model, options.photographs / "distractors")
-    calibration = Calibration.fit(Described(rows))
+    descriptors, landmarks = describe(model, options.folder / "val")
+    distractors, _ = describe(model, options.folder / "distractors")
+    calibration = Calibration.fit(InMemoryDescriptors(descriptors))
     if calibration is None:
-        parser.error("too few photographs")
-    among = rows @ rows.T
-    np.fill_diagonal(among, -1)
-    best = among.max(axis=1)
-    right = landmarks[among.argmax(axis=1)] == landmarks
-    stranger = (strangers @ rows.T).max(axis=1)
+        parser.error("too few images")
+    scores = descriptors @ descriptors.T
+    np.fill_diagonal(scores, -1)
+    best = scores.max(axis=1)
+    right = landmarks[scores.argmax(axis=1)] == landmarks
+    distractor_best = (distractors @ descriptors.T).max(axis=1)
     table = []
     for rate in RATES:
-        sure = calibration.confidence(best, len(rows) - 1) >= 1 - rate
-        alarms = calibration.confidence(stranger, len(rows)) >= 1 - rate
+        sure = calibration.confidence(best, len(descriptors) - 1) >= 1 - rate
+        alarms = calibration.confidence(distractor_best, len(descriptors)) >= 1 - rate
         table.append(
             {
                 "false_alarms_asked_for": rate,
-                "threshold": round(calibration.threshold(rate, len(rows)), 4),
+                "threshold": round(calibration.threshold(rate, len(descriptors)), 4),
                 "false_alarms": round(float(alarms.mean()), 4),
                 "detected": round(float(sure.mean()), 4),
                 "detected_and_right": round(float((sure & right).mean()), 4),
             }
         )
     result = {
-        "command": f"OMP_NUM_THREADS=1 python benchmarks/confidence.py {options.photographs}",
+        "command": f"OMP_NUM_THREADS=1 python benchmarks/confidence.py {options.folder}",
         "model": Path(options.model).stem,
         "fingerprint": model.fingerprint,
-        "indexed": len(rows),
-        "queries": {"with_match": len(rows), "without_match": len(strangers)},
+        "indexed": len(descriptors),
+        "queries": {"with_match": len(descriptors), "without_match": len(distractors)},
         "calibration": calibration.to_dict(),
         "results": table,
         "versions": versions(),

@@ -3,10 +3,10 @@
     python benchmarks/describe.py --device cuda
     python benchmarks/describe.py --device cpu --model glam-lite0 --images 24 --size 512
 
-The photographs are those of --folder, enlarged and cut to --sizes and written as JPEG (quality 90), again and again
+The images are those of --folder, enlarged and cut to --sizes and written as JPEG (quality 90), again and again
 up to --images; without a folder they are noise at all frequencies, which takes as long to decode. A --backbone gets
 GLAM and a layer to 512 dimensions with seeded random weights: its speed is that of trained ones, and the cosine between
-two ways of computing descriptors is measured after its batch norms have seen the photographs. --model takes trained
+two ways of computing descriptors is measured after its batch norms have seen the images. --model takes trained
 weights instead. The floor is decoding alone on all cores, and the network alone on images that are there.
 """
 
@@ -45,30 +45,30 @@ THREE = (0.7071067811865476, 1.0, 1.4142135623730951)
 def make_files(folder: Path, out: Path, count: int, sizes: Sequence[tuple[int, int]]) -> list[Path]:
     """Writes ``count`` JPEG files; at most 200 are distinct, the others are copies of their bytes."""
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-    unique_by_path = min(count, 200)
-    chosen = found[:: max(1, len(found) // unique_by_path)][:unique_by_path]
+    unique_count = min(count, 200)
+    chosen = found[:: max(1, len(found) // unique_count)][:unique_count]
 
     def write(i: int) -> bytes:
         size = sizes[i % len(sizes)]
         image = (
             ImageOps.fit(read_image(chosen[i % len(chosen)]), size, Image.Resampling.BICUBIC)
             if chosen
-            else _drawn(i, size)
+            else _draw_noise(i, size)
         )
         path = out / f"{i:06d}.jpg"
         image.save(path, quality=90)
         return path.read_bytes()
 
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(write, range(unique_by_path)))
+        contents = list(pool.map(write, range(unique_count)))
     files = [out / f"{i:06d}.jpg" for i in range(count)]
-    for i in range(unique_by_path, count):
-        files[i].write_bytes(contents[i % unique_by_path])
+    for i in range(unique_count, count):
+        files[i].write_bytes(contents[i % unique_count])
     return files
 
 
-def _drawn(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Noise whose strength falls with its frequency, as that of photographs does."""
+def _draw_noise(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Noise whose strength falls with its frequency, as in photographs."""
     rng = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells, strength in ((3, 70), (12, 40), (48, 20), (192, 10)):

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.eval.descriptor_readers import read_vectors
+from glam.eval.descriptor_readers import read_descriptors
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.report import versions
 from glam.eval.revisitop import PROTOCOLS, score_revisited
@@ -36,18 +36,20 @@ def sort_everything(
     truth: GroundTruth, queries: NDArray[np.float32], database: NDArray[np.float32], distractors: NDArray[np.float32]
 ) -> dict[str, float]:
     """mAP by protocol as the benchmark's own program computes it: all scores sorted, then searched once a protocol."""
-    rows = np.concatenate([database, distractors]).astype(np.float32, copy=False)  # NumPy has no product of float16
-    scores = rows @ queries.T.astype(np.float32, copy=False)
-    ranks = np.argsort(-scores, axis=0)
-    return {name: _mean_ap(ranks, truth, *grades) for name, grades in PROTOCOLS.items()}
+    descriptors = np.concatenate([database, distractors]).astype(
+        np.float32, copy=False
+    )  # NumPy has no product of float16
+    scores = descriptors @ queries.T.astype(np.float32, copy=False)
+    rankings = np.argsort(-scores, axis=0)
+    return {name: _mean_ap(rankings, truth, *grades) for name, grades in PROTOCOLS.items()}
 
 
-def _mean_ap(ranks: NDArray[np.int64], truth: GroundTruth, positive: Sequence[str], junk: Sequence[str]) -> float:
-    numbers = np.arange(len(ranks))
+def _mean_ap(rankings: NDArray[np.int64], truth: GroundTruth, positive: Sequence[str], junk: Sequence[str]) -> float:
+    ranks = np.arange(len(rankings))
     aps = []
-    for column, query in zip(ranks.T, truth.queries, strict=True):
-        found = numbers[np.isin(column, query.images(*positive))]
-        found -= np.searchsorted(numbers[np.isin(column, query.images(*junk))], found)
+    for ranking, query in zip(rankings.T, truth.queries, strict=True):
+        found = ranks[np.isin(ranking, query.indices(*positive))]
+        found -= np.searchsorted(ranks[np.isin(ranking, query.indices(*junk))], found)
         if len(found):
             aps.append(_average_precision(found))
     return float(np.mean(aps))
@@ -75,7 +77,7 @@ WAYS: dict[str, Callable[..., dict[str, float]]] = {"counting": count, "sorting"
 def measure(way: str, gnd: Path, folder: Path) -> None:
     """Runs one way in this process and prints its time, memory and results as JSON."""
     truth = read_ground_truth(gnd)
-    queries, database, distractors = (read_vectors(str(folder / f"{name}.npy"), name) for name in _shapes(truth))
+    queries, database, distractors = (read_descriptors(str(folder / f"{name}.npy"), name) for name in _shapes(truth))
     _ = sum(float(distractors[start : start + 4096].sum()) for start in range(0, len(distractors), 4096))  # into memory
     before = own_memory()
     seconds = []
@@ -119,11 +121,11 @@ def _shapes(truth: GroundTruth) -> dict[str, int]:
 def _make(folder: Path, truth: GroundTruth, dtype: str) -> None:
     rng = np.random.default_rng(0)
     for name, n in _shapes(truth).items():
-        rows = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.dtype(dtype), (n, DIM))
+        descriptors = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.dtype(dtype), (n, DIM))
         for start in range(0, n, 65536):
             block = rng.standard_normal((min(65536, n - start), DIM), dtype=np.float32)
-            rows[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
-        rows.flush()
+            descriptors[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+        descriptors.flush()
 
 
 def main() -> None:

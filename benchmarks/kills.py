@@ -52,8 +52,8 @@ def content_hash(data: bytes) -> str:
 
 def descriptor_of(content: str) -> NDArray[np.float32]:
     """(DIM,): a random descriptor that belongs to a content."""
-    row = np.random.default_rng(int(content, 16)).normal(size=DIM).astype(np.float32)
-    return row / np.linalg.norm(row)
+    descriptor = np.random.default_rng(int(content, 16)).normal(size=DIM).astype(np.float32)
+    return descriptor / np.linalg.norm(descriptor)
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,15 @@ class Trial:
         try:
             with glam.index.open(self.index) as index:
                 entries = index.entries(index.image_ids.tolist())
-                rows = index.descriptors(index.image_ids.tolist())
-                hits = [found[0] for found in index.search(rows, k=1)] if len(index) else []
+                descriptors = index.descriptors(index.image_ids.tolist())
+                hits = [found[0] for found in index.search(descriptors, k=1)] if len(index) else []
         except NoIndexError:
             return
         self.outcome.opened_after_kills += expected is None
         with closing(connect(self.index / CATALOG, "rw")) as connection:
             hashes = dict(connection.execute("SELECT id, hash FROM images"))
-        for entry, row, hit in zip(entries, rows, hits, strict=True):
-            if not np.array_equal(row, descriptor_of(hashes[entry.image_id])):
+        for entry, descriptor, hit in zip(entries, descriptors, hits, strict=True):
+            if not np.array_equal(descriptor, descriptor_of(hashes[entry.image_id])):
                 self.outcome.problems.append(f"{entry.path}: the descriptor of another content")
             if hit.entry != entry:
                 self.outcome.problems.append(f"{entry.path}: found as {hit.path}")
@@ -209,7 +209,7 @@ class Trial:
 
     def contents(self) -> dict[str, str]:
         """Hash of each file that the index has to hold when the work is done."""
-        files = {photo.path: self.folder / photo.path for photo in read_folder(self.folder).images}
+        files = {image.path: self.folder / image.path for image in read_folder(self.folder).images}
         wanted = (
             files
             if self.outcome.operation in ("build", "sync")
@@ -248,13 +248,11 @@ class Trial:
         self.check(expected)
 
 
-def prepare(work: Path, photographs: list[Path]) -> dict[str, Callable[[Path], None]]:
+def prepare(work: Path, files: list[Path]) -> dict[str, Callable[[Path], None]]:
     """The states that the four operations start from, made by running them undisturbed once."""
     full, changed = work / "full", work / "changed"
-    for number, file in enumerate(photographs):
-        target = (
-            full / "photographs" / ("gone" if number % 4 == 0 else f"place {number % 7}") / f"{number:05d}{file.suffix}"
-        )
+    for i, file in enumerate(files):
+        target = full / "photographs" / ("gone" if i % 4 == 0 else f"place {i % 7}") / f"{i:05d}{file.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     model: Any = MadeUpModel(work / "log")
@@ -284,14 +282,14 @@ def prepare(work: Path, photographs: list[Path]) -> dict[str, Callable[[Path], N
 
 
 def copy(source: str, target: str) -> None:
-    """A second name for the file: nothing in a trial writes to a photograph."""
+    """A second name for the file: nothing in a trial writes to an image."""
     os.link(source, target)
 
 
-def point_to(place: Path) -> None:
+def point_to(work: Path) -> None:
     """Gives a copied index the root beside it, and the checksums that go with that."""
-    with open_writer(place / "i.glam", limits=LIMITS) as writer:
-        config = replace(writer.config, root=str((place / "photographs").resolve()))
+    with open_writer(work / "i.glam", limits=LIMITS) as writer:
+        config = replace(writer.config, root=str((work / "photographs").resolve()))
         writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.set_config(config)
@@ -299,8 +297,8 @@ def point_to(place: Path) -> None:
 
 def change(folder: Path) -> None:
     """What happens to a folder between two syncs: of 20 files 3 move, 2 change, 2 go, and 4 more come."""
-    for number, file in enumerate(sorted(folder.rglob("*.*"))):
-        kind = number % 20
+    for i, file in enumerate(sorted(folder.rglob("*.*"))):
+        kind = i % 20
         if kind < 3:
             target = folder / "moved" / file.name
             target.parent.mkdir(exist_ok=True)
@@ -315,7 +313,9 @@ def change(folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, required=True, help="folder of images, sub-folders included")
+    parser.add_argument(
+        "--photographs", dest="source", type=Path, required=True, help="folder of images, sub-folders included"
+    )
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--operations", nargs="+", default=["build", "sync", "remove", "compact"])
@@ -323,14 +323,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON file of the outcomes")
     options = parser.parse_args()
     multiprocessing.get_context("forkserver").set_forkserver_preload(["glam.index", "glam.datasets.readers", "faiss"])
-    collection = read_folder(options.photographs)
-    photographs = [collection.file(i) for i in range(len(collection))][: options.images]
+    collection = read_folder(options.source)
+    files = [collection.file(i) for i in range(len(collection))][: options.images]
     outcomes = []
     with tempfile.TemporaryDirectory() as temporary:
-        states = prepare(Path(temporary) / "states", photographs)
-        for number, operation in enumerate(options.operations):
+        states = prepare(Path(temporary) / "states", files)
+        for i, operation in enumerate(options.operations):
             trial = Trial(operation, Path(temporary) / operation, states[operation])
-            outcome = trial.kill(options.kills, random.Random(options.seed + number))
+            outcome = trial.kill(options.kills, random.Random(options.seed + i))
             outcomes.append(outcome)
             print(
                 f"{operation}: {outcome.images} images, {outcome.kills} kills, {outcome.finished} times to the end, "

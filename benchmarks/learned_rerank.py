@@ -1,15 +1,15 @@
-"""Whether a small network that scores pairs of photographs pays as a reranking step. It does not: docs/reranking.md.
+"""Whether a small network that scores pairs of images pays as a reranking step. It does not: docs/reranking.md.
 
     OMP_NUM_THREADS=1 python benchmarks/learned_rerank.py ../shared/landmarks    # benchmarks/results/learned_rerank.csv
 
 A network (learned_scorers.py) scores the first 100 images of a list, and its score is added to the list's own, so that
 before training nothing moves.
 
-Networks are trained on lists from train/ (draws of at most 14 photographs a landmark, the most in val/), plain or after
+Networks are trained on lists from train/ (draws of at most 14 images a landmark, the most in val/), plain or after
 `superglobal`; every fifth landmark is held out, and the epoch that ranks those best is taken, or the order as it was
 where none does. They are tested as in rerank.py. For the last rows perceptrons are trained on val/ itself, each on the
 landmarks of three folds in four and half of the distractors, and asked by the landmarks of the fourth: whether
-photographs that the model was not trained on teach more. For two rows nothing is trained: the cosine of the
+images that the model was not trained on teach more. For two rows nothing is trained: the cosine of the
 descriptors, and the mean of the best cosines of local ones, rank the 100 alone.
 """
 
@@ -22,9 +22,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from learned_scorers import DEPTH, KINDS, Column, Kind, Looks, Perceptron, Scorer, kept_looks
+from learned_scorers import DEPTH, KINDS, Column, Kind, Looks, Perceptron, Scorer, cached_looks
 from numpy.typing import NDArray
-from rerank import DRAWS, RESULTS, Landmarks, between, kept_descriptions, percent, write_rows
+from rerank import DRAWS, RESULTS, Landmarks, between, cached_descriptions, percent, write_rows
 from torch import Tensor
 
 import glam
@@ -36,7 +36,7 @@ from glam.index.rerank.memory_database import MemoryDatabase
 from glam.index.types import Descriptors
 
 MOST = (14, 8, 4)
-"""Photographs of a landmark that lists are made of, draw by draw: folders differ."""
+"""Images of a landmark that lists are made of, draw by draw: folders differ."""
 
 DEFAULT = parse_chain("superglobal")
 
@@ -49,8 +49,8 @@ class RankedLists:
     """First images of m lists.
 
     Attributes:
-        queries: (m,), numbers of photographs.
-        images: (m, `DEPTH`), likewise, best first.
+        queries: (m,), indices of images.
+        images: (m, `DEPTH`), indices of images, best first.
         scores: (m, `DEPTH`), of the list.
         right: (m, `DEPTH`), which show the query's landmark.
         used: (m, `DEPTH`), which may be trained on.
@@ -62,44 +62,49 @@ class RankedLists:
     right: Tensor
     used: Tensor
 
-    def only(self, chosen: NDArray[np.bool_]) -> "RankedLists":
+    def select(self, chosen: NDArray[np.bool_]) -> "RankedLists":
         some = torch.from_numpy(chosen)
         return RankedLists(*(values[some] for values in vars(self).values()))
 
 
 def make_lists(
-    rows: Descriptors, labels: NDArray[np.int64], draws: Sequence[NDArray[np.int64]], chain: Chain | None
+    descriptors: Descriptors, landmark_ids: NDArray[np.int64], draws: Sequence[NDArray[np.int64]], chain: Chain | None
 ) -> RankedLists:
-    """The lists of all photographs with a label that is not negative, among those of each draw."""
+    """The lists of all images with a known landmark, among the images of each draw."""
     queries, images, scores = [], [], []
     for draw in draws:
-        database = MemoryDatabase([rows[draw]])
-        for place in np.flatnonzero(labels[draw] >= 0):
-            asked, query = database.without(int(place)), Query(rows[draw[place]])
+        full_database = MemoryDatabase([descriptors[draw]])
+        for row in np.flatnonzero(landmark_ids[draw] >= 0):
+            database, query = full_database.without(int(row)), Query(descriptors[draw[row]])
             if chain is None:
-                found_scores, found = (values[0] for values in asked.search(query.descriptor[None], DEPTH))
+                found_scores, found = (values[0] for values in database.search(query.descriptor[None], DEPTH))
             else:
-                ranked = chain.search(query, asked, DEPTH)
+                ranked = chain.search(query, database, DEPTH)
                 found_scores, found = ranked.scores, ranked.rows
-            queries.append(draw[place])
+            queries.append(draw[row])
             images.append(draw[found])
             scores.append(found_scores)
-    asking, listed = np.array(queries), np.array(images)
-    right = torch.from_numpy(labels[listed] == labels[asking][:, None])
+    query_indices, image_indices = np.array(queries), np.array(images)
+    right = torch.from_numpy(landmark_ids[image_indices] == landmark_ids[query_indices][:, None])
     return RankedLists(
-        torch.from_numpy(asking), torch.from_numpy(listed), torch.from_numpy(np.array(scores)), right, right | True
+        torch.from_numpy(query_indices),
+        torch.from_numpy(image_indices),
+        torch.from_numpy(np.array(scores)),
+        right,
+        right | True,
     )
 
 
-def draws_of(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Photographs with all that have no label: at most so many of each landmark."""
+def balanced_draws(landmark_ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Draws of images: at most `MOST` of each landmark, and all images without a landmark."""
     found = []
     for seed, most in enumerate(MOST):
         generator = np.random.default_rng(seed)
         some = [
-            generator.permutation(np.flatnonzero(labels == label))[:most] for label in np.unique(labels[labels >= 0])
+            generator.permutation(np.flatnonzero(landmark_ids == landmark_id))[:most]
+            for landmark_id in np.unique(landmark_ids[landmark_ids >= 0])
         ]
-        found.append(np.sort(np.concatenate([*some, np.flatnonzero(labels < 0)])))
+        found.append(np.sort(np.concatenate([*some, np.flatnonzero(landmark_ids < 0)])))
     return found
 
 
@@ -175,12 +180,12 @@ def inputs_of(kind: Kind, looks: Looks, lists: RankedLists) -> Tensor:
 
 @dataclass(frozen=True)
 class Learned:
-    """A `Step`. The database, and the query, give the number of a photograph in place of its local features.
+    """A `Step`. The database, and the query, give the index of an image in place of its local features.
 
     Attributes:
         kind: of its scorers.
-        looks: at all photographs.
-        scorers: for each photograph that may ask.
+        looks: at all images.
+        scorers: for each image that may ask.
         depth: images looked at.
     """
 
@@ -191,34 +196,34 @@ class Learned:
 
     @torch.inference_mode()
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        number = cast(int, query.local_features())
-        images = torch.tensor([cast(int, database.local_features(int(at))) for at in ranked.rows[: self.depth]])
+        index = cast(int, query.local_features())
+        indices = torch.tensor([cast(int, database.local_features(int(row))) for row in ranked.rows[: self.depth]])
         scores = torch.from_numpy(ranked.scores[: self.depth])
-        inputs = self.kind.inputs(self.looks, torch.tensor(number), images, scores)
-        return reordered(ranked, self.scorers[number](inputs, scores).numpy())
+        inputs = self.kind.inputs(self.looks, torch.tensor(index), indices, scores)
+        return reordered(ranked, self.scorers[index](inputs, scores).numpy())
 
 
 class Trial:
-    """Photographs of train/, of val/ and the distractors, and the networks trained and tested on their lists."""
+    """Images of train/, of val/ and the distractors, and the networks trained and tested on their lists."""
 
     def __init__(self, folder: Path, model_name: str, cache: Path | None) -> None:
-        described, model = kept_descriptions(model_name, cache), glam.load(model_name)
+        described, model = cached_descriptions(model_name, cache), glam.load(model_name)
         self.landmarks = Landmarks(folder, described)
-        self.landmarks.features = cast(Any, lambda number: number)
-        self.looks = kept_looks(model, "landmarks", self.landmarks.files, self.landmarks.rows, cache)
+        self.landmarks.features = cast(Any, lambda index: index)
+        self.looks = cached_looks(model, "landmarks", self.landmarks.files, self.landmarks.descriptors, cache)
         unknown = np.full(len(self.landmarks.files) - len(self.landmarks.landmark_ids), -1)
-        self.labels = np.concatenate([self.landmarks.landmark_ids, unknown])
-        taught = read_folder(folder / "train")
-        files = [taught.file(i) for i in range(len(taught))]
-        self.taught_rows, self.taught_labels = described("train", files), taught.landmark_ids
-        self.taught_looks = kept_looks(model, "train", files, self.taught_rows, cache)
+        self.landmark_ids = np.concatenate([self.landmarks.landmark_ids, unknown])
+        train_collection = read_folder(folder / "train")
+        files = [train_collection.file(i) for i in range(len(train_collection))]
+        self.train_descriptors, self.train_landmark_ids = described("train", files), train_collection.landmark_ids
+        self.train_looks = cached_looks(model, "train", files, self.train_descriptors, cache)
         self.known: dict[str, RankedLists] = {}
         everything = np.arange(len(self.landmarks.files))
         self.sets = [everything, *(self.landmarks.draw(seed) for seed in range(DRAWS))]
         self.plain, self.default = self.aps(None), self.aps(DEFAULT)
 
     def aps(self, chain: Chain | None) -> list[NDArray[np.float64]]:
-        """AP of the queries, with all photographs and in each draw of four a landmark."""
+        """AP of the queries, with all images and in each draw of four a landmark."""
         return [self.landmarks.ap(images, chain) for images in self.sets]
 
     def learned(
@@ -231,8 +236,8 @@ class Trial:
     def row(self, name: str, runs: list[list[NDArray[np.float64]]], held_out: float | None) -> dict[str, Any]:
         """A row of the table: of the mean over some runs with other seeds."""
         aps = [np.mean(parts, axis=0) for parts in zip(*runs, strict=True)]
-        labels = self.landmarks.landmark_ids
-        groups = [labels == label for label in np.unique(labels)]
+        landmark_ids = self.landmarks.landmark_ids
+        groups = [landmark_ids == landmark_id for landmark_id in np.unique(landmark_ids)]
         figures: dict[str, Any] = {"chain": name, "runs": len(runs), "map": percent(aps[0].mean())}
         for over, were in (("plain", self.plain), ("superglobal", self.default)):
             gains = aps[0] - were[0]
@@ -247,7 +252,7 @@ class Trial:
         yield self.row("plain", [self.plain], None)
         yield self.row("superglobal", [self.default], None)
         for name, column in (("cosine", 0), ("local cosines", 2)):
-            alone = [Column(column)] * len(self.labels)
+            alone = [Column(column)] * len(self.landmark_ids)
             yield self.row(f"superglobal,{name}", [self.learned(DEFAULT, KINDS["statistics"], alone)], None)
         for name in names:
             yield self.from_train("superglobal", name)
@@ -261,8 +266,10 @@ class Trial:
         """Made once for each chain; none of the landmarks held out is trained on."""
         if text not in self.known:
             chain = parse_chain(text) if text else None
-            lists = make_lists(self.taught_rows, self.taught_labels, draws_of(self.taught_labels), chain)
-            lists.used[torch.from_numpy(self.taught_labels % HELD_OUT == 0)[lists.images]] = False
+            lists = make_lists(
+                self.train_descriptors, self.train_landmark_ids, balanced_draws(self.train_landmark_ids), chain
+            )
+            lists.used[torch.from_numpy(self.train_landmark_ids % HELD_OUT == 0)[lists.images]] = False
             self.known[text] = lists
         return self.known[text]
 
@@ -270,33 +277,33 @@ class Trial:
         """Trained on train/."""
         before, kind = parse_chain(text) if text else None, KINDS[name]
         lists = self.lists_of_train(text)
-        held = self.taught_labels[lists.queries.numpy()] % HELD_OUT == 0
-        inputs = inputs_of(kind, self.taught_looks, lists)
+        held = self.train_landmark_ids[lists.queries.numpy()] % HELD_OUT == 0
+        inputs = inputs_of(kind, self.train_looks, lists)
         runs, gains = [], []
         for seed in range(kind.seeds):
             some = torch.from_numpy(held)
             parts = inputs[~some], inputs[some]
-            scorer, gain = train(kind, self.taught_looks, lists.only(~held), lists.only(held), *parts, seed)
+            scorer, gain = train(kind, self.train_looks, lists.select(~held), lists.select(held), *parts, seed)
             gains.append(gain)
-            runs.append(self.learned(before, kind, [scorer.on(self.looks)] * len(self.labels)))
+            runs.append(self.learned(before, kind, [scorer.on(self.looks)] * len(self.landmark_ids)))
         return self.row(",".join(filter(None, [text, f"learned:{name}"])), runs, float(np.mean(gains)))
 
     def from_folds(self, text: str, name: str) -> dict[str, Any]:
         """Trained on other landmarks of val/ than those that ask."""
         before, kind = parse_chain(text), KINDS[name]
-        lists = make_lists(self.landmarks.rows, self.labels, draws_of(self.labels), before)
+        lists = make_lists(self.landmarks.descriptors, self.landmark_ids, balanced_draws(self.landmark_ids), before)
         inputs = inputs_of(kind, self.looks, lists)
-        numbers = np.arange(len(self.labels))
+        indices = np.arange(len(self.landmark_ids))
         runs = []
         for seed in range(kind.seeds):
             scorers = []
             for fold in range(FOLDS):
-                known = np.where(self.labels < 0, numbers % 2 == 0, self.labels % FOLDS != fold)
+                known = np.where(self.landmark_ids < 0, indices % 2 == 0, self.landmark_ids % FOLDS != fold)
                 asking = known[lists.queries.numpy()]
-                some = lists.only(asking)
+                some = lists.select(asking)
                 some.used[~torch.from_numpy(known)[some.images]] = False
                 scorers.append(train(kind, self.looks, some, None, inputs[torch.from_numpy(asking)], None, seed)[0])
-            runs.append(self.learned(before, kind, [scorers[label % FOLDS] for label in self.labels]))
+            runs.append(self.learned(before, kind, [scorers[landmark_id % FOLDS] for landmark_id in self.landmark_ids]))
         return self.row(f"{text},learned:{name} by folds of val", runs, None)
 
 

@@ -1,6 +1,6 @@
-"""The small networks that learned_rerank.py tries, and what they see of two photographs.
+"""The small networks that learned_rerank.py tries, and what they see of two images.
 
-Of a photograph they see its descriptor and 16 local descriptors: the positions of the attended feature map where the
+Of an image they see its descriptor and 16 local descriptors: the positions of the attended feature map where the
 channels respond most, times the local spatial attention, each brought through the last layers as if it were the pooled
 map; and what the four attentions say there. Of a pair:
 
@@ -22,36 +22,36 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import glam
-from glam.attention_maps import _features, maps_of
+from glam.attention_maps import _features, compute_maps
 from glam.index.types import Descriptors
 
 TOKENS, DEPTH = 16, 100
-"""Local descriptors of a photograph, and images of a list that are scored."""
+"""Local descriptors of an image, and images of a list that are scored."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What networks see of n photographs.
+    """What networks see of n images.
 
     Attributes:
-        rows: (n, dim), their descriptors.
+        descriptors: (n, dim), their descriptors.
         tokens: (n, `TOKENS`, dim), their local descriptors, of unit length.
         attention: (n, `TOKENS`, 4): local channel, local spatial, global channel, and how much others look there; each
             about 1 in the mean over the map.
     """
 
-    rows: Tensor
+    descriptors: Tensor
     tokens: Tensor
     attention: Tensor
 
 
 @torch.inference_mode()
 def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """(`TOKENS`, dim) local descriptors of a photograph, and (`TOKENS`, 4) attentions; places come twice where a map
+    """(`TOKENS`, dim) local descriptors of an image, and (`TOKENS`, 4) attentions; positions come twice if a map
     has fewer."""
     network = model.fast
     features, area = _features(model, file, None, 320)
-    maps = maps_of(cast(Any, network.glam), features, area)
+    maps = compute_maps(cast(Any, network.glam), features, area)
     assert maps.local_channel is not None
     assert maps.local_spatial is not None
     assert maps.global_channel is not None
@@ -71,8 +71,10 @@ def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np
     return tokens.numpy().astype(np.float16), attention[chosen].astype(np.float32)
 
 
-def kept_looks(model: glam.Model, name: str, files: Sequence[Path], rows: Descriptors, cache: Path | None) -> Looks:
-    """Looks at photographs, or takes what was left in a folder."""
+def cached_looks(
+    model: glam.Model, name: str, files: Sequence[Path], descriptors: Descriptors, cache: Path | None
+) -> Looks:
+    """Looks at images, or takes what was left in a folder."""
     kept = None if cache is None else cache / f"{name}_looks.npz"
     if kept is not None and kept.exists():
         stored = np.load(kept)
@@ -81,16 +83,16 @@ def kept_looks(model: glam.Model, name: str, files: Sequence[Path], rows: Descri
         tokens, attention = (np.stack(parts) for parts in zip(*(look(model, file) for file in files), strict=True))
         if kept is not None:
             np.savez(kept, tokens=tokens, attention=attention)
-    return Looks(torch.from_numpy(rows), torch.from_numpy(tokens).float(), torch.from_numpy(attention))
+    return Looks(torch.from_numpy(descriptors), torch.from_numpy(tokens).float(), torch.from_numpy(attention))
 
 
 def products(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
     """A list, () and (d,), to the entrywise products of its descriptors, (d, dim), about 1 in size."""
-    return looks.rows[query] * looks.rows[images] * looks.rows.shape[1]
+    return looks.descriptors[query] * looks.descriptors[images] * looks.descriptors.shape[1]
 
 
 def statistics(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
-    """A list, () and (d,), to (d, 17): what two photographs' local descriptors and attentions come to."""
+    """A list, () and (d,), to (d, 17): what two images' local descriptors and attentions come to."""
     asking, asked = looks.tokens[query], looks.tokens[images]
     cosines = torch.einsum("ic,njc->nij", asking, asked)
     best_q, best_x = cosines.max(dim=2), cosines.max(dim=1)
@@ -100,10 +102,10 @@ def statistics(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> T
     seen_q, seen_x = looks.attention[query], looks.attention[images]
     partner = torch.gather(seen_x, 1, best_q.indices[..., None].expand(-1, -1, 4))
     count = mutual.sum(dim=1).clamp(min=1)
-    to_rows = asked @ looks.rows[query]
-    from_rows = looks.rows[images] @ asking.T
+    to_descriptors = asked @ looks.descriptors[query]
+    from_descriptors = looks.descriptors[images] @ asking.T
     columns = [
-        looks.rows[images] @ looks.rows[query],
+        looks.descriptors[images] @ looks.descriptors[query],
         scores - scores[0],
         best_q.values.mean(dim=1),
         best_x.values.mean(dim=1),
@@ -114,15 +116,15 @@ def statistics(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> T
         mutual.float().mean(dim=1),
         (best_q.values * mutual).sum(dim=1) / count,
         cosines.mean(dim=(1, 2)),
-        to_rows.max(dim=1).values,
-        from_rows.max(dim=1).values,
+        to_descriptors.max(dim=1).values,
+        from_descriptors.max(dim=1).values,
         *((seen_q - partner).abs() * mutual[..., None]).sum(dim=1).div(count[:, None]).T,
     ]
     return torch.stack(columns, dim=1)
 
 
 def pairs(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
-    """(d, 2): the numbers of the photographs."""
+    """(d, 2): the indices of the images."""
     return torch.stack([query.expand_as(images), images], dim=1)
 
 
@@ -145,14 +147,14 @@ class Perceptron(nn.Module):
 
 
 class PairTransformer(nn.Module):
-    """(..., 2) numbers of photographs to (...) scores; they begin at 0."""
+    """(..., 2) indices of images to (...) scores; they begin at 0."""
 
     WIDTH = 64
 
     def __init__(self, looks: Looks, inputs: Tensor) -> None:
         super().__init__()
         self.looks = looks
-        self.token = nn.Linear(looks.rows.shape[1], self.WIDTH)
+        self.token = nn.Linear(looks.descriptors.shape[1], self.WIDTH)
         self.seen = nn.Linear(4, self.WIDTH)
         self.kind = nn.Parameter(0.02 * torch.randn(5, self.WIDTH))  # class, and two descriptors and parts of each
         layer = nn.TransformerEncoderLayer(self.WIDTH, 2, 2 * self.WIDTH, 0.1, batch_first=True, norm_first=True)
@@ -162,12 +164,12 @@ class PairTransformer(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        numbers = inputs.flatten(0, -2)
-        scale = self.looks.rows.shape[1] ** 0.5
-        parts = [self.kind[0].expand(len(numbers), 1, -1)]
+        indices = inputs.flatten(0, -2)
+        scale = self.looks.descriptors.shape[1] ** 0.5
+        parts = [self.kind[0].expand(len(indices), 1, -1)]
         for side in (0, 1):
-            known = numbers[:, side]
-            whole = self.token(scale * self.looks.rows[known])[:, None]
+            known = indices[:, side]
+            whole = self.token(scale * self.looks.descriptors[known])[:, None]
             local = self.token(scale * self.looks.tokens[known]) + self.seen(self.looks.attention[known])
             parts += [whole + self.kind[1 + side], local + self.kind[3 + side]]
         scores: Tensor = self.last(self.layers(torch.cat(parts, dim=1))[:, 0])[:, 0]
@@ -179,7 +181,7 @@ class Kind:
     """A network and how it is trained.
 
     Attributes:
-        inputs: what it is given of a query, () its number, and of the images of its list, (d,) numbers and scores.
+        inputs: its inputs from a query, () index, and the images of its list, (d,) indices and scores.
         network: made of looks and of the inputs that it will be trained on.
         epochs: on its lists.
         pairs: of a list that are drawn at a time.
@@ -203,13 +205,13 @@ KINDS = {
 class Column(nn.Module):
     """One of the inputs alone as the score of a pair."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, index: int) -> None:
         super().__init__()
-        self.number = number
+        self.index = index
 
     def forward(self, inputs: Tensor, scores: Tensor) -> Tensor:
         """(..., d, n) and (..., d) to (..., d)."""
-        return inputs[..., self.number]
+        return inputs[..., self.index]
 
 
 class Scorer(nn.Module):
@@ -221,7 +223,7 @@ class Scorer(nn.Module):
         self.scale = nn.Parameter(torch.tensor(40.0).log())
 
     def on(self, looks: Looks) -> "Scorer":
-        """The scorer, now of other photographs."""
+        """The scorer, now of other images."""
         self.network.looks = looks
         return self
 

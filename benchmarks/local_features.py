@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/local_features.py ../shared/landmarks/val
 
-Pairs of photographs: for each photograph, PARTNERS others of its landmark, drawn at random (many show another side of
+Pairs of images: for each image, PARTNERS others of its landmark, drawn at random (many show another side of
 it and cannot match), and the PARTNERS of other landmarks that are nearest by the descriptor. The number of inliers is
 the score of a pair; widths in brackets are pixels. Reported are the area under the ROC curve, and the share of
 same-landmark pairs that reach the least score that at most 1% (5%) of the other pairs reach. Intervals: 95%, bootstrap
@@ -38,14 +38,14 @@ BYTES_BESIDE = 6  # of a feature kept: x, y and diameter, 16 bits each
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Photographs (gray, upright) and pairs of them.
+class ImagePairs:
+    """Images (gray, upright) and pairs of them.
 
     Attributes:
         images: in the order of the folder.
-        pairs: (n, 2) positions.
+        pairs: (n, 2) indices of images.
         same: (n,) whether both show one landmark.
-        landmarks: (n,) number of the landmark of the first.
+        landmarks: (n,) landmark id of the first.
     """
 
     images: list[Image.Image]
@@ -54,23 +54,25 @@ class Photos:
     landmarks: NDArray[np.intp]
 
 
-def read_photos(folder: Path, model: str) -> Photos:
-    """Reads the photographs and chooses the pairs."""
+def read_pairs(folder: Path, model: str) -> ImagePairs:
+    """Reads the images and chooses the pairs."""
     collection = read_folder(folder)
-    files = [collection.root / photo.path for photo in collection.images]
-    _, numbers = np.unique([photo.landmark for photo in collection.images], return_inverse=True)
-    rows = glam.load(model).describe(files)
-    alike = rows @ rows.T
+    files = [collection.root / image.path for image in collection.images]
+    _, landmark_ids = np.unique([image.landmark for image in collection.images], return_inverse=True)
+    descriptors = glam.load(model).describe(files)
+    alike = descriptors @ descriptors.T
     generator = np.random.default_rng(0)
     pairs: set[tuple[int, int]] = set()
-    for i, number in enumerate(numbers):
-        mates = np.flatnonzero((numbers == number) & (np.arange(len(numbers)) != i))
-        near = np.argsort(np.where(numbers == number, -2, alike[i]))[::-1]
+    for i, landmark_id in enumerate(landmark_ids):
+        mates = np.flatnonzero((landmark_ids == landmark_id) & (np.arange(len(landmark_ids)) != i))
+        near = np.argsort(np.where(landmark_ids == landmark_id, -2, alike[i]))[::-1]
         for j in (*generator.choice(mates, PARTNERS, replace=False), *near[:PARTNERS]):
             pairs.add((min(i, int(j)), max(i, int(j))))
     chosen = np.array(sorted(pairs))
     images = [read_image(file).convert("L") for file in files]
-    return Photos(images, chosen, numbers[chosen[:, 0]] == numbers[chosen[:, 1]], numbers[chosen[:, 0]])
+    return ImagePairs(
+        images, chosen, landmark_ids[chosen[:, 0]] == landmark_ids[chosen[:, 1]], landmark_ids[chosen[:, 0]]
+    )
 
 
 # Features
@@ -115,18 +117,18 @@ def detectors() -> Iterator[tuple[str, Callable[..., LocalFeatures], bool]]:
 # Figures
 
 
-def separation(scores: NDArray[np.integer], photos: Photos) -> dict[str, Any]:
+def separation(scores: NDArray[np.integer], dataset: ImagePairs) -> dict[str, Any]:
     """How well scores tell same from other."""
     generator = np.random.default_rng(0)
-    kinds = int(photos.landmarks.max()) + 1
+    kinds = int(dataset.landmarks.max()) + 1
     draws = [np.bincount(generator.integers(0, kinds, kinds), minlength=kinds) for _ in range(RESAMPLES)]
-    weights = [draw[photos.landmarks] for draw in draws]
-    result: dict[str, Any] = {"auc": round(_auc(scores, photos.same), 4)}
-    result["auc_interval"] = _interval([_auc(scores, photos.same, weight) for weight in weights])
+    weights = [draw[dataset.landmarks] for draw in draws]
+    result: dict[str, Any] = {"auc": round(_auc(scores, dataset.same), 4)}
+    result["auc_interval"] = _interval([_auc(scores, dataset.same, weight) for weight in weights])
     for rate in (0.01, 0.05):
-        least = next(c for c in range(int(scores.max()) + 2) if (scores[~photos.same] >= c).mean() <= rate)
-        found = scores[photos.same] >= least
-        mates = [weight[photos.same] for weight in weights]
+        least = next(c for c in range(int(scores.max()) + 2) if (scores[~dataset.same] >= c).mean() <= rate)
+        found = scores[dataset.same] >= least
+        mates = [weight[dataset.same] for weight in weights]
         result[f"recall_at_{rate}"] = round(float(found.mean()), 4)
         result[f"recall_at_{rate}_interval"] = _interval([np.average(found, weights=mate) for mate in mates])
         result[f"least_at_{rate}"] = least
@@ -148,14 +150,14 @@ def _interval(values: list[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Described:
-    """Features of all photographs, with the time each took and the bytes each would be kept in."""
+class ExtractedFeatures:
+    """Features of all images, with the time each took and the bytes each would be kept in."""
 
     features: list[LocalFeatures]
     milliseconds: float
     binary: bool = False
 
-    def cut(self, most: int) -> "Described":
+    def cut(self, most: int) -> "ExtractedFeatures":
         """Only the strongest of each."""
         return replace(
             self,
@@ -175,48 +177,57 @@ class Described:
         }
 
 
-def described(photos: Photos, take: Callable[[Image.Image], LocalFeatures], binary: bool = False) -> Described:
-    """Extracts the features of all photographs."""
+def extract_features(
+    dataset: ImagePairs, take: Callable[[Image.Image], LocalFeatures], binary: bool = False
+) -> ExtractedFeatures:
+    """Extracts the features of all images."""
     began = time.process_time()
-    found = [take(image) for image in photos.images]
-    return Described(found, (time.process_time() - began) / len(found) * 1000, binary)
+    found = [take(image) for image in dataset.images]
+    return ExtractedFeatures(found, (time.process_time() - began) / len(found) * 1000, binary)
 
 
-def paired(photos: Photos, rows: Described, ratio: float) -> tuple[list[verify.Pairs], float]:
-    """Pairs features of all pairs of photographs; and milliseconds a pair."""
-    take: Callable[..., verify.Pairs] = pair_binary if rows.binary else verify.pair
-    if rows.features[0].descriptors.dtype != np.uint8:
+def paired(dataset: ImagePairs, extracted: ExtractedFeatures, ratio: float) -> tuple[list[verify.Pairs], float]:
+    """Pairs features of all pairs of images; and milliseconds a pair."""
+    take: Callable[..., verify.Pairs] = pair_binary if extracted.binary else verify.pair
+    if extracted.features[0].descriptors.dtype != np.uint8:
         take = partial(pair_floats, mutual=True)
-    return _timed(photos, rows, lambda a, b: take(a.descriptors, b.descriptors, ratio))
+    return _timed(dataset, extracted, lambda a, b: take(a.descriptors, b.descriptors, ratio))
 
 
-def _timed(photos: Photos, rows: Described, work: Callable[[LocalFeatures, LocalFeatures], Any]) -> tuple[Any, float]:
+def _timed(
+    dataset: ImagePairs, extracted: ExtractedFeatures, work: Callable[[LocalFeatures, LocalFeatures], Any]
+) -> tuple[Any, float]:
     began = time.process_time()
-    found = [work(rows.features[i], rows.features[j]) for i, j in photos.pairs]
+    found = [work(extracted.features[i], extracted.features[j]) for i, j in dataset.pairs]
     return found, (time.process_time() - began) / len(found) * 1000
 
 
 def measure(
-    photos: Photos, rows: Described, pairs: list[verify.Pairs], pairing: float, score: Score, **facts: Any
+    dataset: ImagePairs,
+    extracted: ExtractedFeatures,
+    pairs: list[verify.Pairs],
+    pairing: float,
+    score: Score,
+    **facts: Any,
 ) -> dict[str, Any]:
     """One row of the table."""
     began = time.process_time()
     scores = np.array(
-        [score(rows.features[i], rows.features[j], p) for (i, j), p in zip(photos.pairs, pairs, strict=True)]
+        [score(extracted.features[i], extracted.features[j], p) for (i, j), p in zip(dataset.pairs, pairs, strict=True)]
     )
     verifying = (time.process_time() - began) / len(pairs) * 1000
     row = {
         **facts,
-        **rows.facts(),
+        **extracted.facts(),
         "ms_pairing": round(pairing, 2),
         "ms_verifying": round(verifying, 2),
-        **separation(scores, photos),
+        **separation(scores, dataset),
     }
     print(json.dumps({name: value for name, value in row.items() if "interval" not in name}), flush=True)
     return row
 
 
-Descriptors = list[dict[str, Any]]
+Table = list[dict[str, Any]]
 
 
 def chain_at(size: int) -> Score:
@@ -225,42 +236,42 @@ def chain_at(size: int) -> Score:
     return by_chain(verify.REACH * scale, verify.TOLERANCE * scale)
 
 
-def compare_detectors(photos: Photos) -> Descriptors:
+def compare_detectors(dataset: ImagePairs) -> Table:
     """Every detector there is, at the chosen size, number and verification."""
     table = []
     for name, take, binary in detectors():
-        rows = described(photos, partial(take, size=rootsift.SIZE, most=rootsift.MOST), binary)
-        pairs, pairing = paired(photos, rows, verify.RATIO)
-        table.append(measure(photos, rows, pairs, pairing, chain_at(rootsift.SIZE), detector=name))
+        extracted = extract_features(dataset, partial(take, size=rootsift.SIZE, most=rootsift.MOST), binary)
+        pairs, pairing = paired(dataset, extracted, verify.RATIO)
+        table.append(measure(dataset, extracted, pairs, pairing, chain_at(rootsift.SIZE), detector=name))
     return table
 
 
-def compare_sizes(photos: Photos) -> Descriptors:
+def compare_sizes(dataset: ImagePairs) -> Table:
     """The chosen features at other sizes of images, and more or fewer of them."""
     table = []
     for size in (240, 320, 480):
-        whole = described(photos, partial(extract, size=size, most=1000))
+        whole = extract_features(dataset, partial(extract, size=size, most=1000))
         for most in (250, 500, 1000):
-            rows = whole.cut(most)
-            pairs, pairing = paired(photos, rows, verify.RATIO)
-            table.append(measure(photos, rows, pairs, pairing, chain_at(size), size=size, most=most))
+            extracted = whole.cut(most)
+            pairs, pairing = paired(dataset, extracted, verify.RATIO)
+            table.append(measure(dataset, extracted, pairs, pairing, chain_at(size), size=size, most=most))
     return table
 
 
-def compare_pairing(photos: Photos) -> Descriptors:
+def compare_pairing(dataset: ImagePairs) -> Table:
     """The ratio test at several limits, with and without asking that features be each other's nearest."""
     table = []
-    rows = described(photos, extract)
+    extracted = extract_features(dataset, extract)
     for mutual in (True, False):
         for ratio in (0.8, 0.85, 0.9, 0.95):
             take = partial(pair_floats, ratio=ratio, mutual=mutual)
-            pairs, pairing = _timed(photos, rows, lambda a, b, take=take: take(a.descriptors, b.descriptors))
+            pairs, pairing = _timed(dataset, extracted, lambda a, b, take=take: take(a.descriptors, b.descriptors))
             chain = chain_at(rootsift.SIZE)
-            table.append(measure(photos, rows, pairs, pairing, chain, mutual=mutual, ratio=ratio))
+            table.append(measure(dataset, extracted, pairs, pairing, chain, mutual=mutual, ratio=ratio))
     return table
 
 
-def compare_verification(photos: Photos) -> Descriptors:
+def compare_verification(dataset: ImagePairs) -> Table:
     """Ways to count the pairs that agree: robust estimates, the vote, both."""
     kinds = ("homography", "affine", "fundamental")
     ways: dict[str, Score] = {"number of pairs": lambda a, b, pairs: len(pairs)}
@@ -269,9 +280,9 @@ def compare_verification(photos: Photos) -> Descriptors:
     ways |= {f"vote (25), MAGSAC++ {kind} (8)": by_robust(kind, 8.0, reach=25.0) for kind in kinds}
     for reach, pixels in ((15.0, 8.0), (25.0, 4.0), (25.0, 8.0), (25.0, 12.0), (35.0, 8.0)):
         ways[f"vote ({reach:g}), MAGSAC++ homography, what it maps ({pixels:g})"] = by_chain(reach, pixels)
-    rows = described(photos, extract)
-    pairs, pairing = paired(photos, rows, verify.RATIO)
-    return [measure(photos, rows, pairs, pairing, score, way=name) for name, score in ways.items()]
+    extracted = extract_features(dataset, extract)
+    pairs, pairing = paired(dataset, extracted, verify.RATIO)
+    return [measure(dataset, extracted, pairs, pairing, score, way=name) for name, score in ways.items()]
 
 
 TABLES = {
@@ -284,17 +295,17 @@ TABLES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local_features.json"))
     parser.add_argument("--model", default="glam-lite0", help="Says which other landmarks look alike.")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="Measure only these anew.")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    photos = read_photos(options.photographs, options.model)
+    dataset = read_pairs(options.folder, options.model)
     result = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     result |= {
-        "command": f"{COMMAND} {options.photographs}",
-        "pairs": {"same": int(photos.same.sum()), "other": int((~photos.same).sum())},
+        "command": f"{COMMAND} {options.folder}",
+        "pairs": {"same": int(dataset.same.sum()), "other": int((~dataset.same).sum())},
         "chosen": {
             "size": rootsift.SIZE,
             "most": rootsift.MOST,
@@ -304,7 +315,7 @@ def main() -> None:
         },
     }
     for name in options.tables:
-        result[name] = {"opencv": cv2.__version__, "rows": TABLES[name](photos)}
+        result[name] = {"opencv": cv2.__version__, "rows": TABLES[name](dataset)}
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

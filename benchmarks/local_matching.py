@@ -1,4 +1,4 @@
-"""Ways to pair the local features of two photographs and to verify the pairs, for `local_features.py` to compare."""
+"""Ways to pair the local features of two images and to verify the pairs, for `local_features.py` to compare."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,22 +43,22 @@ def _chosen(distances: NDArray[np.float32], ratio: float, mutual: bool) -> verif
     return np.stack([order, nearest[order]], axis=1)
 
 
-def _words(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
+def _words(descriptors: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    padded = np.pad(descriptors, ((0, 0), (0, -descriptors.shape[1] % 8)))
     return np.ascontiguousarray(padded).view(np.uint64)
 
 
 # Verification
 
 
-def places(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> tuple[verify.Points, verify.Points]:
-    """Of the pairs, at the size that features were found at."""
+def point_pairs(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> tuple[verify.Points, verify.Points]:
+    """The points of the pairs, at the size that features were found at."""
     return a.points[pairs[:, 0]] / np.float64(a.scale), b.points[pairs[:, 1]] / np.float64(b.scale)
 
 
 def votes(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs, reach: float = verify.REACH) -> NDArray[Any]:
     """The pairs that one pair's proposal brings near."""
-    x, y = places(a, b, pairs)
+    x, y = point_pairs(a, b, pairs)
     ratios = (b.diameters[pairs[:, 1]] / b.scale) / (a.diameters[pairs[:, 0]] / a.scale)
     return verify.vote(x, y, ratios, reach)
 
@@ -73,7 +73,7 @@ def by_robust(kind: str, tolerance: float, *, reach: float | None = None) -> Sco
     fewest = {"homography": 4, "affine": 3, "fundamental": 8}[kind]
 
     def score(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> int:
-        x, y = places(a, b, pairs)
+        x, y = point_pairs(a, b, pairs)
         if reach is not None:
             kept = votes(a, b, pairs, reach)
             x, y = np.ascontiguousarray(x[kept]), np.ascontiguousarray(y[kept])
@@ -98,7 +98,7 @@ def by_chain(reach: float, tolerance: float) -> Score:
     """As `verify.match_features`: the vote, MAGSAC++ on what it leaves, and what the homography maps of that."""
 
     def score(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> int:
-        x, y = places(a, b, pairs)
+        x, y = point_pairs(a, b, pairs)
         kept = votes(a, b, pairs, reach)
         model = verify.homography(x, y, kept, tolerance)
         count = 0 if model is None else int((kept & verify.agreeing(x, y, model, tolerance)).sum())

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/precompute.py ../shared/landmarks/val --out benchmarks/results/precompute.json
 
-The graph of nearest images on made-up descriptors (`World` in search.py); local features on photographs, whose
+The graph of nearest images on made-up descriptors (`World` in search.py); local features on images, whose
 descriptors are random, since nothing here asks what they find. Seconds are of the processor, all threads together.
 """
 
@@ -43,13 +43,16 @@ def config(root: Path) -> IndexConfig:
     return IndexConfig("made up", "0" * 16, DIM, 320, (1.0,), str(root.resolve()))
 
 
-def add(index: Path, begin: int, rows: Descriptors) -> None:
+def add(index: Path, begin: int, descriptors: Descriptors) -> None:
     """Adds made-up images in one run of a writer."""
     with open_writer(index, begin=config(index)) as writer:
-        for start in range(0, len(rows), BLOCK):
-            block = enumerate(rows[start : start + BLOCK], begin + start)
+        for start in range(0, len(descriptors), BLOCK):
+            block = enumerate(descriptors[start : start + BLOCK], begin + start)
             writer.add(
-                [DescribedFile(FileFacts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(row)) for i, row in block]
+                [
+                    DescribedFile(FileFacts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(descriptor))
+                    for i, descriptor in block
+                ]
             )
 
 
@@ -63,10 +66,10 @@ def remove(index: Path, count: int) -> None:
 def graph(folder: Path, vectors: int) -> dict[str, Any]:
     """Figures of the graph of so many images."""
     World().make(folder, vectors)
-    rows = np.load(folder / "rows.npy", mmap_mode="r")
+    descriptors = np.load(folder / "rows.npy", mmap_mode="r")
     index = folder / "i.glam"
-    add(index, 0, rows[:vectors])
-    without = seconds(lambda: add(index, vectors, rows[vectors : vectors + 1]))
+    add(index, 0, descriptors[:vectors])
+    without = seconds(lambda: add(index, vectors, descriptors[vectors : vectors + 1]))
     made = seconds(lambda: precompute(index, knn_graph=True))
     figures: dict[str, Any] = {
         "images": vectors + 1,
@@ -74,8 +77,8 @@ def graph(folder: Path, vectors: int) -> dict[str, Any]:
         "seconds_to_make": made,
         "bytes_an_image": precompute(index).bytes / (vectors + 1),
         "seconds_to_add_one_without": without,
-        "seconds_to_add_one": seconds(lambda: add(index, vectors + 1, rows[vectors + 1 : vectors + 2])),
-        "seconds_to_add_100": seconds(lambda: add(index, vectors + 2, rows[vectors + 2 : vectors + 102])),
+        "seconds_to_add_one": seconds(lambda: add(index, vectors + 1, descriptors[vectors + 1 : vectors + 2])),
+        "seconds_to_add_100": seconds(lambda: add(index, vectors + 2, descriptors[vectors + 2 : vectors + 102])),
         "seconds_to_remove_100": seconds(lambda: remove(index, 100)),
     }
     with Index.open(index) as opened:
@@ -86,15 +89,21 @@ def graph(folder: Path, vectors: int) -> dict[str, Any]:
     return figures
 
 
-def features(folder: Path, photographs: Path) -> dict[str, Any]:
-    """Figures of the local features of photographs."""
-    index, root = folder / "f.glam", photographs.resolve()
+def features(folder: Path, source: Path) -> dict[str, Any]:
+    """Figures of the local features of images."""
+    index, root = folder / "f.glam", source.resolve()
     draws = np.random.default_rng(0)
     with open_writer(index, begin=config(root)) as writer:
-        facts = [read_facts(root, ImageFile(photo.path)) for photo in read_folder(root).images]
-        rows = draws.standard_normal((len(facts), DIM), dtype=np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        writer.add([DescribedFile(f, 1, 1, row) for f, row in zip(facts, rows, strict=True) if f is not None])
+        facts = [read_facts(root, ImageFile(image.path)) for image in read_folder(root).images]
+        descriptors = draws.standard_normal((len(facts), DIM), dtype=np.float32)
+        descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+        writer.add(
+            [
+                DescribedFile(f, 1, 1, descriptor)
+                for f, descriptor in zip(facts, descriptors, strict=True)
+                if f is not None
+            ]
+        )
     made = seconds(lambda: precompute(index, local_features=True))
     report = precompute(index)
     with Index.open(index) as opened:
@@ -111,7 +120,7 @@ def features(folder: Path, photographs: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path, help="folder of images")
+    parser.add_argument("folder", type=Path, help="folder of images")
     parser.add_argument("--vectors", type=int, default=100_000, help="images of the graph")
     parser.add_argument("--out", type=Path, help="file for the figures")
     options = parser.parse_args()
@@ -119,7 +128,7 @@ def main() -> None:
         figures = {
             "machine": platform.processor() or platform.machine(),
             "kinds": KINDS,
-            "features": features(Path(name), options.photographs),
+            "features": features(Path(name), options.folder),
             "graph": graph(Path(name), options.vectors),
         }
     text = json.dumps(figures, indent=2) + "\n"

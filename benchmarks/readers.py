@@ -100,18 +100,18 @@ class Readers:
 
     def _look(self, chance: random.Random) -> list[str]:
         """Searches with an image and checks three of the rows: each "right", or what is wrong with it."""
-        images = self._json("/api/info")["images"]
-        answer = self._json(f"/api/images/{chance.randrange(images)}/search?top=20")
-        rows = [answer["query"]["image"], *(row["image"] for row in chance.sample(answer["results"], 3))]
-        return [self._checked(row) for row in rows]
+        count = self._json("/api/info")["images"]
+        answer = self._json(f"/api/images/{chance.randrange(count)}/search?top=20")
+        images = [answer["query"]["image"], *(hit["image"] for hit in chance.sample(answer["results"], 3))]
+        return [self._checked(image) for image in images]
 
-    def _checked(self, row: dict[str, Any]) -> str:
-        again = self._json(f"/api/images/{row['image_id']}")
-        with urlopen(f"{self._url}/api/images/{row['image_id']}/file", timeout=120) as answer:
+    def _checked(self, image: dict[str, Any]) -> str:
+        again = self._json(f"/api/images/{image['image_id']}")
+        with urlopen(f"{self._url}/api/images/{image['image_id']}/file", timeout=120) as answer:
             content = hashlib.sha256(answer.read()).hexdigest()
-        if again != row:
+        if again != image:
             return "another image under the same number"
-        return "right" if content == self._digests[row["path"]] else "another content"
+        return "right" if content == self._digests[image["path"]] else "another content"
 
     def _json(self, path: str) -> Any:
         with urlopen(f"{self._url}{path}", timeout=120) as answer:
@@ -133,7 +133,7 @@ def main() -> None:
         digests = draw(root, first + options.images)
         collection = read_folder(root)
         paths = sorted(digests, key=lambda path: path[-9:])
-        begin = [photo for photo in collection.images if photo.path in set(paths[:first])]
+        begin = [image for image in collection.images if image.path in set(paths[:first])]
         build(index, type(collection)(collection.root, tuple(begin)), model, settings=Settings(SIZE))
         (folder / "files").write_text("\n".join(str(root / path) for path in paths[first:]), encoding="utf-8")
         with service(index, ["--waiting", str(4 * options.readers)]) as running:

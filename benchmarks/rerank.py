@@ -1,12 +1,12 @@
-"""What reranking gains on photographs, and what it costs.
+"""What reranking gains on images, and what it costs.
 
     OMP_NUM_THREADS=1 python benchmarks/rerank.py quality ../shared/landmarks ../shared/roxford_mini
     OMP_NUM_THREADS=1 python benchmarks/rerank.py sweep ../shared/landmarks
     OMP_NUM_THREADS=1 python benchmarks/rerank.py cost
 
-`quality` writes benchmarks/results/rerank.csv: mAP on val/ with distractors/, every photograph a query and not in the
+`quality` writes benchmarks/results/rerank.csv: mAP on val/ with distractors/, every image a query and not in the
 database it asks, and on the benchmark. Defaults were chosen by two columns: the gain on val/, and the gain where val/
-keeps four photographs of each landmark (the mean of three draws), since in most folders landmarks have few. `sweep`
+keeps four images of each landmark (the mean of three draws), since in most folders landmarks have few. `sweep`
 writes these two for many options to benchmarks/results/rerank_sweep.csv; it never opens the benchmark. `cost` writes
 benchmarks/results/rerank_cost.csv: the same steps on 100,000 made-up vectors, searched by inverted lists.
 
@@ -33,7 +33,7 @@ from glam.datasets.readers import read_folder
 from glam.eval.benchmark import Benchmark, open_benchmark
 from glam.eval.folder import score_folder
 from glam.eval.metrics import bootstrap_interval
-from glam.eval.rerank import Rows, features_of, rerank_all
+from glam.eval.rerank import Rows, local_features_of, rerank_all
 from glam.eval.revisitop import PROTOCOLS, score_revisited
 from glam.images import read_image
 from glam.index.ann import build_structure
@@ -82,7 +82,7 @@ HEAD_BYTES, FEATURE_BYTES = 12, 140
 """Of an image's local features in an index."""
 
 FEW, DRAWS = 4, 3
-"""Photographs that a landmark keeps, and how often they are drawn."""
+"""Images that a landmark keeps, and how often they are drawn."""
 
 TIMED, SHOWN = 30, 100
 """Queries that are timed, and the results that each of them asks for."""
@@ -91,37 +91,40 @@ TIMED, SHOWN = 30, 100
 class Landmarks:
     """val/ and distractors/, described."""
 
-    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Descriptors]) -> None:
+    def __init__(self, folder: Path, describe: Callable[[str, Sequence[Path]], Descriptors]) -> None:
         parts = [read_folder(folder / name) for name in ("val", "distractors")]
         self.files = [part.file(i) for part in parts for i in range(len(part))]
-        self.rows = described("landmarks", self.files)
-        self.labels = parts[0].landmark_ids
-        self.features = features_of(self.files)
+        self.descriptors = describe("landmarks", self.files)
+        self.landmark_ids = parts[0].landmark_ids
+        self.features = local_features_of(self.files)
 
     def draw(self, seed: int) -> NDArray[np.int64]:
-        """Some photographs of each landmark, and all distractors."""
+        """Some images of each landmark, and all distractors."""
         generator = np.random.default_rng(seed)
-        some = [generator.permutation(np.flatnonzero(self.labels == label))[:FEW] for label in np.unique(self.labels)]
-        return np.concatenate([np.sort(np.concatenate(some)), np.arange(len(self.labels), len(self.files))])
+        some = [
+            generator.permutation(np.flatnonzero(self.landmark_ids == landmark_id))[:FEW]
+            for landmark_id in np.unique(self.landmark_ids)
+        ]
+        return np.concatenate([np.sort(np.concatenate(some)), np.arange(len(self.landmark_ids), len(self.files))])
 
     def ap(self, images: NDArray[np.int64], chain: Chain | None) -> NDArray[np.float64]:
         """AP of each query among some of the images."""
-        count = int((images < len(self.labels)).sum())
-        rows, lists = self.rows[images], None
+        count = int((images < len(self.landmark_ids)).sum())
+        descriptors, lists = self.descriptors[images], None
         if chain is not None:
             features = [partial(self.features, int(image)) for image in images]
-            database = MemoryDatabase([rows], lambda row: features[row]())
-            queries = [Query(rows[q], features[q]) for q in range(count)]
+            database = MemoryDatabase([descriptors], lambda row: features[row]())
+            queries = [Query(descriptors[q], features[q]) for q in range(count)]
             lists = rerank_all(chain, queries, database.without)
-        return score_folder(rows[:count], self.labels[images[:count]], rows[count:], lists).ap
+        return score_folder(descriptors[:count], self.landmark_ids[images[:count]], descriptors[count:], lists).ap
 
     def milliseconds(self, chain: Chain | None) -> float:
         """Median of the processor time of a query, plain search and its local features included."""
-        database = MemoryDatabase([self.rows], self.features)
-        database.neighbors(np.arange(len(self.rows)))
+        database = MemoryDatabase([self.descriptors], self.features)
+        database.neighbors(np.arange(len(self.descriptors)))
         times = []
-        for q in np.linspace(0, len(self.labels) - 1, TIMED).astype(int):
-            query = Query(self.rows[q], lambda file=self.files[q]: extract(read_image(file)))  # type: ignore[misc]
+        for q in np.linspace(0, len(self.landmark_ids) - 1, TIMED).astype(int):
+            query = Query(self.descriptors[q], lambda file=self.files[q]: extract(read_image(file)))  # type: ignore[misc]
             asked = database.without(int(q))
             began = time.process_time()
             if chain is None:
@@ -135,20 +138,20 @@ class Landmarks:
 class Oxford:
     """The benchmark, described."""
 
-    def __init__(self, folder: Path, described: Callable[[str, Sequence[Path]], Descriptors]) -> None:
+    def __init__(self, folder: Path, describe: Callable[[str, Sequence[Path]], Descriptors]) -> None:
         self.set: Benchmark = open_benchmark("roxford5k", folder)
-        self.queries = described("queries", self.set.queries)
-        self.rows = described("images", self.set.images)
-        self.asking, self.features = features_of(self.set.queries), features_of(self.set.images)
+        self.queries = describe("queries", self.set.queries)
+        self.descriptors = describe("images", self.set.images)
+        self.query_features, self.features = local_features_of(self.set.queries), local_features_of(self.set.images)
 
     def scores(self, chain: Chain | None) -> dict[str, float | str]:
         """mAP in percent, by protocol, and its interval in that of medium difficulty."""
         lists: list[Rows] | None = None
         if chain is not None:
-            database = MemoryDatabase([self.rows], self.features)
-            queries = [Query(row, partial(self.asking, q)) for q, row in enumerate(self.queries)]
+            database = MemoryDatabase([self.descriptors], self.features)
+            queries = [Query(descriptor, partial(self.query_features, q)) for q, descriptor in enumerate(self.queries)]
             lists = rerank_all(chain, queries, lambda _: database)
-        scores = score_revisited(self.set.truth, self.queries, self.rows, lists=lists)
+        scores = score_revisited(self.set.truth, self.queries, self.descriptors, lists=lists)
         maps = {f"roxford_mini_{name}": percent(scores[name].mean_ap) for name in PROTOCOLS}
         return {**maps, "medium_low_high": between(scores["medium"].interval)}
 
@@ -163,27 +166,27 @@ def between(ends: tuple[float, float]) -> str:
     return " - ".join(f"{100 * end:.1f}" for end in ends)
 
 
-def kept_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Sequence[Path]], Descriptors]:
-    """Describes photographs at 320 pixels, or takes their descriptors from a folder where they were left."""
+def cached_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Sequence[Path]], Descriptors]:
+    """Describes images at 320 pixels, or takes their descriptors from a folder where they were left."""
     loaded: list[glam.Model] = []
 
-    def described(name: str, files: Sequence[Path]) -> Descriptors:
+    def describe(name: str, files: Sequence[Path]) -> Descriptors:
         file = None if cache is None else cache / f"{name}.npy"
         if file is not None and file.exists():
-            rows: Descriptors = np.load(file)
-            return rows
+            descriptors: Descriptors = np.load(file)
+            return descriptors
         loaded[:] = loaded or [glam.load(model_name)]
-        rows = loaded[0].describe(files, size=320, scales=(1,))
+        descriptors = loaded[0].describe(files, size=320, scales=(1,))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(file, rows)
-        return rows
+            np.save(file, descriptors)
+        return descriptors
 
-    return described
+    return describe
 
 
-def remembered() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
-    """Compares each pair of photographs once, however many chains ask; their features stay in memory."""
+def cached_matches() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
+    """Compares each pair of images once, however many chains ask; their features stay in memory."""
     known: dict[tuple[int, int], Matches] = {}
 
     def compared(a: LocalFeatures, b: LocalFeatures) -> Matches:
@@ -197,9 +200,9 @@ def remembered() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
 def quality_rows(landmarks: Landmarks, oxford: Oxford, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row of the table for plain search, and for each chain."""
     everything, draws = np.arange(len(landmarks.files)), [landmarks.draw(seed) for seed in range(DRAWS)]
-    groups = [landmarks.landmark_ids == label for label in np.unique(landmarks.landmark_ids)]
+    groups = [landmarks.landmark_ids == landmark_id for landmark_id in np.unique(landmarks.landmark_ids)]
     plain, plain_few = landmarks.ap(everything, None), [landmarks.ap(draw, None) for draw in draws]
-    compare_once = remembered()
+    compare_once = cached_matches()
     for text in ("", *texts):
         chain = parse_chain(text) if text else None
         with patch.object(geometric, "match_features", compare_once):
@@ -227,7 +230,7 @@ def sweep_rows(landmarks: Landmarks, texts: Sequence[str]) -> Iterator[dict[str,
     """The gains of every combination of options, on val/ alone."""
     sets = [np.arange(len(landmarks.files)), *(landmarks.draw(seed) for seed in range(DRAWS))]
     plain = [float(np.nanmean(landmarks.ap(images, None))) for images in sets]
-    with patch.object(geometric, "match_features", remembered()):
+    with patch.object(geometric, "match_features", cached_matches()):
         for text in (text for pattern in texts for text in combinations(pattern)):
             chain = parse_chain(text)
             gains = [
@@ -243,10 +246,10 @@ def combinations(pattern: str) -> Iterator[str]:
 
 
 class StructureDatabase(MemoryDatabase):
-    """Descriptors that a structure of an index searches."""
+    """A database in memory that a search structure of an index searches."""
 
-    def __init__(self, rows: Descriptors) -> None:
-        super().__init__([rows])
+    def __init__(self, descriptors: Descriptors) -> None:
+        super().__init__([descriptors])
         self.structure = build_structure(self.descriptors)
 
     def _search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
@@ -257,9 +260,9 @@ def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
     """Time and memory of a query, its search included; not of geometric verification, which looks at images."""
     generator = np.random.default_rng(0)
     centers = generator.normal(size=(count // 20, dim)).astype(np.float32)
-    rows = np.repeat(centers, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    database = StructureDatabase(rows)
+    descriptors = np.repeat(centers, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    database = StructureDatabase(descriptors)
     kind = database.structure.kind
     for text in ("", "aqe", "dba", "diffusion", "reciprocal", "superglobal"):
         for results in (10, 400):
@@ -325,12 +328,12 @@ def main() -> None:
     if options.command == "cost":
         write_rows(options.out, cost_rows(options.rows, options.dim))
         return
-    described = kept_descriptions(options.model, options.cache)
-    landmarks = Landmarks(options.landmarks, described)
+    describe = cached_descriptions(options.model, options.cache)
+    landmarks = Landmarks(options.landmarks, describe)
     if options.command == "sweep":
         write_rows(options.out, sweep_rows(landmarks, options.chains))
         return
-    write_rows(options.out, quality_rows(landmarks, Oxford(options.roxford, described), options.chains))
+    write_rows(options.out, quality_rows(landmarks, Oxford(options.roxford, describe), options.chains))
 
 
 if __name__ == "__main__":

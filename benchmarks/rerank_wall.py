@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/rerank_wall.py ../shared/landmarks --out benchmarks/results/rerank_wall_one.csv
 
 `threads` are those of a single matrix product or network. Set to one, they do not compete for the cores with the two
-threads in which `geometric` compares photographs.
+threads in which `geometric` compares images.
 
-The index holds val/ and distractors/ as a user would build it. A query is a photograph of val/: its file is described,
+The index holds val/ and distractors/ as a user would build it. A query is an image of val/: its file is described,
 searched for, and reranked, which finds its own local features. Chains take turns query by query, so that what else the
 machine does meets all of them. The `rerank.py` beside this one gives processor time, and what the chains gain.
 """
@@ -35,7 +35,7 @@ QUERIES = 60
 
 
 def seconds(model: glam.Model, index: Index, file: Path, text: str) -> tuple[float, float]:
-    """To describe a photograph, and to find its ten best from there on."""
+    """To describe an image, and to find its ten best from there on."""
     began = time.perf_counter()
     descriptor = model.describe([file], size=index.size, scales=index.scales)[0]
     described = time.perf_counter()
@@ -74,16 +74,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "rerank_wall.csv")
     options = parser.parse_args()
     model = glam.load(options.model)
-    everything = read_folder(options.landmarks)
-    photographs = everything.only(lambda photo: photo.path.startswith(("val/", "distractors/")))
-    asking = [photographs.file(i) for i, photo in enumerate(photographs.images) if photo.path.startswith("val/")]
+    all_images = read_folder(options.landmarks)
+    collection = all_images.filter(lambda image: image.path.startswith(("val/", "distractors/")))
+    query_files = [collection.file(i) for i, image in enumerate(collection.images) if image.path.startswith("val/")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photographs.glam"
-        build(path, photographs, model)
+        build(path, collection, model)
         precompute(path, local_features=True)
         with Index.open(path) as index:
-            chosen = np.linspace(0, len(asking) - 1, QUERIES).astype(int)
-            write_rows(options.out, iter(rows(index, model, [asking[i] for i in chosen])))
+            chosen = np.linspace(0, len(query_files) - 1, QUERIES).astype(int)
+            write_rows(options.out, iter(rows(index, model, [query_files[i] for i in chosen])))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ SHARE = 0.01
 """Of the rows that the filter leaves."""
 
 Find = Callable[[Descriptors], NDArray[np.int64]]
-"""Positions of the ten nearest of one query, (1, dim)."""
+"""Rows of the ten nearest of one query, (1, dim)."""
 
 
 class World:
@@ -44,7 +44,7 @@ class World:
 
     A point is a place and how it was looked at, in 16 dimensions; near points look alike and others do not. The widths
     were set so that cosines, the number of dimensions that rows take, and the number they seem to have near by come out
-    as for photographs described with glam-lite0; `docs/search.md` has the comparison.
+    as for images described with glam-lite0; `docs/search.md` has the comparison.
     """
 
     LATENT, SPREAD, VIEW = 16, 0.45, 0.25
@@ -56,8 +56,8 @@ class World:
 
     def show(self, points: Descriptors) -> Descriptors:
         """Points (n, 16) as descriptors (n, 512)."""
-        rows = np.cos(points @ self._waves + self._phases)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        descriptors = np.cos(points @ self._waves + self._phases)
+        return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
 
     def make(self, folder: Path, count: int) -> None:
         """Writes rows.npy, of which the last `ADDED` are to be added, and queries.npy.
@@ -68,9 +68,9 @@ class World:
         rng = np.random.default_rng(1)
         total = count + ADDED
         sizes = np.minimum(np.ceil(2 * (rng.pareto(1.1, total) + 1)).astype(int), 3_000)
-        labels = np.repeat(np.arange(total), sizes)[: total - total // 4]
-        labels = rng.permutation(np.concatenate([labels, np.full(total // 4, -1)]))
-        landmarks = int(labels.max()) + 1
+        landmark_ids = np.repeat(np.arange(total), sizes)[: total - total // 4]
+        landmark_ids = rng.permutation(np.concatenate([landmark_ids, np.full(total // 4, -1)]))
+        landmarks = int(landmark_ids.max()) + 1
         sites = self._points(rng, landmarks // 8 + 1, self.SPREAD)
         means = np.sqrt(0.7, dtype=np.float32) * sites[rng.integers(len(sites), size=landmarks)]
         means += self._points(rng, landmarks, self.SPREAD * 0.3**0.5)
@@ -82,17 +82,17 @@ class World:
             points[known] = means[some[known]] + variety[some[known]] * self._points(rng, known.sum(), self.VIEW)
             return self.show(points)
 
-        rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.dtype(np.float32), (total, DIM))
+        descriptors = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.dtype(np.float32), (total, DIM))
         for start in range(0, total, BLOCK):
-            rows[start : start + BLOCK] = views(labels[start : start + BLOCK])
-        np.save(folder / "queries.npy", views(rng.choice(labels[labels >= 0], size=QUERIES)))
+            descriptors[start : start + BLOCK] = views(landmark_ids[start : start + BLOCK])
+        np.save(folder / "queries.npy", views(rng.choice(landmark_ids[landmark_ids >= 0], size=QUERIES)))
 
     def _points(self, rng: np.random.Generator, n: int, width: float) -> Descriptors:
         return rng.standard_normal((n, self.LATENT), dtype=np.float32) * np.float32(width)
 
 
 class MappedDescriptors(DescriptorSource):
-    """The first descriptors of a file, memory-mapped as in an index."""
+    """The first ``count`` descriptors of a memory-mapped file, with the interface of those of an index."""
 
     dim = DIM
 
@@ -110,30 +110,30 @@ class MappedDescriptors(DescriptorSource):
 
 
 def measure_ours(
-    kind: str, rows: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]], allowed: Mask
+    kind: str, descriptors: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]], allowed: Mask
 ) -> dict[str, Any]:
     """A structure of the package: everything an index asks of it."""
-    count = len(rows) - ADDED
+    count = len(descriptors) - ADDED
     before, began = own_memory(), time.perf_counter()
-    structure = build_structure(MappedDescriptors(rows, count), kind)
+    structure = build_structure(MappedDescriptors(descriptors, count), kind)
     result = {"build_seconds": since(began)}
     file = Path(tempfile.gettempdir()) / f"structure-{os.getpid()}"
     structure.write(file)
     result["file_bytes_per_vector"] = round(file.stat().st_size / count, 1)
     del structure
     began = time.perf_counter()
-    structure = read_structure(file, MappedDescriptors(rows, len(rows)))
+    structure = read_structure(file, MappedDescriptors(descriptors, len(descriptors)))
     result["open_seconds"] = since(began)
     plain = timed(lambda query: structure.search(query, 10)[1], queries, truth["plain"])
     filtered = timed(lambda query: structure.search(query, 10, allowed)[1], queries, truth["filtered"])
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    alone = read_structure(file, MappedDescriptors(rows, count))
+    alone = read_structure(file, MappedDescriptors(descriptors, count))
     result["one_thread"] = timed(lambda query: alone.search(query, 10)[1], queries, truth["plain"])
     faiss.omp_set_num_threads(threads)
     file.unlink()
     began = time.perf_counter()
-    structure.add(rows[count:])
+    structure.add(descriptors[count:])
     result["add_1000_seconds"] = since(began)
     result |= {"bytes_per_vector": round(structure.memory_bytes / count, 1)}
     result |= {"process_bytes_per_vector": round((own_memory() - before) / count, 1)}
@@ -144,33 +144,33 @@ def measure_ours(
     )
 
 
-def hnswlib_index(rows: Descriptors) -> Find:
+def hnswlib_index(descriptors: Descriptors) -> Find:
     import hnswlib
 
     index = hnswlib.Index("ip", DIM)
-    index.init_index(len(rows), M=16, ef_construction=100)
-    index.add_items(rows)
+    index.init_index(len(descriptors), M=16, ef_construction=100)
+    index.add_items(descriptors)
     index.set_ef(128)
     return lambda query: index.knn_query(query, 10, num_threads=1)[0].astype(np.int64)
 
 
-def usearch_index(rows: Descriptors) -> Find:
+def usearch_index(descriptors: Descriptors) -> Find:
     from usearch.index import Index
 
     index = Index(ndim=DIM, metric="ip", dtype="i8", connectivity=16, expansion_add=100, expansion_search=128)
-    index.add(np.arange(len(rows)), rows)
+    index.add(np.arange(len(descriptors)), descriptors)
     return lambda query: index.search(query[0], 10, threads=1).keys.astype(np.int64)[None]
 
 
-def milvus_index(rows: Descriptors) -> Find:
+def milvus_index(descriptors: Descriptors) -> Find:
     from pymilvus import MilvusClient
 
     file = str(Path(tempfile.mkdtemp()) / "milvus.db")
     client = MilvusClient(file, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})  # it hangs up on who pings it
     client.create_collection("rows", dimension=DIM, metric_type="IP")
-    for start in range(0, len(rows), 1_000):
-        block = rows[start : start + 1_000]
-        client.insert("rows", [{"id": start + i, "vector": row} for i, row in enumerate(block)])
+    for start in range(0, len(descriptors), 1_000):
+        block = descriptors[start : start + 1_000]
+        client.insert("rows", [{"id": start + i, "vector": descriptor} for i, descriptor in enumerate(block)])
     client.flush("rows")
 
     def find(query: Descriptors) -> NDArray[np.int64]:
@@ -184,13 +184,13 @@ OTHERS = {"hnswlib": hnswlib_index, "usearch": usearch_index, "milvus-lite": mil
 
 
 def measure_other(
-    way: str, rows: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]]
+    way: str, descriptors: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]]
 ) -> dict[str, Any]:
     """Another library with usual settings: M = 16, 100 neighbors looked at in building, 128 in searching."""
     before, began = own_memory(), time.perf_counter()
-    find = OTHERS[way](rows[: len(rows) - ADDED])
+    find = OTHERS[way](descriptors[: len(descriptors) - ADDED])
     built = since(began)
-    memory = round((own_memory() - before) / (len(rows) - ADDED), 1)
+    memory = round((own_memory() - before) / (len(descriptors) - ADDED), 1)
     return {"build_seconds": built, "process_bytes_per_vector": memory, **timed(find, queries, truth["plain"])}
 
 
@@ -207,16 +207,17 @@ def timed(find: Find, queries: Descriptors, truth: NDArray[np.int64]) -> dict[st
 
 
 def exact(descriptors: Descriptors, queries: Descriptors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows of the ten nearest descriptors, among those in some rows."""
+    """The ten nearest among these rows."""
     heap = faiss.ResultHeap(len(queries), 10, keep_max=True)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        block = np.ascontiguousarray(descriptors[some])
-        scores, found = faiss.knn(queries, block, 10, metric=faiss.METRIC_INNER_PRODUCT)
-        heap.add_result(scores, some[found])
+        scores, columns = faiss.knn(
+            queries, np.ascontiguousarray(descriptors[some]), 10, metric=faiss.METRIC_INNER_PRODUCT
+        )
+        heap.add_result(scores, some[columns])
     heap.finalize()
-    nearest: NDArray[np.int64] = heap.I
-    return nearest
+    best: NDArray[np.int64] = heap.I
+    return best
 
 
 def own_memory() -> int:
@@ -231,14 +232,14 @@ def since(began: float) -> float:
 
 def measure(way: str, folder: Path) -> None:
     """Measures one way in this process and prints the result as JSON."""
-    rows, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
+    descriptors, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
     truth = dict(np.load(folder / "truth.npz"))
-    for start in range(0, len(rows), BLOCK):  # into the page cache
-        rows[start : start + BLOCK].sum()
+    for start in range(0, len(descriptors), BLOCK):  # into the page cache
+        descriptors[start : start + BLOCK].sum()
     result = (
-        measure_ours("exact" if way == "flat" else way, rows, queries, truth, truth["allowed"])
+        measure_ours("exact" if way == "flat" else way, descriptors, queries, truth, truth["allowed"])
         if way in (*KINDS, "flat")
-        else measure_other(way, rows, queries, truth)
+        else measure_other(way, descriptors, queries, truth)
     )
     print(json.dumps(result))
 
@@ -265,11 +266,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         World().make(folder, options.count)
-        rows, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
+        descriptors, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
         allowed = np.random.default_rng(3).random(options.count) < SHARE
-        plain = exact(rows, queries, np.arange(options.count))
+        plain = exact(descriptors, queries, np.arange(options.count))
         np.savez(
-            folder / "truth.npz", plain=plain, filtered=exact(rows, queries, np.flatnonzero(allowed)), allowed=allowed
+            folder / "truth.npz",
+            plain=plain,
+            filtered=exact(descriptors, queries, np.flatnonzero(allowed)),
+            allowed=allowed,
         )
         for way in options.ways:
             if way in OTHERS and installed(way) is None:

@@ -1,10 +1,10 @@
-"""The service under load, with and without batches across requests: photographs uploaded by many clients at a time.
+"""The service under load, with and without batches across requests: images uploaded by many clients at a time.
 
     python benchmarks/serve.py ../shared/landmarks [--seconds 60] [--clients 64] [--out benchmarks/results/serve.json]
     python benchmarks/serve.py ../shared/landmarks --ways batched --seconds 600 --warm-up 60 --out .../serve_memory.json
 
-The index holds the photographs beside made-up descriptors (`World` in search.py) whose files there are not; it is built
-once and kept in --work. The queries are the same photographs, each uploaded as it is, taken in turn: there are more of
+The index holds the images beside made-up descriptors (`World` in search.py) whose files there are not; it is built
+once and kept in --work. The queries are the same images, each uploaded as it is, taken in turn: there are more of
 them than the service remembers descriptors, so that it describes each one. Ways are run one after another, --rounds
 times, each in a fresh process `glam serve`. The clients share the machine with it; the processor time is the service's.
 """
@@ -67,29 +67,29 @@ class Running:
         return float(found[1]) if found else 0.0
 
 
-def make_index(folder: Path, photographs: Path, real: int, vectors: int) -> Path:
-    """An index of photographs and made-up rows; one that is there already is taken as it is."""
+def make_index(folder: Path, source: Path, real: int, vectors: int) -> Path:
+    """An index of images and made-up rows; one that is there already is taken as it is."""
     index = folder / f"places-{real}-{vectors}.glam"
     if (folder / f"{index.name}.done").exists():
         return index
-    collection = read_folder(photographs)
+    collection = read_folder(source)
     some = np.random.default_rng(0).permutation(len(collection.images))[:real]
     collection = replace(collection, images=tuple(collection.images[i] for i in sorted(some)))
-    print(f"describing {len(collection)} photographs", flush=True)
+    print(f"describing {len(collection)} images", flush=True)
     build(index, collection, glam.load(MODEL))
     with tempfile.TemporaryDirectory() as name, open_writer(index) as writer:
         World().make(Path(name), vectors - len(collection))
-        rows = np.load(Path(name) / "rows.npy", mmap_mode="r")[: vectors - len(collection)]
-        for start in range(0, len(rows), BLOCK):
-            block = np.array(rows[start : start + BLOCK])
-            writer.add([_made_up(start + i, row) for i, row in enumerate(block)])
+        descriptors = np.load(Path(name) / "rows.npy", mmap_mode="r")[: vectors - len(collection)]
+        for start in range(0, len(descriptors), BLOCK):
+            block = np.array(descriptors[start : start + BLOCK])
+            writer.add([_made_up(start + i, descriptor) for i, descriptor in enumerate(block)])
     (folder / f"{index.name}.done").touch()
     return index
 
 
-def _made_up(number: int, row: "np.ndarray[Any, np.dtype[np.float32]]") -> DescribedFile:
+def _made_up(number: int, descriptor: "np.ndarray[Any, np.dtype[np.float32]]") -> DescribedFile:
     facts = FileFacts(f"made-up/{number:07d}.jpg", f"landmark {number % 5000}", "{}", "", -1, 0)
-    return DescribedFile(facts, 320, 240, row)
+    return DescribedFile(facts, 320, 240, descriptor)
 
 
 @contextlib.contextmanager
@@ -155,7 +155,7 @@ def measure(running: Running, queries: list[bytes], clients: int, seconds: float
 def main() -> None:
     """Makes the index, measures each way, writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--real", type=int, default=3_000, help="photographs, indexed and asked with")
     parser.add_argument("--vectors", type=int, default=100_000, help="of the index, photographs included")
     parser.add_argument("--clients", type=int, default=64)
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serve.json"))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    index = make_index(options.work, options.photographs, options.real, options.vectors)
+    index = make_index(options.work, options.folder, options.real, options.vectors)
     with Index.open(index) as opened:
         entries = opened.entries(opened.image_ids[: options.real].tolist())
         queries = [(opened.root / entry.path).read_bytes() for entry in entries]

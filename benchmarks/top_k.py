@@ -37,53 +37,53 @@ SAMPLED = (8, 16, 32)
 
 def make(count: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(count, width) descriptors of unit length, times 127 sqrt(width) / 4 for int8."""
-    rows = torch.empty((count, width), device=device, dtype=dtype)
-    for part in rows.split(CHUNK):
+    descriptors = torch.empty((count, width), device=device, dtype=dtype)
+    for part in descriptors.split(CHUNK):
         unit = torch.nn.functional.normalize(torch.randn(part.shape, device=device), dim=1)
         part.copy_((unit * (127 * width**0.5 / 4)).round().clamp(-127, 127) if dtype == torch.int8 else unit)
-    return rows
+    return descriptors
 
 
-def product(queries: Tensor, rows: Tensor) -> Tensor:
+def product(queries: Tensor, descriptors: Tensor) -> Tensor:
     """Scores as PyTorch makes them: of int8 by its integer product, which wants more than 16 queries."""
-    if rows.dtype != torch.int8:
-        return queries @ rows.T
+    if descriptors.dtype != torch.int8:
+        return queries @ descriptors.T
     padded = torch.nn.functional.pad(queries, (0, 0, 0, max(0, 32 - len(queries))))
-    return torch._int_mm(padded, rows.T)[: len(queries)]
+    return torch._int_mm(padded, descriptors.T)[: len(queries)]
 
 
-def product_top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def product_top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """All scores, then torch.topk."""
-    scores, best = product(queries, rows).topk(k, dim=1)
+    scores, best = product(queries, descriptors).topk(k, dim=1)
     return scores, best
 
 
-def chunked_top_k(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def chunked_top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """torch.topk of each `CHUNK` rows, then of the bests."""
-    found = [product(queries, chunk).topk(k, dim=1) for chunk in rows.split(CHUNK) if len(chunk) >= k]
-    scores, places = torch.cat([scores for scores, _ in found], dim=1).topk(k, dim=1)
-    numbers = torch.cat([best + i * CHUNK for i, (_, best) in enumerate(found)], dim=1)
-    return scores, numbers.gather(1, places)
+    found = [product(queries, chunk).topk(k, dim=1) for chunk in descriptors.split(CHUNK) if len(chunk) >= k]
+    scores, columns = torch.cat([scores for scores, _ in found], dim=1).topk(k, dim=1)
+    rows = torch.cat([best + i * CHUNK for i, (_, best) in enumerate(found)], dim=1)
+    return scores, rows.gather(1, columns)
 
 
-def disagreement(queries: Tensor, rows: Tensor, k: int) -> float:
+def disagreement(queries: Tensor, descriptors: Tensor, k: int) -> float:
     """What our scores differ by at most from those of our rows in double precision, and from the plain form's."""
     queries = queries[:64]
-    scores, best = top_k(queries, rows, k)
-    exact = torch.einsum("qkd,qd->qk", rows[best].double(), queries.double())
+    scores, best = top_k(queries, descriptors, k)
+    exact = torch.einsum("qkd,qd->qk", descriptors[best].double(), queries.double())
     with use_form("plain"):
-        plain, _ = top_k(queries, rows, k)
+        plain, _ = top_k(queries, descriptors, k)
     return max(float((scores - exact).abs().max()), float((scores - plain).abs().max()))
 
 
-def forms(queries: Tensor, rows: Tensor, k: int) -> dict[str, Callable[[], object]]:
+def forms(queries: Tensor, descriptors: Tensor, k: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
-    copied = torch.empty_like(rows)
+    copied = torch.empty_like(descriptors)
     return {
-        "ours": partial(top_k, queries, rows, k),
-        "product + topk": partial(product_top_k, queries, rows, k),
-        "chunked product + topk": partial(chunked_top_k, queries, rows, k),
-        "copy of the rows, halved": partial(copied.copy_, rows),  # which reads and writes
+        "ours": partial(top_k, queries, descriptors, k),
+        "product + topk": partial(product_top_k, queries, descriptors, k),
+        "chunked product + topk": partial(chunked_top_k, queries, descriptors, k),
+        "copy of the rows, halved": partial(copied.copy_, descriptors),  # which reads and writes
     }
 
 
@@ -96,13 +96,13 @@ def median(run: Callable[[], object], name: str) -> float:
 def compare(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, object]]:
     """A row of the table for each form, number of queries and type."""
     for dtype in (torch.float16, torch.int8):
-        rows = make(arguments.rows, arguments.width, dtype, device)
+        descriptors = make(arguments.rows, arguments.width, dtype, device)
         for q in arguments.queries:
             queries = make(q, arguments.width, dtype, device)
-            error = disagreement(queries, rows, arguments.k)
+            error = disagreement(queries, descriptors, arguments.k)
             print(f"{q} queries, {arguments.rows} x {arguments.width} {dtype}: scores agree to {error:.1e}")
             assert error < 1e-5 * max(1.0, float(queries.float().norm(dim=1).max()) ** 2), "the answers differ"
-            for name, run in forms(queries, rows, arguments.k).items():
+            for name, run in forms(queries, descriptors, arguments.k).items():
                 time = median(run, name)
                 print(f"  {name:26} {time:8.3f} ms", flush=True)
                 yield {"dtype": str(dtype)[6:], "queries": q, "form": name, "ms": round(time, 4), "error": error}
@@ -113,7 +113,7 @@ def sweep(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[
     from glam.kernels import _top_k, _top_k_few
 
     for dtype in (torch.float16, torch.int8):
-        rows = make(arguments.rows, arguments.width, dtype, device)
+        descriptors = make(arguments.rows, arguments.width, dtype, device)
         for q in arguments.queries:
             if q <= _top_k_few.FEW:
                 continue
@@ -121,7 +121,7 @@ def sweep(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[
             for name, changes in TILES.items():
                 for sampled in SAMPLED if name == "wide" else (_top_k.SAMPLED,):
                     tile = _top_k.Tile(**changes)
-                    run = partial(_top_k.forward, queries, rows, arguments.k, tile=tile, sampled=sampled)
+                    run = partial(_top_k.forward, queries, descriptors, arguments.k, tile=tile, sampled=sampled)
                     lost, time = int(run()[2]), median(run, name)
                     print(f"{dtype} {q:5} queries  {name:26} 1/{sampled:<3} {time:8.3f} ms  {lost} lost", flush=True)
                     yield {"dtype": str(dtype)[6:], "queries": q, "form": f"{name}, 1/{sampled}", "ms": time}

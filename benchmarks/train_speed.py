@@ -6,7 +6,7 @@
     python benchmarks/train_speed.py --small --variants eager any                  # tries the script, on any machine
 
 The files are made first: ``train_clean.csv`` and folders as Google Landmarks v2 has them, 81,313 landmarks of one
-photograph each, 800 pixels on the longest side, about 120 KB. Only --distinct of them are distinct, the others are
+image each, 800 pixels on the longest side, about 120 KB. Only --distinct of them are distinct, the others are
 hard links, so that they come from the disk cache: a disk that is slower than the processors is not measured. The
 network starts at random, which costs the same as ImageNet weights.
 
@@ -87,9 +87,9 @@ def make_tree(root: Path, *, landmarks: int, distinct: int, ratios: Sequence[str
 
     Args:
         root: a folder; left as it is if it holds the table.
-        landmarks: how many, of one photograph each.
-        distinct: files that are written; the photographs are links to them in turn.
-        ratios: width to height of the photographs, as "4:3", in turn.
+        landmarks: how many, of one image each.
+        distinct: files that are written; the images are links to them in turn.
+        ratios: width to height of the images, as "4:3", in turn.
     """
     if (root / "train_clean.csv").exists():
         return
@@ -116,11 +116,11 @@ def _write_table(file: Path, ids: Sequence[str]) -> None:
 
 
 _canvas: Image.Image | None = None
-"""Of this process; photographs are cut from it."""
+"""Of this process; images are cut from it."""
 
 
 def _write_jpeg(folder: Path, ratios: Sequence[str], i: int) -> None:
-    """Writes JPEG number ``i``: noise that is weaker the finer it is, as in photographs."""
+    """Writes JPEG number ``i``: noise whose strength falls with its frequency, as in photographs."""
     global _canvas
     if _canvas is None:
         _canvas = _draw_canvas(2 * LONGEST, os.getpid())
@@ -255,7 +255,7 @@ def save(path: Path, results: Sequence[Result]) -> None:
         table.writerows(asdict(result) for result in results)
 
 
-def saved(path: Path) -> list[Result]:
+def read_results(path: Path) -> list[Result]:
     """The results that a file holds, none if there is no such file."""
     found: list[dict[str, Any]] = json.loads(path.read_text())["results"] if path.exists() else []
     return [Result(**row) for row in found]
@@ -292,7 +292,7 @@ def main() -> None:
     for variant in options.variants:
         overrides(variant)  # complains before anything is made
     began = time.time()
-    results = saved(options.out)
+    results = read_results(options.out)
     with tempfile.TemporaryDirectory() as folder:
         tree = options.tree or Path(folder) / "gldv2"
         landmarks, distinct = (500, 40) if options.small else (LANDMARKS, options.distinct)

@@ -1,1 +1,1 @@
-"""Landmark photographs: where they are, what they show, and how they are drawn for training."""
+"""Landmark images: where they are, what they show, and how they are drawn for training."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from glam.datasets.tables import inside
+from glam.datasets.tables import safe_path
 from glam.errors import GlamError
 
 _GZIP = b"\x1f\x8b"
@@ -23,7 +23,7 @@ def check_archive(archive: Path) -> None:
     Raises:
         GlamError: it is damaged or cut short, holds no file, a link or a device, or a path leads out of the folder.
     """
-    with _opened(archive) as stream:
+    with _open(archive) as stream:
         if not sum(1 for _ in _files(stream, archive)):
             raise GlamError(f"{archive.name}: an archive without files")
         while stream.read(_BLOCK):  # to the end, where gzip keeps its checksum
@@ -45,7 +45,7 @@ def unpack(archive: Path, folder: Path, *, flat: bool = False) -> dict[str, int]
         GlamError: as `check_archive` does.
     """
     sizes = {}
-    with _opened(archive) as stream:
+    with _open(archive) as stream:
         for member, content in _files(stream, archive):
             path = Path(member.name).name if flat else Path(member.name).as_posix()
             target = folder / path
@@ -59,7 +59,7 @@ def unpack(archive: Path, folder: Path, *, flat: bool = False) -> dict[str, int]
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[BinaryIO]:
+def _open(archive: Path) -> Iterator[BinaryIO]:
     """The archive's tar stream; what goes wrong in reading it is a `GlamError`."""
     try:
         with archive.open("rb") as file:
@@ -74,7 +74,7 @@ def _files(stream: BinaryIO, archive: Path) -> Iterator[tuple[tarfile.TarInfo, B
     """The plain files of a tar stream, each with its content."""
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
-            inside(member.name.replace("\\", "/"), archive)
+            safe_path(member.name.replace("\\", "/"), archive)
             if member.isdir():
                 continue
             content = tar.extractfile(member) if member.isreg() else None

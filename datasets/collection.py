@@ -1,4 +1,4 @@
-"""A collection of photographs on disk: relative paths and the landmark each one shows."""
+"""A collection of images on disk: relative paths and the landmark each one shows."""
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from glam.errors import GlamError
 
 Value = str | int | float
 
-NOTHING: Mapping[str, Value] = {}
-"""The metadata of most photographs, so that they share one."""
+NO_METADATA: Mapping[str, Value] = {}
+"""The metadata of most images, so that they share one."""
 
 
 class ImageFile(NamedTuple):
-    """One photograph. (A tuple, not a dataclass: there are millions of them.)
+    """One image. (A tuple, not a dataclass: there are millions of them.)
 
     Attributes:
         path: relative to the collection's root, with forward slashes.
@@ -30,12 +30,12 @@ class ImageFile(NamedTuple):
     path: str
     landmark: str = ""
     shape: tuple[int, int] | None = None
-    metadata: Mapping[str, Value] = NOTHING
+    metadata: Mapping[str, Value] = NO_METADATA
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Photographs under one root.
+    """Images under one root.
 
     Attributes:
         root: folder that the paths are relative to.
@@ -49,32 +49,32 @@ class Collection:
         return len(self.images)
 
     def file(self, i: int) -> Path:
-        """Path of photograph ``i`` on disk."""
+        """Path of image ``i`` on disk."""
         return self.root / self.images[i].path
 
     @cached_property
     def landmarks(self) -> tuple[str, ...]:
         """The distinct landmarks, sorted."""
-        return tuple(sorted({photo.landmark for photo in self.images}))
+        return tuple(sorted({image.landmark for image in self.images}))
 
     @cached_property
     def landmark_ids(self) -> NDArray[np.int64]:
-        """(n,): the landmark of each photograph, as its place in `landmarks`."""
-        number = {landmark: i for i, landmark in enumerate(self.landmarks)}
-        return np.fromiter((number[photo.landmark] for photo in self.images), np.int64, len(self.images))
+        """(n,): the landmark of each image, as its index in `landmarks`."""
+        id_of = {landmark: i for i, landmark in enumerate(self.landmarks)}
+        return np.fromiter((id_of[image.landmark] for image in self.images), np.int64, len(self.images))
 
-    def only(self, wanted: Callable[[ImageFile], bool]) -> "Collection":
-        """The photographs that ``wanted`` says yes to, in the same order."""
-        return Collection(self.root, tuple(photo for photo in self.images if wanted(photo)))
+    def filter(self, wanted: Callable[[ImageFile], bool]) -> "Collection":
+        """The images for which ``wanted`` is true, in the same order."""
+        return Collection(self.root, tuple(image for image in self.images if wanted(image)))
 
 
-def without(collection: Collection, names: Set[str]) -> Collection:
-    """The photographs whose path and landmark are both not among ``names``.
+def exclude(collection: Collection, names: Set[str]) -> Collection:
+    """The collection without the images whose path or landmark is among ``names``.
 
     Raises:
-        GlamError: no photograph is left out, so the names are of another collection; or all are.
+        GlamError: no image is left out, so the names are of another collection; or all are.
     """
-    kept = collection.only(lambda photo: photo.path not in names and photo.landmark not in names)
+    kept = collection.filter(lambda image: image.path not in names and image.landmark not in names)
     if len(kept) == len(collection):
         raise GlamError(f"{collection.root}: none of the {len(names)} names to leave out is a landmark or path in it")
     if not len(kept):
@@ -83,7 +83,7 @@ def without(collection: Collection, names: Set[str]) -> Collection:
 
 
 def read_names(file: Path) -> frozenset[str]:
-    """Names for `without`, from a UTF-8 text file with one landmark or path a line; empty lines count for nothing.
+    """Names for `exclude`, from a UTF-8 text file with one landmark or path a line; empty lines count for nothing.
 
     Raises:
         GlamError: there is no such file, or it is not text.

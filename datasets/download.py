@@ -49,7 +49,7 @@ def download(data_set: DataSet, folder: Path, progress: Progress) -> DownloadRep
     """
     fetched = 0
     for number, remote in enumerate(data_set.files, start=1):
-        if not _is_here(remote, folder):
+        if not _is_complete(remote, folder):
             with progress(f"{remote.path}, {number} of {len(data_set.files)}, MB") as report:
                 try:
                     _obtain(remote, folder, _in_megabytes(report))
@@ -134,12 +134,12 @@ def _write_note(remote: Remote, folder: Path, sizes: dict[str, int], sha256: str
         partial.write_text(json.dumps({"sha256": sha256, "files": sizes}))
 
 
-def _is_here(remote: Remote, folder: Path) -> bool:
+def _is_complete(remote: Remote, folder: Path) -> bool:
     """Whether all that came of a published file is on disk as it was noted."""
     try:
         note = json.loads(_note(remote, folder).read_text())
-        here = all((folder / path).stat().st_size == size for path, size in note["files"].items())
-        return here and (not note["sha256"] or digest(folder / remote.path, "sha256") == note["sha256"])
+        complete = all((folder / path).stat().st_size == size for path, size in note["files"].items())
+        return complete and (not note["sha256"] or digest(folder / remote.path, "sha256") == note["sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

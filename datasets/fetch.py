@@ -122,10 +122,10 @@ def _transfer(address: str, partial: Path, progress: Report, room: int) -> None:
     """Asks an address once for what is missing of ``partial``, and appends it."""
     here = _size(partial)
     start = max(0, here - OVERLAP)
-    with _asked(address, start) as response:
-        offset, total = _place(response, start)
+    with _request(address, start) as response:
+        offset, total = _content_range(response, start)
         if total is not None:
-            _want_room(partial.parent, room * total - here)
+            _check_free_space(partial.parent, room * total - here)
         with partial.open("r+b" if offset else "wb") as file:
             if offset:
                 _compare(response, file, offset, here)
@@ -138,8 +138,8 @@ def _transfer(address: str, partial: Path, progress: Report, room: int) -> None:
         raise _Interrupted(f"the connection ended after {end} of {total} bytes")
 
 
-def _asked(address: str, start: int) -> http.client.HTTPResponse:
-    """The answer to a request for the bytes from ``start`` on."""
+def _request(address: str, start: int) -> http.client.HTTPResponse:
+    """Requests the bytes from ``start`` to the end."""
     headers = {"User-Agent": "glam-retrieval", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -160,13 +160,13 @@ def _asked(address: str, start: int) -> http.client.HTTPResponse:
     return response
 
 
-def _place(response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
-    """Where in the file an answer begins, and the length of the whole file in bytes, if it is told."""
+def _content_range(response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
+    """The offset in the file at which a response begins, and the length of the file in bytes, if the server says."""
     if response.status == 206:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if told is None or int(told[1]) != start:
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if content_range is None or int(content_range[1]) != start:
             raise _Mismatch("the server answers with another part of the file than the one asked for")
-        return start, None if told[2] == "*" else int(told[2])
+        return start, None if content_range[2] == "*" else int(content_range[2])
     length = response.headers.get("Content-Length")
     return 0, None if length is None else int(length)
 
@@ -182,7 +182,7 @@ def _compare(response: http.client.HTTPResponse, file: BinaryIO, offset: int, he
         raise _Interrupted("the connection ended at once")
 
 
-def _want_room(folder: Path, wanted: int) -> None:
+def _check_free_space(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if wanted + SPARE_ROOM > free:
         raise OSError(errno.ENOSPC, f"the disk has {free / 1e9:.1f} GB free, and this wants {wanted / 1e9:.1f} GB more")

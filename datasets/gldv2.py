@@ -1,7 +1,7 @@
 """Google Landmarks v2 (Weyand et al., CVPR 2020, arXiv 2004.01804) and its clean part (Yokoo et al., arXiv 2003.11211).
 
-Both tables are read as they are published and no image file is looked at: of 1.6 million photographs, only the table is
-opened. A photograph's file follows from its id: ``0123456789abcdef`` is ``0/1/2/0123456789abcdef.jpg``.
+Both tables are read as they are published and no image file is looked at: of 1.6 million images, only the table is
+opened. An image's file follows from its id: ``0123456789abcdef`` is ``0/1/2/0123456789abcdef.jpg``.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Photographs as PyTorch datasets, indexed by the draws of `glam.datasets.sampler.SizeBatchSampler`."""
+"""Images as PyTorch datasets, indexed by the draws of `glam.datasets.sampler.SizeBatchSampler`."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from glam.sizes import Size
 
 Transform = Callable[[Image.Image, Size], Tensor]
 Item = tuple[Tensor, int, int]
-"""Normalized (3, h, w) image, label of its landmark, its number in the collection."""
+"""Normalized (3, h, w) image, its landmark id, its index in the collection."""
 
 
 class ImageDataset(Dataset[Item]):
@@ -40,10 +40,10 @@ class ImageDataset(Dataset[Item]):
         return len(self.collection)
 
     def __getitem__(self, draw: Draw) -> Item:
-        image = read_image(self.collection.file(draw.image))
+        image = read_image(self.collection.file(draw.index))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed_seed(self.seed, draw.epoch, draw.image))
-            return self.transform(image, draw.size), int(self.collection.landmark_ids[draw.image]), draw.image
+            torch.manual_seed(mixed_seed(self.seed, draw.epoch, draw.index))
+            return self.transform(image, draw.size), int(self.collection.landmark_ids[draw.index]), draw.index
 
 
 def mixed_seed(*parts: int) -> int:
@@ -65,20 +65,23 @@ def read_shapes(collection: Collection) -> list[tuple[int, int] | ImageError]:
 
     A shape that the collection knows is taken as it is; only the other files are opened, for their headers.
     """
-    unknown = [i for i, photo in enumerate(collection.images) if photo.shape is None]
+    unknown = [i for i, image in enumerate(collection.images) if image.shape is None]
     with ThreadPoolExecutor() as pool:
         read = dict(zip(unknown, pool.map(_read_shape, map(collection.file, unknown)), strict=True))
-    return [read[i] if photo.shape is None else photo.shape for i, photo in enumerate(collection.images)]
+    return [read[i] if image.shape is None else image.shape for i, image in enumerate(collection.images)]
 
 
-def readable(collection: Collection) -> tuple[Collection, list[tuple[int, int]], list[ImageError]]:
-    """The images whose shape is known or can be read, those shapes as (width, height), and the others' errors."""
+def split_readable(collection: Collection) -> tuple[Collection, list[tuple[int, int]], list[ImageError]]:
+    """Splits off unreadable images: the readable collection, its shapes as (width, height), and the errors of the rest.
+
+    An image whose shape the collection knows counts as readable; its file is not opened.
+    """
     shapes = read_shapes(collection)
     kept = [i for i, shape in enumerate(shapes) if not isinstance(shape, ImageError)]
-    photos = tuple(collection.images[i] for i in kept)
+    images = tuple(collection.images[i] for i in kept)
     good = [shape for shape in shapes if not isinstance(shape, ImageError)]
     bad = [shape for shape in shapes if isinstance(shape, ImageError)]
-    return Collection(collection.root, photos), good, bad
+    return Collection(collection.root, images), good, bad
 
 
 def _read_shape(file: Path) -> tuple[int, int] | ImageError:

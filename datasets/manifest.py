@@ -1,4 +1,4 @@
-"""The manifest: a CSV file that lists photographs, so that nothing about them has to be found out from their files."""
+"""The manifest: a CSV file that lists images, so that nothing about them has to be found out from their files."""
 
 import csv
 import re
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glam.atomic_file import atomic_write
-from glam.datasets.collection import NOTHING, Collection, ImageFile, Value
-from glam.datasets.tables import inside, open_text
+from glam.datasets.collection import NO_METADATA, Collection, ImageFile, Value
+from glam.datasets.tables import open_text, safe_path
 from glam.errors import GlamError
 
 COLUMNS = ("path", "landmark", "width", "height")
@@ -41,20 +41,22 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
             raise GlamError(f"{manifest}: a manifest wants a column named 'path'; it has {header}")
         if "landmark" not in header:
             header = ["landmark" if name == DEPRECATED_LANDMARK else name for name in header]
-        places = [header.index(column) if column in header else -1 for column in COLUMNS]
-        others = [(place, name) for place, name in enumerate(header) if name and name not in COLUMNS]
+        indices = [header.index(column) if column in header else -1 for column in COLUMNS]
+        others = [(index, name) for index, name in enumerate(header) if name and name not in COLUMNS]
         shapes: dict[_Shape, _Shape] = {}
-        photos = []
+        images = []
         for row in rows:
             if len(row) < len(header):
                 raise GlamError(f"{manifest}: line {rows.line_num} has {len(row)} of {len(header)} columns")
-            path, landmark, width, height = [row[place] if place >= 0 else "" for place in places]
+            path, landmark, width, height = [row[index] if index >= 0 else "" for index in indices]
             shape = _shape(width, height, manifest, rows.line_num)
             if shape is not None:
                 shape = shapes.setdefault(shape, shape)  # few are distinct, so equal ones share their memory
-            metadata = {name: _value(row[place]) for place, name in others if row[place]} or NOTHING
-            photos.append(ImageFile(inside(path.replace("\\", "/"), manifest), sys.intern(landmark), shape, metadata))
-    return Collection(root or manifest.parent, tuple(photos))
+            metadata = {name: _value(row[index]) for index, name in others if row[index]} or NO_METADATA
+            images.append(
+                ImageFile(safe_path(path.replace("\\", "/"), manifest), sys.intern(landmark), shape, metadata)
+            )
+    return Collection(root or manifest.parent, tuple(images))
 
 
 def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,4 +1,4 @@
-"""Re-encoding photographs once at the size that training reads them at, with a manifest of their shapes.
+"""Re-encoding images once at the size that training reads them at, with a manifest of their shapes.
 
 Each becomes an upright RGB JPEG without metadata. In its comment it carries what it was made from (size and time of the
 source file, and the settings), so that a second run knows by the file itself whether it is done: it is decoded, and its
@@ -31,7 +31,7 @@ UNREADABLE = "unreadable.csv"
 
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 _CHUNK = 32
-"""Photographs that a process takes at a time."""
+"""Images that a process takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class PrepareReport:
     """What a run came to.
 
     Attributes:
-        made: photographs encoded.
-        present: photographs that were there and right.
+        encoded: number of images that were encoded.
+        present: number of images that were already there.
         unreadable: the others, with the reason of each.
     """
 
-    made: int
+    encoded: int
     present: int
     unreadable: tuple[ImageError, ...]
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """One photograph: its shape (width, height), and whether it was encoded just now; or why it cannot be."""
+    """One image: its shape (width, height), and whether it was encoded just now; or why it cannot be."""
 
     shape: tuple[int, int] = (0, 0)
-    made: bool = False
+    encoded: bool = False
     fault: str = ""
 
 
@@ -68,19 +68,19 @@ def prepare(
 ) -> PrepareReport:
     """Re-encodes a collection to at most ``size`` pixels on the longest side; none is enlarged.
 
-    ``out`` gets the photographs under the paths they have in the collection (with ``.jpg`` after another suffix), and
+    ``out`` gets the images under the paths they have in the collection (with ``.jpg`` after another suffix), and
     last of all ``manifest.csv`` with the columns path, landmark, width and height, and ``unreadable.csv`` with path and
     reason.
 
     Args:
-        collection: the photographs.
+        collection: the images.
         out: folder for the result; run again, it goes on where it stopped.
         size: longest side in pixels.
         workers: processes; as many as this one may use cores by default.
-        progress: called with photographs done and photographs in all.
+        progress: called with images done and images in all.
 
     Raises:
-        GlamError: ``out`` is the collection's own folder, two photographs would get one path, or the disk or the
+        GlamError: ``out`` is the collection's own folder, two images would get one path, or the disk or the
             memory does not suffice.
     """
     paths = _paths(collection, out)
@@ -102,21 +102,21 @@ def prepare(
 def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> PrepareReport:
     """Writes the two lists."""
     done = list(zip(paths, collection.images, outcomes, strict=True))
-    faults = [ImageError(photo.path, o.fault) for _, photo, o in done if o.fault]
+    faults = [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
     write_rows(out / UNREADABLE, ("path", "reason"), ((fault.source, fault.reason) for fault in faults))
-    rows = ((path, photo.landmark, *o.shape) for path, photo, o in done if not o.fault)
+    rows = ((path, image.landmark, *o.shape) for path, image, o in done if not o.fault)
     write_rows(out / MANIFEST, COLUMNS, rows)
-    made = sum(outcome.made for outcome in outcomes)
-    return PrepareReport(made, len(outcomes) - made - len(faults), tuple(faults))
+    encoded = sum(outcome.encoded for outcome in outcomes)
+    return PrepareReport(encoded, len(outcomes) - encoded - len(faults), tuple(faults))
 
 
 def _paths(collection: Collection, out: Path) -> list[str]:
-    """Where each photograph goes, relative to ``out``."""
+    """Where each image goes, relative to ``out``."""
     if out.resolve() == collection.root.resolve():
         raise GlamError(f"{out}: the photographs would overwrite themselves; name another folder")
     paths = [
-        photo.path if PurePosixPath(photo.path).suffix.lower() in _JPEG_SUFFIXES else f"{photo.path}.jpg"
-        for photo in collection.images
+        image.path if PurePosixPath(image.path).suffix.lower() in _JPEG_SUFFIXES else f"{image.path}.jpg"
+        for image in collection.images
     ]
     if len(set(paths)) < len(paths):
         double = Counter(paths).most_common(1)[0][0]
@@ -148,7 +148,7 @@ def _ignore_interrupts() -> None:
 
 
 def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
-    """Encodes one photograph unless that has been done.
+    """Encodes one image unless that has been done.
 
     Args:
         job: path of the source and of the target.
@@ -170,7 +170,7 @@ def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     with atomic_write(target) as partial:
         image.save(partial, "JPEG", quality=QUALITY, comment=mark)
-    return _Outcome(image.size, made=True)
+    return _Outcome(image.size, encoded=True)
 
 
 def _shape_if_done(target: Path, mark: bytes) -> tuple[int, int] | None:

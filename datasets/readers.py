@@ -1,6 +1,6 @@
-"""Reading a collection of photographs from whatever lists it.
+"""Reading a collection of images from whatever lists it.
 
-A source is the file that lists the photographs, or a folder. What a file is, its contents say; a folder that holds one
+A source is the file that lists the images, or a folder. What a file is, its contents say; a folder that holds one
 of the known lists (`LISTS`) is read by it, any other by its sub-folders. `docs/datasets.md` tells it to users.
 """
 
@@ -32,13 +32,13 @@ LISTS = (
 
 
 def read_collection(source: Path | str) -> Collection:
-    """Reads the photographs of a source.
+    """Reads the images of a source.
 
     Args:
-        source: a folder, or the file that lists the photographs; of SfM-120k with ``:train`` or ``:val`` after it.
+        source: a folder, or the file that lists the images; of SfM-120k with ``:train`` or ``:val`` after it.
 
     Raises:
-        GlamError: there is no such source, it is of no known kind or damaged, or there is no photograph in it.
+        GlamError: there is no such source, it is of no known kind or damaged, or there is no image in it.
     """
     path, part = _split(source)
     listed = next((path / name for name in LISTS if (path / name).is_file()), path)
@@ -60,7 +60,7 @@ def read_folder(root: Path) -> Collection:
     """
     if not root.is_dir():
         raise GlamError(f"{root}: no such folder")
-    return Collection(root, tuple(_photos_below(root)))
+    return Collection(root, tuple(_walk_images(root)))
 
 
 def _split(source: Path | str) -> tuple[Path, str]:
@@ -91,7 +91,7 @@ def _read_pickle(file: Path, part: str) -> Collection:
     raise GlamError(f"{file}: neither SfM-120k nor the ground truth of Revisited Oxford or Paris")
 
 
-def _photos_below(root: Path) -> Iterator[ImageFile]:
+def _walk_images(root: Path) -> Iterator[ImageFile]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()

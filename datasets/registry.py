@@ -54,18 +54,18 @@ _R1M = ("http://ptak.felk.cvut.cz/revisitop/revisitop1m/",)
 _GLDV2 = "https://s3.amazonaws.com/google-landmark/"
 
 
-def _at(hosts: tuple[str, ...], *paths: str) -> tuple[str, ...]:
+def _urls(hosts: tuple[str, ...], *paths: str) -> tuple[str, ...]:
     return tuple(host + path for path in paths for host in hosts)
 
 
 def _ground_truth(name: str) -> Remote:
     file = f"gnd_{name}.pkl"
     paths = (f"revisitop/data/datasets/{name}/{file}", f"cnnimageretrieval/data/test/{name}/{file}")
-    return Remote(file, _at(_CMP, *paths))
+    return Remote(file, _urls(_CMP, *paths))
 
 
-def _photographs(hosts: tuple[str, ...], archive: str) -> Remote:
-    return Remote(archive, _at(hosts, archive), unpack_to="jpg", flat=True)
+def _image_archive(hosts: tuple[str, ...], archive: str) -> Remote:
+    return Remote(archive, _urls(hosts, archive), unpack_to="jpg", flat=True)
 
 
 def _gldv2_table(name: str) -> Remote:
@@ -84,28 +84,28 @@ def _gldv2_part(number: int) -> Remote:
 
 def _r1m_part(number: int) -> Remote:
     name = f"revisitop1m.{number}.tar.gz"
-    return Remote(name, _at(_R1M, f"jpg/{name}"), unpack_to="jpg")
+    return Remote(name, _urls(_R1M, f"jpg/{name}"), unpack_to="jpg")
 
 
 DATA_SETS = (
     DataSet(
         "roxford5k",
         "Revisited Oxford: 4,993 photographs and 70 queries, 2 GB; cmp.felk.cvut.cz/revisitop",
-        (_ground_truth("roxford5k"), _photographs(_OXFORD, "oxbuild_images-v1.tgz")),
+        (_ground_truth("roxford5k"), _image_archive(_OXFORD, "oxbuild_images-v1.tgz")),
     ),
     DataSet(
         "rparis6k",
         "Revisited Paris: 6,322 photographs and 70 queries, 2.5 GB; cmp.felk.cvut.cz/revisitop",
         (
             _ground_truth("rparis6k"),
-            _photographs(_PARIS, "paris_1-v1.tgz"),
-            _photographs(_PARIS, "paris_2-v1.tgz"),
+            _image_archive(_PARIS, "paris_1-v1.tgz"),
+            _image_archive(_PARIS, "paris_2-v1.tgz"),
         ),
     ),
     DataSet(
         "revisitop1m",
         "R1M, the million distractors of Revisited Oxford and Paris, 100 archives; cmp.felk.cvut.cz/revisitop",
-        (Remote("revisitop1m.txt", _at(_R1M, "revisitop1m.txt")), *(_r1m_part(i) for i in range(1, 101))),
+        (Remote("revisitop1m.txt", _urls(_R1M, "revisitop1m.txt")), *(_r1m_part(i) for i in range(1, 101))),
     ),
     DataSet(
         "gldv2",
@@ -120,8 +120,8 @@ DATA_SETS = (
         "sfm120k",
         "SfM-120k, for training: photographs of 713 three-dimensional models; cmp.felk.cvut.cz/cnnimageretrieval",
         (
-            Remote("retrieval-SfM-120k.pkl", _at(_CMP, "cnnimageretrieval/data/train/dbs/retrieval-SfM-120k.pkl")),
-            Remote("ims.tar.gz", _at(_CMP, "cnnimageretrieval/data/train/ims/ims.tar.gz"), unpack_to="ims"),
+            Remote("retrieval-SfM-120k.pkl", _urls(_CMP, "cnnimageretrieval/data/train/dbs/retrieval-SfM-120k.pkl")),
+            Remote("ims.tar.gz", _urls(_CMP, "cnnimageretrieval/data/train/ims/ims.tar.gz"), unpack_to="ims"),
         ),
     ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.datasets.collection import Collection, ImageFile
-from glam.datasets.tables import inside, open_text
+from glam.datasets.tables import open_text, safe_path
 from glam.errors import GlamError
 
 
@@ -44,4 +44,4 @@ def read_list(file: Path) -> Collection:
 def _images(paths: Iterable[str], origin: Path) -> Collection:
     folder = origin.parent / "jpg"
     root = folder if folder.is_dir() else origin.parent
-    return Collection(root, tuple(ImageFile(inside(path, origin)) for path in paths))
+    return Collection(root, tuple(ImageFile(safe_path(path, origin)) for path in paths))

@@ -24,12 +24,12 @@ class Draw:
     """One image to be drawn for training.
 
     Attributes:
-        image: its number in the collection.
-        size: (height, width) in pixels it is brought to.
-        epoch: from 0; augmentation is drawn from it and the image's number, whatever process does it.
+        index: of the image in the collection.
+        size: (height, width) in pixels that the image is resized to.
+        epoch: from 0; augmentation is drawn from epoch and index, so that it does not depend on the process.
     """
 
-    image: int
+    index: int
     size: Size
     epoch: int
 
@@ -93,8 +93,8 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         sizes: (height, width) that each image is brought to.
         batch_size: most images in a batch; a group is split evenly, so that no batch is much smaller than the others.
         shuffle: whether images and batches come in a new order every epoch.
-        labels: with ``per_label``, the landmark of each image.
-        per_label: most images of one landmark in an epoch, drawn anew each time; all of them by default.
+        landmark_ids: (n,) landmark of each image, needed with ``per_landmark``.
+        per_landmark: most images of one landmark in an epoch, drawn again in each epoch; all of them by default.
         seed: of the order.
         rank: of this process.
         ranks: how many processes share the images.
@@ -111,8 +111,8 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         batch_size: int,
         *,
         shuffle: bool = True,
-        labels: NDArray[np.int64] | None = None,
-        per_label: int | None = None,
+        landmark_ids: NDArray[np.int64] | None = None,
+        per_landmark: int | None = None,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -128,9 +128,9 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.start = 0
         kinds = sorted(set(self.sizes))
         self._group = np.array([kinds.index(size) for size in self.sizes], dtype=np.int64)
-        label = np.zeros(len(self.sizes), dtype=np.int64) if labels is None else labels
-        _, self._cell = np.unique(np.stack([label, self._group]), axis=1, return_inverse=True)
-        self._quota = _quotas(label, self._cell, len(self.sizes) if per_label is None else per_label)
+        landmark_of = np.zeros(len(self.sizes), dtype=np.int64) if landmark_ids is None else landmark_ids
+        _, self._cell = np.unique(np.stack([landmark_of, self._group]), axis=1, return_inverse=True)
+        self._quota = _quotas(landmark_of, self._cell, len(self.sizes) if per_landmark is None else per_landmark)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch that the next pass draws."""
@@ -147,7 +147,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         batches, self.start, self.earlier = self._batches()[self.start :], 0, ()
         for batch in batches:
-            yield [Draw(int(image), self.sizes[image], self.epoch) for image in batch]
+            yield [Draw(int(index), self.sizes[index], self.epoch) for index in batch]
 
     @property
     def skipped(self) -> int:
@@ -157,32 +157,32 @@ class SizeBatchSampler(Sampler[list[Draw]]):
     @cached_property
     def _length(self) -> int:
         """Batches of this rank in a whole epoch, equally many in each."""
-        images, random = self._epoch_images()
-        return len(self._plan(images, self.batch_size, self.ranks, random)) // self.ranks
+        indices, random = self._epoch_images()
+        return len(self._plan(indices, self.batch_size, self.ranks, random)) // self.ranks
 
     def _batches(self) -> list[NDArray[np.int64]]:
-        """This rank's batches of the epoch after its earlier parts, as image numbers."""
-        images, random = self._epoch_images()
+        """This rank's batches of the epoch after its earlier parts, as indices of images."""
+        indices, random = self._epoch_images()
         for part in self.earlier:
-            done = self._plan(images, part.batch_size, part.ranks, random)[: part.ranks * part.batches]
-            images = images[~np.isin(images, np.concatenate([[-1], *done]))]
-        return self._plan(images, self.batch_size, self.ranks, random)[self.rank :: self.ranks]
+            done = self._plan(indices, part.batch_size, part.ranks, random)[: part.ranks * part.batches]
+            indices = indices[~np.isin(indices, np.concatenate([[-1], *done]))]
+        return self._plan(indices, self.batch_size, self.ranks, random)[self.rank :: self.ranks]
 
     def _epoch_images(self) -> tuple[NDArray[np.int64], np.random.Generator]:
-        """The epoch's images in its order, and where the random numbers of its batches come from."""
+        """Indices of the epoch's images in its order, and the random generator of its batches."""
         random = np.random.default_rng([self.seed, self.epoch])
-        images = random.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
-        return images[_places(self._cell[images]) < self._quota[self._cell[images]]], random
+        indices = random.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
+        return indices[_earlier_in_cell(self._cell[indices]) < self._quota[self._cell[indices]]], random
 
     def _plan(
-        self, images: NDArray[np.int64], batch_size: int, ranks: int, random: np.random.Generator
+        self, indices: NDArray[np.int64], batch_size: int, ranks: int, random: np.random.Generator
     ) -> list[NDArray[np.int64]]:
-        """Batches of these images, in turn for each of the ranks."""
-        groups = self._group[images]
+        """Batches of the images at these indices, in turn for each of the ranks."""
+        groups = self._group[indices]
         batches = [
             part
             for group in np.unique(groups)
-            for part in np.array_split(images[groups == group], -(-int((groups == group).sum()) // batch_size))
+            for part in np.array_split(indices[groups == group], -(-int((groups == group).sum()) // batch_size))
         ]
         _split_to_multiple(batches, ranks)
         order = random.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
@@ -202,26 +202,27 @@ def _rounds(groups: Sequence[int], ranks: int) -> NDArray[np.intp]:
     return rounds[np.argsort(rounds.min(axis=1))]
 
 
-def _places(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+def _earlier_in_cell(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each entry, how many entries of the same cell come before it."""
     by_cell = np.argsort(cells, kind="stable")
-    places = np.empty(len(cells), dtype=np.int64)
-    places[by_cell] = np.arange(len(cells)) - np.searchsorted(cells[by_cell], cells[by_cell])
-    return places
+    earlier = np.empty(len(cells), dtype=np.int64)
+    earlier[by_cell] = np.arange(len(cells)) - np.searchsorted(cells[by_cell], cells[by_cell])
+    return earlier
 
 
-def _quotas(labels: NDArray[np.int64], cells: NDArray[np.int64], per_label: int) -> NDArray[np.int64]:
-    """How many images of each cell (landmark and size) an epoch takes: in proportion, ``per_label`` a landmark at
-    most."""
+def _quotas(landmark_ids: NDArray[np.int64], cells: NDArray[np.int64], per_landmark: int) -> NDArray[np.int64]:
+    """Images per cell (landmark and size) in an epoch: in proportion to the cells, at most ``per_landmark`` per
+    landmark."""
     counts = np.bincount(cells)
-    label_of_cell = np.zeros(len(counts), dtype=np.int64)
-    label_of_cell[cells] = labels
-    order = np.argsort(label_of_cell, kind="stable")
+    landmark_of_cell = np.zeros(len(counts), dtype=np.int64)
+    landmark_of_cell[cells] = landmark_ids
+    order = np.argsort(landmark_of_cell, kind="stable")
     quota = np.zeros(len(counts), dtype=np.int64)
-    for mine in np.split(order, np.flatnonzero(np.diff(label_of_cell[order])) + 1):
-        total = int(counts[mine].sum())
-        ends = np.cumsum(counts[mine]) * min(per_label, total) // total  # rounding carried on, so that the sum is exact
-        quota[mine] = np.diff(ends, prepend=0)
+    for landmark_cells in np.split(order, np.flatnonzero(np.diff(landmark_of_cell[order])) + 1):
+        total = int(counts[landmark_cells].sum())
+        # The ends are rounded, not the quotas, so that the quotas sum exactly to the limit.
+        ends = np.cumsum(counts[landmark_cells]) * min(per_landmark, total) // total
+        quota[landmark_cells] = np.diff(ends, prepend=0)
     return quota
 
 

@@ -1,4 +1,4 @@
-"""Reading lists of photographs from text: open, decode and split a CSV file, and refuse paths that lead out."""
+"""Reading lists of images from text: open, decode and split a CSV file, and refuse paths that lead out."""
 
 import csv
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ def header_of(file: Path) -> list[str]:
         return next(csv.reader(text), [])
 
 
-def inside(path: str, origin: Path) -> str:
-    """The path, if it stays below the folder that it is relative to.
+def safe_path(path: str, origin: Path) -> str:
+    """Checks that a path stays below the folder that it is relative to, and returns the path.
 
     Args:
         path: relative, with forward slashes.

@@ -1,5 +1,5 @@
-"""How a photograph is changed for training: another frame, another viewpoint, another light. Never mirrored, for the
-mirror image of a building is another place."""
+"""How an image is changed for training: another frame, another viewpoint, another light. Never mirrored, for the
+mirror image of a building is another building."""
 
 from collections.abc import Sequence
 

@@ -23,13 +23,13 @@ from torch.utils.data import Dataset
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
-from glam.images import opened_image, reading, to_rgb
+from glam.images import image_errors, open_image, to_rgb
 from glam.sizes import Size
 
 Crop = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of the upright image's width and height."""
 View = tuple[Tensor, int, int, Tensor]
-"""(h, w, 3) uint8 crop, label of its landmark, its number in the collection, (12,) changes (see `draw_changes`)."""
+"""(h, w, 3) uint8 crop, its landmark id, its index in the collection, (12,) changes (see `draw_changes`)."""
 
 STRETCH = 1.25
 """Most that the aspect ratio of a crop differs from that of the size it is brought to."""
@@ -41,7 +41,7 @@ _LUMA = (0.2989, 0.587, 0.114)
 
 
 class Views(Dataset[View]):
-    """The images of a collection as crops, with what the device still has to change, for `finish`.
+    """The images of a collection as crops, with what the device still has to change, for `apply_changes`.
 
     Args:
         collection: the images.
@@ -64,10 +64,10 @@ class Views(Dataset[View]):
         return len(self.collection)
 
     def __getitem__(self, draw: Draw) -> View:
-        random = np.random.default_rng([self.seed, draw.epoch, draw.image])
-        pixels = read_crop(self.collection.file(draw.image), draw.size, self.scale, random)
+        random = np.random.default_rng([self.seed, draw.epoch, draw.index])
+        pixels = read_crop(self.collection.file(draw.index), draw.size, self.scale, random)
         changes = draw_changes(random, self.perspective, self.light)
-        return pixels, int(self.collection.landmark_ids[draw.image]), draw.image, changes
+        return pixels, int(self.collection.landmark_ids[draw.index]), draw.index, changes
 
 
 def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.random.Generator) -> Tensor:
@@ -84,14 +84,14 @@ def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.ran
     Raises:
         ImageError: the file cannot be read.
     """
-    with reading(file):
-        image = opened_image(file)
+    with image_errors(file):
+        image = open_image(file)
         turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
         width, height = image.size[::-1] if turned else image.size
         left, top, right, bottom = draw_crop(random, width / height, size[1] / size[0], scale)
         across, down = size[1] / (right - left), size[0] / (bottom - top)
-        wanted = (down, across) if turned else (across, down)
-        image.draft("RGB", (math.ceil(wanted[0]), math.ceil(wanted[1])))
+        target = (down, across) if turned else (across, down)
+        image.draft("RGB", (math.ceil(target[0]), math.ceil(target[1])))
         image = to_rgb(ImageOps.exif_transpose(image))
         width, height = image.size
         box = (left * width, top * height, right * width, bottom * height)
@@ -151,8 +151,8 @@ def homography_between(source: NDArray[np.float64], target: NDArray[np.float64])
 
 
 @torch.no_grad()
-def finish(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Changes viewpoint and light of a batch of crops and normalizes it, on the device it is on.
+def apply_changes(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Applies the changes of viewpoint and light to a batch of crops, and normalizes it, on the device of the batch.
 
     Args:
         pixels: (b, h, w, 3) uint8.
@@ -165,7 +165,7 @@ def finish(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence
     """
     homography, factors = changes[:, :9].view(-1, 3, 3), changes[:, 9:, None, None, None]
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
-    images = F.grid_sample(images, _positions(homography, *images.shape[-2:]), align_corners=False)
+    images = F.grid_sample(images, _sample_grid(homography, *images.shape[-2:]), align_corners=False)
     brightness, contrast, saturation = factors.unbind(dim=1)
     mean_row, std_row, luma = _constants(tuple(mean), tuple(std), images.device)
     images = images.mul_(brightness).clamp_(0, 1)
@@ -176,8 +176,8 @@ def finish(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence
     return images.sub_(mean_row).div_(std_row)
 
 
-def _positions(homography: Tensor, height: int, width: int) -> Tensor:
-    """(b, 3, 3) homographies to the (b, h, w, 2) positions that the pixels of the views come from."""
+def _sample_grid(homography: Tensor, height: int, width: int) -> Tensor:
+    """(b, 3, 3) homographies to (b, h, w, 2) positions in the crop that the pixels of the views are sampled from."""
     x = _centers(width, homography.device)
     y = _centers(height, homography.device)
     # Row by row of the homography: for each pixel, its two positions and their common denominator.

@@ -1,14 +1,14 @@
-"""Evaluating a model on the photographs of Revisited Oxford or Paris, or of one's own set with such a ground truth."""
+"""Evaluation of a model on the images of Revisited Oxford or Paris, or of another set with such a ground truth."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from glam.datasets.tables import inside
+from glam.datasets.tables import safe_path
 from glam.errors import GlamError, ImageError
 from glam.eval.ground_truth import GroundTruth, read_ground_truth
-from glam.eval.rerank import count_on, features_of, rerank_all
+from glam.eval.rerank import local_features_of, offset_progress, rerank_all
 from glam.eval.revisitop import ProtocolScores, score_revisited
 from glam.eval.tie_break import Descriptors
 from glam.images import IMAGE_SUFFIXES
@@ -25,7 +25,7 @@ SUFFIXES = ("", ".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A ground truth and its photographs.
+    """A ground truth and its images.
 
     Attributes:
         name: what the report calls it.
@@ -105,7 +105,7 @@ def evaluate_benchmark(
     chain: Chain | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchmarkReport:
-    """Describes a benchmark's photographs and scores them.
+    """Describes the images of a benchmark and scores them.
 
     Args:
         model: describes the images.
@@ -114,7 +114,7 @@ def evaluate_benchmark(
         settings: size and scales; the model's own by default.
         crop: cut each query to its box before anything else, as the protocol wants it.
         chain: reranks the list of each query, once for all protocols.
-        progress: called with images done and images in all, as it goes; reranked queries are counted on.
+        progress: called with images done and images in all, as it goes; reranked queries count as further images.
 
     Raises:
         ImageError: a query cannot be read.
@@ -131,7 +131,7 @@ def evaluate_benchmark(
             raise GlamError(f"the query {query.name!r} has no box; add one, or evaluate without the crop")
     boxes = [query.box if crop else None for query in queries]
     errors: list[ImageError] = []
-    rows = model.describe(
+    descriptors = model.describe(
         [*benchmark.queries, *benchmark.images],
         boxes=[*boxes, *[None] * len(benchmark.images)],
         size=settings.size,
@@ -144,14 +144,18 @@ def evaluate_benchmark(
         if str(file) in unread:
             raise unread[str(file)]
     device = next(model.network.parameters()).device
-    asking, database = rows[: len(queries)], rows[len(queries) :]
+    query_descriptors, database_descriptors = descriptors[: len(queries)], descriptors[len(queries) :]
     lists = None
     if chain is not None:
-        ask = features_of(benchmark.queries, boxes)
-        asked = [Query(row, partial(ask, number)) for number, row in enumerate(asking)]
-        memory = MemoryDatabase([database, *distractors], features_of(benchmark.images))
-        lists = rerank_all(chain, asked, lambda _: memory, count_on(progress, len(rows)))
-    scores = score_revisited(benchmark.truth, asking, database, distractors, lists=lists, device=device)
+        query_features = local_features_of(benchmark.queries, boxes)
+        rerank_queries = [
+            Query(descriptor, partial(query_features, row)) for row, descriptor in enumerate(query_descriptors)
+        ]
+        memory = MemoryDatabase([database_descriptors, *distractors], local_features_of(benchmark.images))
+        lists = rerank_all(chain, rerank_queries, lambda _: memory, offset_progress(progress, len(descriptors)))
+    scores = score_revisited(
+        benchmark.truth, query_descriptors, database_descriptors, distractors, lists=lists, device=device
+    )
     names = tuple(query.name for query in queries)
     count = sum(len(part) for part in distractors)
     return BenchmarkReport(scores, names, crop, count, tuple(errors), None if chain is None else str(chain))
@@ -189,5 +193,5 @@ def _files(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    inside(name, folder)
+    safe_path(name, folder)
     return next((file for suffix in SUFFIXES if (file := folder / f"{name}{suffix}").is_file()), None)

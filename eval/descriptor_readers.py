@@ -21,7 +21,7 @@ SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
-def read_vectors(source: str, role: str) -> Descriptors:
+def read_descriptors(source: str, role: str) -> Descriptors:
     """Reads descriptors.
 
     Args:
@@ -40,12 +40,14 @@ def read_vectors(source: str, role: str) -> Descriptors:
     if not path.is_file():
         raise GlamError(f"{path}: no such file")
     try:
-        rows = _read(path, name, role)
+        descriptors = _read(path, name, role)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise GlamError(f"{path}: the descriptors cannot be read: {error}") from error
-    if rows.ndim != 2 or rows.dtype.kind != "f" or rows.dtype.itemsize > 8:
-        raise GlamError(f"{path}: descriptors are numbers of shape (n, dim), not {rows.dtype} of shape {rows.shape}")
-    return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
+    if descriptors.ndim != 2 or descriptors.dtype.kind != "f" or descriptors.dtype.itemsize > 8:
+        raise GlamError(
+            f"{path}: descriptors are numbers of shape (n, dim), not {descriptors.dtype} of shape {descriptors.shape}"
+        )
+    return descriptors if descriptors.dtype.isnative else descriptors.astype(descriptors.dtype.newbyteorder("="))
 
 
 def _split(source: str) -> tuple[Path, str | None]:
@@ -61,7 +63,7 @@ def _read(path: Path, name: str | None, role: str) -> Descriptors:
         return array
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
-            array = _chosen(arrays, name, role, path)
+            array = _choose_array(arrays, name, role, path)
         return array
     if suffix == ".safetensors":
         return _read_safetensors(path, name, role)
@@ -70,7 +72,7 @@ def _read(path: Path, name: str | None, role: str) -> Descriptors:
     raise GlamError(f"{path}: descriptors are read from .npy, .npz, .safetensors and .h5 files")
 
 
-def _chosen(arrays: Mapping[str, Any], name: str | None, role: str, path: Path) -> Any:
+def _choose_array(arrays: Mapping[str, Any], name: str | None, role: str, path: Path) -> Any:
     """The array that was asked for, out of those of a file."""
     names = sorted(arrays)
     wanted = name or (names[0] if len(names) == 1 else role)
@@ -87,7 +89,7 @@ def _read_safetensors(path: Path, name: str | None, role: str) -> Descriptors:
             raise ValueError("its header is longer than the file")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    entry = _chosen(header, name, role, path)
+    entry = _choose_array(header, name, role, path)
     start, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
     if entry["dtype"] not in SAFETENSORS_TYPES:
@@ -95,7 +97,7 @@ def _read_safetensors(path: Path, name: str | None, role: str) -> Descriptors:
     dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
     if end - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"its shape {shape} does not fit its {end - start} bytes")
-    return _mapped(path, dtype, 8 + length + start, shape)
+    return _memory_map(path, dtype, 8 + length + start, shape)
 
 
 def _read_hdf5(path: Path, name: str | None, role: str) -> Descriptors:
@@ -104,15 +106,15 @@ def _read_hdf5(path: Path, name: str | None, role: str) -> Descriptors:
     except ImportError as error:
         raise GlamError(f"{path}: HDF5 files want the package h5py; `pip install h5py`") from error
     with h5py.File(path, "r") as file:
-        data = _chosen(file, name, role, path)
+        data = _choose_array(file, name, role, path)
         if not isinstance(data, h5py.Dataset):
             raise GlamError(f"{path}: {name or role!r} is a group; choose an array in it as {path.name}:GROUP/NAME")
         offset = data.id.get_offset()
-        whole: Descriptors = data[:] if offset is None else _mapped(path, data.dtype, offset, data.shape)
+        whole: Descriptors = data[:] if offset is None else _memory_map(path, data.dtype, offset, data.shape)
         return whole
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> Descriptors:
+def _memory_map(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> Descriptors:
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glam.datasets.collection import Collection
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import average_precision, bootstrap_interval, positive_ranks, precision_at
-from glam.eval.rerank import Rows, count_on, features_of, in_front, rerank_all
+from glam.eval.rerank import Rows, listed_scores, local_features_of, offset_progress, rerank_all
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
 from glam.index.rerank.memory_database import MemoryDatabase
@@ -44,7 +44,7 @@ class FolderScores:
 
 def score_folder(
     descriptors: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    landmark_ids: NDArray[np.int64],
     distractors: NDArray[np.float32] | None = None,
     lists: Sequence[Rows] | None = None,
 ) -> FolderScores:
@@ -52,37 +52,41 @@ def score_folder(
 
     Args:
         descriptors: (n, dim), of unit length.
-        labels: (n,) landmark of each; a negative one is of an unknown landmark, a distractor.
+        landmark_ids: (n,) landmark of each image; a negative one is unknown, so the image is a distractor.
         distractors: (m, dim), further database images.
-        lists: for each query the images that come first, whatever their scores (`glam.eval.rerank`).
+        lists: per query the rows that are ranked first, whatever their scores (`glam.eval.rerank`).
 
     Raises:
         GlamError: no landmark has two images.
     """
     database = descriptors if distractors is None else np.concatenate([descriptors, distractors])
-    database_labels = np.concatenate([labels, np.full(len(database) - len(labels), -1)])
+    database_landmark_ids = np.concatenate([landmark_ids, np.full(len(database) - len(landmark_ids), -1)])
     ap = np.full(len(descriptors), np.nan)
     first = np.full(len(descriptors), np.nan)
     ten = np.full(len(descriptors), np.nan)
     for start in range(0, len(descriptors), QUERY_BLOCK):
         block = descriptors[start : start + QUERY_BLOCK] @ database.T
         for query, scores in enumerate(block, start=start):
-            positive = database_labels == labels[query]
+            positive = database_landmark_ids == landmark_ids[query]
             positive[query] = False
-            if labels[query] < 0 or not positive.any():
+            if landmark_ids[query] < 0 or not positive.any():
                 continue
             junk = np.zeros(len(database), dtype=bool)
             junk[query] = True
             if lists is not None:
-                scores = in_front(scores, lists[query])
+                scores = listed_scores(scores, lists[query])
             ranks = positive_ranks(scores, positive, junk)
             ap[query], first[query], ten[query] = average_precision(ranks), ranks[0] == 0, precision_at(ranks, 10)
-    asked = ~np.isnan(ap)
-    if not asked.any():
+    has_positive = ~np.isnan(ap)
+    if not has_positive.any():
         raise GlamError("no landmark has two images, so no query has anything to find")
-    groups = [ap[asked & (labels == label)] for label in np.unique(labels[asked])]
+    groups = [ap[has_positive & (landmark_ids == landmark_id)] for landmark_id in np.unique(landmark_ids[has_positive])]
     return FolderScores(
-        float(ap[asked].mean()), bootstrap_interval(groups), float(first[asked].mean()), float(ten[asked].mean()), ap
+        float(ap[has_positive].mean()),
+        bootstrap_interval(groups),
+        float(first[has_positive].mean()),
+        float(ten[has_positive].mean()),
+        ap,
     )
 
 
@@ -124,7 +128,7 @@ def evaluate_folder(
         distractors: further database images.
         settings: size and scales; the model's own by default.
         chain: reranks the list of each query.
-        progress: called with images done and images in all, as it goes; reranked queries are counted on.
+        progress: called with images done and images in all, as it goes; reranked queries count as further images.
 
     Raises:
         GlamError: no landmark has two readable images, or a step of the chain lacks what it needs.
@@ -133,25 +137,25 @@ def evaluate_folder(
     parts = [collection] if distractors is None else [collection, distractors]
     files = [part.file(i) for part in parts for i in range(len(part))]
     unreadable: list[ImageError] = []
-    asking = 0 if chain is None else len(collection)
-    rows = model.describe(
+    rerank_count = 0 if chain is None else len(collection)
+    descriptors = model.describe(
         files,
         size=settings.size,
         scales=settings.scales,
         errors=unreadable,
-        progress=lambda done, total: progress(done, total + asking),
+        progress=lambda done, total: progress(done, total + rerank_count),
     )
-    read = ~np.isnan(rows[:, 0])
-    inside = np.flatnonzero(read[: len(collection)])
+    read = ~np.isnan(descriptors[:, 0])
+    in_folder = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
-    known = np.array([bool(collection.images[i].landmark) for i in inside])
-    labels = np.where(known, collection.landmark_ids[inside], -1)
+    has_landmark = np.array([bool(collection.images[i].landmark) for i in in_folder])
+    landmark_ids = np.where(has_landmark, collection.landmark_ids[in_folder], -1)
     lists = None
     if chain is not None:
-        features = features_of([files[i] for i in (*inside, *others)])
-        database = MemoryDatabase([rows[inside], rows[others]], features)
-        queries = [Query(row, partial(features, number)) for number, row in enumerate(rows[inside])]
-        lists = rerank_all(chain, queries, database.without, count_on(progress, len(files)))
-    scores = score_folder(rows[inside], labels, rows[others] if len(others) else None, lists)
-    paths = tuple(collection.images[i].path for i in inside)
+        features = local_features_of([files[i] for i in (*in_folder, *others)])
+        database = MemoryDatabase([descriptors[in_folder], descriptors[others]], features)
+        queries = [Query(descriptor, partial(features, row)) for row, descriptor in enumerate(descriptors[in_folder])]
+        lists = rerank_all(chain, queries, database.without, offset_progress(progress, len(files)))
+    scores = score_folder(descriptors[in_folder], landmark_ids, descriptors[others] if len(others) else None, lists)
+    paths = tuple(collection.images[i].path for i in in_folder)
     return FolderReport(scores, paths, len(others), tuple(unreadable), None if chain is None else str(chain))

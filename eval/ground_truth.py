@@ -26,8 +26,8 @@ class BenchmarkQuery:
 
     Attributes:
         name: of its image.
-        box: x1, y1, x2, y2 in pixels of the image: the part that asks; None for all of it.
-        easy, hard, junk: numbers of database images, none in two of them. What is in none does not show the landmark.
+        box: x1, y1, x2, y2 in pixels of the image: the part to search with; None for all of it.
+        easy, hard, junk: indices of database images, none in two of them. An image in none does not show the landmark.
     """
 
     name: str
@@ -36,9 +36,9 @@ class BenchmarkQuery:
     hard: tuple[int, ...]
     junk: tuple[int, ...]
 
-    def images(self, *grades: str) -> NDArray[np.int64]:
-        """Numbers of the images of these grades, in order."""
-        return np.array([image for grade in grades for image in getattr(self, grade)], dtype=np.int64)
+    def indices(self, *grades: str) -> NDArray[np.int64]:
+        """Indices of the database images of these grades, in order."""
+        return np.array([index for grade in grades for index in getattr(self, grade)], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class GroundTruth:
     """Queries over a database.
 
     Attributes:
-        images: names of the database's images; the position of one is its number.
+        images: names of the database's images, in the order of the rows of their descriptors.
         queries: in order.
     """
 
@@ -55,15 +55,15 @@ class GroundTruth:
 
     def __post_init__(self) -> None:
         """Raises:
-        GlamError: a name stands twice, or a judgement names an image that is not there or was judged already.
+        GlamError: a name is there twice, or a judgment names an image that is not there or was already judged.
         """
-        _no_doubles("database images", self.images)
-        _no_doubles("queries", [query.name for query in self.queries])
+        _check_unique("database images", self.images)
+        _check_unique("queries", [query.name for query in self.queries])
         for query in self.queries:
-            judged = query.images(*GRADES)
+            judged = query.indices(*GRADES)
             if len(judged) and not 0 <= judged.min() <= judged.max() < len(self.images):
                 raise GlamError(f"the query {query.name!r} names an image outside the {len(self.images)} there are")
-            _no_doubles(f"images judged for the query {query.name!r}", judged.tolist())
+            _check_unique(f"images judged for the query {query.name!r}", judged.tolist())
 
 
 def read_ground_truth(path: Path) -> GroundTruth:
@@ -114,7 +114,7 @@ def _read_json(path: Path) -> Any:
 def _from_pickle(table: Any) -> GroundTruth:
     judged = zip(table["qimlist"], table["gnd"], strict=True)
     queries = [
-        BenchmarkQuery(_name(name), _box(entry["bbx"]), *(tuple(_numbers(entry[grade])) for grade in GRADES))
+        BenchmarkQuery(_name(name), _box(entry["bbx"]), *(tuple(_indices(entry[grade])) for grade in GRADES))
         for name, entry in judged
     ]
     return GroundTruth(tuple(map(_name, table["imlist"])), tuple(queries))
@@ -125,7 +125,7 @@ def _to_pickle(truth: GroundTruth) -> dict[str, Any]:
         if query.box is None:
             raise GlamError(f"the query {query.name!r} has no box; the pickle wants one")
     entries = [
-        {"bbx": list(query.box or ()), **{grade: query.images(grade).tolist() for grade in GRADES}}
+        {"bbx": list(query.box or ()), **{grade: query.indices(grade).tolist() for grade in GRADES}}
         for query in truth.queries
     ]
     return {"gnd": entries, "imlist": list(truth.images), "qimlist": [query.name for query in truth.queries]}
@@ -133,11 +133,11 @@ def _to_pickle(truth: GroundTruth) -> dict[str, Any]:
 
 def _from_json(table: Any) -> GroundTruth:
     images = tuple(map(_name, table["images"]))
-    numbers = {name: number for number, name in enumerate(images)}
+    index_of = {name: index for index, name in enumerate(images)}
     queries = []
     for entry in table["queries"]:
         try:
-            grades = (tuple(numbers[name] for name in entry.get(grade, ())) for grade in GRADES)
+            grades = (tuple(index_of[name] for name in entry.get(grade, ())) for grade in GRADES)
             queries.append(BenchmarkQuery(_name(entry["name"]), _box(entry.get("box")), *grades))
         except KeyError as error:
             raise GlamError(f"the query {entry.get('name')!r}: {error} is not there") from error
@@ -149,7 +149,7 @@ def _to_json(truth: GroundTruth) -> dict[str, Any]:
         {
             "name": query.name,
             "box": None if query.box is None else list(query.box),
-            **{grade: [truth.images[image] for image in query.images(grade)] for grade in GRADES},
+            **{grade: [truth.images[index] for index in query.indices(grade)] for grade in GRADES},
         }
         for query in truth.queries
     ]
@@ -162,7 +162,7 @@ def _name(value: Any) -> str:
     return value
 
 
-def _numbers(values: Any) -> Iterator[int]:
+def _indices(values: Any) -> Iterator[int]:
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{value!r} where the number of an image should be")
@@ -178,7 +178,7 @@ def _box(values: Any) -> Box | None:
     return x1, y1, x2, y2
 
 
-def _no_doubles(what: str, values: Sequence[Any]) -> None:
+def _check_unique(what: str, values: Sequence[Any]) -> None:
     if len(set(values)) < len(values):
         double = Counter(values).most_common(1)[0][0]
         raise GlamError(f"{double!r} stands twice among the {what}")

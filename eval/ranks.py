@@ -1,7 +1,7 @@
 """Exact ranks of a few images among very many, by counting.
 
-A metric asks for the places of some dozens of labeled images, the targets; to sort a million scores for them is wasted
-work. Instead, every image that is before a target in the ranking (`glam.eval.tie_break`) is counted, in one pass:
+A metric needs the ranks of some dozens of judged images, the targets; to sort a million scores for them is wasted
+work. Instead, every image that is above a target in the ranking (`glam.eval.tie_break`) is counted, in one pass:
 
     block of rows -> single-precision scores -> targets each is surely above (`ScoreTables`) -> counts
                                              -> the few too near to a target to say: exact scores -> counts
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.score_table import UNSURE, ScoreTables, first_codes
-from glam.eval.tie_break import Descriptors, Keys, order_keys
+from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
 
 Counts = NDArray[np.int64]
 
 BLOCK_BYTES = 32 << 20
 """Of a block of rows, or of its scores, in single precision. Each worker holds one."""
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 QUERY_BLOCK = 256
 """Queries that share a pass over the rows."""
@@ -61,12 +61,12 @@ def count_above(
     block_bytes: int = BLOCK_BYTES,
     query_block: int = QUERY_BLOCK,
 ) -> list[Counts]:
-    """How many images come before each target in the ranking of its query.
+    """How many images are above each target in the ranking of its query.
 
     Args:
         queries: (q, dim).
-        targets: q arrays of keys, see `order_keys`.
-        parts: the database and further images, each (n, dim); rows are numbered through all of them.
+        targets: q arrays of tie-break keys, see `tie_break_keys`.
+        parts: the database, then the distractors, each (n, dim); rows are counted through all parts.
         device: that multiplies.
         progress: called with rows done and rows in all, as it goes.
         block_bytes: bytes of the rows, or of the scores, in a block.
@@ -93,14 +93,14 @@ def count_above(
 
 
 def _blocks(parts: Sequence[Descriptors], queries: int, block_bytes: int) -> Iterator[tuple[Descriptors, int]]:
-    """The parts in blocks, and the number of each block's first row."""
-    first = 0
+    """The parts in blocks, and the first row of each block."""
+    first_row = 0
     for part in parts:
         size = max(1, block_bytes // (4 * max(part.shape[1], queries)))
         for start in range(0, len(part), size):
-            rows = part[start : start + size]
-            yield rows, first
-            first += len(rows)
+            descriptors = part[start : start + size]
+            yield descriptors, first_row
+            first_row += len(descriptors)
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(min(threads, MOST_WORKERS), "count", partial(torch.set_num_threads, 1)) as pool:
+        with ThreadPoolExecutor(min(threads, MAX_WORKERS), "count", partial(torch.set_num_threads, 1)) as pool:
             yield pool
     finally:
         torch.set_num_threads(threads)
@@ -123,9 +123,9 @@ class _Counter:
     """
 
     def __init__(self, queries: Descriptors, targets: Sequence[Keys], device: torch.device) -> None:
-        self.lost = np.isnan(queries).any(axis=1)
+        self.has_nan = np.isnan(queries).any(axis=1)
         self.queries = queries.astype(np.float64)
-        self.norms = np.where(self.lost, 0.0, _norms(torch.from_numpy(self.queries)))
+        self.norms = np.where(self.has_nan, 0.0, _norms(torch.from_numpy(self.queries)))
         self.orders = [np.argsort(keys) for keys in targets]
         self.keys = [keys[order] for keys, order in zip(targets, self.orders, strict=True)]
         self.first = first_codes(targets)
@@ -135,21 +135,21 @@ class _Counter:
         # In single precision a GPU may round to 10 bits, by a global setting.
         self.dtype = torch.float32 if device.type == "cpu" else torch.float64
         largest = np.array([np.abs(keys.real[np.isfinite(keys.real)]).max(initial=0.0) for keys in targets])
-        self.tables = self._tables(np.maximum(SMALLEST_MARGIN * np.maximum(self.norms, 1), LEAST_ERROR * largest))
+        self.tables = self._make_tables(np.maximum(SMALLEST_MARGIN * np.maximum(self.norms, 1), LEAST_ERROR * largest))
 
     def add(self, block: tuple[Descriptors, int]) -> int:
-        """Counts rows, numbered from the number with them; returns how many. Threads may call it at the same time."""
-        rows, first = block
-        tables, places, lost = self._placed(rows)
-        codes = tables.codes(places)
-        codes[:, lost] = tables.unscored
-        codes[self.lost] = tables.unscored[self.lost]
+        """Counts a block, given with its first row; returns its number of rows. Safe to call from several threads."""
+        descriptors, first_row = block
+        tables, scaled_scores, has_nan = self._score_block(descriptors)
+        codes = tables.codes(scaled_scores)
+        codes[:, has_nan] = tables.unscored
+        codes[self.has_nan] = tables.unscored[self.has_nan]
         counts: Counts = torch.bincount(torch.from_numpy(codes).view(-1), minlength=len(self.counts)).numpy()
         query, column = np.nonzero(codes == UNSURE)
-        counts = counts + self._compared_exactly(query, column, rows, first)
+        counts = counts + self._count_exactly(query, column, descriptors, first_row)
         with self.lock:
             self.counts += counts
-        return len(rows)
+        return len(descriptors)
 
     def above(self) -> list[Counts]:
         """The results, see `count_above`."""
@@ -159,50 +159,54 @@ class _Counter:
             results[-1][order] = counts.sum() - np.cumsum(counts)[:-1]
         return results
 
-    def _placed(self, rows: Descriptors) -> tuple[ScoreTables, NDArray[np.float32], NDArray[np.int64]]:
-        """Tables that suffice for a block, the places of its scores in them, and which of its rows hold NaN."""
+    def _score_block(self, descriptors: Descriptors) -> tuple[ScoreTables, NDArray[np.float32], NDArray[np.int64]]:
+        """Tables with wide enough margins for a block, its scores scaled to them, and which of its rows hold NaN."""
         tables = self.tables
         while True:
-            places, norms = self._places(rows, tables)
-            lost = np.isnan(norms)
-            least = LEAST_ERROR * self.norms * norms.max(where=~lost, initial=0.0)
-            margins = np.maximum(SAFETY * self._worst_errors(rows, places, tables), least)
+            scaled_scores, norms = self._scaled_scores(descriptors, tables)
+            has_nan = np.isnan(norms)
+            least = LEAST_ERROR * self.norms * norms.max(where=~has_nan, initial=0.0)
+            margins = np.maximum(SAFETY * self._worst_errors(descriptors, scaled_scores, tables), least)
             if (margins <= tables.margins).all():
-                return tables, places, np.flatnonzero(lost)
-            self.tables = tables = self._tables(2 * np.maximum(margins, tables.margins))
+                return tables, scaled_scores, np.flatnonzero(has_nan)
+            self.tables = tables = self._make_tables(2 * np.maximum(margins, tables.margins))
 
-    def _worst_errors(self, rows: Descriptors, places: NDArray[np.float32], tables: ScoreTables) -> NDArray[np.float64]:
-        """(q,) the most that a score in a sample of the block is off by; a place that overflowed says nothing."""
-        sample = slice(None, None, max(1, len(rows) // SAMPLE))
-        exact = torch.from_numpy(self.queries) @ torch.from_numpy(rows[sample]).double().T
-        errors = np.abs((places[:, sample] - tables.offset) / tables.scale - exact.numpy())
+    def _worst_errors(
+        self, descriptors: Descriptors, scaled_scores: NDArray[np.float32], tables: ScoreTables
+    ) -> NDArray[np.float64]:
+        """(q,) the largest error of a score in a sample of the block; a scaled score that overflowed says nothing."""
+        sample = slice(None, None, max(1, len(descriptors) // SAMPLE))
+        exact = torch.from_numpy(self.queries) @ torch.from_numpy(descriptors[sample]).double().T
+        errors = np.abs((scaled_scores[:, sample] - tables.offset) / tables.scale - exact.numpy())
         worst: NDArray[np.float64] = np.where(np.isfinite(errors), errors, 0.0).max(axis=1)
         return worst
 
-    def _places(self, rows: Descriptors, tables: ScoreTables) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """(q, n) places of the scores of (n, dim) rows, and their lengths, (n,)."""
+    def _scaled_scores(
+        self, descriptors: Descriptors, tables: ScoreTables
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """(q, n) scores of (n, dim) descriptors, scaled to the tables, and the lengths of the descriptors, (n,)."""
         queries = torch.from_numpy(self.queries * tables.scale).to(self.device, self.dtype)
-        places = torch.empty(len(queries), len(rows), dtype=self.dtype, device=self.device)
+        scaled_scores = torch.empty(len(queries), len(descriptors), dtype=self.dtype, device=self.device)
         norms = []
-        for start in range(0, len(rows), CHUNK):
-            chunk = torch.from_numpy(rows[start : start + CHUNK]).to(self.device, self.dtype)
+        for start in range(0, len(descriptors), CHUNK):
+            chunk = torch.from_numpy(descriptors[start : start + CHUNK]).to(self.device, self.dtype)
             norms.append(_norms(chunk))
-            torch.mm(queries, chunk.T, out=places[:, start : start + CHUNK])
-        places += torch.from_numpy(tables.offset).to(self.device, self.dtype)
-        return places.float().cpu().numpy(), np.concatenate(norms)
+            torch.mm(queries, chunk.T, out=scaled_scores[:, start : start + CHUNK])
+        scaled_scores += torch.from_numpy(tables.offset).to(self.device, self.dtype)
+        return scaled_scores.float().cpu().numpy(), np.concatenate(norms)
 
-    def _tables(self, margins: NDArray[np.float64]) -> ScoreTables:
+    def _make_tables(self, margins: NDArray[np.float64]) -> ScoreTables:
         return ScoreTables([keys.real for keys in self.keys], margins)
 
-    def _compared_exactly(
-        self, queries: NDArray[np.int64], columns: NDArray[np.int64], rows: Descriptors, first: int
+    def _count_exactly(
+        self, queries: NDArray[np.int64], block_rows: NDArray[np.int64], descriptors: Descriptors, first_row: int
     ) -> Counts:
         """The counts of pairs of a query and a row, (p,) each, queries ascending."""
         keys = np.empty(len(queries), dtype=np.complex128)
         for start in range(0, len(keys), CHUNK):
             chunk = slice(start, start + CHUNK)
-            column = columns[chunk]
-            keys[chunk] = order_keys(self.queries[queries[chunk]], rows[column], first + column)
+            rows = block_rows[chunk]
+            keys[chunk] = tie_break_keys(self.queries[queries[chunk]], descriptors[rows], first_row + rows)
         ends = np.searchsorted(queries, np.arange(len(self.keys)), side="right")
         beaten = [
             code + np.searchsorted(targets, of_query)
@@ -211,13 +215,13 @@ class _Counter:
         return np.bincount(np.concatenate(beaten), minlength=len(self.counts))
 
 
-def _norms(rows: torch.Tensor) -> NDArray[np.float64]:
-    """(n,) lengths of (n, dim) rows, NaN where a row holds one.
+def _norms(descriptors: torch.Tensor) -> NDArray[np.float64]:
+    """(n,) lengths of (n, dim) descriptors, NaN where a descriptor holds one.
 
     Raises:
-        GlamError: a row is infinite or too large.
+        GlamError: a descriptor is infinite or too large.
     """
-    norms = torch.linalg.vector_norm(rows, dim=1).float()
+    norms = torch.linalg.vector_norm(descriptors, dim=1).float()
     if norms.isinf().any():
         raise GlamError("a descriptor is infinite or too large to be compared; descriptors are usually of unit length")
     result: NDArray[np.float64] = norms.double().cpu().numpy()

@@ -15,8 +15,8 @@ from glam.errors import GlamError
 from glam.eval.ground_truth import GRADES, BenchmarkQuery, GroundTruth
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
 from glam.eval.ranks import count_above
-from glam.eval.rerank import Rows, keys_of, listed_counts, listed_keys
-from glam.eval.tie_break import Descriptors, Keys, order_keys
+from glam.eval.rerank import Rows, listed_counts, listed_keys, tie_break_keys_of_parts
+from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
 
 PROTOCOLS = {
     "easy": (("easy",), ("junk", "hard")),
@@ -79,11 +79,11 @@ def score_revisited(
     targets = [np.concatenate([graded[grade] for grade in positives]) for graded in keys]
     counted = count_above(queries, targets, parts, device=device, progress=progress)
     if lists is not None:
-        for number, (query, listed) in enumerate(zip(truth.queries, lists, strict=True)):
-            before = keys_of(queries[number], parts, listed)
-            images = query.images(*positives)
-            counted[number] = listed_counts(counted[number], targets[number], images, listed, before)
-            keys[number] = {grade: listed_keys(keys[number][grade], query.images(grade), listed) for grade in GRADES}
+        for row, (query, listed) in enumerate(zip(truth.queries, lists, strict=True)):
+            before = tie_break_keys_of_parts(queries[row], parts, listed)
+            rows = query.indices(*positives)
+            counted[row] = listed_counts(counted[row], targets[row], rows, listed, before)
+            keys[row] = {grade: listed_keys(keys[row][grade], query.indices(grade), listed) for grade in GRADES}
     above = [
         dict(zip(positives, np.split(counts, [len(graded[positives[0]])]), strict=True))
         for counts, graded in zip(counted, keys, strict=True)
@@ -95,9 +95,9 @@ def score_revisited(
 
 
 def _keys_by_grade(query: BenchmarkQuery, descriptor: NDArray[np.floating], database: Descriptors) -> dict[str, Keys]:
-    """Keys of a query's judged images."""
-    images = {grade: query.images(grade) for grade in GRADES}
-    return {grade: order_keys(descriptor, database[numbers], numbers) for grade, numbers in images.items()}
+    """Tie-break keys of a query's judged images."""
+    rows_by_grade = {grade: query.indices(grade) for grade in GRADES}
+    return {grade: tie_break_keys(descriptor, database[rows], rows) for grade, rows in rows_by_grade.items()}
 
 
 def _ranks(
@@ -111,10 +111,10 @@ def _ranks(
 
 def _scores(ranks: Sequence[Ranks]) -> ProtocolScores:
     """Metrics from the ranks of each query's positives."""
-    asked = [query_ranks for query_ranks in ranks if len(query_ranks)]
+    with_positives = [query_ranks for query_ranks in ranks if len(query_ranks)]
     ap = np.array([average_precision(query_ranks) if len(query_ranks) else np.nan for query_ranks in ranks])
     known = ap[~np.isnan(ap)]
-    precision = {k: _mean([precision_at(query_ranks, k) for query_ranks in asked]) for k in CUTS}
+    precision = {k: _mean([precision_at(query_ranks, k) for query_ranks in with_positives]) for k in CUTS}
     return ProtocolScores(_mean(known), bootstrap_interval(list(known[:, None])), precision, ap)
 
 
@@ -126,8 +126,13 @@ def _check_shapes(
     truth: GroundTruth, queries: Descriptors, database: Descriptors, distractors: Sequence[Descriptors]
 ) -> None:
     expected = [("queries", queries, len(truth.queries)), ("database", database, len(truth.images))]
-    for what, rows, count in [*expected, *(("distractors", rows, len(rows)) for rows in distractors)]:
-        if rows.ndim != 2 or len(rows) != count:
-            raise GlamError(f"the {what} want {count} descriptors, one a row, not an array of shape {rows.shape}")
-        if rows.shape[1] != queries.shape[1]:
-            raise GlamError(f"the {what} have {rows.shape[1]} dimensions and the queries {queries.shape[1]}")
+    for what, descriptors, count in [
+        *expected,
+        *(("distractors", descriptors, len(descriptors)) for descriptors in distractors),
+    ]:
+        if descriptors.ndim != 2 or len(descriptors) != count:
+            raise GlamError(
+                f"the {what} want {count} descriptors, one per row, not an array of shape {descriptors.shape}"
+            )
+        if descriptors.shape[1] != queries.shape[1]:
+            raise GlamError(f"the {what} have {descriptors.shape[1]} dimensions and the queries {queries.shape[1]}")

@@ -12,7 +12,7 @@ Codes = NDArray[np.int32]
 
 BINS = 1 << 14
 ROUNDING = 1 / 64
-"""What a place may be off by, in bins, beside the margin: it is a number below 2^14 in single precision."""
+"""Largest rounding error of a scaled score, in bins: it is a number below 2^14 in single precision."""
 
 UNSURE = 0
 """The code of a score that the margin leaves open."""
@@ -31,7 +31,7 @@ class ScoreTables:
 
     Attributes:
         margins: as given.
-        scale, offset: (q, 1); a score times ``scale`` plus ``offset`` is its place, the bin it falls in.
+        scale, offset: (q, 1); a score times ``scale`` plus ``offset`` is the scaled score, the bin that it falls in.
         first: (q,) the code for a score above no target of the query; above k, it is ``first + k``.
         unscored: (q, 1) the code for a score that is NaN.
     """
@@ -47,34 +47,34 @@ class ScoreTables:
         self.offset = (2 - (low - 2 * margins)[:, None] * self.scale).astype(np.float32).astype(np.float64)
         self.unscored = np.where(lost, UNSURE, self.first)[:, None]
         self._bins = np.arange(len(targets))[:, None] * BINS
-        # A place in the bins of query q is moved by q BINS, so that the edges of all queries make one ascending list.
+        # A scaled score of query q is moved by q BINS, so that the edges of all queries make one ascending list.
         moved = zip(scored, margins, self.scale, self.offset + self._bins, strict=True)
         edges = [((s - margin) * scale + offset, (s + margin) * scale + offset) for s, margin, scale, offset in moved]
         self._below = np.concatenate([below for below, _ in edges])
         self._above = np.concatenate([above for _, above in edges])
         counts = np.array([len(scores) for scores in scored])
         self._base = (self.first + lost - (np.cumsum(counts) - counts))[:, None]
-        self._table = self._filled()
+        self._table = self._fill()
 
-    def codes(self, places: NDArray[np.float32]) -> Codes:
-        """(q, n) places of scores to their (q, n) codes; any for NaN."""
+    def codes(self, scaled_scores: NDArray[np.float32]) -> Codes:
+        """(q, n) scaled scores to their (q, n) codes; NaN has any code."""
         with np.errstate(invalid="ignore"):
-            bins = places.astype(np.intp)
+            bins = scaled_scores.astype(np.intp)
         np.clip(bins, 0, BINS - 1, out=bins)
         bins += self._bins
         codes: Codes = self._table.take(bins)
         query, row = np.nonzero(codes == UNSURE)
-        codes[query, row] = self._bisected(query, places[query, row])
+        codes[query, row] = self._bisect(query, scaled_scores[query, row])
         return codes
 
-    def _bisected(self, query: NDArray[np.int64], places: NDArray[np.float32]) -> Codes:
-        moved = places + self._bins[query, 0]
+    def _bisect(self, query: NDArray[np.int64], scaled_scores: NDArray[np.float32]) -> Codes:
+        moved = scaled_scores + self._bins[query, 0]
         at_least = np.searchsorted(self._above, moved)
         at_most = np.searchsorted(self._below, moved, side="right")
         codes: Codes = np.where(at_least == at_most, self._base[query, 0] + at_least, UNSURE).astype(np.int32)
         return codes
 
-    def _filled(self) -> Codes:
+    def _fill(self) -> Codes:
         """(q BINS,) the code that each bin holds."""
         first = np.floor(self._below - ROUNDING).astype(np.int64)
         last = np.floor(self._above + ROUNDING).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The order of a ranking: higher scores first; of equal scores the image with the lower number; NaN last of all.
+"""The order of a ranking: higher scores first; of equal scores the lower row; NaN last of all.
 
 A score is the dot product of the stored values in double precision, summed in one fixed order. Equal descriptors
 therefore have equal scores wherever they stand in a file, which no matrix product promises.
@@ -13,22 +13,22 @@ Descriptors: TypeAlias = NDArray[np.floating]
 """(n, dim) descriptors: float16, float32 or float64, in memory or memory-mapped."""
 
 Keys: TypeAlias = NDArray[np.complex128]
-"""(n,) score - i number. NumPy compares complex numbers by the real, then by the imaginary part: a greater key stands
-earlier in the ranking, and no two images share one."""
+"""(n,) score - i row. NumPy compares complex numbers by the real, then by the imaginary part: an image with a greater
+key is earlier in the ranking, and no two images share a key."""
 
 
-def order_keys(queries: NDArray[np.floating], rows: Descriptors, numbers: NDArray[np.int64]) -> Keys:
-    """Places of images in the ranking of a query.
+def tie_break_keys(queries: NDArray[np.floating], descriptors: Descriptors, rows: NDArray[np.int64]) -> Keys:
+    """Keys that sort images into the ranking of a query, ties included.
 
     Args:
-        queries: (dim,), or (n, dim), one for each image.
-        rows: (n, dim), of the images.
-        numbers: (n,), of the images in the database, distractors counted on from its end.
+        queries: (dim,) descriptor of the query, or (n, dim), one query per image.
+        descriptors: (n, dim) of the images.
+        rows: (n,) rows of the images in the database; those of distractors continue after its end.
     """
-    products = rows.astype(np.float64, order="C")
+    products = descriptors.astype(np.float64, order="C")
     products *= queries
     scores = products.sum(axis=1)
-    keys = np.empty(len(rows), dtype=np.complex128)
+    keys = np.empty(len(descriptors), dtype=np.complex128)
     keys.real = np.where(np.isnan(scores), -np.inf, scores)
-    keys.imag = -numbers
+    keys.imag = -rows
     return keys

@@ -1,12 +1,12 @@
-"""Whitening of descriptors: fitted on photographs of landmarks, stored in the model file, applied by the network.
+"""Whitening of descriptors: fitted on images of landmarks, stored in the model file, applied by the network.
 
 - PCA: H. Jegou, O. Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening",
   ECCV 2012.
 - Learned (Lw): K. Mikolajczyk, J. Matas, "Improving descriptors for fast tree matching by optimal linear projection",
-  ICCV 2007, as used in F. Radenovic, G. Tolias, O. Chum (arXiv 1711.02512). The pairs of one landmark weigh as much as
-  its photographs are many, not as its pairs are, so that no famous landmark decides alone.
+  ICCV 2007, as used in F. Radenovic, G. Tolias, O. Chum (arXiv 1711.02512). A landmark weighs as much as it has images,
+  not as it has pairs, so that no famous landmark decides alone.
 
-Fitted on the photographs of a benchmark it would know what it is asked; `benchmark_images` finds them by their names.
+Do not fit it on the images of a benchmark that it is tested on; `benchmark_images` finds them by their names.
 """
 
 import re
@@ -48,25 +48,27 @@ class Whitening:
     projection: NDArray[np.float64]
 
 
-def fit_whitening(method: str, descriptors: NDArray[np.float32], labels: NDArray[np.int64], dim: int) -> Whitening:
+def fit_whitening(
+    method: str, descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64], dim: int
+) -> Whitening:
     """Fits a whitening.
 
     Args:
-        method: ``pca``, which looks at all descriptors alike, or ``learned``, which shrinks what differs between
-            photographs of one landmark.
+        method: ``pca``, which ignores the landmarks, or ``learned``, which shrinks the differences between images of
+            one landmark.
         descriptors: (n, c) of unit length.
-        labels: (n,) landmarks; a negative one is of an unknown landmark, of no use to ``learned``.
+        landmark_ids: (n,) landmark of each; ``learned`` leaves out negative ones, which are unknown.
         dim: dimensions to keep, at most c.
 
     Raises:
-        GlamError: c dimensions want more photographs, or there are no ``dim`` to keep.
+        GlamError: there are too few images for c dimensions, or fewer than ``dim`` dimensions to keep.
     """
     if not 0 < dim <= descriptors.shape[1]:
         raise GlamError(f"the descriptors have {descriptors.shape[1]} dimensions, {dim} cannot be kept")
     if method == "pca":
         return _pca(descriptors.astype(np.float64), dim)
-    known = labels >= 0
-    return _learned(descriptors[known].astype(np.float64), labels[known], dim)
+    has_landmark = landmark_ids >= 0
+    return _learned(descriptors[has_landmark].astype(np.float64), landmark_ids[has_landmark], dim)
 
 
 def with_whitening(network: DescriptorNetwork, whitening: Whitening) -> DescriptorNetwork:
@@ -98,12 +100,12 @@ def _pca(descriptors: NDArray[np.float64], dim: int) -> Whitening:
     return Whitening(mean, directions / np.sqrt(variances)[:, None])
 
 
-def _learned(descriptors: NDArray[np.float64], labels: NDArray[np.int64], dim: int) -> Whitening:
-    landmarks, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+def _learned(descriptors: NDArray[np.float64], landmark_ids: NDArray[np.int64], dim: int) -> Whitening:
+    landmarks, group, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)
     means = np.zeros((len(landmarks), descriptors.shape[1]))
     np.add.at(means, group, descriptors)
     means /= counts[:, None]
-    # Summed over the pairs of a landmark, differences are its scatter about its mean, times the number of photographs.
+    # Summed over the pairs of a landmark, differences are its scatter about its mean, times the number of images.
     differences = descriptors - means[group]
     variances, directions = _principal(differences, descriptors.shape[1])
     if variances[-1] <= FLAT * variances[0]:
@@ -111,13 +113,13 @@ def _learned(descriptors: NDArray[np.float64], labels: NDArray[np.int64], dim: i
             f"{len(descriptors)} photographs of {len(landmarks)} landmarks are too few to learn a whitening of "
             f"{descriptors.shape[1]} dimensions; take more, or the method pca"
         )
-    alike = directions / np.sqrt(variances)[:, None]
+    whitener = directions / np.sqrt(variances)[:, None]
     mean = descriptors.mean(axis=0)
-    _, kept = _principal((descriptors - mean) @ alike.T, dim)
-    return Whitening(mean, kept @ alike)
+    _, components = _principal((descriptors - mean) @ whitener.T, dim)
+    return Whitening(mean, components @ whitener)
 
 
-def _principal(rows: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ``dim`` largest variances of (n, c) rows about the origin, descending, and their directions, (dim, c)."""
-    variances, directions = np.linalg.eigh(rows.T @ rows / len(rows))
+def _principal(vectors: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ``dim`` largest variances of (n, c) vectors about the origin, descending, and their directions, (dim, c)."""
+    variances, directions = np.linalg.eigh(vectors.T @ vectors / len(vectors))
     return variances[::-1][:dim], directions.T[::-1][:dim]

@@ -83,17 +83,17 @@ def _attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:
 
 
 def _weights(glam: GLAM, pool: GeM, dtype: torch.dtype) -> _Weights:
-    """The weights in this dtype. Without gradients they are kept until a parameter changes."""
+    """The weights in this dtype. Without gradients they are cached until a parameter changes."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return _joined(glam, pool, dtype)
-    kept = glam.prepared
-    if not isinstance(kept, _Kept) or not kept.fits(glam, pool, dtype):
-        glam.prepared = kept = _Kept(glam, pool, dtype)
-    return kept.weights
+        return _join_weights(glam, pool, dtype)
+    cache = glam.weight_cache
+    if not isinstance(cache, _WeightCache) or not cache.is_current(glam, pool, dtype):
+        glam.weight_cache = cache = _WeightCache(glam, pool, dtype)
+    return cache.weights
 
 
-class _Kept:
-    """Weights that were made ready once, and what they were made from.
+class _WeightCache:
+    """Joined weights, and the versions of the parameters they were made from.
 
     Parameters are looked up in the modules that own them, since walking over the modules takes longer than a kernel.
     """
@@ -106,20 +106,20 @@ class _Kept:
             for module in part.modules()
             for name in module._parameters
         ]
-        self.state = self.state_now(dtype)
-        self.weights = _joined(glam, pool, dtype)
+        self.versions = self.parameter_versions(dtype)
+        self.weights = _join_weights(glam, pool, dtype)
 
-    def fits(self, glam: GLAM, pool: GeM, dtype: torch.dtype) -> bool:
+    def is_current(self, glam: GLAM, pool: GeM, dtype: torch.dtype) -> bool:
         """Whether the weights are still those of these modules."""
-        return self.modules == (*glam.children(), pool) and self.state == self.state_now(dtype)
+        return self.modules == (*glam.children(), pool) and self.versions == self.parameter_versions(dtype)
 
-    def state_now(self, dtype: torch.dtype) -> tuple[object, ...]:
-        """What changes whenever a parameter does: by an optimizer's step, by loading, by moving."""
+    def parameter_versions(self, dtype: torch.dtype) -> tuple[object, ...]:
+        """The dtype, and address and version of each parameter: an optimizer step, loading, or a move changes them."""
         parameters = (owner[name] for owner, name in self.owners)
         return dtype, *((p.data_ptr(), p._version) for p in parameters if p is not None)
 
 
-def _joined(glam: GLAM, pool: GeM, dtype: torch.dtype) -> _Weights:
+def _join_weights(glam: GLAM, pool: GeM, dtype: torch.dtype) -> _Weights:
     lc, ls, gc, gs = glam.local_channel, glam.local_spatial, glam.global_channel, glam.global_spatial
     single = torch.promote_types(dtype, torch.float32)
     rows: list[Tensor] = []

@@ -204,7 +204,7 @@ class GLAM(nn.Module):
         self.global_channel = GlobalChannel(kernel_size) if global_channel else None
         self.global_spatial = GlobalSpatial(channels, reduction) if global_spatial else None
         self.fusion = nn.Parameter(torch.zeros(3))
-        self.prepared: object = None  # `glam.attend_and_pool` keeps weights here between calls
+        self.weight_cache: object = None  # `glam.attend_and_pool` caches the joined weights here
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w). Every term multiplies F, so the streams are summed as gains of F."""

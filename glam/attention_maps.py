@@ -27,8 +27,8 @@ from glam.inference.pipeline import to_tensor
 from glam.model import Model
 from glam.stage_times import Times
 
-MOST_POSITIONS = 1600
-"""Positions of a feature map above which an image is made smaller: the global spatial map has their square."""
+MAX_POSITIONS = 1600
+"""Most positions of a feature map; a larger image is downscaled, since the global spatial map has their square."""
 
 Map = NDArray[np.float32]
 
@@ -54,20 +54,20 @@ class AttentionMaps:
     global_channel: Map | None
     global_spatial: Map | None
 
-    def looks_from(self, x: float, y: float) -> Map | None:
-        """(h, w): where the position at a point of the upright image looks, adding up to 1.
+    def spatial_attention_from(self, x: float, y: float) -> Map | None:
+        """(h, w): the spatial attention of the position at a point of the upright image; it sums to 1.
 
         Args:
-            x: in pixels of the upright image; outside the box, the nearest position of the map counts.
-            y: likewise.
+            x: of the point, in pixels of the upright image; outside the box, the nearest position of the map is used.
+            y: of the point, in pixels of the upright image; outside the box, the nearest position of the map is used.
         """
         if self.global_spatial is None:
             return None
         left, top, right, bottom = self.box
         column = min(max(int((x - left) / (right - left) * self.width), 0), self.width - 1)
         row = min(max(int((y - top) / (bottom - top) * self.height), 0), self.height - 1)
-        seen: Map = self.global_spatial[row * self.width + column].reshape(self.height, self.width)
-        return seen
+        attention: Map = self.global_spatial[row * self.width + column].reshape(self.height, self.width)
+        return attention
 
 
 def attention_maps(model: Model, image: ImageSource, box: Box | None = None, size: int | None = None) -> AttentionMaps:
@@ -78,7 +78,7 @@ def attention_maps(model: Model, image: ImageSource, box: Box | None = None, siz
         image: see `glam.images.read_image`.
         box: x1, y1, x2, y2 in pixels of the upright image; only this part is shown to the network.
         size: longest side in pixels that it is reduced to; the model's own by default, less where the feature map
-            would have more than `MOST_POSITIONS`.
+            would have more than `MAX_POSITIONS`.
 
     Raises:
         GlamError: the model has no GLAM.
@@ -90,14 +90,14 @@ def attention_maps(model: Model, image: ImageSource, box: Box | None = None, siz
     size = size or model.size
     features, area = _features(model, image, box, size)
     positions = features.shape[-2] * features.shape[-1]
-    if positions > MOST_POSITIONS:
-        features, area = _features(model, image, box, int(size * sqrt(MOST_POSITIONS / positions)))
-    return maps_of(glam, features, area)
+    if positions > MAX_POSITIONS:
+        features, area = _features(model, image, box, int(size * sqrt(MAX_POSITIONS / positions)))
+    return compute_maps(glam, features, area)
 
 
 @torch.inference_mode()
-def maps_of(glam: GLAM, features: Tensor, box: tuple[int, int, int, int]) -> AttentionMaps:
-    """The maps of one feature map.
+def compute_maps(glam: GLAM, features: Tensor, box: tuple[int, int, int, int]) -> AttentionMaps:
+    """Computes the attention maps of one feature map.
 
     Args:
         glam: the attention module.
@@ -113,7 +113,7 @@ def maps_of(glam: GLAM, features: Tensor, box: tuple[int, int, int, int]) -> Att
         local_channel=None if lc is None else _array(_response(lc(features) * features)),
         local_spatial=None if ls is None else _array(ls(features)[0, 0]),
         global_channel=None if gc is None else _array(_response(gc(features))),
-        global_spatial=None if gs is None else _array(_looks(gs, features)),
+        global_spatial=None if gs is None else _array(_spatial_attention(gs, features)),
     )
 
 
@@ -122,11 +122,11 @@ def _features(model: Model, image: ImageSource, box: Box | None, size: int) -> t
     """(1, c, h, w) of an image in single precision, and the part of it in whole pixels."""
     backbone = model.fast.backbone
     parameter = next(backbone.parameters())
-    prepared = prepare(image, box, size, backbone.multiple, Times())
-    whole = (0, 0, prepared.width, prepared.height)
-    area = whole if box is None else pixel_box(box, prepared.width, prepared.height, "image")
-    assert prepared.pixels is not None
-    pixels = to_tensor(prepared.pixels[None].to(parameter.device), backbone.mean, backbone.std)
+    decoded = prepare(image, box, size, backbone.multiple, Times())
+    whole = (0, 0, decoded.width, decoded.height)
+    area = whole if box is None else pixel_box(box, decoded.width, decoded.height, "image")
+    assert decoded.pixels is not None
+    pixels = to_tensor(decoded.pixels[None].to(parameter.device), backbone.mean, backbone.std)
     layout = model.fast.layout(parameter.device)
     features: Tensor = backbone(pixels.to(parameter.dtype).contiguous(memory_format=layout))
     return features.float(), area
@@ -138,13 +138,13 @@ def _response(features: Tensor) -> Tensor:
     return response
 
 
-def _looks(module: GlobalSpatial, features: Tensor) -> Tensor:
+def _spatial_attention(module: GlobalSpatial, features: Tensor) -> Tensor:
     """(1, c, h, w) to (h w, h w): row i is the softmax over the keys for the query of position i."""
     query, key = (conv(features)[0].flatten(1) for conv in (module.query, module.key))  # (r, h w)
-    looks: Tensor = (query.T @ key).softmax(dim=1)
-    return looks
+    attention: Tensor = (query.T @ key).softmax(dim=1)
+    return attention
 
 
 def _array(values: Tensor) -> Map:
-    found: Map = values.cpu().numpy()
-    return found
+    array: Map = values.cpu().numpy()
+    return array

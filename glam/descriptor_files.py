@@ -4,7 +4,7 @@
     places.json          the same facts, ``paths`` in the order of the rows, ``unreadable``, {path: reason}, and where
                          the writer knows them ``files``, [hash, bytes, time in ns, width, height] of each
 
-A file that was described in shards is put together again by `merge`, row for row what one run would have written.
+`merge_shards` joins the files of a run in shards into one, row for row the file that a single run would have written.
 """
 
 import json
@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such file
     from glam.inference.pipeline import DescribedImage
 
 SUFFIX = ".safetensors"
-BLOCK = 65536
-"""Rows that `merge` copies at a time."""
+BLOCK_ROWS = 65536
+"""Rows that `merge_shards` copies at a time; arbitrary."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Shard:
             raise GlamError(f"a shard is given as in 3/64, not {text!r}")
         return cls(int(number), int(count))
 
-    def of(self, total: int) -> range:
-        """Which of ``total`` things are in it; every one is in one shard, in order."""
+    def indices(self, total: int) -> range:
+        """The indices, out of ``total``, that are in this shard; every index is in one shard, in order."""
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
 
 
-def write_described(
+def write_descriptors(
     out: Path,
     stream: "Iterable[DescribedImage]",
     paths: Sequence[str],
@@ -60,16 +60,16 @@ def write_described(
     times: Times | None = None,
     files: Sequence[Sequence[str | int]] | None = None,
 ) -> dict[str, str]:
-    """Writes what a stream describes, as it comes; both files are there wholly or not at all.
+    """Writes the descriptors of a stream as they come; both files are complete, or neither is there.
 
     Args:
         out: the safetensors file; its folder is made.
         stream: one result for each path, in any order.
-        paths: what to call the images, by position in the stream.
+        paths: names of the images, by position in the stream.
         dim: length of a descriptor.
         facts: JSON values; they go into both files.
         times: receives ``write``.
-        files: what to note of each image, by position in the stream, once that has ended.
+        files: hash, size, time and shape of each image, by position in the stream; read once the stream has ended.
 
     Returns:
         What could not be read: {path: reason}.
@@ -83,22 +83,22 @@ def write_described(
         for described in stream:
             with times.stage("write"):
                 if described.descriptor is None:
-                    writer.rows[described.position] = np.nan
+                    writer.descriptors[described.position] = np.nan
                     unreadable[described.position] = str(described.error and described.error.reason)
                 else:
-                    writer.rows[described.position] = described.descriptor
-        named = {paths[position]: unreadable[position] for position in sorted(unreadable)}
+                    writer.descriptors[described.position] = described.descriptor
+        unreadable_by_path = {paths[position]: unreadable[position] for position in sorted(unreadable)}
         with times.stage("write"):
-            writer.finish(paths, named, files)
-    return named
+            writer.finish(paths, unreadable_by_path, files)
+    return unreadable_by_path
 
 
-def merge(out: Path, shards: Sequence[Path]) -> int:
-    """Puts all shards of one run together.
+def merge_shards(out: Path, shards: Sequence[Path]) -> int:
+    """Merges all shards of one run.
 
     Args:
         out: the safetensors file that is written.
-        shards: those that `write_described` wrote, in any order; each of 1/n to n/n once.
+        shards: those that `write_descriptors` wrote, in any order; each of 1/n to n/n once.
 
     Returns:
         Rows in all.
@@ -106,36 +106,36 @@ def merge(out: Path, shards: Sequence[Path]) -> int:
     Raises:
         GlamError: a file is missing or not such a shard, or they are not all the shards of one run.
     """
-    parts = sorted(((path, read_about(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
-    facts = [_facts(about) for _, about in parts]
-    counts = {_shard(path, about).count for path, about in parts}
-    numbers = [_shard(path, about).number for path, about in parts]
+    parts = sorted(((path, read_metadata(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
+    facts = [_facts(metadata) for _, metadata in parts]
+    counts = {_shard(path, metadata).count for path, metadata in parts}
+    numbers = [_shard(path, metadata).number for path, metadata in parts]
     if len(counts) != 1 or numbers != list(range(1, counts.pop() + 1)):
-        raise GlamError(f"not all shards of one run: {', '.join(about['shard'] for _, about in parts)}")
-    for (path, _), other in zip(parts, facts, strict=True):
+        raise GlamError(f"not all shards of one run: {', '.join(metadata['shard'] for _, metadata in parts)}")
+    for (path, _), part_facts in zip(parts, facts, strict=True):
         for name, value in facts[0].items():
-            if name != "shard" and other.get(name) != value:
-                raise GlamError(f"{path}: its {name} is {other.get(name)!r}, of the others {value!r}")
-    paths = [path for _, about in parts for path in about["paths"]]
-    unreadable = {path: why for _, about in parts for path, why in about["unreadable"].items()}
-    noted = all("files" in about for _, about in parts)
-    files = [file for _, about in parts for file in about["files"]] if noted else None
+            if name != "shard" and part_facts.get(name) != value:
+                raise GlamError(f"{path}: its {name} is {part_facts.get(name)!r}, of the others {value!r}")
+    paths = [path for _, metadata in parts for path in metadata["paths"]]
+    unreadable = {path: why for _, metadata in parts for path, why in metadata["unreadable"].items()}
+    have_files = all("files" in metadata for _, metadata in parts)
+    files = [file for _, metadata in parts for file in metadata["files"]] if have_files else None
     with _Writer(out, len(paths), facts[0]["dim"], {**facts[0], "shard": None}) as writer:
-        first = 0
-        for path, about in parts:
-            rows = read_rows(path)
-            if len(rows) != len(about["paths"]):
-                raise GlamError(f"{path} has {len(rows)} rows, and {len(about['paths'])} paths in its .json")
-            for start in range(0, len(rows), BLOCK):
-                block = rows[start : start + BLOCK]
-                writer.rows[first + start : first + start + len(block)] = block
-            first += len(rows)
+        first_row = 0
+        for path, metadata in parts:
+            descriptors = map_descriptors(path)
+            if len(descriptors) != len(metadata["paths"]):
+                raise GlamError(f"{path} has {len(descriptors)} rows, and {len(metadata['paths'])} paths in its .json")
+            for block_start in range(0, len(descriptors), BLOCK_ROWS):
+                block = descriptors[block_start : block_start + BLOCK_ROWS]
+                writer.descriptors[first_row + block_start : first_row + block_start + len(block)] = block
+            first_row += len(descriptors)
         writer.finish(paths, unreadable, files)
     return len(paths)
 
 
-def read_rows(path: Path) -> NDArray[np.float32]:
-    """Maps the rows of a file that `write_described` wrote: (n, dim) float32, read-only.
+def map_descriptors(path: Path) -> NDArray[np.float32]:
+    """Memory-maps the descriptors of a file that `write_descriptors` wrote: (n, dim) float32, read-only.
 
     Raises:
         GlamError: it is no such file.
@@ -167,7 +167,7 @@ class _Writer:
         with self.partial.open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
             file.truncate(8 + len(header) + 4 * count * dim)
-        self.rows: NDArray[np.float32] = (
+        self.descriptors: NDArray[np.float32] = (
             np.memmap(self.partial, dtype="<f4", mode="r+", offset=8 + len(header), shape=(count, dim))
             if count * dim
             else np.empty((count, dim), dtype=np.float32)
@@ -183,12 +183,12 @@ class _Writer:
         self, paths: Sequence[str], unreadable: Mapping[str, str], files: Sequence[Sequence[str | int]] | None
     ) -> None:
         """Gives both files their names."""
-        if isinstance(self.rows, np.memmap):
-            self.rows.flush()
+        if isinstance(self.descriptors, np.memmap):
+            self.descriptors.flush()
         companion = self.out.with_suffix(".json")
         partial = companion.with_name(companion.name + ".partial")
         partial.write_text(
-            _text(
+            _format_json(
                 {**self.facts, "unreadable": dict(unreadable)}, {"paths": paths} | ({"files": files} if files else {})
             ),
             encoding="utf-8",
@@ -197,22 +197,22 @@ class _Writer:
         self.partial.replace(self.out)
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """What the JSON file beside a file of descriptors says.
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Reads the JSON file beside a file of descriptors.
 
     Raises:
-        GlamError: it is not there, or no such file.
+        GlamError: there is none, or `glam describe` did not write it.
     """
     try:
-        about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        metadata: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GlamError(f"{path.with_suffix('.json')}: cannot be read ({error})") from error
-    if not isinstance(about, dict) or not {"paths", "unreadable", "shard", "dim"} <= about.keys():
+    if not isinstance(metadata, dict) or not {"paths", "unreadable", "shard", "dim"} <= metadata.keys():
         raise GlamError(f"{path.with_suffix('.json')}: not of a file that `glam describe` wrote")
-    return about
+    return metadata
 
 
-def _text(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object]]) -> str:
+def _format_json(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object]]) -> str:
     """A JSON object with a line for each fact and each entry of a column."""
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
     for name, column in columns.items():
@@ -221,11 +221,11 @@ def _text(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object]]) -> 
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _facts(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in about.items() if name not in ("paths", "unreadable", "count", "files")}
+def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if name not in ("paths", "unreadable", "count", "files")}
 
 
-def _shard(path: Path, about: Mapping[str, Any]) -> Shard:
-    if about["shard"] is None:
+def _shard(path: Path, metadata: Mapping[str, Any]) -> Shard:
+    if metadata["shard"] is None:
         raise GlamError(f"{path} is no shard; it was described in one run")
-    return Shard.parse(about["shard"])
+    return Shard.parse(metadata["shard"])

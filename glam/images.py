@@ -66,22 +66,22 @@ def read_image(source: ImageSource, *, box: Box | None = None, max_pixels: int =
     Raises:
         ImageError: the source cannot be read or is too large, or the box has no part in the image.
     """
-    with reading(source):
-        image = opened_image(source, max_pixels)
+    with image_errors(source):
+        image = open_image(source, max_pixels)
         image = to_rgb(ImageOps.exif_transpose(image))
     return image if box is None else crop_image(image, box, source_name(source))
 
 
 @contextmanager
-def reading(source: ImageSource) -> Iterator[None]:
-    """Turns whatever goes wrong inside, in reading a source, into an `ImageError` that says what in plain words."""
+def image_errors(source: ImageSource) -> Iterator[None]:
+    """Raises every error of reading a source inside the block as an `ImageError` with a plain reason."""
     try:
         yield
     except _PILLOW_ERRORS as error:
         raise ImageError(source_name(source), _reason(source, error)) from error
 
 
-def opened_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
     """Opens a source; of a file only the header is read yet.
 
     Args:
@@ -91,9 +91,9 @@ def opened_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | 
 
     Raises:
         ImageError: it has more than ``max_pixels``.
-        OSError and others: it cannot be read; `reading` makes sense of them.
+        OSError and others: it cannot be read; `image_errors` turns them into an `ImageError`.
     """
-    image = _opened(source)
+    image = _open(source)
     if image.width * image.height > max_pixels:
         millions = image.width * image.height / 1e6
         reason = f"{millions:.0f} megapixels, more than the limit of {max_pixels / 1e6:.0f}"
@@ -101,18 +101,18 @@ def opened_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | 
     return image
 
 
-def _opened(source: ImageSource) -> Image.Image:
+def _open(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
-        return Image.fromarray(_bytes_per_pixel(source))
+        return Image.fromarray(_to_uint8(source))
     if isinstance(source, bytes):
         return Image.open(io.BytesIO(source))
     return Image.open(source)
 
 
-def _bytes_per_pixel(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """An array of any accepted kind as uint8, (h, w) or (h, w, 3 or 4)."""
+def _to_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """An array of any accepted kind to uint8, (h, w) or (h, w, 3 or 4)."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
@@ -134,7 +134,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        return _stretched(image).convert("RGB")
+        return _stretch(image).convert("RGB")
     if image.has_transparency_data:
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
@@ -142,8 +142,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _stretched(image: Image.Image) -> Image.Image:
-    """32-bit integers or floats have no stated range: 16 bits where they fit in, else from smallest to largest."""
+def _stretch(image: Image.Image) -> Image.Image:
+    """Stretches 32-bit integers or floats to 8 bits: from 16 bits if they fit in, else from smallest to largest."""
     values = np.nan_to_num(np.asarray(image).astype(np.float32))
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 65535 and image.mode == "I":

@@ -109,16 +109,16 @@ class Model:
         """
         settings = replace(self.settings(size=size, scales=scales), batch_size=batch_size)
         pairs = zip(images, boxes or [None] * len(images), strict=True)
-        rows = np.full((len(images), self.dim), np.nan, dtype=np.float32)
+        descriptors = np.full((len(images), self.dim), np.nan, dtype=np.float32)
         for done, described in enumerate(self.stream(pairs, settings), start=1):
             progress(done, len(images))
             if described.error is None:
-                rows[described.position] = described.descriptor
+                descriptors[described.position] = described.descriptor
             elif errors is None:
                 raise described.error
             else:
                 errors.append(described.error)
-        return rows
+        return descriptors
 
 
 def load(name: str | Path, device: str | torch.device | None = None) -> Model:
@@ -132,7 +132,7 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
     Raises:
         GlamError: there is no such model, or its file cannot be used.
     """
-    network, header = _opened(str(name))
+    network, header = _open(str(name))
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # An index remembers the name, and must find the file again from any folder.
     known_as = str(Path(name).resolve()) if Path(name).is_file() else str(name)
@@ -145,7 +145,7 @@ def bundled_models() -> dict[str, Path]:
     return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if str(file).endswith(".safetensors")}
 
 
-def _opened(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
+def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
     if name.startswith("timm:"):
         architecture = Architecture(name.removeprefix("timm:"), dim=None, glam=None)
         return DescriptorNetwork(architecture, pretrained=True), ModelHeader(architecture, DEFAULT_SIZE)

@@ -1,4 +1,4 @@
-"""How many rows score above given thresholds: ranks of a few rows among very many, without sorting any."""
+"""How many descriptors score above given thresholds: ranks of a few among very many, without sorting."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from glam.kernels import dispatch
 from glam.kernels.top_k import CHUNK_SCORES, check_pair
 
 
-def rank_counts(queries: Tensor, rows: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows that score strictly above each threshold, and rows that score just that.
+def rank_counts(queries: Tensor, descriptors: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts the rows that score strictly above each threshold, and the rows that score exactly the threshold.
 
     Scores are those of `glam.kernels.top_k.top_k` for as many queries, but for the very few that it answers one by one:
     each form counts exactly among the scores that it makes, which another form may round otherwise. Who needs the
@@ -16,34 +16,34 @@ def rank_counts(queries: Tensor, rows: Tensor, thresholds: Tensor) -> tuple[Tens
 
     Args:
         queries: (q, d) float16, bfloat16 or int8, finite.
-        rows: (n, d) of the same dtype and device, finite; n below 2^31.
+        descriptors: (n, d) of the same dtype and device, finite; n below 2^31.
         thresholds: (q, t) single precision; nothing is above or equal to NaN.
 
     Returns:
-        Two of (q, t) int64, rows above and rows equal.
+        Two of (q, t) int64: numbers of rows above and of rows equal.
 
     Raises:
         ValueError: the shapes or types do not go together.
     """
-    check_pair(queries, rows)
+    check_pair(queries, descriptors)
     if thresholds.ndim != 2 or len(thresholds) != len(queries) or thresholds.dtype != torch.float32:
         shape = f"{tuple(thresholds.shape)} {thresholds.dtype}"
         raise ValueError(f"thresholds are {shape}; they must be ({len(queries)}, t) torch.float32")
-    if not dispatch.triton_for(rows) or 0 in (*thresholds.shape, len(rows)):
-        return rank_counts_dense(queries, rows, thresholds)
+    if not dispatch.triton_for(descriptors) or 0 in (*thresholds.shape, len(descriptors)):
+        return rank_counts_dense(queries, descriptors, thresholds)
     from glam.kernels import _rank_counts
 
-    queries, rows = (x if x.stride(1) == 1 else x.contiguous() for x in (queries, rows))
-    return _rank_counts.forward(queries, rows, thresholds.contiguous())
+    queries, descriptors = (x if x.stride(1) == 1 else x.contiguous() for x in (queries, descriptors))
+    return _rank_counts.forward(queries, descriptors, thresholds.contiguous())
 
 
-def rank_counts_dense(queries: Tensor, rows: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+def rank_counts_dense(queries: Tensor, descriptors: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
     """The plain form of `rank_counts`: compares all scores with all thresholds. Same arguments and result."""
-    wide = torch.float64 if rows.dtype == torch.int8 else torch.float32
-    above, equal = torch.zeros((2, *thresholds.shape), device=rows.device, dtype=torch.int64)
+    wide = torch.float64 if descriptors.dtype == torch.int8 else torch.float32
+    above, equal = torch.zeros((2, *thresholds.shape), device=descriptors.device, dtype=torch.int64)
     size = max(1, CHUNK_SCORES // max(1, thresholds.numel()))
-    for start in range(0, len(rows), size):
-        scores = (queries.to(wide) @ rows[start : start + size].to(wide).T).float().unsqueeze(1)
+    for start in range(0, len(descriptors), size):
+        scores = (queries.to(wide) @ descriptors[start : start + size].to(wide).T).float().unsqueeze(1)
         above += (scores > thresholds.unsqueeze(2)).sum(dim=2)
         equal += (scores == thresholds.unsqueeze(2)).sum(dim=2)
     return above, equal

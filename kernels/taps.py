@@ -81,11 +81,11 @@ class _ShiftedSum(torch.autograd.Function):
     def forward(ctx: Any, responses: Tensor, height: int, width: int, dilations: tuple[int, ...]) -> Tensor:
         from glam.kernels import _taps
 
-        ctx.place = height, width, dilations, responses.dtype
+        ctx.arguments = height, width, dilations, responses.dtype
         return _taps.forward(responses, height, width, dilations)
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> Any:
         from glam.kernels import _taps
 
-        return _taps.backward(d_out, *ctx.place), None, None, None
+        return _taps.backward(d_out, *ctx.arguments), None, None, None

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import glam
 from glam.app.cli.main import app
-from glam.descriptor_files import Shard, merge, read_rows, write_described
+from glam.descriptor_files import Shard, map_descriptors, merge_shards, write_descriptors
 from glam.errors import GlamError, ImageError
-from glam.eval.descriptor_readers import read_vectors
+from glam.eval.descriptor_readers import read_descriptors
 from glam.inference.pipeline import DescribedImage
 
 Draw = Callable[..., Image.Image]
@@ -48,15 +48,15 @@ def test_a_folder_is_described_in_shards_and_put_together(folder: Path, tmp_path
         run("describe", *common, "--out", shard, "--shard", f"{i}/2")
     merged = tmp_path / "merged.safetensors"
     run("describe-merge", merged, *reversed(shards))
-    rows = read_vectors(str(whole), "database")
-    np.testing.assert_array_equal(rows, read_vectors(str(merged), "database"))
-    np.testing.assert_array_equal(rows, load_file(whole)["descriptors"])
-    assert np.isnan(rows[2]).all()
+    descriptors = read_descriptors(str(whole), "database")
+    np.testing.assert_array_equal(descriptors, read_descriptors(str(merged), "database"))
+    np.testing.assert_array_equal(descriptors, load_file(whole)["descriptors"])
+    assert np.isnan(descriptors[2]).all()
     alone = glam.load(MODEL, "cpu").describe([folder / "3.jpg"], size=64)[0]
-    np.testing.assert_allclose(rows[3], alone, atol=1e-5)
-    about, again = (json.loads(path.with_suffix(".json").read_text()) for path in (whole, merged))
-    assert about["paths"] == [f"{i}.jpg" for i in range(5)]
-    assert about == again
+    np.testing.assert_allclose(descriptors[3], alone, atol=1e-5)
+    metadata, again = (json.loads(path.with_suffix(".json").read_text()) for path in (whole, merged))
+    assert metadata["paths"] == [f"{i}.jpg" for i in range(5)]
+    assert metadata == again
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -71,26 +71,26 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         raise ImageError("a.jpg", "stop")
 
     with pytest.raises(ImageError):
-        write_described(tmp_path / "a.safetensors", broken(), ["a", "b", "c"], 4, {"shard": None})
+        write_descriptors(tmp_path / "a.safetensors", broken(), ["a", "b", "c"], 4, {"shard": None})
     assert not list(tmp_path.iterdir())
 
 
 def test_shards_of_other_runs_are_refused(tmp_path: Path) -> None:
     files = [tmp_path / f"{name}.safetensors" for name in ("one", "two", "other", "whole")]
     for file, shard, size in zip(files, ("1/2", "2/2", "2/2", None), (64, 64, 96, 64), strict=True):
-        write_described(file, results(2), [f"{file.stem}{i}" for i in range(2)], 4, {"shard": shard, "size": size})
+        write_descriptors(file, results(2), [f"{file.stem}{i}" for i in range(2)], 4, {"shard": shard, "size": size})
     out = tmp_path / "out.safetensors"
     for wrong, why in ((files[:1], "not all"), ([files[0], files[2]], "size"), ([files[3]], "no shard")):
         with pytest.raises(GlamError, match=why):
-            merge(out, wrong)
+            merge_shards(out, wrong)
     assert not out.exists()
-    assert merge(out, files[:2]) == 4
-    np.testing.assert_array_equal(read_rows(out)[:, 0], [0, 1, 0, 1])
+    assert merge_shards(out, files[:2]) == 4
+    np.testing.assert_array_equal(map_descriptors(out)[:, 0], [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("count", [1, 3, 64])
 def test_every_image_is_in_one_shard(count: int) -> None:
-    parts = [i for number in range(1, count + 1) for i in Shard(number, count).of(100)]
+    parts = [i for number in range(1, count + 1) for i in Shard(number, count).indices(100)]
     assert parts == list(range(100))
 
 

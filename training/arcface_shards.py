@@ -1,6 +1,6 @@
 """ArcFace with its landmark centers split over the processes, for more landmarks than each should hold.
 
-    (b, dim) descriptors --gather--> (B, dim) of all processes --own centers--> (B, own landmarks) cosines
+    (b, dim) descriptors --all-gather--> (B, dim) of all processes --local centers--> (B, local landmarks) cosines
         --softmax over all processes--> mean loss of the B
 
 A process holds, updates and multiplies by its own centers only; between processes go the descriptors and two numbers
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from glam.datasets.image_dataset import mixed_seed
 
-PADDING = -1
-"""Label of the rows that fill a batch up."""
+PADDING_ID = -1
+"""Landmark id of the rows that pad a batch."""
 
 
 class ShardedArcFace(nn.Module):
@@ -31,7 +31,7 @@ class ShardedArcFace(nn.Module):
     The gradients of the centers are complete in each process, so they must be left out of `DistributedDataParallel`.
 
     Args:
-        landmarks: how many classes, over all processes; at least one for each.
+        landmarks: number of classes over all processes, at least one per process.
         dim: length of a descriptor.
         batch_size: most images in a batch of one process.
         margin: in radians.
@@ -39,7 +39,7 @@ class ShardedArcFace(nn.Module):
         seed: of the centers.
 
     Attributes:
-        centers: (own, dim), of the landmarks from ``first`` on.
+        centers: (local landmarks, dim), of the landmarks from ``first`` on.
     """
 
     def __init__(
@@ -54,66 +54,68 @@ class ShardedArcFace(nn.Module):
         self.scale = scale
         generator = torch.Generator().manual_seed(mixed_seed(seed, self.rank))
         self.centers = nn.Parameter(torch.randn(end - self.first, dim, generator=generator))
-        self.register_load_state_dict_pre_hook(_take_own)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_load_shard)  # type: ignore[no-untyped-call]
 
-    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
-        """(b, dim) descriptors and (b,) labels of this process to the mean loss over all processes' images, a float32
-        scalar. Nothing waits for the device."""
+    def forward(self, descriptors: Tensor, landmark_ids: Tensor) -> Tensor:
+        """(b, dim) descriptors and (b,) landmark ids of this process to the mean loss over the images of all processes,
+        a float32 scalar. Nothing waits for the device."""
         with torch.autocast(descriptors.device.type, enabled=False):
-            spare = self.batch_size - len(labels)
-            everyone = _Gather.apply(F.pad(descriptors.float(), (0, 0, 0, spare)), self.ranks)
-            landmarks = gathered(F.pad(labels, (0, spare), value=PADDING), self.ranks)
-            cosines = everyone @ F.normalize(self.centers, dim=1).T
-            place = landmarks - self.first
-            mine = (place >= 0) & (place < len(self.centers))
-            column = place.clamp(0, len(self.centers) - 1)[:, None]
+            spare = self.batch_size - len(landmark_ids)
+            all_descriptors = _Gather.apply(F.pad(descriptors.float(), (0, 0, 0, spare)), self.ranks)
+            all_landmark_ids = all_gather(F.pad(landmark_ids, (0, spare), value=PADDING_ID), self.ranks)
+            cosines = all_descriptors @ F.normalize(self.centers, dim=1).T
+            local_id = all_landmark_ids - self.first
+            is_local = (local_id >= 0) & (local_id < len(self.centers))
+            column = local_id.clamp(0, len(self.centers) - 1)[:, None]
             target = cosines.gather(1, column)
-            target = torch.where(mine[:, None], with_margin(target, self.margin), target)
+            target = torch.where(is_local[:, None], with_margin(target, self.margin), target)
             logits = self.scale * cosines.scatter(1, column, target)
-            loss: Tensor = _SoftmaxLoss.apply(logits, column, mine, landmarks != PADDING, self.ranks)
+            loss: Tensor = _SoftmaxLoss.apply(logits, column, is_local, all_landmark_ids != PADDING_ID, self.ranks)
             return loss
 
     @torch.no_grad()
-    def start_at_means(self, descriptors: Tensor, labels: Tensor) -> None:
+    def start_at_means(self, descriptors: Tensor, landmark_ids: Tensor) -> None:
         """Puts the center of each landmark that has images at the mean of their descriptors.
 
         Args:
             descriptors: (n, dim), of unit length, the same in every process.
-            labels: (n,).
+            landmark_ids: (n,) landmark of each descriptor, the same in every process.
         """
-        own = (labels >= self.first) & (labels < self.first + len(self.centers))
-        places = labels[own] - self.first
-        sums = torch.zeros_like(self.centers).index_add_(0, places, descriptors[own])
-        seen = torch.bincount(places, minlength=len(sums)) > 0
-        self.centers[seen] = F.normalize(sums[seen], dim=1)
+        is_local = (landmark_ids >= self.first) & (landmark_ids < self.first + len(self.centers))
+        rows = landmark_ids[is_local] - self.first
+        sums = torch.zeros_like(self.centers).index_add_(0, rows, descriptors[is_local])
+        has_images = torch.bincount(rows, minlength=len(sums)) > 0
+        self.centers[has_images] = F.normalize(sums[has_images], dim=1)
 
-    def whole(self, own: Tensor) -> Tensor:
-        """(own, dim) rows of each process to (landmarks, dim) rows of all; every process must ask for it."""
+    def gather(self, local_centers: Tensor) -> Tensor:
+        """Gathers (local landmarks, dim) rows of each process into (landmarks, dim); every process must call it."""
         sizes = [end - first for first, end in zip(self.firsts, self.firsts[1:], strict=False)]
-        padded = gathered(F.pad(own.detach(), (0, 0, 0, max(sizes) - len(own))), self.ranks)
+        padded = all_gather(F.pad(local_centers.detach(), (0, 0, 0, max(sizes) - len(local_centers))), self.ranks)
         blocks = padded.view(self.ranks, max(sizes), -1)
         return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)])
 
-    def own(self, whole: Tensor) -> Tensor:
-        """(landmarks, dim) rows of all processes to the (own, dim) rows of this one."""
-        return whole[self.first : self.first + len(self.centers)]
+    def shard(self, centers: Tensor) -> Tensor:
+        """The (local landmarks, dim) rows of this process, from the (landmarks, dim) rows of all."""
+        return centers[self.first : self.first + len(self.centers)]
 
 
-def change_centers(checkpoint: dict[str, Any], key: str, place: int, change: Callable[[Tensor], Tensor]) -> None:
-    """Puts other rows into a checkpoint of Lightning's, for the centers and what the optimizer keeps of them.
+def change_centers(
+    checkpoint: dict[str, Any], key: str, parameter_index: int, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Changes the rows of the centers, and of their optimizer state, in a checkpoint of Lightning.
 
     Args:
-        checkpoint: changed in place; tensors and dictionaries that live outside of it are not.
-        key: of the centers in its weights.
-        place: of the centers among the optimizer's parameters.
-        change: from the rows that are there to the others.
+        checkpoint: changed in place; tensors and dictionaries outside of it are not.
+        key: of the centers in the weights.
+        parameter_index: of the centers among the parameters of the optimizer.
+        change: maps the rows in the checkpoint to the new rows.
     """
     checkpoint["state_dict"] = {**checkpoint["state_dict"], key: change(checkpoint["state_dict"][key])}
-    for number, optimizer in enumerate(checkpoint.get("optimizer_states", [])):
-        kept = optimizer["state"].get(place, {})
-        changed = {name: change(value) if _has_rows(value) else value for name, value in kept.items()}
-        state = {**optimizer["state"], place: changed} if changed else optimizer["state"]
-        checkpoint["optimizer_states"][number] = {**optimizer, "state": state}
+    for index, optimizer in enumerate(checkpoint.get("optimizer_states", [])):
+        parameter_state = optimizer["state"].get(parameter_index, {})
+        changed = {name: change(value) if _has_center_rows(value) else value for name, value in parameter_state.items()}
+        state = {**optimizer["state"], parameter_index: changed} if changed else optimizer["state"]
+        checkpoint["optimizer_states"][index] = {**optimizer, "state": state}
 
 
 def with_margin(cosines: Tensor, margin: float) -> Tensor:
@@ -122,8 +124,8 @@ def with_margin(cosines: Tensor, margin: float) -> Tensor:
     return torch.where(angles <= math.pi - margin, (angles + margin).cos(), cosines - margin * math.sin(margin))
 
 
-def gathered(rows: Tensor, ranks: int) -> Tensor:
-    """(n, ...) rows of each process, as many in each, to the (ranks * n, ...) of all, in the order of the ranks."""
+def all_gather(rows: Tensor, ranks: int) -> Tensor:
+    """Gathers (n, ...) rows of each process, the same n in all, into (ranks * n, ...), in the order of the ranks."""
     if ranks == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(ranks)]
@@ -132,12 +134,12 @@ def gathered(rows: Tensor, ranks: int) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """`gathered`, with gradients: `DistributedDataParallel` will divide them by the number of processes."""
+    """`all_gather`, with gradients: `DistributedDataParallel` will divide them by the number of processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ranks: int) -> Tensor:
         ctx.ranks = ranks
-        return gathered(rows, ranks)
+        return all_gather(rows, ranks)
 
     @staticmethod
     def backward(ctx: Any, d_all: Tensor) -> Any:
@@ -151,37 +153,37 @@ class _Gather(torch.autograd.Function):
 class _SoftmaxLoss(torch.autograd.Function):
     """Mean cross-entropy of logits whose columns are spread over the processes.
 
-    Takes (n, own) logits, (n, 1) columns of the labels, (n,) whether they are this process's, (n,) which rows count.
+    Takes (n, local landmarks) logits, (n, 1) columns of the targets, (n,) which are local, and (n,) which rows count.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, column: Tensor, mine: Tensor, counted: Tensor, ranks: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, column: Tensor, is_local: Tensor, counted: Tensor, ranks: int) -> Tensor:
         highest = logits.amax(dim=1)
         if ranks > 1:
             dist.all_reduce(highest, dist.ReduceOp.MAX)
         powers = (logits - highest[:, None]).exp()
-        target = logits.gather(1, column).squeeze(1).where(mine, logits.new_zeros(()))
+        target = logits.gather(1, column).squeeze(1).where(is_local, logits.new_zeros(()))
         sums = torch.stack([powers.sum(dim=1), target])
         if ranks > 1:
             dist.all_reduce(sums)
         weight = counted / counted.sum()
-        ctx.save_for_backward(powers.div_(sums[0][:, None]), column, mine, weight)
+        ctx.save_for_backward(powers.div_(sums[0][:, None]), column, is_local, weight)
         return ((sums[0].log() + highest - sums[1]) * weight).sum()
 
     @staticmethod
     def backward(ctx: Any, d_loss: Tensor) -> Any:
-        shares, column, mine, weight = ctx.saved_tensors
-        d_logits = shares.scatter_add(1, column, -mine[:, None].to(shares.dtype))
+        shares, column, is_local, weight = ctx.saved_tensors
+        d_logits = shares.scatter_add(1, column, -is_local[:, None].to(shares.dtype))
         return d_logits.mul_((weight * d_loss)[:, None]), None, None, None, None
 
 
-def _has_rows(value: object) -> bool:
+def _has_center_rows(value: object) -> bool:
     return isinstance(value, Tensor) and value.ndim == 2
 
 
-def _take_own(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Of the centers of all landmarks, leaves those of this process to be loaded."""
+def _load_shard(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Replaces the centers of all landmarks in a state dict by those of this process, before it is loaded."""
     assert isinstance(module, ShardedArcFace)
     centers = state.get(f"{prefix}centers")
     if centers is not None and len(centers) == module.firsts[-1]:
-        state[f"{prefix}centers"] = module.own(centers)
+        state[f"{prefix}centers"] = module.shard(centers)

@@ -30,7 +30,7 @@ from glam.training.data import LandmarkData
 from glam.training.finetune import StartAtMeans, compare_models, diverged
 from glam.training.module import LandmarkModule
 from glam.training.plots import Plots
-from glam.training.teachers import MODEL_FILE, made_teachers
+from glam.training.teachers import MODEL_FILE, train_teachers
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the size sampler shares images out itself
@@ -99,13 +99,13 @@ def train(arguments: Sequence[str]) -> Path:
     """Trains as the arguments say and returns the path of the model file.
 
     Args:
-        arguments: of the command line, as in ``["--config", "lite0", "--data.train", "photos"]``. A configuration is a
+        arguments: of the command line, as in ``["--config", "lite0", "--data.train", "images"]``. A configuration is a
             path, or the name of one that comes with the package (`bundled_configs`).
 
     Raises:
         GlamError: ``--out`` holds a run and ``--resume`` was not given, or the other way round; unusable data.
     """
-    cli = configured(arguments)
+    cli = build_cli(arguments)
     out = Path(cli.config.out)
     last = out / "checkpoints" / "last.ckpt"
     if last.exists() and not cli.config.resume:
@@ -120,7 +120,7 @@ def train(arguments: Sequence[str]) -> Path:
         TensorBoardLogger(out, name="tensorboard"),
     ]
     out.mkdir(parents=True, exist_ok=True)
-    cli.model.teachers = [load(path, "cpu").network for path in made_teachers(cli.config, out / "teachers")]
+    cli.model.teachers = [load(path, "cpu").network for path in train_teachers(cli.config, out / "teachers")]
     cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_unset=False)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
     if cli.trainer.is_global_zero:
@@ -131,8 +131,8 @@ def train(arguments: Sequence[str]) -> Path:
     return out / MODEL_FILE
 
 
-def configured(arguments: Sequence[str]) -> TrainingCLI:
-    """Module, data and trainer as the arguments say, seeded; nothing is trained or written.
+def build_cli(arguments: Sequence[str]) -> TrainingCLI:
+    """Builds module, data and trainer from the arguments, seeded; nothing is trained or written.
 
     Args:
         arguments: as of `train`.
@@ -140,7 +140,7 @@ def configured(arguments: Sequence[str]) -> TrainingCLI:
     Raises:
         GlamError: unusable data.
     """
-    _hush()
+    _silence_lightning()
     return TrainingCLI(
         LandmarkModule,
         LandmarkData,
@@ -162,18 +162,18 @@ def bundled_configs() -> dict[str, Path]:
 def _with_bundled_config(arguments: Sequence[str]) -> list[str]:
     """The arguments, names of bundled configurations replaced by their paths."""
     bundled = bundled_configs()
-    found = list(arguments)
-    for i, argument in enumerate(found):
+    expanded = list(arguments)
+    for i, argument in enumerate(expanded):
         option, equals, value = argument.partition("=")
-        if argument == "--config" and i + 1 < len(found) and found[i + 1] in bundled:
-            found[i + 1] = str(bundled[found[i + 1]])
+        if argument == "--config" and i + 1 < len(expanded) and expanded[i + 1] in bundled:
+            expanded[i + 1] = str(bundled[expanded[i + 1]])
         elif option == "--config" and equals and value in bundled:
-            found[i] = f"--config={bundled[value]}"
-    return found
+            expanded[i] = f"--config={bundled[value]}"
+    return expanded
 
 
-def _hush() -> None:
-    """Keeps Lightning's advertisements and its warnings about things that are meant to be so off the terminal."""
+def _silence_lightning() -> None:
+    """Silences Lightning's advertisements, and its warnings about settings that are intended."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -217,11 +217,11 @@ def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
 
 def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
     """Writes the best epoch's weights as a model file."""
-    found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    cli.model.load_state_dict(found["state_dict"])
+    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    cli.model.load_state_dict(checkpoint["state_dict"])
     cli.model.whiten(_device())
     score = None if best.best_model_score is None else float(best.best_model_score)
-    training = {**_training(cli), "epoch": found["epoch"] + 1, "val_map": score}
+    training = {**_training_metadata(cli), "epoch": checkpoint["epoch"] + 1, "val_map": score}
     cli.model.write_model(path, training, half=cli.config.half)
 
 
@@ -231,17 +231,19 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     device = _device()
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
     before = Model(start.name, start.network.to_device(device), start.header)
-    training = {**_training(cli), "weights": cli.config.weights}
+    training = {**_training_metadata(cli), "weights": cli.config.weights}
     header = ModelHeader(network.architecture, data.val_size, start.scales, training)
     better = False
     if diverged(network):
         print("training diverged")
     else:
         cli.model.whiten(device)
-        found = compare_models(before, Model("after", network, header), data.val, data.train)
-        (path.parent / "comparison.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
-        print(found)
-        training["comparison"], better = found.to_dict(), found.better
+        comparison = compare_models(before, Model("after", network, header), data.val, data.train)
+        (path.parent / "comparison.json").write_text(
+            json.dumps(comparison.to_dict(), indent=2) + "\n", encoding="utf-8"
+        )
+        print(comparison)
+        training["comparison"], better = comparison.to_dict(), comparison.better
     if better:
         print("kept: the fine-tuned model")
         model_file.save(path, network, header, half=cli.config.half)
@@ -254,7 +256,7 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _training(cli: TrainingCLI) -> dict[str, Any]:
+def _training_metadata(cli: TrainingCLI) -> dict[str, Any]:
     """What a model file says of its training, whatever was kept."""
     training = {"data": str(cli.config.data.train), "seed": cli.config.data.seed}
     if cli.config.teachers:

@@ -13,27 +13,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glam.backbone import Backbone
-from glam.datasets.collection import Collection, read_names, without
-from glam.datasets.image_dataset import ImageDataset, Item, readable, resize_to
+from glam.datasets.collection import Collection, exclude, read_names
+from glam.datasets.image_dataset import ImageDataset, Item, resize_to, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
 from glam.datasets.transforms import Augment, to_tensor
-from glam.datasets.views import View, Views, finish
+from glam.datasets.views import View, Views, apply_changes
 from glam.errors import GlamError
 from glam.network import DescriptorNetwork
 from glam.sizes import fitted_size
 from glam.training.throughput import TimedLoader
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""(b, 3, h, w) normalized images, (b,) labels of their landmarks, (b,) their numbers in the collection."""
+"""(b, 3, h, w) normalized images, their (b,) landmark ids, their (b,) indices in the collection."""
 
 
 class LandmarkData(L.LightningDataModule):
-    """Training photographs in batches of one size, and validation photographs of landmarks never trained on.
+    """Training images in batches of one size, and validation images of landmarks never trained on.
 
     Args:
-        train: a folder with one sub-folder a landmark, a CSV manifest, or another source of `read_collection`.
-        val: the same with other landmarks; by default ``val_share`` of the training landmarks are held out.
+        train: a folder with one sub-folder per landmark, a CSV manifest, or another source of `read_collection`.
+        val: a source with other landmarks; by default ``val_share`` of the training landmarks are held out.
         leave_out: a text file with landmarks or paths, one a line, that ``train`` is read without: those of the test.
         val_share: share of the landmarks held out where there is no ``val``.
         size: longest side of training images, in pixels.
@@ -83,13 +83,13 @@ class LandmarkData(L.LightningDataModule):
         self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, parts before, batches they stand for
         everything = read_collection(train)
         if leave_out is not None:
-            everything = without(everything, read_names(leave_out))
+            everything = exclude(everything, read_names(leave_out))
         if val is None:
             train_part, val_part = hold_out(everything, val_share, seed)
         else:
             train_part, val_part = everything, read_collection(val)
-        self.train, self.train_shapes, unreadable = readable(train_part)
-        self.val, self.val_shapes, val_unreadable = readable(val_part)
+        self.train, self.train_shapes, unreadable = split_readable(train_part)
+        self.val, self.val_shapes, val_unreadable = split_readable(val_part)
         self.unreadable = [*unreadable, *val_unreadable]
         if len(self.train.landmarks) < 2:
             raise GlamError(f"{train}: training wants at least two landmarks, each in a sub-folder of its own")
@@ -111,8 +111,8 @@ class LandmarkData(L.LightningDataModule):
         sampler = SizeBatchSampler(
             group_sizes(self.train_shapes, self.size, multiple=_multiple(backbone), smallest_group=self.batch_size),
             self.batch_size,
-            labels=self.train.landmark_ids,
-            per_label=self.per_landmark,
+            landmark_ids=self.train.landmark_ids,
+            per_landmark=self.per_landmark,
             seed=self.seed,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
@@ -124,14 +124,14 @@ class LandmarkData(L.LightningDataModule):
         return sampler
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Does on the device what the workers have left to it."""
+        """Applies on the device the changes that the workers left to it."""
         if len(batch) == 3:
-            images, labels, numbers = batch
-            return images, labels, numbers
-        pixels, labels, numbers, changes = batch
+            images, landmark_ids, indices = batch
+            return images, landmark_ids, indices
+        pixels, landmark_ids, indices, changes = batch
         network = self._network()
-        images = finish(pixels, changes, network.backbone.mean, network.backbone.std)
-        return images.contiguous(memory_format=network.layout(images.device)), labels, numbers
+        images = apply_changes(pixels, changes, network.backbone.mean, network.backbone.std)
+        return images.contiguous(memory_format=network.layout(images.device)), landmark_ids, indices
 
     def val_dataloader(self) -> TimedLoader:
         """Validation images at the sizes that they are described at."""
@@ -161,9 +161,16 @@ class LandmarkData(L.LightningDataModule):
         """Goes on where `state_dict` was taken, by as many processes or by others."""
         self.resume_at = (state_dict["epoch"], tuple(EpochPart(*part) for part in state_dict["parts"]))
 
-    def recounted(self, state_dict: dict[str, Any]) -> tuple[int, int] | None:
-        """Goes on where `state_dict` was taken; if that was by another number of processes or in batches of another
-        size, returns what that is here: the epoch's batches that count as done, and those of a whole epoch."""
+    def resume(self, state_dict: dict[str, Any]) -> tuple[int, int] | None:
+        """Resumes from a `state_dict`.
+
+        Args:
+            state_dict: see `state_dict`.
+
+        Returns:
+            Batches of the interrupted epoch that count as done and batches in a whole epoch, both per process; None if
+            the number of processes and the batch size are as before.
+        """
         self.load_state_dict(state_dict)
         sampler = self.train_sampler()
         if (state_dict["ranks"], state_dict["batch_size"]) == (sampler.ranks, sampler.batch_size):
@@ -195,8 +202,8 @@ def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collectio
     if len(known) < count + 2:
         raise GlamError(f"{collection.root}: too few landmarks ({len(known)}) to hold some out; name a --data.val")
     held = set(np.random.default_rng(seed).choice(known, size=count, replace=False))
-    training = collection.only(lambda photo: photo.landmark not in held)
-    return training, collection.only(lambda photo: photo.landmark in held)
+    training = collection.filter(lambda image: image.landmark not in held)
+    return training, collection.filter(lambda image: image.landmark in held)
 
 
 def _multiple(backbone: Backbone) -> int:

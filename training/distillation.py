@@ -1,13 +1,13 @@
 """Learning from other models: the descriptors of a batch are to lie to each other as those of its teachers do.
 
-    images as augmented, patched --teachers, at several scales--> their descriptors side by side, (b, t), unit length
-                                 --student--> (b, dim)
+    augmented images, with CutMix --teachers, at several scales--> their descriptors side by side, (b, t), unit length
+                                  --student--> (b, dim)
     loss: how far the student's (b, b) cosines are from the teachers', as squares and as choices of neighbors
 
-Several models together tell landmarks apart better than each of them, and what they know of a view needs no label. The
-teachers see the very view that the student sees. That may be patched together of two photographs: it has no landmark,
-but teachers describe it all the same, and few photographs become many. Only cosines are compared, so descriptors may
-differ in length and may be turned against each other.
+Several models together tell landmarks apart better than each of them, and they need no landmark of a view. The teachers
+see the same view as the student. CutMix may have made it from two images: then it has no landmark, but the teachers
+still describe it, and few images become many. Only cosines are compared, so descriptors may differ in length and may be
+rotated against each other.
 
 Sources: L. Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022. W. Park et al.,
 "Relational knowledge distillation", CVPR 2019. S. Yun et al., "CutMix", ICCV 2019.
@@ -54,25 +54,30 @@ class Distillation(nn.Module):
         """Loss of (b, dim) descriptors of (b, 3, h, w) normalized images; 0 for an image alone."""
         if len(images) < 2:
             return 0.0 * descriptors.sum()
-        taught = self.taught(images)
-        wanted, found = _others(taught @ taught.T), _others(descriptors @ descriptors.T)
-        squares = F.mse_loss(found, wanted)
+        teacher_descriptors = self.teacher_descriptors(images)
+        targets, cosines = (
+            _off_diagonal(teacher_descriptors @ teacher_descriptors.T),
+            _off_diagonal(descriptors @ descriptors.T),
+        )
+        squares = F.mse_loss(cosines, targets)
         choices = F.kl_div(
-            (found / TEMPERATURE).log_softmax(dim=1),
-            (wanted / TEMPERATURE).log_softmax(dim=1),
+            (cosines / TEMPERATURE).log_softmax(dim=1),
+            (targets / TEMPERATURE).log_softmax(dim=1),
             reduction="batchmean",
             log_target=True,
         )
         return SQUARES * squares + choices
 
     @torch.no_grad()
-    def taught(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalized images to the teachers' descriptors side by side, (b, t), of unit length."""
-        rows = [describe_tensor(teacher, self._normalized_for(teacher, images), SCALES) for teacher in self._teachers]
-        return F.normalize(torch.cat(rows, dim=1), dim=1)
+    def teacher_descriptors(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalized images to the descriptors of all teachers side by side, (b, t), of unit length."""
+        descriptors = [
+            describe_tensor(teacher, self._normalize_for(teacher, images), SCALES) for teacher in self._teachers
+        ]
+        return F.normalize(torch.cat(descriptors, dim=1), dim=1)
 
-    def _normalized_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
-        """Images as a teacher's backbone wants them."""
+    def _normalize_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
+        """Normalizes images by the mean and standard deviation of a teacher's backbone."""
         mean, std = teacher.backbone.mean, teacher.backbone.std
         if (mean, std) == (self._mean, self._std):
             return images
@@ -82,8 +87,8 @@ class Distillation(nn.Module):
         return (images * own_std + own_mean - its_mean) / its_std
 
 
-def patched(images: Tensor) -> Tensor:
-    """Each image of a batch with a rectangle of another, at the same place, as CutMix does.
+def cutmix(images: Tensor) -> Tensor:
+    """CutMix: pastes a rectangle of another image of the batch into each image, at the same position.
 
     Args:
         images: (b, 3, h, w). The sides of the rectangles, as shares of the image's, are roots of uniform numbers, so
@@ -97,7 +102,7 @@ def patched(images: Tensor) -> Tensor:
     return torch.where(inside[:, None], images[torch.randperm(count, device=images.device)], images)
 
 
-def _others(cosines: Tensor) -> Tensor:
+def _off_diagonal(cosines: Tensor) -> Tensor:
     """(b, b) to (b, b - 1): each image's cosines with the others."""
     count = len(cosines)
     return cosines.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)

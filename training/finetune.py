@@ -1,7 +1,7 @@
-"""Fine-tuning: a run that starts from a trained model, and keeps whichever of the two is better on folders held out.
+"""Fine-tuning: a run that starts from a trained model, and keeps the better of the two on held-out landmarks.
 
-The held-out folders are neither trained on nor do they pick an epoch: the weights of the last epoch are compared with
-the start once, and that comparison decides what is written.
+The held-out landmarks are neither trained on nor do they pick an epoch: the weights of the last epoch are compared with
+the start once, and that comparison decides which are written.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from glam.model_file import ModelHeader
 from glam.network import DescriptorNetwork
 from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
-from glam.training.pca_init import evenly
+from glam.training.pca_init import balanced_sample
 
 
 class StartAtMeans(L.Callback):
-    """Puts the center of each landmark at the mean of its photographs, described by the network as it starts."""
+    """Puts the center of each landmark at the mean of its images, described by the network as it starts."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Does so, unless a run is resumed, or learns from a teacher and has no centers."""
@@ -32,14 +32,14 @@ class StartAtMeans(L.Callback):
         if pl_module.resumed or isinstance(pl_module.loss, Distillation):
             return
         data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
-        images = evenly(data.train, pl_module.start_images, pl_module.seed)
+        indices = balanced_sample(data.train, pl_module.start_images, pl_module.seed)
         model = Model("start", network.eval(), ModelHeader(network.architecture, size=data.val_size))
-        rows = model.describe([data.train.file(i) for i in images], errors=[])
-        read = ~np.isnan(rows[:, 0])
-        descriptors, labels = (
-            torch.from_numpy(a[read]).to(pl_module.device) for a in (rows, data.train.landmark_ids[images])
+        descriptors = model.describe([data.train.file(i) for i in indices], errors=[])
+        read = ~np.isnan(descriptors[:, 0])
+        landmark_ids = data.train.landmark_ids[indices]
+        pl_module.loss.start_at_means(
+            *(torch.from_numpy(values[read]).to(pl_module.device) for values in (descriptors, landmark_ids))
         )
-        pl_module.loss.start_at_means(descriptors, labels)
 
 
 def diverged(network: DescriptorNetwork) -> bool:
@@ -92,25 +92,25 @@ class Comparison:
 
 
 def compare_models(before: Model, after: Model, held_out: Collection, others: Collection) -> Comparison:
-    """Compares two models by retrieval: each held-out photograph queries all others and the ``others``.
+    """Compares two models by retrieval: each held-out image queries all other held-out images and the ``others``.
 
     Args:
         before: the first model; each describes at its own size and scales.
         after: the second.
-        held_out: photographs of landmarks that neither was trained on.
-        others: further photographs in the database, such as those of the training.
+        held_out: images of landmarks that neither was trained on.
+        others: further images in the database, such as the training images.
 
     Raises:
-        GlamError: no held-out landmark has two readable photographs.
+        GlamError: no held-out landmark has two readable images.
     """
     first, second = (evaluate_folder(model, held_out, others) for model in (before, after))
     gains = second.scores.ap - first.scores.ap
-    landmarks = np.array([held_out.images[i].landmark for i in _places(held_out, first.paths)])
-    asked = ~np.isnan(gains)
-    groups = [gains[asked & (landmarks == landmark)] for landmark in np.unique(landmarks[asked])]
-    return Comparison(first, second, float(gains[asked].mean()), bootstrap_interval(groups), len(groups))
+    landmarks = np.array([held_out.images[i].landmark for i in _indices(held_out, first.paths)])
+    has_positive = ~np.isnan(gains)
+    groups = [gains[has_positive & (landmarks == landmark)] for landmark in np.unique(landmarks[has_positive])]
+    return Comparison(first, second, float(gains[has_positive].mean()), bootstrap_interval(groups), len(groups))
 
 
-def _places(collection: Collection, paths: Sequence[str]) -> list[int]:
-    places = {photo.path: i for i, photo in enumerate(collection.images)}
-    return [places[path] for path in paths]
+def _indices(collection: Collection, paths: Sequence[str]) -> list[int]:
+    index_of = {image.path: i for i, image in enumerate(collection.images)}
+    return [index_of[path] for path in paths]

@@ -19,10 +19,10 @@ from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface_shards import ShardedArcFace, change_centers
 from glam.training.data import Batch, LandmarkData
-from glam.training.distillation import Distillation, patched
+from glam.training.distillation import Distillation, cutmix
 from glam.training.losses import ArcFace
 from glam.training.pca_init import start_from_pca
-from glam.training.rebase_progress import recount
+from glam.training.rebase_progress import rebase_progress
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
 
@@ -55,13 +55,13 @@ class LandmarkModule(L.LightningModule):
         warmup: share of the steps in which the learning rate rises; it falls by a cosine to 0 over the rest.
         freeze_batch_norm: whether batch norms keep the statistics they start with, and the backbone's their gains too.
         compiled: whether ``torch.compile`` makes the backbone's training steps faster, which takes it minutes first:
-            "any_size" compiles once for all image sizes, "each_size" anew for each.
+            "any_size" compiles once for all image sizes, "each_size" once per size.
         stride: pixels of the image to a position of the feature map, 8 or 16; null for the backbone's own.
         glam_lr: learning rate of GLAM; ``new_lr`` by default.
-        patched: share of the batches whose images are patched together of two, for runs with teachers.
+        patched: share of the batches whose images are mixed in pairs by CutMix, for runs with teachers.
         end_whitening: power of their spread that the descriptor's principal components are divided by at the end; 0
             leaves them as they were trained (`glam.training.whitening`).
-        seed: of dropout and patches.
+        seed: of dropout and CutMix.
 
     Attributes:
         teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
@@ -162,18 +162,18 @@ class LandmarkModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers that the run goes on with weights of its own, perhaps on another number of processes."""
         self.resumed = True
-        counts = self.data.recounted(checkpoint[LandmarkData.__qualname__])
-        if counts is not None:
-            recount(checkpoint, *counts, accumulated=self.trainer.accumulate_grad_batches)
+        batch_counts = self.data.resume(checkpoint[LandmarkData.__qualname__])
+        if batch_counts is not None:
+            rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
         if isinstance(self.loss, ShardedArcFace):
             weights = checkpoint["state_dict"]
             checkpoint["state_dict"] = {FORMER_NAMES.get(name, name): value for name, value in weights.items()}
-            change_centers(checkpoint, "loss.centers", self._place_of(self.loss.centers), self.loss.own)
+            change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.shard)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the centers of all processes into a checkpoint."""
+        """Gathers the centers of all processes into a checkpoint."""
         if isinstance(self.loss, ShardedArcFace):
-            change_centers(checkpoint, "loss.centers", self._place_of(self.loss.centers), self.loss.whole)
+            change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.gather)
 
     def on_fit_start(self) -> None:
         """Starts the new layers from what the backbone knows, unless a run is resumed; compiles the backbone."""
@@ -188,16 +188,16 @@ class LandmarkModule(L.LightningModule):
             self.network.backbone.compile(dynamic=False)  # but for the sides that `training_step` marks
 
     def _start_from_pca(self) -> None:
-        descriptors, labels = start_from_pca(
+        descriptors, landmark_ids = start_from_pca(
             self.network,
             self.data.train,
             self._settings(),
             whitening=self.whitening,
-            most=self.start_images,
+            max_images=self.start_images,
             seed=self.seed,
         )
         if not isinstance(self.loss, Distillation):
-            self.loss.start_at_means(descriptors, labels)
+            self.loss.start_at_means(descriptors, landmark_ids)
 
     def whiten(self, device: torch.device) -> None:
         """Whitens the trained network's descriptors by ``end_whitening``, on a device."""
@@ -206,24 +206,24 @@ class LandmarkModule(L.LightningModule):
         self.network.to_device(device)
         data, power = self.data.train, self.end_whitening
         with torch.compiler.set_stance("force_eager"):  # as in validation
-            whiten_head(self.network, data, self._settings(), power=power, most=self.start_images, seed=self.seed)
+            whiten_head(self.network, data, self._settings(), power=power, max_images=self.start_images, seed=self.seed)
 
     def _settings(self) -> Settings:
         """How training images are described."""
         return Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch: (b, 3, h, w) images, (b,) labels. Dropout and patches are drawn from seed and step, so that
-        a resumed run draws what an unbroken one would."""
-        images, labels, _ = batch
+        """Loss of a batch: (b, 3, h, w) images, (b,) landmark ids. Dropout and CutMix are drawn from seed and step, so
+        that a resumed run draws what an unbroken one would."""
+        images, landmark_ids, _ = batch
         torch.manual_seed(mixed_seed(self.seed, self.global_step, self.global_rank))
         if self.patched and torch.rand(()) < self.patched:
-            images = patched(images)
+            images = cutmix(images)
         if self.compiled != "no":  # batches of one size differ by an image
             torch._dynamo.maybe_mark_dynamic(images, (0, 2, 3) if self.compiled == "any_size" else 0)
         with _without_statistics(self.network.head) if len(images) == 1 else nullcontext():
             descriptors = self.network(images)
-            loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else labels)
+            loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else landmark_ids)
         self.log("loss", loss, batch_size=len(images))  # the progress bar would wait for it at every step
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         return loss
@@ -238,9 +238,9 @@ class LandmarkModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Describes a batch of validation images."""
-        images, labels, numbers = batch
+        images, landmark_ids, indices = batch
         with torch.compiler.set_stance("force_eager"):  # validation images come in many sizes
-            self.retrieval.update(self.network(images), labels, numbers)
+            self.retrieval.update(self.network(images), landmark_ids, indices)
 
     def on_validation_epoch_end(self) -> None:
         """Scores the validation images, each as a query against all others."""
@@ -249,7 +249,7 @@ class LandmarkModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, no weight decay on vectors and scalars, warm-up and cosine a step."""
-        groups = self._groups()
+        groups = self._parameter_groups()
         fused = self.trainer.strategy.root_device.type == "cuda"
         optimizer: torch.optim.Optimizer = (
             torch.optim.AdamW(groups)
@@ -271,20 +271,20 @@ class LandmarkModule(L.LightningModule):
         header = ModelHeader(self.network.architecture, size=self.data.val_size, training=training)
         save(path, self.network, header, half=half)
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups of parameters."""
         return [
             {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": decay}
-            for parameters, lr in self._trained()
+            for parameters, lr in self._trained_parameters()
             for decayed, decay in ((True, self.weight_decay), (False, 0.0))
         ]
 
-    def _place_of(self, parameter: nn.Parameter) -> int:
-        """A parameter's number among those of the optimizer."""
-        parameters = [p for group in self._groups() for p in group["params"]]
+    def _parameter_index(self, parameter: nn.Parameter) -> int:
+        """The index of a parameter among those of the optimizer."""
+        parameters = [p for group in self._parameter_groups() for p in group["params"]]
         return next(i for i, p in enumerate(parameters) if p is parameter)
 
-    def _trained(self) -> list[tuple[list[nn.Parameter], float]]:
+    def _trained_parameters(self) -> list[tuple[list[nn.Parameter], float]]:
         """The parameters that are trained, with their learning rates."""
         backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
         new = [*self.network.pool.parameters(), *self.network.head.parameters(), *self.loss.parameters()]

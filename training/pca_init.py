@@ -23,7 +23,7 @@ def start_from_pca(
     settings: Settings,
     *,
     whitening: float,
-    most: int,
+    max_images: int,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Sets the head so that descriptors are the PCA of the pooled features, its batch norm included.
@@ -31,13 +31,13 @@ def start_from_pca(
     Args:
         network: to start; its backbone holds trained weights.
         collection: training images.
-        settings: at what size they are looked at.
+        settings: size at which the images are described.
         whitening: dimensions are divided by this power of their spread: 0 for PCA, 1 for PCA whitening.
-        most: images that are looked at, drawn evenly over the landmarks.
-        seed: of the draw.
+        max_images: most images that the PCA is fitted to, balanced over the landmarks.
+        seed: of the sample.
 
     Returns:
-        (n, dim) descriptors of the images that were looked at, and (n,) their labels.
+        (n, dim) descriptors of the images of the sample, and their (n,) landmark ids.
 
     Raises:
         GlamError: fewer images than the descriptor has dimensions.
@@ -45,16 +45,16 @@ def start_from_pca(
     head = network.head
     if not isinstance(head, Head):
         raise GlamError("a start from PCA wants a descriptor layer; set dim")
-    images = evenly(collection, most, seed)
-    pooled, labels = pooled_features(network, collection, images, settings)
+    indices = balanced_sample(collection, max_images, seed)
+    features, landmark_ids = pooled_features(network, collection, indices, settings)
     dim = head.linear.out_features
-    if len(pooled) <= dim:
-        raise GlamError(f"a PCA to {dim} dimensions wants more than {dim} images; there are {len(pooled)}")
-    components = Components.fit(pooled, dim)
+    if len(features) <= dim:
+        raise GlamError(f"a PCA to {dim} dimensions wants more than {dim} images; there are {len(features)}")
+    components = Components.fit(features, dim)
     spread = components.variance.sqrt()
     basis = components.basis / spread.pow(whitening)[:, None]
     set_head(head, basis, -(basis @ components.mean), spread.pow(1 - whitening).square())
-    return torch.nn.functional.normalize((pooled - components.mean) @ basis.T, dim=1), labels
+    return torch.nn.functional.normalize((features - components.mean) @ basis.T, dim=1), landmark_ids
 
 
 def set_head(head: Head, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
@@ -80,43 +80,43 @@ class Components:
     variance: Tensor
 
     @classmethod
-    def fit(cls, rows: Tensor, dim: int) -> "Components":
-        """Fits (n, c) rows, in float64."""
-        exact = rows.double()
+    def fit(cls, features: Tensor, dim: int) -> "Components":
+        """Fits the components of (n, c) features, in float64."""
+        exact = features.double()
         mean = exact.mean(dim=0)
-        covariance = (exact - mean).T @ (exact - mean) / len(rows)
+        covariance = (exact - mean).T @ (exact - mean) / len(features)
         variance, vectors = torch.linalg.eigh(covariance)
-        largest = torch.arange(len(variance) - 1, len(variance) - 1 - dim, -1, device=rows.device)
+        largest = torch.arange(len(variance) - 1, len(variance) - 1 - dim, -1, device=features.device)
         return cls(mean.float(), vectors[:, largest].T.float().contiguous(), variance[largest].clamp(min=1e-12).float())
 
 
-def evenly(collection: Collection, most: int, seed: int) -> list[int]:
-    """At most ``most`` images: a random one of each landmark, then a second of each, and so on."""
+def balanced_sample(collection: Collection, max_images: int, seed: int) -> list[int]:
+    """Indices of at most ``max_images`` images: a random one of each landmark, then a second of each, and so on."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(collection))
-    turn: dict[int, int] = {}
-    turns = []
-    for image in order:
-        label = int(collection.landmark_ids[image])
-        turn[label] = turn.get(label, 0) + 1
-        turns.append(turn[label])
-    return sorted(int(image) for image in order[np.argsort(turns, kind="stable")][:most])
+    counts: dict[int, int] = {}
+    rounds = []
+    for index in order:
+        landmark_id = int(collection.landmark_ids[index])
+        counts[landmark_id] = counts.get(landmark_id, 0) + 1
+        rounds.append(counts[landmark_id])
+    return sorted(int(index) for index in order[np.argsort(rounds, kind="stable")][:max_images])
 
 
 def pooled_features(
-    network: DescriptorNetwork, collection: Collection, images: list[int], settings: Settings
+    network: DescriptorNetwork, collection: Collection, indices: list[int], settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """Pooled features (n, c) before the head, of unit length, and labels (n,); unreadable images are left out."""
+    """Pooled features (n, c) before the head, of unit length, and landmark ids (n,); unreadable images are left out."""
     head, network.head = network.head, torch.nn.Identity()
     was_training = network.training
     network.eval()
     try:
-        items = ((collection.file(image), None) for image in images)
+        items = ((collection.file(index), None) for index in indices)
         found = [d for d in describe_stream(network, items, settings) if d.descriptor is not None]
     finally:
         network.head = head
         network.train(was_training)
     device = next(network.parameters()).device
-    rows = np.stack([d.descriptor for d in found if d.descriptor is not None])
-    labels = collection.landmark_ids[[images[d.position] for d in found]]
-    return torch.from_numpy(rows).to(device), torch.from_numpy(labels).to(device)
+    features = np.stack([d.descriptor for d in found if d.descriptor is not None])
+    landmark_ids = collection.landmark_ids[[indices[d.position] for d in found]]
+    return torch.from_numpy(features).to(device), torch.from_numpy(landmark_ids).to(device)

@@ -1,8 +1,8 @@
 """Pictures of a run, drawn anew after every epoch: OUT/plots/loss.svg, map.svg and worst_queries.webp.
 
-The curves are those of the run's logs, so that a resumed run goes on with them. A worst query is a validation
-photograph with a low AP, one for each landmark. Its row shows the query, what comes first, and the nearest photograph
-of its landmark, each with its rank from 1.
+The curves are those of the run's logs, so that a resumed run continues them. A worst query is a validation image with a
+low AP, one per landmark. Its row shows the query, the first results, and the nearest image of its landmark, each with
+its rank from 1.
 """
 
 import csv
@@ -26,12 +26,12 @@ from glam.images import read_image
 from glam.training.charts import Curve, line_chart
 from glam.training.module import LandmarkModule
 
-WORST = 12
-"""Queries that are shown, at most."""
-ASKED = 1000
-"""Queries that they are looked for among, at most."""
-FIRST = 5
-"""Results that are shown for each query."""
+MAX_SHOWN = 12
+"""Most queries that are shown; arbitrary."""
+MAX_QUERIES = 1000
+"""Most queries that the worst are chosen from; arbitrary."""
+RESULTS_SHOWN = 5
+"""Results that are shown per query; arbitrary."""
 TILE = 144
 """Pixels a side."""
 RIGHT, WRONG, PAPER, INK = "#1a7f37", "#cf222e", "#ffffff", "#24292f"
@@ -53,10 +53,12 @@ class Plots(L.Callback):
         scores = pl_module.retrieval
         with scores.sync_context():  # of all processes; every one takes part
             order = dim_zero_cat(scores.numbers).argsort()
-            rows = dim_zero_cat(scores.descriptors)[order].cpu().numpy()
-            labels = dim_zero_cat(scores.labels)[order].cpu().numpy()
+            descriptors = dim_zero_cat(scores.descriptors)[order].cpu().numpy()
+            landmark_ids = dim_zero_cat(scores.labels)[order].cpu().numpy()
         if trainer.is_global_zero:
-            draw_worst(pl_module.data.val, worst_queries(rows, labels), self.out / "plots" / "worst_queries.webp")
+            draw_worst(
+                pl_module.data.val, worst_queries(descriptors, landmark_ids), self.out / "plots" / "worst_queries.webp"
+            )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the curves as far as they are logged."""
@@ -78,10 +80,10 @@ class Plots(L.Callback):
 def draw_curves(out: Path) -> None:
     """Draws ``out``/plots/loss.svg and map.svg from the logs in ``out``/csv; of a step done twice the last counts,
     and what is not finite is left out."""
-    logged = list(_logged(out / "csv"))
+    logs = list(_read_logs(out / "csv"))
 
     def curve(x: str, y: str, start: int, scale: float = 1) -> Curve:
-        points = {float(row[x]) + start: scale * float(row[y]) for row in logged if row.get(y)}
+        points = {float(row[x]) + start: scale * float(row[y]) for row in logs if row.get(y)}
         return sorted(point for point in points.items() if math.isfinite(point[1]))
 
     losses = {"at a step": curve("step", "loss", 1), "mean of an epoch": curve("step", "epoch_loss", 1)}
@@ -90,7 +92,7 @@ def draw_curves(out: Path) -> None:
     line_chart(out / "plots" / "map.svg", "Validation, %", scores, "epochs")
 
 
-def _logged(folder: Path) -> Iterator[dict[str, str]]:
+def _read_logs(folder: Path) -> Iterator[dict[str, str]]:
     """The rows of a run's logs, one after another where it was resumed."""
     versions = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
     for path in versions:
@@ -100,18 +102,18 @@ def _logged(folder: Path) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class WorstQuery:
-    """A query and what came of it; images as their places in the collection, ranks from 1.
+    """A query and its results; images are given by their indices in the collection, ranks from 1.
 
     Attributes:
-        image: the query.
-        ap: its average precision.
-        first: the first results.
-        right: for each of these, whether it is of the query's landmark.
-        nearest: the first image of its landmark.
-        rank: of that one.
+        index: of the query.
+        ap: average precision of the query.
+        first: indices of the first results.
+        right: for each of the first results, whether it is of the query's landmark.
+        nearest: index of the first image of the query's landmark.
+        rank: of the first image of the query's landmark.
     """
 
-    image: int
+    index: int
     ap: float
     first: tuple[int, ...]
     right: tuple[bool, ...]
@@ -119,30 +121,34 @@ class WorstQuery:
     rank: int
 
 
-def worst_queries(descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> list[WorstQuery]:
+def worst_queries(descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64]) -> list[WorstQuery]:
     """The queries with the lowest AP, worst first, one for each landmark.
 
     Args:
         descriptors: (n, dim), of unit length; each is a query for all others.
-        labels: (n,) landmark of each.
+        landmark_ids: (n,) landmark of each descriptor.
     """
-    asked = np.random.default_rng(0).permutation(len(labels))[:ASKED]
-    found = [_asked(int(query), descriptors, labels) for query in asked if (labels == labels[query]).sum() > 1]
+    sample = np.random.default_rng(0).permutation(len(landmark_ids))[:MAX_QUERIES]
+    found = [
+        _score_query(int(query), descriptors, landmark_ids)
+        for query in sample
+        if (landmark_ids == landmark_ids[query]).sum() > 1
+    ]
     worst: dict[int, WorstQuery] = {}
-    for query in sorted(found, key=lambda query: (query.ap, query.image)):
-        worst.setdefault(int(labels[query.image]), query)
-    return list(worst.values())[:WORST]
+    for query in sorted(found, key=lambda query: (query.ap, query.index)):
+        worst.setdefault(int(landmark_ids[query.index]), query)
+    return list(worst.values())[:MAX_SHOWN]
 
 
-def _asked(image: int, descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> WorstQuery:
-    scores = descriptors @ descriptors[image]
-    itself = np.arange(len(labels)) == image
-    right = (labels == labels[image]) & ~itself
-    ranks = positive_ranks(scores, right, itself)
-    order = np.argsort(-np.where(itself, -np.inf, scores), kind="stable")
-    first = order[: min(FIRST, len(order) - 1)]
+def _score_query(query: int, descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64]) -> WorstQuery:
+    scores = descriptors @ descriptors[query]
+    is_query = np.arange(len(landmark_ids)) == query
+    right = (landmark_ids == landmark_ids[query]) & ~is_query
+    ranks = positive_ranks(scores, right, is_query)
+    order = np.argsort(-np.where(is_query, -np.inf, scores), kind="stable")
+    first = order[: min(RESULTS_SHOWN, len(order) - 1)]
     return WorstQuery(
-        image,
+        query,
         average_precision(ranks),
         tuple(first.tolist()),
         tuple(right[first].tolist()),
@@ -161,30 +167,30 @@ def draw_worst(collection: Collection, queries: Sequence[WorstQuery], path: Path
     """
     gap, line = 10, 20
     height = line + TILE + 2 * line
-    sheet = Image.new("RGB", (gap + (TILE + gap) * (FIRST + 2), max(1, height * len(queries))), PAPER)
+    sheet = Image.new("RGB", (gap + (TILE + gap) * (RESULTS_SHOWN + 2), max(1, height * len(queries))), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for row, query in enumerate(queries):
         top = row * height
-        photo = collection.images[query.image]
-        pen.text((gap, top + 2), f"{photo.path}, AP {query.ap:.3f}", INK, font)
-        tiles = [(query.image, "query", INK)]
+        image = collection.images[query.index]
+        pen.text((gap, top + 2), f"{image.path}, AP {query.ap:.3f}", INK, font)
+        tiles = [(query.index, "query", INK)]
         tiles += [
-            (image, f"{rank}, {'right' if right else 'wrong'}", RIGHT if right else WRONG)
-            for rank, (image, right) in enumerate(zip(query.first, query.right, strict=True), start=1)
+            (index, f"{rank}, {'right' if right else 'wrong'}", RIGHT if right else WRONG)
+            for rank, (index, right) in enumerate(zip(query.first, query.right, strict=True), start=1)
         ]
         if query.rank > len(query.first):
             tiles.append((query.nearest, f"{query.rank}, right", RIGHT))
-        for column, (image, words, color) in enumerate(tiles):
+        for column, (index, words, color) in enumerate(tiles):
             left = gap + column * (TILE + gap)
-            sheet.paste(_tile(collection, image), (left, top + line))
+            sheet.paste(_tile(collection, index), (left, top + line))
             pen.rectangle((left, top + line, left + TILE - 1, top + line + TILE - 1), outline=color, width=3)
             pen.text((left, top + line + TILE + 2), words, color, font)
     with atomic_write(path) as partial:
         sheet.save(partial, "WEBP", quality=80)
 
 
-def _tile(collection: Collection, image: int) -> Image.Image:
+def _tile(collection: Collection, index: int) -> Image.Image:
     try:
-        return ImageOps.pad(read_image(collection.file(image)), (TILE, TILE), color=PAPER)
+        return ImageOps.pad(read_image(collection.file(index)), (TILE, TILE), color=PAPER)
     except ImageError:
         return Image.new("RGB", (TILE, TILE), PAPER)

@@ -8,8 +8,8 @@ done, and the part of the epoch that is left has as many batches as are left to 
 from typing import Any
 
 
-def recount(checkpoint: dict[str, Any], batches: int, epoch_batches: int, *, accumulated: int = 1) -> None:
-    """Changes the counts in a checkpoint of Lightning's in place.
+def rebase_progress(checkpoint: dict[str, Any], batches: int, epoch_batches: int, *, accumulated: int = 1) -> None:
+    """Rebases the counts in a checkpoint of Lightning, in place.
 
     Args:
         checkpoint: as loaded.
@@ -28,7 +28,7 @@ def recount(checkpoint: dict[str, Any], batches: int, epoch_batches: int, *, acc
 
 
 def _shift(progress: dict[str, int], done: int) -> None:
-    """Counts what is done anew; what was begun but not completed, as when a checkpoint is written, stays so."""
+    """Sets the count of finished batches; a batch begun but not completed, as in a new checkpoint, stays so."""
     before = progress["ready"]
     for stage, count in progress.items():
         progress[stage] = count + done - before

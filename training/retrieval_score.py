@@ -21,14 +21,14 @@ class RetrievalScore(Metric):
         for name in ("descriptors", "labels", "numbers"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, descriptors: Tensor, labels: Tensor, numbers: Tensor) -> None:
-        """Takes (b, dim) descriptors with their (b,) labels and (b,) numbers in the collection."""
+    def update(self, descriptors: Tensor, landmark_ids: Tensor, indices: Tensor) -> None:
+        """Takes (b, dim) descriptors with their (b,) landmark ids and (b,) indices in the collection."""
         self.descriptors.append(descriptors.float())
-        self.labels.append(labels)
-        self.numbers.append(numbers)
+        self.labels.append(landmark_ids)
+        self.numbers.append(indices)
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of all images taken, in the order of their numbers, whatever process had them."""
+        """Scores of all images, in the order of the collection, whichever process had them."""
         order = dim_zero_cat(self.numbers).argsort()
         descriptors = dim_zero_cat(self.descriptors)[order].cpu().numpy()
         scores = score_folder(descriptors, dim_zero_cat(self.labels)[order].cpu().numpy())

@@ -98,7 +98,7 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts a batch, whose second part are its labels, and ends the stretch if it is long enough."""
+        """Counts a batch, whose second part are its landmark ids, and ends the stretch if it is long enough."""
         self._steps += 1
         self._images += len(batch[1])
         if self._steps < self.every:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from glam.descriptor_files import read_rows, write_described
+from glam.descriptor_files import map_descriptors, write_descriptors
 from glam.images import read_image
 from glam.inference.pipeline import Settings
 from glam.kernels.dispatch import use_form
@@ -55,9 +55,9 @@ def compare(
             plain.append(len(few) / (time.perf_counter() - began))
             times = Times()
             stream = model.stream(((file, None) for file in files), settings, times)
-            write_described(out, stream, [str(file) for file in files], model.dim, {"shard": None}, times)
+            write_descriptors(out, stream, [str(file) for file in files], model.dim, {"shard": None}, times)
             ours.append((len(files) / times.elapsed(), times.to_dict()))
-        cosines = (loop * read_rows(out)[: len(few)]).sum(axis=1)
+        cosines = (loop * map_descriptors(out)[: len(few)]).sum(axis=1)
     rates = [rate for rate, _ in ours[1:]]
     return {
         "images": len(files),

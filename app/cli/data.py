@@ -69,5 +69,5 @@ def data_prepare(
         done = prepare(read_collection(source), out, size, workers=workers, progress=report)
     terminal.unreadable([(fault.source, fault.reason) for fault in done.unreadable])
     terminal.results.print(
-        f"{out}: {done.made} images made, {done.present} were there before", markup=False, soft_wrap=True
+        f"{out}: {done.encoded} images made, {done.present} were there before", markup=False, soft_wrap=True
     )

@@ -40,13 +40,13 @@ def describe(
     import glam
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
-    from glam.descriptor_files import Shard, write_described
+    from glam.descriptor_files import Shard, write_descriptors
     from glam.index.operations.import_descriptors import NotedFiles
     from glam.stage_times import Times
 
     part = None if shard is None else Shard.parse(shard)
     collection = read_collection(source)
-    chosen = range(len(collection)) if part is None else part.of(len(collection))
+    chosen = range(len(collection)) if part is None else part.indices(len(collection))
     opened = glam.load(model, device)
     settings = replace(settings_of(opened, size, scales), batch_size=batch, gpu_decoding=gpu_decoding)
     if workers is not None:
@@ -73,7 +73,7 @@ def describe(
         noted = NotedFiles(collection.root, images)
         stream = noted.described(opened.stream(noted.sources(settings.workers, times), settings, times))
         paths = [image.path for image in images]
-        unreadable = write_described(out, reported(stream), paths, opened.dim, facts, times, noted.files)
+        unreadable = write_descriptors(out, reported(stream), paths, opened.dim, facts, times, noted.files)
     terminal.unreadable(list(unreadable.items()))
     rate = len(chosen) / max(times.elapsed(), 1e-9)
     if json:
@@ -90,9 +90,9 @@ def describe_merge(
 ) -> None:
     """Put the shards of `glam describe --shard` together, as one run would have written them."""
     from glam.app.cli import terminal
-    from glam.descriptor_files import merge
+    from glam.descriptor_files import merge_shards
 
-    terminal.results.print(f"{out}: {merge(out, shards)} descriptors", soft_wrap=True)
+    terminal.results.print(f"{out}: {merge_shards(out, shards)} descriptors", soft_wrap=True)
 
 
 def export(

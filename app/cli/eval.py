@@ -90,12 +90,12 @@ def eval_revisited(
     import glam
     from glam.app.cli import terminal
     from glam.eval.benchmark import evaluate_benchmark, open_benchmark
-    from glam.eval.descriptor_readers import read_vectors
+    from glam.eval.descriptor_readers import read_descriptors
     from glam.eval.report import benchmark_result, write
 
     chain = _chain(rerank)
     benchmark = open_benchmark(name, root, ground_truth=gnd, images=images, queries=queries)
-    others = [read_vectors(source, "distractors") for source in distractors or ()]
+    others = [read_descriptors(source, "distractors") for source in distractors or ()]
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     with terminal.progress("describing") as progress:
@@ -123,21 +123,21 @@ def eval_descriptors(
 ) -> None:
     """The same from anyone's descriptors: .npy, .npz, .safetensors or .h5 (FILE:ARRAY chooses one of several)."""
     from glam.app.cli import terminal
-    from glam.eval.descriptor_readers import read_vectors
+    from glam.eval.descriptor_readers import read_descriptors
     from glam.eval.ground_truth import read_ground_truth
     from glam.eval.report import descriptors_result, write
-    from glam.eval.rerank import rerank_vectors
+    from glam.eval.rerank import rerank_descriptors
     from glam.eval.revisitop import score_revisited
 
     chain = _chain(rerank)
     truth = read_ground_truth(gnd)
-    asking, images = read_vectors(queries, "queries"), read_vectors(database, "database")
-    others = [read_vectors(source, "distractors") for source in distractors or ()]
+    asking, images = read_descriptors(queries, "queries"), read_descriptors(database, "database")
+    others = [read_descriptors(source, "distractors") for source in distractors or ()]
     count = sum(len(part) for part in others)
     lists = None
     if chain is not None:
         with terminal.progress("re-ranking") as progress:
-            lists = rerank_vectors(chain, asking, [images, *others], progress)
+            lists = rerank_descriptors(chain, asking, [images, *others], progress)
     with terminal.progress("comparing") as progress:
         scores = score_revisited(truth, asking, images, others, lists=lists, device=device, progress=progress)
     reranked = None if chain is None else str(chain)

@@ -110,7 +110,11 @@ def row(subject: Subject) -> Pixels:
     image = fitted(subject.image, TILE)
     tiles = [_captioned(_ringed(image, subject), "Image", "the ring is the place to look from")]
     for name, (title, text) in CAPTIONS.items():
-        values = subject.maps.looks_from(*subject.point) if name == "global_spatial" else getattr(subject.maps, name)
+        values = (
+            subject.maps.spatial_attention_from(*subject.point)
+            if name == "global_spatial"
+            else getattr(subject.maps, name)
+        )
         if values is None:
             tiles.append(_captioned(gray(image), title, "this model has none"))
             continue

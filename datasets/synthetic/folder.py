@@ -1,4 +1,4 @@
-"""Photographs of landmarks that never were, for the demo, the tests, and for trying out training without a download.
+"""Images of landmarks that never were, for the demo, the tests, and for trying out training without a download.
 
 A generated set is a folder with one sub-folder a landmark, ``landmark_00012/0003.jpg``. Landmark n of a seed is always
 the same, whatever else is generated beside it; sets with different landmarks come from different ``first_landmark``.
@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glam.datasets.synthetic.photo import Studio
 from glam.datasets.synthetic.scenes import build_scene
+from glam.datasets.synthetic.studio import Studio
 from glam.errors import GlamError
 
 SMALLEST, LARGEST = 64, 1024
@@ -25,7 +25,7 @@ SMALLEST, LARGEST = 64, 1024
 
 @dataclass(frozen=True)
 class _RenderJob:
-    """One landmark to photograph into ``folder``."""
+    """One landmark to render into ``folder``."""
 
     folder: Path
     landmark: int
@@ -48,20 +48,20 @@ def generate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write photographs of generated landmarks; the same arguments give the same bytes, with any number of workers.
+    """Write images of generated landmarks; the same arguments give the same bytes, with any number of workers.
 
     Args:
         folder: made if missing; may hold an earlier or broken-off run of the same set, and nothing else.
         landmarks: how many landmarks.
-        images_per_landmark: photographs of each.
-        size: longest side of each photograph in pixels, 64 to 1024.
+        images_per_landmark: images of each.
+        size: longest side of each image in pixels, 64 to 1024.
         seed: another seed gives another world of landmarks.
         first_landmark: number of the first one, so that splits of one seed share no landmark.
         workers: processes; as many as cores by default, and none beside this one if 1.
-        progress: called with (photographs done, of how many) after each landmark.
+        progress: called with (images done, of how many) after each landmark.
 
     Returns:
-        The paths of the photographs, landmark by landmark.
+        The paths of the images, landmark by landmark.
 
     Raises:
         GlamError: if a number makes no sense, or the folder holds other files or cannot be written.
@@ -84,14 +84,14 @@ def generate(
 def _results(jobs: list[_RenderJob], workers: int) -> Iterator[None]:
     """Run the jobs, in this process or in ``workers`` others, and tell of each as it ends."""
     if workers == 1:
-        yield from map(_photograph, jobs)
+        yield from map(_render_landmark, jobs)
         return
     # Not a fork of this process, which may well hold PyTorch's threads: they do not survive one.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, context, _one_thread) as pool:
-        results: Iterable[None] = pool.map(_photograph, jobs)
+        results: Iterable[None] = pool.map(_render_landmark, jobs)
         yield from results
 
 
@@ -99,12 +99,12 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _photograph(job: _RenderJob) -> None:
-    """Build one landmark and write its photographs."""
+def _render_landmark(job: _RenderJob) -> None:
+    """Build the scene of one landmark and render its images."""
     studio = Studio(build_scene((job.seed, job.landmark)))
     job.folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(job.files()):
-        file.write_bytes(studio.photograph(np.random.default_rng((job.seed, job.landmark, number)), job.size))
+        file.write_bytes(studio.render_jpeg(np.random.default_rng((job.seed, job.landmark, number)), job.size))
 
 
 def _check(landmarks: int, images: int, size: int, seed: int, first_landmark: int, workers: int | None) -> None:

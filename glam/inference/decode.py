@@ -1,7 +1,7 @@
 """From files to pixels at the size of the network's input, as fast as each file allows.
 
     source --worker--> JPEG and as large as needed   its bytes, decoded by the worker, or on a GPU a batch at a time
-                       JPEG and far larger           decoded by Pillow at 1/2, 1/4 or 1/8 (`KEPT`)
+                       JPEG and far larger           decoded by Pillow at 1/2, 1/4 or 1/8, see `DRAFT_OVERSAMPLING`
                        anything else                 read by Pillow, as `glam.images.read_image` does
 
 What a decoder cannot read goes to Pillow, which has the last word on what is wrong with a file.
@@ -20,14 +20,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from glam.images import Box, ImageSource, opened_image, pixel_box, reading, source_name, to_rgb
+from glam.images import Box, ImageSource, image_errors, open_image, pixel_box, source_name, to_rgb
 from glam.sizes import Size, fitted_size
 from glam.stage_times import Times
 
 ORIENTATION = 0x0112
 """EXIF tag."""
 
-KEPT = 3
+DRAFT_OVERSAMPLING = 3
 """A JPEG is decoded at a fraction where this many times the pixels needed are left a side. libjpeg blurs otherwise than
 our resizing: with 1 the cosine to the full decode falls to 0.96, with 2 to 0.998, with 3 it stays above 0.999."""
 
@@ -68,7 +68,7 @@ class DecodedImage:
 
 
 def prepare(
-    source: ImageSource, box: Box | None, longest: int, multiple: int, times: Times, *, leave_jpegs: bool = False
+    source: ImageSource, box: Box | None, longest: int, multiple: int, times: Times, *, defer_jpegs: bool = False
 ) -> DecodedImage:
     """Reads one image and brings it to its size.
 
@@ -78,17 +78,17 @@ def prepare(
         longest: of its sides afterwards, in pixels (`glam.sizes.fitted_size`).
         multiple: of pixels, that both sides become.
         times: receives ``read`` and ``decode``.
-        leave_jpegs: leave JPEGs to a decoder that takes many at once, `decoded_jpegs`.
+        defer_jpegs: leave JPEGs undecoded, for `decode_jpegs`, which decodes many at once.
 
     Raises:
         ImageError: it cannot be read, or the box has no part in it.
     """
-    with reading(source):
+    with image_errors(source):
         with times.stage("read"):
             content = Path(source).read_bytes() if isinstance(source, (str, Path)) else source
         with times.stage("decode"):
             name = source_name(source)
-            image = opened_image(content, name=name)
+            image = open_image(content, name=name)
             orientation = image.getexif().get(ORIENTATION, 1)
             turned = orientation in (5, 6, 7, 8)
             width, height = image.size[::-1] if turned else image.size
@@ -97,18 +97,18 @@ def prepare(
             size = fitted_size(across, down, longest, multiple)
             prepared = DecodedImage(source, box, size, width, height, None, None)
             if isinstance(content, bytes) and image.format in ("JPEG", "MPO"):
-                if area is None and _reduce(image, size[::-1] if turned else size):
-                    return replace(prepared, pixels=pillow_pixels(image, None, size))
-                if _any_decoder_reads(image, content):
+                if area is None and _reduce_on_decode(image, size[::-1] if turned else size):
+                    return replace(prepared, pixels=decode_with_pillow(image, None, size))
+                if _is_plain_jpeg(image, content):
                     jpeg = Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), orientation, area)
-                    if leave_jpegs:
+                    if defer_jpegs:
                         return replace(prepared, jpeg=jpeg)
                     with suppress(RuntimeError):  # Pillow says what is wrong with it, if anything is
-                        return replace(prepared, pixels=decoded_jpegs([jpeg], size, torch.device("cpu"))[0])
-            return replace(prepared, pixels=pillow_pixels(image, area, size))
+                        return replace(prepared, pixels=decode_jpegs([jpeg], size, torch.device("cpu"))[0])
+            return replace(prepared, pixels=decode_with_pillow(image, area, size))
 
 
-def decoded_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> list[Tensor]:
+def decode_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> list[Tensor]:
     """Decodes JPEGs on a device (on a GPU with nvJPEG), turns them upright, cuts and resizes them.
 
     Args:
@@ -124,12 +124,12 @@ def decoded_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> li
     """
     decoded = decode_jpeg([jpeg.content for jpeg in jpegs], ImageReadMode.RGB, device)
     return [
-        resized(_cut(_upright(pixels.permute(1, 2, 0), jpeg.orientation), jpeg.box), size)
+        resize(_crop(_turn_upright(pixels.permute(1, 2, 0), jpeg.orientation), jpeg.box), size)
         for pixels, jpeg in zip(decoded, jpegs, strict=True)
     ]
 
 
-def pillow_pixels(image: Image.Image, area: tuple[int, int, int, int] | None, size: Size) -> Tensor:
+def decode_with_pillow(image: Image.Image, area: tuple[int, int, int, int] | None, size: Size) -> Tensor:
     """Decodes an image that Pillow has opened, turns it upright, cuts and resizes it: (h, w, 3) uint8.
 
     Args:
@@ -138,14 +138,14 @@ def pillow_pixels(image: Image.Image, area: tuple[int, int, int, int] | None, si
         size: (h, w) afterwards.
 
     Raises:
-        OSError and others: it cannot be read; `glam.images.reading` makes sense of them.
+        OSError and others: it cannot be read; `glam.images.image_errors` turns them into an `ImageError`.
     """
     pixels = torch.from_numpy(np.array(to_rgb(ImageOps.exif_transpose(image))))
-    return resized(_cut(pixels, area), size)
+    return resize(_crop(pixels, area), size)
 
 
-def resized(pixels: Tensor, size: Size) -> Tensor:
-    """Resizes (h, w, 3) uint8 with antialiasing, as Pillow does and as in training; at its size it stays as it is."""
+def resize(pixels: Tensor, size: Size) -> Tensor:
+    """Resizes (h, w, 3) uint8 with antialiasing, as Pillow and the training do; no change if it has that size."""
     if tuple(pixels.shape[:2]) == size:
         return pixels.contiguous()
     planes = pixels.permute(2, 0, 1).unsqueeze(0)
@@ -156,14 +156,14 @@ def resized(pixels: Tensor, size: Size) -> Tensor:
     return planes[0].permute(1, 2, 0).contiguous()
 
 
-def _reduce(image: Image.Image, size: Size) -> bool:
+def _reduce_on_decode(image: Image.Image, size: Size) -> bool:
     """Tells libjpeg to decode at a fraction if enough is left for (h, w), as stored; returns whether it will."""
     before = image.size
-    image.draft(None, (KEPT * size[1], KEPT * size[0]))
+    image.draft(None, (DRAFT_OVERSAMPLING * size[1], DRAFT_OVERSAMPLING * size[0]))
     return image.size != before
 
 
-def _any_decoder_reads(image: Image.Image, content: bytes) -> bool:
+def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
     """Whether it is a whole, plain JPEG: decoders on GPUs pass over missing ends and rare color spaces in silence."""
     return (
         image.mode in ("RGB", "L")
@@ -173,12 +173,12 @@ def _any_decoder_reads(image: Image.Image, content: bytes) -> bool:
     )
 
 
-def _upright(pixels: Tensor, orientation: int) -> Tensor:
-    """(h, w, 3) as stored, turned by its EXIF orientation."""
+def _turn_upright(pixels: Tensor, orientation: int) -> Tensor:
+    """Turns (h, w, 3) pixels, as stored, upright by the EXIF orientation."""
     turned = pixels.transpose(0, 1) if orientation in (5, 6, 7, 8) else pixels
     flipped = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
     return turned.flip(flipped) if flipped else turned
 
 
-def _cut(pixels: Tensor, area: tuple[int, int, int, int] | None) -> Tensor:
+def _crop(pixels: Tensor, area: tuple[int, int, int, int] | None) -> Tensor:
     return pixels if area is None else pixels[area[1] : area[3], area[0] : area[2]]

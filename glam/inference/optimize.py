@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from glam.inference.resnet_fusion import fused_resnet
+from glam.inference.resnet_fusion import fuse_resnet
 from glam.network import DescriptorNetwork
 
 
@@ -27,7 +27,7 @@ def inference_form(network: DescriptorNetwork) -> DescriptorNetwork:
     if dtype is not None:
         form.backbone.to(dtype)
     if device.type == "cuda":
-        form.backbone.net = fused_resnet(form.backbone.net)
+        form.backbone.net = fuse_resnet(form.backbone.net)
     return form.to_device(device)
 
 
@@ -70,14 +70,14 @@ def _fold_batch_norms(net: nn.Module) -> None:
         return
     expected = net(images)
     replaced = [(norm, _fold(conv, norm)) for conv, norm in pairs]
-    places = [(parent, name, child) for parent in net.modules() for name, child in parent.named_children()]
+    children = [(parent, name, child) for parent in net.modules() for name, child in parent.named_children()]
     rest = dict(replaced)
-    for parent, name, child in places:
+    for parent, name, child in children:
         if child in rest:
             setattr(parent, name, rest[child])
     if torch.allclose(net(images), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
         return
-    for parent, name, child in places:
+    for parent, name, child in children:
         setattr(parent, name, child)
     for conv, _ in pairs:
         conv.bias = None

@@ -21,19 +21,19 @@ from torch import Tensor
 
 from glam.errors import ImageError
 from glam.images import Box, ImageSource
-from glam.inference.cuda_graphs import Replayed
-from glam.inference.loader import Loaded, Loader, Row
+from glam.inference.cuda_graphs import CudaGraphCache
+from glam.inference.loader import LoadedBatch, Loader, PreparedImage
 from glam.network import DescriptorNetwork
 from glam.parallel_map import parallel_map
 from glam.sizes import Size, scaled_size
 from glam.stage_times import Times
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 """Decoding threads; more of them hold one another, and the thread that runs the network, up at Python's lock."""
 
 
 def _default_workers() -> int:
-    return max(2, min(os.cpu_count() or 2, MOST_WORKERS))
+    return max(2, min(os.cpu_count() or 2, MAX_WORKERS))
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Settings:
         scales: each image is described at these multiples of its size; the descriptors are averaged.
         batch_size: most images in one run of the network on a GPU; on the CPU each image runs alone, which is as fast
             there.
-        workers: threads that decode; one for each core by default, up to `MOST_WORKERS`.
+        workers: threads that decode; one for each core by default, up to `MAX_WORKERS`.
         gpu_decoding: whether a GPU decodes JPEGs where the network is on one: spares cores, costs a little accuracy.
     """
 
@@ -92,23 +92,23 @@ def describe_stream(
     times = times or Times()
     device = next(network.parameters()).device
     loader = Loader(device, settings.size, network.backbone.multiple, times, gpu_decoding=settings.gpu_decoding)
-    described = Replayed(partial(describe_pixels, network, settings.scales))
-    loading: deque[Future[Loaded]] = deque()
+    describe = CudaGraphCache(partial(describe_pixels, network, settings.scales))
+    loading: deque[Future[LoadedBatch]] = deque()
     running: deque[_Run] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
         try:
-            for batch in _batches(_prepared(loader, items, settings), settings, device):
+            for batch in _batches(_prepare(loader, items, settings), settings, device):
                 if isinstance(batch, DescribedImage):
                     yield batch
                     continue
                 loading.append(thread.submit(loader.load, batch))
                 if len(loading) > 2:
-                    running.append(_start(described, loading.popleft(), times))
+                    running.append(_start(describe, loading.popleft(), times))
                 if len(running) > 1:
                     yield from running.popleft().results(times)
             while loading or running:
                 if loading:
-                    running.append(_start(described, loading.popleft(), times))
+                    running.append(_start(describe, loading.popleft(), times))
                 if len(running) > 1 or not loading:
                     yield from running.popleft().results(times)
         finally:
@@ -159,12 +159,12 @@ def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
-def _prepared(
+def _prepare(
     loader: Loader, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings
-) -> Iterator[Row | DescribedImage]:
+) -> Iterator[PreparedImage | DescribedImage]:
     """Prepares images in threads, a few batches ahead; results in the order of the input."""
 
-    def prepare(item: tuple[int, tuple[ImageSource, Box | None]]) -> Row | DescribedImage:
+    def prepare(item: tuple[int, tuple[ImageSource, Box | None]]) -> PreparedImage | DescribedImage:
         position, (source, box) = item
         try:
             return loader.prepare(position, source, box)
@@ -176,21 +176,21 @@ def _prepared(
 
 
 def _batches(
-    rows: Iterator[Row | DescribedImage], settings: Settings, device: torch.device
-) -> Iterator[list[Row] | DescribedImage]:
-    """Gathers rows of one size; what could not be read passes through."""
-    most = settings.batch_size if device.type == "cuda" else 1
-    waiting: dict[Size, list[Row]] = defaultdict(list)
+    images: Iterator[PreparedImage | DescribedImage], settings: Settings, device: torch.device
+) -> Iterator[list[PreparedImage] | DescribedImage]:
+    """Gathers images of one size into batches; an image that could not be read passes through."""
+    max_images = settings.batch_size if device.type == "cuda" else 1
+    waiting: dict[Size, list[PreparedImage]] = defaultdict(list)
     held = 0
-    for row in rows:
-        if isinstance(row, DescribedImage):
-            yield row
+    for image in images:
+        if isinstance(image, DescribedImage):
+            yield image
             continue
-        size = row.image.size
-        waiting[size].append(row)
+        size = image.decoded.size
+        waiting[size].append(image)
         held += 1
         # The largest group goes when too many images of rare sizes wait, so that memory stays bounded.
-        if len(waiting[size]) < most and held < 8 * most:
+        if len(waiting[size]) < max_images and held < 8 * max_images:
             continue
         batch = waiting.pop(max(waiting, key=lambda s: len(waiting[s])))
         held -= len(batch)
@@ -208,7 +208,7 @@ class _Run:
         events: before and after the network, on a GPU.
     """
 
-    loaded: Loaded
+    loaded: LoadedBatch
     descriptors: Tensor
     events: tuple[torch.cuda.Event, torch.cuda.Event] | None
 
@@ -218,27 +218,27 @@ class _Run:
             began, ended = self.events
             ended.synchronize()
             times.add("forward", began.elapsed_time(ended) / 1000)
-        for row, error in self.loaded.failed:
-            yield DescribedImage(row.position, None, error)
-        for row, descriptor in zip(self.loaded.rows, self.descriptors.numpy(), strict=False):
+        for image, error in self.loaded.failed:
+            yield DescribedImage(image.position, None, error)
+        for image, descriptor in zip(self.loaded.images, self.descriptors.numpy(), strict=False):
             # A copy: the row would keep the memory of its whole batch.
-            yield DescribedImage(row.position, descriptor.copy(), None, row.image.width, row.image.height)
+            yield DescribedImage(image.position, descriptor.copy(), None, image.decoded.width, image.decoded.height)
 
 
-def _start(described: Callable[[Tensor], Tensor], future: Future[Loaded], times: Times) -> _Run:
+def _start(describe: Callable[[Tensor], Tensor], future: Future[LoadedBatch], times: Times) -> _Run:
     """Waits for a batch to be loaded and sends it through the network."""
     with times.stage("wait"):
         loaded = future.result()
-    if loaded.images is None:
+    if loaded.pixels is None:
         return _Run(loaded, torch.empty(0), None)
-    device = loaded.images.device
+    device = loaded.pixels.device
     if device.type != "cuda":
         with times.stage("forward"):
-            return _Run(loaded, described(loaded.images), None)
-    loaded.arrive()
+            return _Run(loaded, describe(loaded.pixels), None)
+    loaded.wait_on_current_stream()
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     began.record()
-    descriptors = described(loaded.images)
+    descriptors = describe(loaded.pixels)
     host = torch.empty(descriptors.shape, dtype=descriptors.dtype, pin_memory=True)
     host.copy_(descriptors, non_blocking=True)
     ended.record()

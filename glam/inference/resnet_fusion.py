@@ -10,8 +10,8 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-ROUNDING = 0.02
-"""Most that fused features may differ by, of their length; in half precision they do by some thousandths."""
+MAX_RELATIVE_ERROR = 0.02
+"""Largest difference of fused features, as a share of their length; in half precision it is some thousandths."""
 
 
 class ConvReLU(nn.Module):
@@ -61,8 +61,8 @@ class Residual(nn.Module):
 
 
 @torch.no_grad()
-def fused_resnet(net: nn.Module) -> nn.Module:
-    """A copy of a residual network with its convolutions fused; any other network, and one that changes by it, itself.
+def fuse_resnet(net: nn.Module) -> nn.Module:
+    """A copy of a residual network with its convolutions fused; the network itself if it is another or would change.
 
     Args:
         net: on a GPU, in evaluation mode, its batch norms folded (`glam.inference.optimize.fold_batch_norms`).
@@ -80,7 +80,7 @@ def fused_resnet(net: nn.Module) -> nn.Module:
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(parameter)
     expected = net.forward_features(images).float()
     error = torch.linalg.vector_norm(fused.forward_features(images).float() - expected)
-    return fused if error <= ROUNDING * torch.linalg.vector_norm(expected) else net
+    return fused if error <= MAX_RELATIVE_ERROR * torch.linalg.vector_norm(expected) else net
 
 
 def fuse_stem(net: ResNet) -> None:

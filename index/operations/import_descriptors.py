@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.datasets.collection import ImageFile
-from glam.descriptor_files import read_about, read_rows
+from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
 from glam.index.storage.catalog import IndexConfig
@@ -77,7 +77,7 @@ def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
         GlamError: a file is none of `glam describe`, or of another model or other settings.
     """
     for file in files:
-        noted = read_about(file)
+        noted = read_metadata(file)
         if "files" not in noted:
             raise GlamError(
                 f"{file} does not say which files it describes, as an older glam did not; describe them again"
@@ -124,7 +124,7 @@ def import_described(
 
 def _described_files(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[DescribedFile]:
     """The images of one file; they are taken out of those that are left."""
-    header, descriptors = read_about(file), read_rows(file)
+    header, descriptors = read_metadata(file), map_descriptors(file)
     for path, noted, descriptor in zip(header["paths"], header["files"], descriptors, strict=True):
         image = left.get(path)
         described = None if image is None else _described_file(root, image, FileDescribed(*noted), descriptor)

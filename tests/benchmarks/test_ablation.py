@@ -17,7 +17,7 @@ from PIL import Image
 
 from glam.images import read_image
 from glam.network import Architecture, DescriptorNetwork
-from glam.training.cli import configured
+from glam.training.cli import build_cli
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -76,7 +76,7 @@ def test_every_variant_is_what_it_is_called(ablation: ModuleType, capsys: pytest
     kept = {}
     for name, options in ablation.VARIANTS.items():
         with pytest.raises(SystemExit):
-            configured(["--config=lite0", "--data.train=nowhere", *options, "--print_config"])
+            build_cli(["--config=lite0", "--data.train=nowhere", *options, "--print_config"])
         kept[name] = yaml.safe_load(capsys.readouterr().out)["model"]["glam"]
     assert kept["none"] is None
     assert kept["all"] == {"reduction": 256}
@@ -102,7 +102,7 @@ def landmarks(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> Path:
     return tmp_path / "photographs"
 
 
-def test_decoded_photographs_have_the_same_pixels(ablation: ModuleType, landmarks: Path, tmp_path: Path) -> None:
+def test_decoded_images_have_the_same_pixels(ablation: ModuleType, landmarks: Path, tmp_path: Path) -> None:
     ablation.decode(landmarks, tmp_path / "pixels")
     files = sorted(landmarks.rglob("*.webp"))
     assert len(files) == len(list((tmp_path / "pixels").rglob("*.ppm"))) == 36
@@ -114,7 +114,7 @@ def test_decoded_photographs_have_the_same_pixels(ablation: ModuleType, landmark
 def test_a_finished_run_is_not_done_again(
     ablation: ModuleType, landmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From photographs to table and plot; a second call with one more variant adds that alone."""
+    """From images to table and plot; a second call with one more variant adds that alone."""
     options = (
         "--model.backbone resnet10t --model.pretrained false --model.dim 8 --model.glam.reduction 8 --data.size 64 "
         "--data.val_size 64 --data.batch_size 4 --trainer.max_epochs 1 --trainer.accelerator cpu"

@@ -72,8 +72,8 @@ def test_every_cut_and_every_flipped_byte_of_a_zipped_archive_is_found(tmp_path:
     archive = write(tmp_path, *HONEST)
     whole = archive.read_bytes()
     header = 10 + len("archive.tar") + 1  # gzip keeps no checksum of its own header: a time stamp and a name
-    for place in range(header, len(whole)):
-        for wrong in (whole[:place], whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]):
+    for offset in range(header, len(whole)):
+        for wrong in (whole[:offset], whole[:offset] + bytes([whole[offset] ^ 255]) + whole[offset + 1 :]):
             archive.write_bytes(wrong)
             with pytest.raises(GlamError):
                 check_archive(archive)

@@ -68,8 +68,8 @@ def rightly(
     if start == 0:
         handler.begin(200, len(body), Content_Type="application/octet-stream")
     elif start < len(body):
-        place = f"bytes {claimed}-{len(body) - 1}/{len(body)}"
-        handler.begin(206, len(body) - start, Content_Range=place)
+        content_range = f"bytes {claimed}-{len(body) - 1}/{len(body)}"
+        handler.begin(206, len(body) - start, Content_Range=content_range)
     else:
         handler.send_error(416)
         return

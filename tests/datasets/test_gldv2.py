@@ -81,9 +81,7 @@ def test_a_damaged_table_says_where(tmp_path: Path, name: str, text: str, messag
         read_gldv2(tmp_path / name)
 
 
-def test_a_photograph_costs_little_memory_and_no_look_at_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_costs_little_memory_and_no_look_at_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = 20_000
     lines = [f"{first},{' '.join(f'{i:016x}' for i in range(first, first + 20))}" for first in range(0, images, 20)]
     (tmp_path / "train_clean.csv").write_text("\n".join(["landmark_id,images", *lines]))

@@ -1,4 +1,4 @@
-"""Re-encoding photographs for training."""
+"""Re-encoding images for training."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from glam.app.cli.main import app
 from glam.datasets.collection import Collection, ImageFile
-from glam.datasets.image_dataset import readable
+from glam.datasets.image_dataset import split_readable
 from glam.datasets.prepare import PrepareReport, prepare
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
@@ -29,7 +29,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four photographs of two landmarks, one of them stored lying, and two files that cannot be read."""
+    """Four images of two landmarks, one of them stored lying, and two files that cannot be read."""
     root = tmp_path / "source"
     for name in ("tower", "bridge"):
         (root / name).mkdir(parents=True)
@@ -55,11 +55,11 @@ SHAPES = {
 def test_images_come_out_upright_and_small_with_their_shapes_in_the_manifest(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = prepare(read_folder(source), out, 150)
-    assert (done.made, done.present) == (4, 0)
+    assert (done.encoded, done.present) == (4, 0)
     assert [error.source for error in done.unreadable] == ["bridge/cut.jpg", "bridge/text.png"]
     collection = read_collection(out)
-    assert {photo.path: photo.shape for photo in collection.images} == SHAPES
-    assert {photo.landmark for photo in collection.images} == {"tower", "bridge"}
+    assert {image.path: image.shape for image in collection.images} == SHAPES
+    assert {image.landmark for image in collection.images} == {"tower", "bridge"}
     for path, shape in SHAPES.items():
         with Image.open(out / path) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", shape)
@@ -81,8 +81,8 @@ def test_training_opens_no_file_to_learn_a_shape(source: Path, tmp_path: Path) -
     prepare(read_folder(source), out, 150)
     shutil.rmtree(out / "tower")
     shutil.rmtree(out / "bridge")
-    kept, shapes, bad = readable(read_collection(out))
-    assert dict(zip((photo.path for photo in kept.images), shapes, strict=True)) == SHAPES
+    kept, shapes, bad = split_readable(read_collection(out))
+    assert dict(zip((image.path for image in kept.images), shapes, strict=True)) == SHAPES
     assert bad == []
 
 
@@ -92,24 +92,24 @@ def test_a_second_run_makes_nothing_and_mends_what_is_broken(source: Path, tmp_p
     prepare(collection, out, 150)
     before = {path: (out / path).stat().st_mtime_ns for path in SHAPES}
     again = prepare(collection, out, 150)
-    assert (again.made, again.present, len(again.unreadable)) == (0, 4, 2)
+    assert (again.encoded, again.present, len(again.unreadable)) == (0, 4, 2)
     assert {path: (out / path).stat().st_mtime_ns for path in SHAPES} == before
     wide = out / "tower/wide.jpg"
     wide.write_bytes(wide.read_bytes()[:-40])  # cut short, under its right name
     (out / "tower/small.JPEG").write_bytes((out / "tower/square.png.jpg").read_bytes())  # another's, whole
     picture(80, 80).save(out / "bridge/gray.webp.jpg")  # somebody else's
-    assert prepare(collection, out, 150).made == 3
-    assert {photo.path: photo.shape for photo in read_collection(out).images} == SHAPES
+    assert prepare(collection, out, 150).encoded == 3
+    assert {image.path: image.shape for image in read_collection(out).images} == SHAPES
 
 
 def test_another_size_or_a_changed_source_is_made_anew(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     collection = read_folder(source)
     prepare(collection, out, 150)
-    assert prepare(collection, out, 100).made == 4
+    assert prepare(collection, out, 100).encoded == 4
     picture(50, 40).save(source / "tower/square.png")
-    assert prepare(collection, out, 100).made == 1
-    shapes = {photo.path: photo.shape for photo in read_collection(out).images}
+    assert prepare(collection, out, 100).encoded == 1
+    shapes = {image.path: image.shape for image in read_collection(out).images}
     assert shapes["tower/square.png.jpg"] == (50, 40)
     assert shapes["tower/wide.jpg"] == (50, 100)
 
@@ -127,7 +127,7 @@ def test_an_interrupted_run_leaves_no_manifest_and_is_taken_up(source: Path, tmp
     with pytest.raises(KeyboardInterrupt):
         prepare(collection, out, 150, progress=interrupt)
     assert not (out / "manifest.csv").exists()
-    assert (prepare(collection, out, 150).made, len(read_collection(out))) == (1, 4)
+    assert (prepare(collection, out, 150).encoded, len(read_collection(out))) == (1, 4)
     assert not list(out.rglob("*.partial"))
 
 
@@ -142,13 +142,13 @@ def test_many_processes_do_what_one_does(tmp_path: Path) -> None:
     many = prepare(collection, tmp_path / "many", 50, workers=2, progress=lambda *report: reports.append(report))
     one = prepare(collection, tmp_path / "one", 50, workers=1)
     assert many == PrepareReport(69, 0, many.unreadable)
-    assert one.made == 69
+    assert one.encoded == 69
     assert reports == [(i, 70) for i in range(1, 71)]
     for name in ("manifest.csv", "unreadable.csv", "05.png.jpg", "69.png.jpg"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
-def test_photographs_are_never_written_over_each_other(source: Path, tmp_path: Path) -> None:
+def test_images_are_never_written_over_each_other(source: Path, tmp_path: Path) -> None:
     collection = read_folder(source)
     with pytest.raises(GlamError, match="overwrite themselves"):
         prepare(collection, source, 150)

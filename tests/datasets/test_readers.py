@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from glam.datasets.collection import Collection, ImageFile, read_names, without
-from glam.datasets.image_dataset import readable
+from glam.datasets.collection import Collection, ImageFile, exclude, read_names
+from glam.datasets.image_dataset import split_readable
 from glam.datasets.manifest import read_manifest
 from glam.datasets.readers import read_collection
 from glam.errors import GlamError
 
 
 def paths(collection: Collection) -> list[str]:
-    return [photo.path for photo in collection.images]
+    return [image.path for image in collection.images]
 
 
 def test_a_plain_folder_is_read_by_its_sub_folders(tmp_path: Path) -> None:
     for name in ("b/2.JPG", "b/1.png", "a/1.webp", "a/deep/1.jpg", "a/notes.txt", ".hidden/1.jpg", "a/.1.jpg", "0.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    photos = read_collection(tmp_path).images
-    assert photos == (
+    images = read_collection(tmp_path).images
+    assert images == (
         ImageFile("0.jpg", ""),
         ImageFile("a/1.webp", "a"),
         ImageFile("a/deep/1.jpg", "a/deep"),
@@ -84,8 +84,8 @@ def test_a_manifest_that_is_no_text_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_known_shapes_are_taken_and_only_the_other_files_are_opened(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "there.png")
-    photos = (ImageFile("gone.jpg", "a", (640, 480)), ImageFile("there.png", "a"), ImageFile("missing.png", "a"))
-    kept, shapes, bad = readable(Collection(tmp_path, photos))
+    images = (ImageFile("gone.jpg", "a", (640, 480)), ImageFile("there.png", "a"), ImageFile("missing.png", "a"))
+    kept, shapes, bad = split_readable(Collection(tmp_path, images))
     assert paths(kept) == ["gone.jpg", "there.png"]
     assert shapes == [(640, 480), (30, 20)]
     assert [error.source for error in bad] == [str(tmp_path / "missing.png")]
@@ -141,14 +141,14 @@ def collection() -> Collection:
 
 def test_names_leave_out_landmarks_and_paths(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("b\r\n\n a/2.jpg \n")
-    assert paths(without(collection(), read_names(tmp_path / "names.txt"))) == ["a/1.jpg"]
+    assert paths(exclude(collection(), read_names(tmp_path / "names.txt"))) == ["a/1.jpg"]
 
 
 def test_names_of_another_collection_are_a_mistake_and_so_are_all() -> None:
     with pytest.raises(GlamError, match="none of the 1 names"):
-        without(collection(), frozenset({"c"}))
+        exclude(collection(), frozenset({"c"}))
     with pytest.raises(GlamError, match="leave no photograph"):
-        without(collection(), frozenset({"a", "b"}))
+        exclude(collection(), frozenset({"a", "b"}))
 
 
 def test_training_never_sees_what_is_left_out(tmp_path: Path) -> None:
@@ -161,5 +161,5 @@ def test_training_never_sees_what_is_left_out(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("c\nd/1.png\n")
     data = LandmarkData(tmp_path, leave_out=names)
-    seen = {photo.path for photo in data.train.images} | {photo.path for photo in data.val.images}
+    seen = {image.path for image in data.train.images} | {image.path for image in data.val.images}
     assert seen == {f"{landmark}/{i}.png" for landmark in "abdef" for i in range(2)} - {"d/1.png"}

@@ -12,7 +12,7 @@ SHAPES = [(int(w), int(h)) for w, h in RANDOM.integers(100, 2000, size=(500, 2))
 
 
 def images(sampler: SizeBatchSampler) -> list[int]:
-    return [draw.image for batch in sampler for draw in batch]
+    return [draw.index for batch in sampler for draw in batch]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
@@ -70,10 +70,10 @@ def test_ranks_train_images_of_one_size_at_a_time(ranks: int) -> None:
 
 
 def test_a_cap_on_images_of_a_landmark() -> None:
-    labels = np.repeat(np.arange(5), [200, 150, 100, 47, 3])
-    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, labels=labels, per_label=40)
+    landmark_ids = np.repeat(np.arange(5), [200, 150, 100, 47, 3])
+    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, landmark_ids=landmark_ids, per_landmark=40)
     chosen = images(sampler)
-    assert Counter(labels[chosen].tolist()) == {0: 40, 1: 40, 2: 40, 3: 40, 4: 3}
+    assert Counter(landmark_ids[chosen].tolist()) == {0: 40, 1: 40, 2: 40, 3: 40, 4: 3}
     assert len(chosen) == len(set(chosen))
     count = len(sampler)
     sampler.set_epoch(1)

@@ -13,18 +13,18 @@ from glam.datasets.synthetic import generate
 from glam.datasets.synthetic.canvas import FLAT, Canvas, Texture, masonry
 from glam.datasets.synthetic.landmarks import KINDS
 from glam.datasets.synthetic.light import shadow_map
-from glam.datasets.synthetic.photo import Studio
 from glam.datasets.synthetic.render import Atlas, Geometry, clip, look, look_at, rasterize
 from glam.datasets.synthetic.scenes import Scene, build_scene
 from glam.datasets.synthetic.sites import Site
 from glam.datasets.synthetic.solids import Mesh
+from glam.datasets.synthetic.studio import Studio
 from glam.datasets.synthetic.styles import random_style
 from glam.errors import GlamError
 
 
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three landmarks, eight photographs each, 96 pixels."""
+    """Three landmarks, eight images each, 96 pixels."""
     folder = tmp_path_factory.mktemp("set")
     return generate(folder, landmarks=3, images_per_landmark=8, size=96, seed=5, workers=1)
 
@@ -51,7 +51,7 @@ def test_every_file_opens_and_its_longest_side_is_the_size(small_set: list[Path]
             assert max(image.size) == 96
 
 
-def test_photographs_lie_and_stand_and_vary_in_aspect(small_set: list[Path]) -> None:
+def test_images_lie_and_stand_and_vary_in_aspect(small_set: list[Path]) -> None:
     sizes = set()
     for file in small_set:
         with Image.open(file) as image:
@@ -61,7 +61,7 @@ def test_photographs_lie_and_stand_and_vary_in_aspect(small_set: list[Path]) -> 
     assert any(width < height for width, height in sizes)
 
 
-def test_no_photograph_is_blank(small_set: list[Path]) -> None:
+def test_no_image_is_blank(small_set: list[Path]) -> None:
     for file in small_set:
         assert np.asarray(Image.open(file)).std() > 8, file
 
@@ -84,11 +84,11 @@ def test_another_seed_gives_other_landmarks(small_set: list[Path], tmp_path: Pat
     assert file.read_bytes() != small_set[0].read_bytes()
 
 
-def test_photographs_of_a_landmark_all_differ(small_set: list[Path]) -> None:
+def test_images_of_a_landmark_all_differ(small_set: list[Path]) -> None:
     assert len({file.read_bytes() for file in small_set}) == len(small_set)
 
 
-def test_progress_counts_photographs(tmp_path: Path) -> None:
+def test_progress_counts_images(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     generate(
         tmp_path, landmarks=2, images_per_landmark=1, size=64, workers=1, progress=lambda *counts: seen.append(counts)
@@ -137,10 +137,10 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
-    place = tmp_path / "photo.jpg"
-    place.write_bytes(b"")
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"")
     with pytest.raises(GlamError, match="is a file"):
-        generate(place, landmarks=1, images_per_landmark=1)
+        generate(file, landmarks=1, images_per_landmark=1)
 
 
 def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:

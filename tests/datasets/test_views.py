@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from glam.datasets.readers import read_folder
 from glam.datasets.sampler import Draw
-from glam.datasets.views import CORNERS, Views, draw_changes, draw_crop, finish, homography_between, read_crop
+from glam.datasets.views import CORNERS, Views, apply_changes, draw_changes, draw_crop, homography_between, read_crop
 from glam.errors import ImageError
 
 DrawImage = Callable[..., Image.Image]
@@ -46,7 +46,7 @@ def test_a_batch_is_changed_as_torchvision_changes_each_image(draw_image: DrawIm
             TF.adjust_contrast(TF.adjust_brightness(image, factors[0]), factors[1]), factors[2]
         )
         expected.append(image)
-    found = finish(torch.cat(pixels), torch.cat(rows), *PLAIN)
+    found = apply_changes(torch.cat(pixels), torch.cat(rows), *PLAIN)
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-4, rtol=0)
 
 
@@ -54,11 +54,11 @@ def test_without_changes_only_the_normalization_is_left(draw_image: DrawImage) -
     pixels = pixels_of(draw_image(40, 30))
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     expected = TF.normalize(pixels.permute(0, 3, 1, 2).float() / 255, list(mean), list(std))
-    torch.testing.assert_close(finish(pixels, changes(np.eye(3)), mean, std), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(apply_changes(pixels, changes(np.eye(3)), mean, std), expected, atol=1e-5, rtol=0)
 
 
 def test_saturation_zero_is_gray(draw_image: DrawImage) -> None:
-    gray = finish(pixels_of(draw_image(40, 30)), changes(np.eye(3), saturation=0), *PLAIN)
+    gray = apply_changes(pixels_of(draw_image(40, 30)), changes(np.eye(3), saturation=0), *PLAIN)
     torch.testing.assert_close(gray[:, 0], gray[:, 2])
 
 

@@ -66,7 +66,7 @@ def check_parts(described: list[dict[str, Any]], built: dict[str, Any]) -> None:
     """Every image is in one part, each part in a file of its own, and the index takes them all."""
     shards = [Shard.parse(call["shard"]) for call in described]
     total = 1000
-    assert sorted(i for shard in shards for i in shard.of(total)) == list(range(total))
+    assert sorted(i for shard in shards for i in shard.indices(total)) == list(range(total))
     outs = [call["out"] for call in described]
     assert sorted(outs) == sorted(built["descriptors"])
     assert len(set(outs)) == PARTS

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 COUNT = 1000
-"""With the photos that makes more images than the least that get a saved search structure, 1000."""
+"""With the other images, more than the 1000 from which an index gets a saved search structure."""
 
 MODIFIED = 1_700_000_000_000_000_000
 """Modification time of every fixture photo, in nanoseconds: as recorded in the indexes, and older than any checkout."""

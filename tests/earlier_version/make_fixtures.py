@@ -6,7 +6,7 @@ be written again: a file that the present version writes proves nothing about re
     git worktree add /tmp/before 33b113e && pip install --no-deps --target /tmp/site /tmp/before
     OMP_NUM_THREADS=1 PYTHONPATH=/tmp/site python tests/earlier_version/make_fixtures.py /tmp/new_files
 
-Everything is made in `ROOT`, because an index remembers the absolute path of its photos, and copied from there.
+Everything is made in `ROOT`, because an index remembers the absolute path of its images, and copied from there.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ ROOT = Path("/tmp/glam-earlier-version")
 
 MODEL = ROOT / "model.safetensors"
 
-PHOTO_SIZE = 64
-"""Longest side in pixels; larger photos have so many local features that the precomputed file exceeds 0.5 MB."""
+IMAGE_SIZE = 64
+"""Longest side in pixels; larger images have so many local features that the precomputed file exceeds 0.5 MB."""
 
 QUERIES = ("queries/a.jpg", "queries/b.jpg")
 
@@ -85,7 +85,7 @@ def main(out: Path) -> None:
     """Makes everything in `ROOT` and copies it to ``out``, a new folder."""
     if ROOT.exists() or out.exists():
         raise SystemExit(f"{ROOT} and {out} must not exist")
-    make_photos()
+    make_images()
     runs = make_runs()
     make_descriptors()
     make_indexes()
@@ -108,19 +108,19 @@ def main(out: Path) -> None:
     shutil.rmtree(ROOT)
 
 
-def make_photos() -> None:
-    """Six landmarks of four photos each, a fifth photo and a part of a photo to search with, a manifest, and the filler
+def make_images() -> None:
+    """Six landmarks of four images each, a fifth image and part of an image to search with, a manifest, and the filler
     images."""
     ROOT.mkdir()
-    glam("data", "generate", "photos", "--landmarks", 6, "--images", 5, "--size", PHOTO_SIZE)
+    glam("data", "generate", "photos", "--landmarks", 6, "--images", 5, "--size", IMAGE_SIZE)
     (ROOT / "queries").mkdir()
     shutil.copy(ROOT / "photos" / "landmark_00001" / "0004.jpg", ROOT / QUERIES[0])
     for file in (ROOT / "photos").glob("*/0004.jpg"):
         file.unlink()
-    glam("data", "generate", "large", "--landmarks", 6, "--images", 5, "--size", 2 * PHOTO_SIZE)
-    with Image.open(ROOT / "large" / "landmark_00001" / "0003.jpg") as photo:
-        left, top, right, bottom = 0.15 * photo.width, 0.1 * photo.height, 0.75 * photo.width, 0.75 * photo.height
-        photo.crop((int(left), int(top), int(right), int(bottom))).save(ROOT / QUERIES[1], quality=95)
+    glam("data", "generate", "large", "--landmarks", 6, "--images", 5, "--size", 2 * IMAGE_SIZE)
+    with Image.open(ROOT / "large" / "landmark_00001" / "0003.jpg") as image:
+        left, top, right, bottom = 0.15 * image.width, 0.1 * image.height, 0.75 * image.width, 0.75 * image.height
+        image.crop((int(left), int(top), int(right), int(bottom))).save(ROOT / QUERIES[1], quality=95)
     shutil.rmtree(ROOT / "large")
     lines = ["path,landmark,city,year"]
     for i, file in enumerate(sorted((ROOT / "photos").glob("*/*.jpg"))):
@@ -164,7 +164,7 @@ def last_loss(run: Path) -> float:
 
 
 def make_descriptors() -> None:
-    """The descriptors of the photos in two shards, as two machines write them, and an evaluation."""
+    """The descriptors of the images in two shards, as two machines write them, and an evaluation."""
     for shard in (1, 2):
         out = f"descriptors-{shard}.safetensors"
         glam("describe", "photos", "--out", out, "--model", MODEL, "--shard", f"{shard}/2", "--device", "cpu")
@@ -253,7 +253,7 @@ def blake2b(data: bytes) -> str:
 
 
 def model_answers() -> dict[str, Any]:
-    """Fingerprints, and the descriptors of the queries and of two photos."""
+    """Fingerprints, and the descriptors of the queries and of two images."""
     import glam as package
 
     print("made by", package.__file__, flush=True)

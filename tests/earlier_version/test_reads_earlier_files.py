@@ -4,7 +4,7 @@ Commit 33b113e wrote `files/` (`make_fixtures.py`), the last one before modules 
 written again. `files/expected.json` holds the answers of that version. These tests use only commands and functions that
 users call, so that they outlive any change inside the package.
 
-Tolerances: 1e-5 for scores of stored descriptors; 1e-4 where a photo is described, because JPEG decoders and processors
+Tolerances: 1e-5 for scores of stored descriptors; 1e-4 where images are described, because JPEG decoders and processors
 round differently; 1e-3 of the loss after six further steps of training.
 """
 
@@ -48,7 +48,7 @@ SOURCES = {
 
 REMOVED = "photos/landmark_00003/0001.jpg"
 ADDED = "photos/landmark_00001/0004.jpg"
-"""The photo that is queries/a.jpg."""
+"""The image that is queries/a.jpg."""
 
 no_milvus = pytest.mark.skipif(
     find_spec("pymilvus") is None or find_spec("milvus_lite") is None, reason="Milvus Lite is not installed"
@@ -77,7 +77,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a copy of the fixtures and the filler images."""
     for name in ("photos", "queries", "milvus.db"):
         shutil.copytree(FILES / name, tmp_path / name)
@@ -105,12 +105,12 @@ def nothing_is_trained_for_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss.IndexIVFPQFastScan, "train", fail)
 
 
-def copied_index(name: str, place: Path) -> Path:
-    return shutil.copytree(FILES / "indexes" / f"{name}.glam", place / f"{name}.glam")
+def copied_index(name: str, workspace: Path) -> Path:
+    return shutil.copytree(FILES / "indexes" / f"{name}.glam", workspace / f"{name}.glam")
 
 
 def move_root(index: Path, root: Path) -> None:
-    """Points a copied index at another folder of photos. A killed writer also leaves an index without checksums."""
+    """Points a copied index at another folder of images. A killed writer also leaves an index without checksums."""
     with closing(sqlite3.connect(index / "catalogue.sqlite")) as database, database:
         database.execute("UPDATE about SET description = json_set(description, '$.root', ?)", [str(root)])
     (index / "checksums.json").unlink(missing_ok=True)
@@ -123,15 +123,15 @@ def assert_hits(hits: Iterable[Any], expected: list[list[Any]], tolerance: float
     np.testing.assert_allclose([hit.score for hit in hits], [score for _, _, score in expected], atol=tolerance)
 
 
-def descriptor(photo: str) -> Any:
-    """The descriptor of a photo as the earlier version computed it."""
-    return np.array(EXPECTED["descriptors"][photo], dtype=np.float32)
+def descriptor(image: str) -> Any:
+    """The descriptor of an image as the earlier version computed it."""
+    return np.array(EXPECTED["descriptors"][image], dtype=np.float32)
 
 
 @every_index
-def test_an_index_answers_as_it_did(name: str, place: Path, command: Command) -> None:
-    """An untouched copy, without the photos: hits with and without a filter, re-ranked hits, and every checksum."""
-    index, expected = copied_index(name, place), EXPECTED["indexes"][name]
+def test_an_index_answers_as_it_did(name: str, workspace: Path, command: Command) -> None:
+    """An untouched copy, without the images: hits with and without a filter, re-ranked hits, and every checksum."""
+    index, expected = copied_index(name, workspace), EXPECTED["indexes"][name]
     info = expected["info"]
     with glam.index.open(index) as opened:
         assert (len(opened), opened.dim, opened.fingerprint) == (info["images"], info["dim"], info["fingerprint"])
@@ -141,7 +141,7 @@ def test_an_index_answers_as_it_did(name: str, place: Path, command: Command) ->
             assert_hits(hits, search["hits"])
     for search in expected["reranked"]:
         options = ("--model", FILES / "model.safetensors", "--device", "cpu", "--top", 5, "--json")
-        output = command("search", index, place / search["query"], "--rerank", search["rerank"], *options)
+        output = command("search", index, workspace / search["query"], "--rerank", search["rerank"], *options)
         found = json.loads(output)
         assert [hit["path"] for hit in found] == [path for path, _, _ in search["hits"]], search["rerank"]
         scores = [score for _, _, score in search["hits"]]
@@ -155,13 +155,13 @@ def test_an_index_answers_as_it_did(name: str, place: Path, command: Command) ->
 
 
 @every_index
-def test_an_index_follows_its_folder(name: str, place: Path, model: glam.Model, command: Command) -> None:
-    """`sync` describes the one new photo and nothing else, removes the one that is gone, and leaves a sound index."""
-    index, source = copied_index(name, place), place / SOURCES[name]
-    root = source if source.is_dir() else place
+def test_an_index_follows_its_folder(name: str, workspace: Path, model: glam.Model, command: Command) -> None:
+    """`sync` describes the one new image and nothing else, removes the one that is gone, and leaves a sound index."""
+    index, source = copied_index(name, workspace), workspace / SOURCES[name]
+    root = source if source.is_dir() else workspace
     move_root(index, root)
     assert glam.index.verify(index, lambda: model, sample=8).problems == ()
-    before = change_photos(source)
+    before = change_images(source)
     options = ("--model", FILES / "model.safetensors", "--device", "cpu", "--json")
     report = json.loads(command("index", "sync", index, source, *options))
     count = EXPECTED["indexes"][name]["info"]["images"]
@@ -176,12 +176,12 @@ def test_an_index_follows_its_folder(name: str, place: Path, model: glam.Model, 
         assert first.score == pytest.approx(1, abs=1e-4)
         assert not any(hit.path.endswith(REMOVED.removeprefix("photos/")) for hit in others)
     if EXPECTED["indexes"][name]["reranked"]:
-        output = command("search", index, place / "queries" / "b.jpg", "--rerank", "geometric", *options)
+        output = command("search", index, workspace / "queries" / "b.jpg", "--rerank", "geometric", *options)
         assert json.loads(output)[0]["path"] == "photos/landmark_00001/0003.jpg"
 
 
-def change_photos(source: Path) -> Path:
-    """Adds a photo and removes one, also in the manifest; returns the folder that holds the folder of photos."""
+def change_images(source: Path) -> Path:
+    """Adds an image and removes one, also in the manifest; returns the folder that holds the folder of images."""
     folder = source if source.name == "many" else source.parent
     (folder / REMOVED).unlink()
     shutil.copy(FILES / "queries" / "a.jpg", folder / ADDED)
@@ -192,19 +192,19 @@ def change_photos(source: Path) -> Path:
 
 
 @pytest.mark.parametrize(("suffix", "chain"), [("features", "geometric"), ("neighbours", "diffusion")])
-def test_precomputed_data_is_read(suffix: str, chain: str, place: Path, command: Command) -> None:
+def test_precomputed_data_is_read(suffix: str, chain: str, workspace: Path, command: Command) -> None:
     """A truncated file is an error. If the file were not read, its content would be computed again unnoticed."""
-    index = copied_index("precomputed", place)
+    index = copied_index("precomputed", workspace)
     (file,) = (index / "rerank").glob(f"*.{suffix}")
     os.truncate(file, file.stat().st_size - 100)
     options = ("--model", FILES / "model.safetensors", "--device", "cpu")
-    assert "damaged" in command("search", index, place / "queries" / "a.jpg", "--rerank", chain, *options, code=1)
+    assert "damaged" in command("search", index, workspace / "queries" / "a.jpg", "--rerank", chain, *options, code=1)
 
 
 def test_a_model_file_gives_the_same_descriptors(model: glam.Model) -> None:
     """A model with GLAM, a descriptor layer, and a whitening, stored as float16."""
     assert model.fingerprint == EXPECTED["fingerprints"]["model.safetensors"]
-    rows = model.describe([FILES / photo for photo in EXPECTED["descriptors"]])
+    rows = model.describe([FILES / image for image in EXPECTED["descriptors"]])
     np.testing.assert_allclose(rows, np.stack(list(map(descriptor, EXPECTED["descriptors"]))), atol=1e-4)
 
 
@@ -213,9 +213,9 @@ def test_the_bundled_model_is_the_same() -> None:
     assert glam.load("glam-lite0", "cpu").fingerprint == EXPECTED["fingerprints"]["glam-lite0"]
 
 
-def test_shards_are_merged_and_indexed(place: Path, command: Command) -> None:
+def test_shards_are_merged_and_indexed(workspace: Path, command: Command) -> None:
     """Signs are flipped in the merged file, so that an image described again would be noticed."""
-    merged, index = place / "descriptors.safetensors", place / "new.glam"
+    merged, index = workspace / "descriptors.safetensors", workspace / "new.glam"
     command("describe-merge", merged, *(FILES / f"descriptors-{shard}.safetensors" for shard in (1, 2)))
     with merged.open("rb") as file:
         header = 8 + int.from_bytes(file.read(8), "little")
@@ -223,39 +223,39 @@ def test_shards_are_merged_and_indexed(place: Path, command: Command) -> None:
     rows *= -1
     rows.flush()
     options = ("--model", FILES / "model.safetensors", "--device", "cpu")
-    command("index", "build", index, place / "photos", "--descriptors", merged, *options)
+    command("index", "build", index, workspace / "photos", "--descriptors", merged, *options)
     with glam.index.open(index) as opened:
         for search in EXPECTED["indexes"]["exact"]["searches"]:
             (hits,) = opened.search(-descriptor(search["query"]), k=5, where=search["where"])
             assert_hits(hits, search["hits"])
 
 
-def test_an_evaluation_gives_the_same_figures(place: Path, command: Command) -> None:
+def test_an_evaluation_gives_the_same_figures(workspace: Path, command: Command) -> None:
     """The figures of an earlier result file can be compared with those of a new one."""
-    out = place / "evaluation.json"
+    out = workspace / "evaluation.json"
     options = ("--model", FILES / "model.safetensors", "--device", "cpu")
-    command("eval", "folder", place / "photos", *options, "--json", out)
+    command("eval", "folder", workspace / "photos", *options, "--json", out)
     now, before = (json.loads(file.read_text())["results"] for file in (out, FILES / "evaluation.json"))
     assert now["ap"] == pytest.approx(before["ap"])
     assert now["map"] == pytest.approx(before["map"])
 
 
-def test_a_killed_run_resumes(place: Path, command: Command) -> None:
+def test_a_killed_run_resumes(workspace: Path, command: Command) -> None:
     """The same command with `--resume`, on a run moved to another folder, ends with the loss of an unbroken run."""
-    run, expected = place / "run", EXPECTED["runs"]["plain"]
+    run, expected = workspace / "run", EXPECTED["runs"]["plain"]
     shutil.copytree(FILES / "runs" / "plain", run)
-    options = [option.replace(ROOT, str(place)) for option in expected["options"]]
+    options = [option.replace(ROOT, str(workspace)) for option in expected["options"]]
     command("train", *options, "--out", run, "--resume")
     assert last_loss(run) == pytest.approx(expected["epoch_loss"], rel=1e-3)
     assert glam.load(run / "model.safetensors", "cpu").dim == 8
 
 
-def test_a_killed_run_resumes_by_its_configuration_file(place: Path, command: Command) -> None:
+def test_a_killed_run_resumes_by_its_configuration_file(workspace: Path, command: Command) -> None:
     """The same with sharded landmark centers: every option in config.yaml is still understood."""
-    run, expected = place / "run", EXPECTED["runs"]["sharded"]
+    run, expected = workspace / "run", EXPECTED["runs"]["sharded"]
     shutil.copytree(FILES / "runs" / "sharded", run)
-    configuration = shutil.copy(run / "config.yaml", place)
-    command("train", "--config", configuration, "--data.train", place / "photos", "--out", run, "--resume")
+    configuration = shutil.copy(run / "config.yaml", workspace)
+    command("train", "--config", configuration, "--data.train", workspace / "photos", "--out", run, "--resume")
     assert last_loss(run) == pytest.approx(expected["epoch_loss"], rel=1e-3)
     assert glam.load(run / "model.safetensors", "cpu").dim == 8
 

@@ -7,51 +7,51 @@ import pytest
 from safetensors.numpy import save_file
 
 from glam.errors import GlamError
-from glam.eval.descriptor_readers import read_vectors
+from glam.eval.descriptor_readers import read_descriptors
 from glam.eval.tie_break import Descriptors
 
 
 @pytest.fixture(params=[np.float16, np.float32, np.float64])
-def rows(request: pytest.FixtureRequest) -> Descriptors:
+def descriptors(request: pytest.FixtureRequest) -> Descriptors:
     made: Descriptors = np.random.default_rng(0).random((7, 5)).astype(request.param)
     return made
 
 
-def test_mapped_files_give_their_rows(rows: Descriptors, tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", rows)
-    save_file({"database": rows, "other": rows + 1}, tmp_path / "a.safetensors", metadata={"by": "me"})
+def test_mapped_files_give_their_descriptors(descriptors: Descriptors, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", descriptors)
+    save_file({"database": descriptors, "other": descriptors + 1}, tmp_path / "a.safetensors", metadata={"by": "me"})
     for source in ("a.npy", "a.safetensors", "a.safetensors:database"):
-        read = read_vectors(str(tmp_path / source), "database")
+        read = read_descriptors(str(tmp_path / source), "database")
         assert isinstance(read, np.memmap)
-        assert read.dtype == rows.dtype
-        np.testing.assert_array_equal(read, rows)
+        assert read.dtype == descriptors.dtype
+        np.testing.assert_array_equal(read, descriptors)
 
 
-def test_an_array_is_chosen_by_name_or_role_or_because_it_is_alone(rows: Descriptors, tmp_path: Path) -> None:
-    np.savez(tmp_path / "one.npz", rows)
-    np.savez(tmp_path / "two.npz", queries=rows, mine=rows + 1)
-    np.testing.assert_array_equal(read_vectors(str(tmp_path / "one.npz"), "database"), rows)
-    np.testing.assert_array_equal(read_vectors(str(tmp_path / "two.npz"), "queries"), rows)
-    np.testing.assert_array_equal(read_vectors(str(tmp_path / "two.npz:mine"), "queries"), rows + 1)
+def test_an_array_is_chosen_by_name_or_role_or_because_it_is_alone(descriptors: Descriptors, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", descriptors)
+    np.savez(tmp_path / "two.npz", queries=descriptors, mine=descriptors + 1)
+    np.testing.assert_array_equal(read_descriptors(str(tmp_path / "one.npz"), "database"), descriptors)
+    np.testing.assert_array_equal(read_descriptors(str(tmp_path / "two.npz"), "queries"), descriptors)
+    np.testing.assert_array_equal(read_descriptors(str(tmp_path / "two.npz:mine"), "queries"), descriptors + 1)
     with pytest.raises(GlamError, match=r"no array 'database' in it, only mine, queries; choose one as two\.npz:NAME"):
-        read_vectors(str(tmp_path / "two.npz"), "database")
+        read_descriptors(str(tmp_path / "two.npz"), "database")
 
 
-def test_hdf5_is_read_where_h5py_is_installed(rows: Descriptors, tmp_path: Path) -> None:
+def test_hdf5_is_read_where_h5py_is_installed(descriptors: Descriptors, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["plain"] = rows
-        file.create_dataset("packed", data=rows, compression="gzip")
+        file["plain"] = descriptors
+        file.create_dataset("packed", data=descriptors, compression="gzip")
         file.create_group("group")
     for name in ("plain", "packed"):
-        np.testing.assert_array_equal(read_vectors(f"{tmp_path}/a.h5:{name}", "queries"), rows)
+        np.testing.assert_array_equal(read_descriptors(f"{tmp_path}/a.h5:{name}", "queries"), descriptors)
     with pytest.raises(GlamError, match="is a group"):
-        read_vectors(f"{tmp_path}/a.h5:group", "queries")
+        read_descriptors(f"{tmp_path}/a.h5:group", "queries")
 
 
 def test_other_byte_orders_are_turned(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(6, dtype=">f4").reshape(2, 3))
-    assert read_vectors(str(tmp_path / "a.npy"), "queries").dtype == np.float32
+    assert read_descriptors(str(tmp_path / "a.npy"), "queries").dtype == np.float32
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.array([[{}]]), allow_pickle=True)
     for name in ("a.npy", "a.npz"):
         with pytest.raises(GlamError, match=name):
-            read_vectors(str(tmp_path / name), "queries")
+            read_descriptors(str(tmp_path / name), "queries")
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.safetensors"])
@@ -71,7 +71,7 @@ def test_damaged_files_are_told_in_one_sentence(name: str, tmp_path: Path) -> No
     for size in (0, 5, 20, len(whole) - 400):
         (tmp_path / name).write_bytes(whole[:size])
         with pytest.raises(GlamError, match=name):
-            read_vectors(str(tmp_path / name), "queries")
+            read_descriptors(str(tmp_path / name), "queries")
 
 
 def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "whole.npy", np.ones((4, 4), dtype=np.int64))
     for name in ("flat.npy", "whole.npy"):
         with pytest.raises(GlamError, match=r"of shape \(n, dim\)"):
-            read_vectors(str(tmp_path / name), "queries")
+            read_descriptors(str(tmp_path / name), "queries")
     with pytest.raises(GlamError, match="no such file"):
-        read_vectors(str(tmp_path / "none.npy"), "queries")
+        read_descriptors(str(tmp_path / "none.npy"), "queries")
     (tmp_path / "a.mat").touch()
     with pytest.raises(GlamError, match="are read from"):
-        read_vectors(str(tmp_path / "a.mat"), "queries")
+        read_descriptors(str(tmp_path / "a.mat"), "queries")

@@ -96,11 +96,11 @@ def test_a_pickle_cannot_say_that_a_query_has_no_box(tmp_path: Path) -> None:
         write_ground_truth(tmp_path / "g.pkl", TRUTH)
 
 
-@pytest.mark.parametrize("place", ["gnd_own.json", "own/gnd_own.json", "gnd_own_mini.json"])
+@pytest.mark.parametrize("truth_path", ["gnd_own.json", "own/gnd_own.json", "gnd_own_mini.json"])
 @pytest.mark.parametrize("folders", [("jpg",), ("db", "queries")])
-def test_a_benchmark_is_found_in_either_layout(place: str, folders: tuple[str, ...], tmp_path: Path) -> None:
-    home = (tmp_path / place).parent
-    write_ground_truth(tmp_path / place, TRUTH)
+def test_a_benchmark_is_found_in_either_layout(truth_path: str, folders: tuple[str, ...], tmp_path: Path) -> None:
+    home = (tmp_path / truth_path).parent
+    write_ground_truth(tmp_path / truth_path, TRUTH)
     for folder in folders:
         (home / folder).mkdir()
     for image in TRUTH.images:
@@ -112,7 +112,7 @@ def test_a_benchmark_is_found_in_either_layout(place: str, folders: tuple[str, .
     assert found.queries[1] == home / folders[-1] / "q2.webp"
 
 
-def test_missing_photographs_are_counted(tmp_path: Path) -> None:
+def test_missing_images_are_counted(tmp_path: Path) -> None:
     write_ground_truth(tmp_path / "gnd_own.json", TRUTH)
     (tmp_path / "jpg").mkdir()
     (tmp_path / "jpg" / "a.jpg").touch()

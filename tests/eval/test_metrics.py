@@ -35,17 +35,19 @@ def test_equal_scores_keep_the_databases_order_and_nan_is_last() -> None:
 
 def test_a_folder_is_scored_as_by_the_slow_way() -> None:
     random = np.random.default_rng(0)
-    rows = random.normal(size=(40, 8)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    labels = random.integers(0, 6, size=40)
-    distractors = rows[:5] * np.float32(0.999)
-    scores = score_folder(rows, labels, distractors)
+    descriptors = random.normal(size=(40, 8)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    landmark_ids = random.integers(0, 6, size=40)
+    distractors = descriptors[:5] * np.float32(0.999)
+    scores = score_folder(descriptors, landmark_ids, distractors)
     expected = []
     for query in range(40):
         others = [
-            (float(rows[query] @ row), int(labels[i] == labels[query])) for i, row in enumerate(rows) if i != query
+            (float(descriptors[query] @ descriptor), int(landmark_ids[i] == landmark_ids[query]))
+            for i, descriptor in enumerate(descriptors)
+            if i != query
         ]
-        others += [(float(rows[query] @ row), 0) for row in distractors]
+        others += [(float(descriptors[query] @ descriptor), 0) for descriptor in distractors]
         relevant = [found for _, found in sorted(others, key=lambda pair: -pair[0])]
         hits = np.flatnonzero(relevant)
         expected.append(np.mean([((j / r if r else 1) + (j + 1) / (r + 1)) / 2 for j, r in enumerate(hits)]))
@@ -55,17 +57,17 @@ def test_a_folder_is_scored_as_by_the_slow_way() -> None:
 
 
 def test_a_query_with_nothing_to_find_is_left_out() -> None:
-    rows = np.eye(3, dtype=np.float32)
-    scores = score_folder(rows, np.array([0, 0, 1]))
+    descriptors = np.eye(3, dtype=np.float32)
+    scores = score_folder(descriptors, np.array([0, 0, 1]))
     assert np.isnan(scores.ap[2])
     assert scores.mean_ap == pytest.approx(np.nanmean(scores.ap))
     with pytest.raises(GlamError, match="no landmark has two images"):
-        score_folder(rows, np.array([0, 1, 2]))
+        score_folder(descriptors, np.array([0, 1, 2]))
 
 
 def test_an_image_of_no_known_landmark_is_a_distractor() -> None:
-    rows = np.array([[1, 0], [0.8, 0.6], [0.9, 0.436]], dtype=np.float32)
-    scores = score_folder(rows, np.array([0, 0, -1]))
+    descriptors = np.array([[1, 0], [0.8, 0.6], [0.9, 0.436]], dtype=np.float32)
+    scores = score_folder(descriptors, np.array([0, 0, -1]))
     assert np.isnan(scores.ap[2])
     assert scores.ap[0] < 1
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.ranks import count_above
-from glam.eval.tie_break import Descriptors, order_keys
+from glam.eval.tie_break import Descriptors, tie_break_keys
 
 Made = Callable[[np.random.Generator, tuple[int, int]], Descriptors]
 
 
 def random(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
-    rows = rng.standard_normal(shape)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    descriptors = rng.standard_normal(shape)
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def doubled(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
@@ -30,9 +30,9 @@ def quantized(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
 
 
 def with_nan(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
-    rows = doubled(rng, shape)
-    rows[rng.random(len(rows)) < 0.2, 0] = np.nan
-    return rows
+    descriptors = doubled(rng, shape)
+    descriptors[rng.random(len(descriptors)) < 0.2, 0] = np.nan
+    return descriptors
 
 
 def nearly_constant(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
@@ -48,12 +48,12 @@ def tiny(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
     return random(rng, shape) * np.float32(1e-25)
 
 
-def sorted_ranks(query: NDArray[np.floating], rows: Descriptors) -> NDArray[np.int64]:
+def sorted_ranks(query: NDArray[np.floating], descriptors: Descriptors) -> NDArray[np.int64]:
     """The slow, obvious form: the place of every row in the sorted list."""
-    scores = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    scores = (descriptors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
-    ranks = np.empty(len(rows), dtype=np.int64)
-    ranks[order] = np.arange(len(rows))
+    ranks = np.empty(len(descriptors), dtype=np.int64)
+    ranks[order] = np.arange(len(descriptors))
     return ranks
 
 
@@ -71,20 +71,20 @@ def test_counting_agrees_with_sorting(make: Made, seed: int) -> None:
     ends = np.sort(rng.integers(10, len(everything) + 1, 2))
     parts = np.split(everything, ends)
     wanted = [rng.permutation(len(parts[0]))[: rng.integers(0, 10)] for _ in queries]
-    keys = [order_keys(query, parts[0][numbers], numbers) for query, numbers in zip(queries, wanted, strict=True)]
+    keys = [tie_break_keys(query, parts[0][rows], rows) for query, rows in zip(queries, wanted, strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         above = count_above(queries, keys, parts, block_bytes=block_bytes, query_block=query_block)
-    for query, numbers, counted in zip(queries, wanted, above, strict=True):
-        assert counted.tolist() == sorted_ranks(query, everything)[numbers].tolist()
+    for query, rows, counted in zip(queries, wanted, above, strict=True):
+        assert counted.tolist() == sorted_ranks(query, everything)[rows].tolist()
 
 
 def test_equal_descriptors_tie_wherever_they_stand() -> None:
     rng = np.random.default_rng(0)
-    row, queries = random(rng, (1, 333)), random(rng, (3, 333))
-    database, distractors = np.repeat(row, 101, axis=0), np.repeat(row, 5000, axis=0)
-    numbers = np.array([0, 57, 100])
-    keys = [order_keys(query, database[numbers], numbers) for query in queries]
+    descriptor, queries = random(rng, (1, 333)), random(rng, (3, 333))
+    database, distractors = np.repeat(descriptor, 101, axis=0), np.repeat(descriptor, 5000, axis=0)
+    rows = np.array([0, 57, 100])
+    keys = [tie_break_keys(query, database[rows], rows) for query in queries]
     for counted in count_above(queries, keys, [database, distractors]):
         assert counted.tolist() == [0, 57, 100]
 
@@ -92,19 +92,19 @@ def test_equal_descriptors_tie_wherever_they_stand() -> None:
 def test_infinite_descriptors_are_refused() -> None:
     database = np.ones((3, 4), dtype=np.float16)
     database[1, 2] = np.inf
-    numbers = np.array([0])
-    keys = [order_keys(database[0], database[numbers], numbers)]
+    rows = np.array([0])
+    keys = [tie_break_keys(database[0], database[rows], rows)]
     with pytest.raises(GlamError, match="infinite"):
         count_above(database[:1], keys, [database])
 
 
 def test_progress_ends_at_all_rows_and_threads_are_given_back() -> None:
-    rows = random(np.random.default_rng(0), (50, 8))
-    numbers = np.arange(3)
+    descriptors = random(np.random.default_rng(0), (50, 8))
+    rows = np.arange(3)
     seen: list[tuple[int, int]] = []
     threads = torch.get_num_threads()
-    keys = [order_keys(rows[0], rows[numbers], numbers)]
-    count_above(rows[:1], keys, [rows, rows], progress=lambda *done: seen.append(done))
+    keys = [tie_break_keys(descriptors[0], descriptors[rows], rows)]
+    count_above(descriptors[:1], keys, [descriptors, descriptors], progress=lambda *done: seen.append(done))
     assert seen == [(50, 100), (100, 100)]
     assert torch.get_num_threads() == threads
 
@@ -113,10 +113,10 @@ def test_progress_ends_at_all_rows_and_threads_are_given_back() -> None:
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_gpu_counts_the_same(make: Made) -> None:
     rng = np.random.default_rng(0)
-    rows, queries = make(rng, (500, 64)), make(rng, (5, 64))
-    numbers = np.arange(20)
-    keys = [order_keys(query, rows[numbers], numbers) for query in queries]
+    descriptors, queries = make(rng, (500, 64)), make(rng, (5, 64))
+    rows = np.arange(20)
+    keys = [tie_break_keys(query, descriptors[rows], rows) for query in queries]
     for ours, theirs in zip(
-        count_above(queries, keys, [rows], device="cuda"), count_above(queries, keys, [rows]), strict=True
+        count_above(queries, keys, [descriptors], device="cuda"), count_above(queries, keys, [descriptors]), strict=True
     ):
         assert ours.tolist() == theirs.tolist()

@@ -16,7 +16,7 @@ from glam.eval.folder import evaluate_folder, score_folder
 from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, write_ground_truth
 from glam.eval.metrics import average_precision
 from glam.eval.report import folder_result
-from glam.eval.rerank import features_of
+from glam.eval.rerank import local_features_of
 from glam.eval.revisitop import PROTOCOLS, score_revisited
 from glam.index.rerank import base
 from glam.index.rerank.chain import parse_chain
@@ -25,9 +25,9 @@ from glam.index.rerank.memory_database import MemoryDatabase
 Descriptors = NDArray[np.float32]
 
 
-def random_rows(count: int, dim: int, seed: int) -> Descriptors:
-    rows = np.random.default_rng(seed).normal(size=(count, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+def random_descriptors(count: int, dim: int, seed: int) -> Descriptors:
+    descriptors = np.random.default_rng(seed).normal(size=(count, dim))
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def slow_ap(ranking: list[int], positive: set[int], junk: set[int]) -> float:
@@ -46,8 +46,8 @@ def test_every_protocol_scores_the_same_list(seed: int) -> None:
     """With ties, NaN and distractors; a list holds any of the images, in any order."""
     generator = np.random.default_rng(seed)
     made = [generator.integers(-2, 3, (count, 4)).astype(np.float32) for count in (5, 60, 30, 10)]
-    for rows in made[1:]:
-        rows[generator.random(len(rows)) < 0.1, 0] = np.nan
+    for descriptors in made[1:]:
+        descriptors[generator.random(len(descriptors)) < 0.1, 0] = np.nan
     grades = [np.split(generator.permutation(60)[:18], np.sort(generator.integers(1, 18, 2))) for _ in range(5)]
     queries = tuple(
         BenchmarkQuery(str(q), None, *(tuple(part.tolist()) for part in parts)) for q, parts in enumerate(grades)
@@ -57,19 +57,21 @@ def test_every_protocol_scores_the_same_list(seed: int) -> None:
     similar = made[0].astype(float) @ np.concatenate(made[1:]).astype(float).T
     for name, (positive, junk) in PROTOCOLS.items():
         for q, query in enumerate(queries):
-            wanted = set(query.images(*positive).tolist())
+            wanted = set(query.indices(*positive).tolist())
             ranking = behind(lists[q].tolist(), similar[q])
-            expected = slow_ap(ranking, wanted, set(query.images(*junk).tolist())) if wanted else np.nan
+            expected = slow_ap(ranking, wanted, set(query.indices(*junk).tolist())) if wanted else np.nan
             assert scores[name].ap[q] == pytest.approx(expected, nan_ok=True, abs=1e-12)
 
 
 def test_a_folders_lists_come_before_its_scores() -> None:
-    rows, labels = random_rows(24, 6, 0), np.arange(24) % 5
+    descriptors, landmark_ids = random_descriptors(24, 6, 0), np.arange(24) % 5
     lists = [np.random.default_rng(q).permutation(24)[:9] for q in range(24)]
-    found = score_folder(rows, labels, None, lists).ap
+    found = score_folder(descriptors, landmark_ids, None, lists).ap
     for q in range(24):
-        positive = set(np.flatnonzero(labels == labels[q]).tolist()) - {q}
-        assert found[q] == pytest.approx(slow_ap(behind(lists[q].tolist(), rows @ rows[q]), positive, {q}))
+        positive = set(np.flatnonzero(landmark_ids == landmark_ids[q]).tolist()) - {q}
+        assert found[q] == pytest.approx(
+            slow_ap(behind(lists[q].tolist(), descriptors @ descriptors[q]), positive, {q})
+        )
 
 
 @pytest.mark.parametrize("text", ["aqe:k=2", "dba:k=3", "superglobal,reciprocal:k=4"])
@@ -82,10 +84,10 @@ def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, conten
     collection, chain = read_collection(tmp_path), parse_chain(text)
     report = evaluate_folder(content_model, collection, chain=chain)
     assert report.rerank == str(chain)
-    rows = np.stack([content_model.descriptor(collection.file(i).read_bytes()) for i in range(12)])
+    descriptors = np.stack([content_model.descriptor(collection.file(i).read_bytes()) for i in range(12)])
     for q in range(12):
         others = np.delete(np.arange(12), q)
-        listed = others[chain.search(base.Query(rows[q]), MemoryDatabase([rows[others]]), 12).rows]
+        listed = others[chain.search(base.Query(descriptors[q]), MemoryDatabase([descriptors[others]]), 12).rows]
         positive = set(np.flatnonzero(collection.landmark_ids == collection.landmark_ids[q]).tolist()) - {q}
         assert report.scores.ap[q] == pytest.approx(slow_ap(listed.tolist(), positive, set()))
     result = folder_result("made", report, content_model, content_model.settings())
@@ -94,7 +96,7 @@ def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, conten
 
 def test_local_features_are_made_once_and_only_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((64, 48), 80).save(tmp_path / "a.png")
-    features = features_of([tmp_path / "a.png"])
+    features = local_features_of([tmp_path / "a.png"])
     assert features(0) is features(0)
     with pytest.raises(Exception, match="distractors that are descriptors cannot be compared point by point"):
         features(1)
@@ -110,7 +112,7 @@ def evaluate(folder: Path, *options: str) -> tuple[int, str]:
 def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     truth = GroundTruth(tuple(map(str, range(30))), (BenchmarkQuery("q", None, (3, 4), (5,), (6,)),))
     write_ground_truth(tmp_path / "gnd.json", truth)
-    queries, database = random_rows(1, 8, 1), random_rows(30, 8, 2)
+    queries, database = random_descriptors(1, 8, 1), random_descriptors(30, 8, 2)
     np.save(tmp_path / "queries.npy", queries.astype(np.float16))
     np.save(tmp_path / "database.npy", database.astype(np.float64))
     code, output = evaluate(tmp_path, "--rerank", "aqe:k=3", "--json", str(tmp_path / "out.json"))

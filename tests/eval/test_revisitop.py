@@ -40,15 +40,15 @@ def official_scores(
     ranking: NDArray[np.int64], positive: NDArray[np.int64], junk: NDArray[np.int64]
 ) -> tuple[float, list[float]]:
     """AP and mP@k of a query, written as the benchmark's program writes them."""
-    places = np.flatnonzero(np.isin(ranking, positive))
-    junk_places = np.flatnonzero(np.isin(ranking, junk))
-    places -= np.array([(junk_places < place).sum() for place in places])
+    ranks = np.flatnonzero(np.isin(ranking, positive))
+    junk_ranks = np.flatnonzero(np.isin(ranking, junk))
+    ranks -= np.array([(junk_ranks < rank).sum() for rank in ranks])
     ap = 0.0
-    for j, rank in enumerate(places):
+    for j, rank in enumerate(ranks):
         before = 1.0 if rank == 0 else j / rank
-        ap += (before + (j + 1) / (rank + 1)) / 2 / len(places)
-    cuts = [min(max(places + 1), k) for k in CUTS]
-    return ap, [float(((places + 1) <= cut).sum() / cut) for cut in cuts]
+        ap += (before + (j + 1) / (rank + 1)) / 2 / len(ranks)
+    cuts = [min(max(ranks + 1), k) for k in CUTS]
+    return ap, [float(((ranks + 1) <= cut).sum() / cut) for cut in cuts]
 
 
 def random_case(rng: np.random.Generator) -> tuple[GroundTruth, Descriptors, Descriptors, list[Descriptors]]:
@@ -59,9 +59,9 @@ def random_case(rng: np.random.Generator) -> tuple[GroundTruth, Descriptors, Des
     for number in range(6):
         judged = np.split(rng.permutation(n)[: rng.integers(0, 20)], np.sort(rng.integers(0, 12, 2)))
         queries.append(BenchmarkQuery(str(number), None, *(tuple(part.tolist()) for part in judged)))
-    made = [rng.integers(-2, 3, (rows, dim)).astype(np.float32) for rows in (6, n, 40, 13)]
-    for rows in made[1:]:
-        rows[rng.random(len(rows)) < 0.1, 0] = np.nan
+    made = [rng.integers(-2, 3, (count, dim)).astype(np.float32) for count in (6, n, 40, 13)]
+    for descriptors in made[1:]:
+        descriptors[rng.random(len(descriptors)) < 0.1, 0] = np.nan
     return GroundTruth(tuple(map(str, range(n))), tuple(queries)), made[0], made[1], made[2:]
 
 
@@ -73,8 +73,8 @@ def test_ties_nan_and_queries_without_positives_are_scored_as_by_sorting(seed: i
     rankings = np.argsort(-np.where(np.isnan(similar), -np.inf, similar), axis=1, kind="stable")
     for name, (positive, junk) in PROTOCOLS.items():
         wanted = [
-            official_scores(ranking, query.images(*positive), query.images(*junk))
-            if len(query.images(*positive))
+            official_scores(ranking, query.indices(*positive), query.indices(*junk))
+            if len(query.indices(*positive))
             else None
             for ranking, query in zip(rankings, truth.queries, strict=True)
         ]
@@ -96,15 +96,15 @@ def test_a_protocol_nobody_asks_in_has_no_scores() -> None:
 
 def test_descriptors_that_do_not_fit_are_told_by_name() -> None:
     truth = GroundTruth(("a", "b"), (BenchmarkQuery("q", None, (1,), (), ()),))
-    rows = np.ones((2, 3), np.float32)
+    descriptors = np.ones((2, 3), np.float32)
     with pytest.raises(GlamError, match="the queries want 1 descriptors"):
-        score_revisited(truth, rows, rows)
+        score_revisited(truth, descriptors, descriptors)
     with pytest.raises(GlamError, match="the distractors have 4 dimensions and the queries 3"):
-        score_revisited(truth, rows[:1], rows, [np.ones((5, 4), np.float32)])
+        score_revisited(truth, descriptors[:1], descriptors, [np.ones((5, 4), np.float32)])
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="the benchmark's photographs are not in ../shared/roxford_mini")
-def test_the_command_evaluates_a_model_on_the_benchmarks_photographs(tmp_path: Path) -> None:
+def test_the_command_evaluates_a_model_on_the_benchmarks_images(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = ["eval", "revisited", "roxford5k", "--root", str(MINI), "--size", "96", "--json", str(out)]
     done = CliRunner().invoke(app, [*command, "--model", "timm:tf_efficientnet_lite0", "--scales", "1"])

@@ -21,60 +21,68 @@ DIM = 12
 
 @pytest.fixture
 def training() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Descriptors of 60 landmarks, 8 photographs each, that differ most where landmarks do not."""
+    """Descriptors of 60 landmarks, 8 images each, that differ most where landmarks do not."""
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(60), 8)
+    landmark_ids = np.repeat(np.arange(60), 8)
     spread = np.linspace(0.2, 3, DIM)
-    rows = rng.standard_normal((60, DIM))[labels] / spread + rng.standard_normal((len(labels), DIM)) * spread / 2
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+    descriptors = (
+        rng.standard_normal((60, DIM))[landmark_ids] / spread
+        + rng.standard_normal((len(landmark_ids), DIM)) * spread / 2
+    )
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32), landmark_ids
 
 
-def applied(whitening: Whitening, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    projected: NDArray[np.float64] = (rows - whitening.mean) @ whitening.projection.T
+def applied(whitening: Whitening, descriptors: NDArray[np.float32]) -> NDArray[np.float64]:
+    projected: NDArray[np.float64] = (descriptors - whitening.mean) @ whitening.projection.T
     return projected
 
 
 def test_pca_makes_all_directions_vary_alike(training: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-    rows, labels = training
-    white = applied(fit_whitening("pca", rows, labels, DIM), rows)
+    descriptors, landmark_ids = training
+    white = applied(fit_whitening("pca", descriptors, landmark_ids, DIM), descriptors)
     np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(DIM), atol=1e-4)
 
 
 def test_learned_makes_pairs_of_a_landmark_differ_alike_and_orders_by_variance(
     training: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
-    rows, labels = training
-    white = applied(fit_whitening("learned", rows, labels, DIM), rows)
-    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows)) if labels[i] == labels[j]]
+    descriptors, landmark_ids = training
+    white = applied(fit_whitening("learned", descriptors, landmark_ids, DIM), descriptors)
+    pairs = [
+        (i, j)
+        for i in range(len(descriptors))
+        for j in range(i + 1, len(descriptors))
+        if landmark_ids[i] == landmark_ids[j]
+    ]
     differences = np.array([white[i] - white[j] for i, j in pairs])
     scatter = differences.T @ differences / len(pairs)
     np.testing.assert_allclose(scatter / scatter[0, 0], np.eye(DIM), atol=1e-4)  # the slow form, pair by pair
     assert (np.diff(white.var(axis=0)) <= 1e-6).all()
 
 
-def test_learned_brings_a_landmarks_photographs_together(
+def test_learned_brings_a_landmarks_images_together(
     training: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
-    rows, labels = training
-    half = labels < 30
-    white = applied(fit_whitening("learned", rows[half], labels[half], DIM), rows[~half])
+    descriptors, landmark_ids = training
+    half = landmark_ids < 30
+    white = applied(fit_whitening("learned", descriptors[half], landmark_ids[half], DIM), descriptors[~half])
     white /= np.linalg.norm(white, axis=1, keepdims=True)
 
     def nearest_is_right(descriptors: NDArray[np.floating]) -> float:
         scores = descriptors @ descriptors.T - 9 * np.eye(len(descriptors))
-        return float((labels[~half][scores.argmax(axis=1)] == labels[~half]).mean())
+        return float((landmark_ids[~half][scores.argmax(axis=1)] == landmark_ids[~half]).mean())
 
-    assert nearest_is_right(white) > nearest_is_right(rows[~half]) + 0.05
+    assert nearest_is_right(white) > nearest_is_right(descriptors[~half]) + 0.05
 
 
-def test_too_few_photographs_are_told(training: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-    rows, labels = training
+def test_too_few_images_are_told(training: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    descriptors, landmark_ids = training
     with pytest.raises(GlamError, match="too few to learn"):
-        fit_whitening("learned", rows[:10], labels[:10], DIM)
+        fit_whitening("learned", descriptors[:10], landmark_ids[:10], DIM)
     with pytest.raises(GlamError, match="fewer than 12 dimensions"):
-        fit_whitening("pca", rows[:10], labels[:10], DIM)
+        fit_whitening("pca", descriptors[:10], landmark_ids[:10], DIM)
     with pytest.raises(GlamError, match="13 cannot be kept"):
-        fit_whitening("pca", rows, labels, 13)
+        fit_whitening("pca", descriptors, landmark_ids, 13)
 
 
 def test_the_model_file_keeps_it(tmp_path: Path) -> None:
@@ -107,7 +115,7 @@ def test_several_scales_are_averaged_before_it() -> None:
         torch.testing.assert_close(describe_tensor(network, images, scales), network.whitened(average))
 
 
-def test_photographs_of_the_test_sets_are_known_by_their_names() -> None:
+def test_images_of_the_test_sets_are_known_by_their_names() -> None:
     paths = ["a/all_souls_000013.jpg", "paris_eiffel_000001.webp", "all_souls/1.jpg", "paris_000001.jpg", "new_1.jpg"]
     assert benchmark_images(paths) == paths[:2]
 

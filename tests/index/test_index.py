@@ -190,7 +190,7 @@ def test_photographs_of_a_landmark_find_each_other(photographs: Path, tmp_path: 
     few = [i for i, image in enumerate(collection.images) if image.landmark in chosen]
     asked = [i for i in few if collection.images[i - 1].landmark != collection.images[i].landmark]
     names = {collection.images[i].path for i in few if i not in asked}
-    kept = collection.only(lambda image: image.path in names)
+    kept = collection.filter(lambda image: image.path in names)
     build(tmp_path / "i.glam", kept, model, settings=model.settings(size=224))
     with Index.open(tmp_path / "i.glam") as index:
         queries = model.describe([collection.file(i) for i in asked], size=224)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glam.errors import ImageError
 from glam.images import Box, read_image
-from glam.inference.decode import KEPT, Jpeg, decoded_jpegs, prepare
+from glam.inference.decode import DRAFT_OVERSAMPLING, Jpeg, decode_jpegs, prepare
 from glam.inference.loader import Loader
 from glam.sizes import fitted_size
 from glam.stage_times import Times
@@ -54,7 +54,7 @@ def test_orientation_and_box(draw_image: Draw, orientation: int, box: Box | None
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_far_larger_jpeg_is_decoded_at_a_fraction(draw_image: Draw, orientation: int) -> None:
-    source = encoded(draw_image(2 * KEPT * 96, 2 * KEPT * 64), exif=turned(orientation))
+    source = encoded(draw_image(2 * DRAFT_OVERSAMPLING * 96, 2 * DRAFT_OVERSAMPLING * 64), exif=turned(orientation))
     reduced, plain = pixels_of(source, 96), plainly(source, 96)
     assert reduced.shape == plain.shape
     assert np.abs(reduced - plain).mean() < 1
@@ -91,39 +91,39 @@ def test_a_truncated_jpeg_is_named_and_explained(draw_image: Draw, tmp_path: Pat
 def test_jpegs_are_decoded_on_the_device_and_the_rest_beside_them(draw_image: Draw, tmp_path: Path) -> None:
     """The way of a GPU, on the CPU: JPEGs come to the loader as bytes, the others as pixels."""
     loader = Loader(CPU, 96, 16, Times())
-    loader.leave_jpegs = True
+    loader.defer_jpegs = True
     paths = [tmp_path / f"{i}.{suffix}" for i, suffix in enumerate(("jpg", "png", "jpg"))]
     for seed, path in enumerate(paths):
         draw_image(160, 120, seed).save(path)
-    rows = [loader.prepare(position, path, None) for position, path in enumerate(paths)]
-    assert [row.image.jpeg is not None for row in rows] == [True, False, True]
-    loaded = loader.load(rows)
-    assert loaded.images is not None
-    for row, pixels in zip(rows, loaded.images.numpy().astype(int), strict=True):
-        assert np.abs(pixels - plainly(paths[row.position].read_bytes(), 96)).max() <= 1
+    images = [loader.prepare(position, path, None) for position, path in enumerate(paths)]
+    assert [image.decoded.jpeg is not None for image in images] == [True, False, True]
+    loaded = loader.load(images)
+    assert loaded.pixels is not None
+    for image, pixels in zip(images, loaded.pixels.numpy().astype(int), strict=True):
+        assert np.abs(pixels - plainly(paths[image.position].read_bytes(), 96)).max() <= 1
 
 
 def test_what_the_device_cannot_decode_shifts_nothing(draw_image: Draw, tmp_path: Path) -> None:
     loader = Loader(CPU, 96, 16, Times())
-    loader.leave_jpegs = True
+    loader.defer_jpegs = True
     good = [encoded(draw_image(160, 120, seed)) for seed in range(3)]
     broken = tmp_path / "broken.jpg"  # its header is whole, and so is its end
     broken.write_bytes(good[1][:700] + b"\xff\xd9")
-    rows = [loader.prepare(i, source, None) for i, source in enumerate((good[0], broken, good[2]))]
-    loaded = loader.load(rows)
-    assert loaded.images is not None
-    read = [row.position for row in loaded.rows]
+    images = [loader.prepare(i, source, None) for i, source in enumerate((good[0], broken, good[2]))]
+    loaded = loader.load(images)
+    assert loaded.pixels is not None
+    read = [image.position for image in loaded.images]
     assert {0, 2} <= set(read)
-    assert sorted(read + [row.position for row, _ in loaded.failed]) == [0, 1, 2]
-    for place, position in enumerate(read):
+    assert sorted(read + [image.position for image, _ in loaded.failed]) == [0, 1, 2]
+    for row, position in enumerate(read):
         if position != 1:
-            assert np.abs(loaded.images[place].numpy().astype(int) - plainly(good[position], 96)).max() <= 1
+            assert np.abs(loaded.pixels[row].numpy().astype(int) - plainly(good[position], 96)).max() <= 1
 
 
 def test_a_batch_of_jpegs_on_a_device(draw_image: Draw) -> None:
     contents = [encoded(draw_image(160, 120, seed)) for seed in range(3)]
     jpegs = [Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), 1, None) for content in contents]
-    for content, pixels in zip(contents, decoded_jpegs(jpegs, (80, 96), CPU), strict=True):
+    for content, pixels in zip(contents, decode_jpegs(jpegs, (80, 96), CPU), strict=True):
         assert pixels.shape == (80, 96, 3)
         assert (
             np.abs(pixels.numpy().astype(int) - np.asarray(read_image(content).resize((96, 80), 2)).astype(int)).max()

@@ -29,11 +29,11 @@ def test_a_descriptor_does_not_depend_on_its_batch(model: Model, draw_image: Dra
 
 
 def test_descriptors_have_unit_length_and_tell_images_apart(model: Model, draw_image: Draw) -> None:
-    rows = model.describe([draw_image(80, 60, 0), draw_image(80, 60, 1)], size=80)
-    assert rows.shape == (2, model.dim)
-    assert rows.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
-    assert rows[0] @ rows[1] < 0.99
+    descriptors = model.describe([draw_image(80, 60, 0), draw_image(80, 60, 1)], size=80)
+    assert descriptors.shape == (2, model.dim)
+    assert descriptors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, rtol=1e-5)
+    assert descriptors[0] @ descriptors[1] < 0.99
 
 
 def test_an_unreadable_file_shifts_no_row(model: Model, draw_image: Draw, tmp_path: Path) -> None:
@@ -41,9 +41,9 @@ def test_an_unreadable_file_shifts_no_row(model: Model, draw_image: Draw, tmp_pa
     bad.write_bytes(b"no image")
     images = [draw_image(64, 48, 0), bad, draw_image(48, 64, 1)]
     errors: list[ImageError] = []
-    rows = model.describe(images, size=64, errors=errors)
-    assert np.isnan(rows[1]).all()
-    np.testing.assert_allclose(rows[[0, 2]], model.describe([images[0], images[2]], size=64), atol=1e-5)
+    descriptors = model.describe(images, size=64, errors=errors)
+    assert np.isnan(descriptors[1]).all()
+    np.testing.assert_allclose(descriptors[[0, 2]], model.describe([images[0], images[2]], size=64), atol=1e-5)
     assert [(error.source, error.reason) for error in errors] == [(str(bad), "not an image that can be read")]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         model.describe(images, size=64)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glam.inference.optimize import fold_batch_norms
-from glam.inference.resnet_fusion import ConvReLU, Residual, fused_resnet
+from glam.inference.resnet_fusion import ConvReLU, Residual, fuse_resnet
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -51,7 +51,7 @@ def folded(name: str) -> nn.Module:
 def test_fused_networks_compute_the_same(name: str, blocks: int, stems: int) -> None:
     net = folded(name)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    fused = fused_resnet(net)
+    fused = fuse_resnet(net)
     assert sum(isinstance(part, Residual) for part in fused.modules()) == blocks
     assert isinstance(getattr(fused, "conv1", None), ConvReLU) == bool(stems)
     images = torch.randn(2, 3, 96, 64, device=DEVICE)
@@ -64,4 +64,4 @@ def test_fused_networks_compute_the_same(name: str, blocks: int, stems: int) -> 
 def test_a_network_that_would_change_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     net = folded("resnet18")
     monkeypatch.setattr(torch, "cudnn_convolution_relu", lambda x, *rest: conv_relu(x, *rest) + 1)
-    assert fused_resnet(net) is net
+    assert fuse_resnet(net) is net

@@ -19,7 +19,7 @@ LANDMARKS, DIM, BATCHES = 7, 5, (4, 3)
 
 
 def images() -> tuple[Tensor, Tensor]:
-    """(7, 5) features of the images of both processes, and their labels."""
+    """(7, 5) features of the images of both processes, and their landmark ids."""
     features = torch.randn(sum(BATCHES), DIM, generator=torch.Generator().manual_seed(3))
     return features, torch.tensor([0, 6, 2, 2, 5, 1, 3])
 
@@ -45,9 +45,9 @@ def stepped(rank: int) -> dict[str, Tensor]:
     """One forward and backward pass of a process, divided as `DistributedDataParallel` does."""
     loss = ShardedArcFace(LANDMARKS, DIM, max(BATCHES), scale=20.0)
     loss.load_state_dict({"centers": centers()})
-    features, labels = (part.split(BATCHES)[rank] for part in images())
+    features, landmark_ids = (part.split(BATCHES)[rank] for part in images())
     features.requires_grad_()
-    value = loss(F.normalize(features, dim=1), labels)
+    value = loss(F.normalize(features, dim=1), landmark_ids)
     value.backward()
     assert features.grad is not None
     assert loss.centers.grad is not None
@@ -55,23 +55,23 @@ def stepped(rank: int) -> dict[str, Tensor]:
         "loss": value.detach(),
         "features": features.grad / 2,
         "centers": loss.centers.grad,
-        "whole": loss.whole(loss.centers),
+        "whole": loss.gather(loss.centers),
     }
 
 
 def test_two_processes_get_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     first, second = in_two_processes(stepped, tmp_path)
-    whole = ArcFace(LANDMARKS, DIM, scale=20.0)
-    whole.loss.W.data = centers().T.contiguous()
-    features, labels = images()
+    unsharded = ArcFace(LANDMARKS, DIM, scale=20.0)
+    unsharded.loss.W.data = centers().T.contiguous()
+    features, landmark_ids = images()
     features.requires_grad_()
-    value = whole(F.normalize(features, dim=1), labels)
+    value = unsharded(F.normalize(features, dim=1), landmark_ids)
     value.backward()
     for part in (first, second):
         torch.testing.assert_close(part["loss"], value.detach())
         assert torch.equal(part["whole"], centers())
     torch.testing.assert_close(torch.cat([first["features"], second["features"]]), features.grad)
-    torch.testing.assert_close(torch.cat([first["centers"], second["centers"]]), whole.loss.W.grad.T)
+    torch.testing.assert_close(torch.cat([first["centers"], second["centers"]]), unsharded.loss.W.grad.T)
 
 
 def drawn(rank: int) -> dict[str, Tensor]:
@@ -79,20 +79,20 @@ def drawn(rank: int) -> dict[str, Tensor]:
 
 
 def test_processes_draw_different_centers(tmp_path: Path) -> None:
-    rows = torch.cat([part["centers"] for part in in_two_processes(drawn, tmp_path)])
-    assert rows.shape == (LANDMARKS, DIM)
-    assert len(rows.unique(dim=0)) == LANDMARKS
+    centers_of_all = torch.cat([part["centers"] for part in in_two_processes(drawn, tmp_path)])
+    assert centers_of_all.shape == (LANDMARKS, DIM)
+    assert len(centers_of_all.unique(dim=0)) == LANDMARKS
 
 
 def test_alone_it_is_arcface() -> None:
-    features, labels = images()
+    features, landmark_ids = images()
     descriptors = F.normalize(features, dim=1)
-    alone, whole = ShardedArcFace(LANDMARKS, DIM, 10), ArcFace(LANDMARKS, DIM)
-    whole.loss.W.data = alone.centers.detach().T.contiguous()
-    torch.testing.assert_close(alone(descriptors, labels), whole(descriptors, labels))
-    alone.start_at_means(descriptors, labels)
-    whole.start_at_means(descriptors, labels)
-    torch.testing.assert_close(alone.centers.detach().T, whole.loss.W.detach())
+    alone, unsharded = ShardedArcFace(LANDMARKS, DIM, 10), ArcFace(LANDMARKS, DIM)
+    unsharded.loss.W.data = alone.centers.detach().T.contiguous()
+    torch.testing.assert_close(alone(descriptors, landmark_ids), unsharded(descriptors, landmark_ids))
+    alone.start_at_means(descriptors, landmark_ids)
+    unsharded.start_at_means(descriptors, landmark_ids)
+    torch.testing.assert_close(alone.centers.detach().T, unsharded.loss.W.detach())
 
 
 @pytest.mark.parametrize("cosine", [-1.0, -0.97, 0.0, 1.0])
@@ -110,7 +110,7 @@ def test_a_checkpoint_is_changed_and_the_optimizer_is_not() -> None:
     (center.sum() + other.sum()).backward()
     optimizer.step()
     checkpoint: dict[str, Any] = {"state_dict": {"a.centers": center}, "optimizer_states": [optimizer.state_dict()]}
-    change_centers(checkpoint, "a.centers", 1, lambda rows: rows[:2])
+    change_centers(checkpoint, "a.centers", 1, lambda centers_of_all: centers_of_all[:2])
     buffers = [checkpoint["optimizer_states"][0]["state"][i]["momentum_buffer"] for i in range(2)]
     assert [len(checkpoint["state_dict"]["a.centers"]), *map(len, buffers)] == [2, 4, 2]
     assert len(optimizer.state[center]["momentum_buffer"]) == 4

@@ -13,7 +13,7 @@ import glam
 from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import train
-from glam.training.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _others, patched
+from glam.training.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _off_diagonal, cutmix
 
 Draw = Callable[..., Image.Image]
 
@@ -39,7 +39,7 @@ def few_landmarks(folder: Path, draw_image: Draw) -> list[str]:
 def test_others_are_the_cosines_but_those_with_itself() -> None:
     table = torch.arange(16.0).view(4, 4)
     expected = torch.stack([torch.cat([row[:i], row[i + 1 :]]) for i, row in enumerate(table)])
-    assert torch.equal(_others(table), expected)
+    assert torch.equal(_off_diagonal(table), expected)
 
 
 def test_the_loss_is_its_definition() -> None:
@@ -65,8 +65,8 @@ def test_the_loss_is_its_definition() -> None:
 def test_nothing_is_left_to_learn_from_oneself() -> None:
     teacher, images = network(1), torch.randn(4, 3, 64, 64)
     loss = Distillation([teacher], teacher.backbone.mean, teacher.backbone.std)
-    taught = loss.taught(images)
-    turned = taught @ torch.linalg.qr(torch.randn(8, 8))[0]
+    teacher_descriptors = loss.teacher_descriptors(images)
+    turned = teacher_descriptors @ torch.linalg.qr(torch.randn(8, 8))[0]
     assert float(loss(turned, images)) < 1e-5
     assert float(loss(F.normalize(torch.randn(4, 8), dim=1), images)) > 1
 
@@ -75,8 +75,10 @@ def test_teachers_see_images_in_their_own_normalization() -> None:
     teacher, pixels = network(1), torch.rand(3, 3, 64, 64)
     own = torch.tensor([teacher.backbone.mean, teacher.backbone.std])[:, :, None, None]
     loss = Distillation([teacher], HALF, HALF)
-    expected = Distillation([teacher], teacher.backbone.mean, teacher.backbone.std).taught((pixels - own[0]) / own[1])
-    torch.testing.assert_close(loss.taught((pixels - 0.5) / 0.5), expected, rtol=1e-4, atol=1e-4)
+    expected = Distillation([teacher], teacher.backbone.mean, teacher.backbone.std).teacher_descriptors(
+        (pixels - own[0]) / own[1]
+    )
+    torch.testing.assert_close(loss.teacher_descriptors((pixels - 0.5) / 0.5), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_alone_teaches_nothing() -> None:
@@ -87,7 +89,7 @@ def test_an_image_alone_teaches_nothing() -> None:
 def test_a_patched_image_is_of_two_images_in_place() -> None:
     torch.manual_seed(0)
     images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 32, 48)
-    result = patched(images)
+    result = cutmix(images)
     assert result.shape == images.shape
     foreign = result != images
     assert all(len(image.unique()) <= 2 for image in result)

@@ -73,8 +73,11 @@ def test_a_run_starts_from_the_model(
     model = glam.load(start, "cpu")
     weights, data, centers = seen[0]
     assert (weights, data.val_size) == (model.fingerprint, 64)
-    rows = model.describe([data.train.file(i) for i in range(len(data.train))], scales=(1.0,))
-    means = [rows[data.train.landmark_ids == label].mean(axis=0) for label in range(len(data.train.landmarks))]
+    descriptors = model.describe([data.train.file(i) for i in range(len(data.train))], scales=(1.0,))
+    means = [
+        descriptors[data.train.landmark_ids == landmark_id].mean(axis=0)
+        for landmark_id in range(len(data.train.landmarks))
+    ]
     torch.testing.assert_close(F.normalize(torch.tensor(np.array(means)), dim=1), centers, rtol=1e-3, atol=1e-3)
 
 
@@ -103,16 +106,16 @@ def test_a_training_that_helps_is_kept_and_says_what_it_brought(
     assert kept.header.training["comparison"] == json.loads((tmp_path / "run" / "comparison.json").read_text())
 
 
-def test_a_gain_is_the_mean_difference_of_ap_over_held_out_photographs(landmarks: Path, tmp_path: Path) -> None:
+def test_a_gain_is_the_mean_difference_of_ap_over_held_out_images(landmarks: Path, tmp_path: Path) -> None:
     everything = read_folder(landmarks)
-    held_out = everything.only(lambda photo: photo.landmark[-1] in "012")
-    others = everything.only(lambda photo: photo.landmark[-1] not in "012")
+    held_out = everything.filter(lambda image: image.landmark[-1] in "012")
+    others = everything.filter(lambda image: image.landmark[-1] not in "012")
     models = [glam.load(small_model(tmp_path / f"{seed}.safetensors", seed), "cpu") for seed in (2, 3)]
     found = compare_models(*models, held_out, others)
     ap = []
     for model in models:
-        rows, rest = (model.describe([part.file(i) for i in range(len(part))]) for part in (held_out, others))
-        ap.append(score_folder(rows, held_out.landmark_ids, rest).ap)
+        descriptors, rest = (model.describe([part.file(i) for i in range(len(part))]) for part in (held_out, others))
+        ap.append(score_folder(descriptors, held_out.landmark_ids, rest).ap)
     assert found.gain == pytest.approx(np.mean(ap[1] - ap[0]))
     by_landmark = (ap[1] - ap[0]).reshape(3, 5).mean(axis=1)
     assert by_landmark.min() - 1e-9 <= found.interval[0] <= found.gain <= found.interval[1] <= by_landmark.max() + 1e-9

@@ -35,7 +35,7 @@ train(sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def gldv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve landmarks of eight photographs, as the publishers lay them out; two of the landmarks will be held out."""
+    """Twelve landmarks of eight images, as the publishers lay them out; two of the landmarks will be held out."""
     root = tmp_path_factory.mktemp("gldv2")
     lines = ["landmark_id,images"]
     for landmark in range(12):

@@ -12,7 +12,7 @@ from PIL import Image
 from glam.datasets.readers import read_folder
 from glam.eval.folder import score_folder
 from glam.training.charts import Axis, line_chart
-from glam.training.plots import FIRST, TILE, draw_curves, draw_worst, worst_queries
+from glam.training.plots import RESULTS_SHOWN, TILE, draw_curves, draw_worst, worst_queries
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -63,21 +63,21 @@ def test_the_curves_of_a_resumed_run_go_on(tmp_path: Path) -> None:
 
 def test_the_worst_queries_are_those_with_the_lowest_ap() -> None:
     random = np.random.default_rng(0)
-    labels = np.repeat(np.arange(30), 4)
-    labels[0] = 99  # a landmark with one photograph asks for nothing
-    rows = random.normal(size=(30, 16))[labels % 30] + random.normal(scale=0.9, size=(120, 16))
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    found = worst_queries(rows, labels)
-    ap = score_folder(rows, labels).ap
-    lowest = sorted(np.nanmin(ap[labels == label]) for label in range(30))
+    landmark_ids = np.repeat(np.arange(30), 4)
+    landmark_ids[0] = 99  # a landmark with one image asks for nothing
+    descriptors = random.normal(size=(30, 16))[landmark_ids % 30] + random.normal(scale=0.9, size=(120, 16))
+    descriptors = (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
+    found = worst_queries(descriptors, landmark_ids)
+    ap = score_folder(descriptors, landmark_ids).ap
+    lowest = sorted(np.nanmin(ap[landmark_ids == landmark_id]) for landmark_id in range(30))
     np.testing.assert_allclose([query.ap for query in found], lowest[: len(found)])
-    assert len({labels[query.image] for query in found}) == len(found) == 12
+    assert len({landmark_ids[query.index] for query in found}) == len(found) == 12
     for query in found:
-        order = [i for i in np.argsort(-(rows @ rows[query.image]), kind="stable") if i != query.image]
-        assert list(query.first) == order[:FIRST]
-        assert list(query.right) == [labels[i] == labels[query.image] for i in query.first]
+        order = [i for i in np.argsort(-(descriptors @ descriptors[query.index]), kind="stable") if i != query.index]
+        assert list(query.first) == order[:RESULTS_SHOWN]
+        assert list(query.right) == [landmark_ids[i] == landmark_ids[query.index] for i in query.first]
         assert order.index(query.nearest) + 1 == query.rank
-        assert all(labels[i] != labels[query.image] for i in order[: query.rank - 1])
+        assert all(landmark_ids[i] != landmark_ids[query.index] for i in order[: query.rank - 1])
 
 
 def test_the_worst_queries_are_drawn_with_what_came_first(
@@ -90,11 +90,11 @@ def test_the_worst_queries_are_drawn_with_what_came_first(
             draw_image(60, 40, landmark).save(tmp_path / f"landmark {landmark}" / f"{i}.png")
     (tmp_path / "landmark 1" / "1.png").write_bytes(b"no image")
     collection = read_folder(tmp_path)
-    rows = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float32)
-    queries = worst_queries(rows / np.linalg.norm(rows, axis=1, keepdims=True), collection.landmark_ids)
+    descriptors = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float32)
+    queries = worst_queries(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), collection.landmark_ids)
     assert len(queries) == 3
     draw_worst(collection, queries, tmp_path / "out" / "worst.webp")
     with Image.open(tmp_path / "out" / "worst.webp") as sheet:
         assert sheet.format == "WEBP"
-        assert sheet.width > (FIRST + 2) * TILE
+        assert sheet.width > (RESULTS_SHOWN + 2) * TILE
         assert len(sheet.convert("RGB").getcolors(1 << 20) or []) > 50

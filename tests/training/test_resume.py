@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from glam.datasets.sampler import EpochPart, SizeBatchSampler
-from glam.training.rebase_progress import recount
+from glam.training.rebase_progress import rebase_progress
 
 PROGRAM = """
 import os, signal, sys
@@ -65,7 +65,7 @@ def run(program: Path, notes: Path, fatal: int, arguments: list[str], *, dies: b
 
 
 def seen(notes: Path, epoch: int) -> list[list[list[int]]]:
-    """For each rank the batches of an epoch, as image numbers."""
+    """For each rank the batches of an epoch, as indices of images."""
     ranks = []
     for file in sorted(notes.iterdir()):
         rows = [line.split() for line in file.read_text().splitlines()]
@@ -123,7 +123,7 @@ def test_what_parts_of_an_epoch_left_is_drawn_once(now: EpochPart) -> None:
         for rank in range(part.ranks):
             sampler = SizeBatchSampler(sizes, part.batch_size, rank=rank, ranks=part.ranks)
             sampler.earlier = parts[:number]
-            drawn += [draw.image for batch in list(sampler)[: part.batches] for draw in batch]
+            drawn += [draw.index for batch in list(sampler)[: part.batches] for draw in batch]
     counts = set()
     for rank in range(now.ranks):
         sampler = SizeBatchSampler(sizes, now.batch_size, rank=rank, ranks=now.ranks)
@@ -132,7 +132,7 @@ def test_what_parts_of_an_epoch_left_is_drawn_once(now: EpochPart) -> None:
         batches = list(sampler)
         assert len(batches) == left
         counts.add(left)
-        drawn += [draw.image for batch in batches for draw in batch]
+        drawn += [draw.index for batch in batches for draw in batch]
         assert len(list(sampler)) == len(sampler), "only the first pass is cut short"
     assert Counter(drawn) == Counter(range(500))
     assert len(counts) == 1, "every rank must have as many batches"
@@ -147,7 +147,7 @@ def test_a_few_images_left_still_give_every_rank_a_batch() -> None:
         sampler.earlier = done
         batches.append(list(sampler))
     assert {len(mine) for mine in batches} == {1}
-    assert len({draw.image for mine in batches for batch in mine for draw in batch}) == 5
+    assert len({draw.index for mine in batches for batch in mine for draw in batch}) == 5
 
 
 def test_counts_are_brought_to_the_new_measure() -> None:
@@ -164,7 +164,7 @@ def test_counts_are_brought_to_the_new_measure() -> None:
         "loops": {"fit_loop": loops},
         "lr_schedulers": [{"last_epoch": 14, "_step_count": 15}],
     }
-    recount(checkpoint, 8, 20)
+    rebase_progress(checkpoint, 8, 20)
     assert progress["current"] == {"ready": 8, "processed": 8, "completed": 7}
     assert step["total"] == {"ready": 28, "completed": 28}
     assert checkpoint["global_step"] == 28

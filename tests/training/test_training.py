@@ -22,7 +22,7 @@ from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import bundled_configs, train
 from glam.training.losses import ArcFace
 from glam.training.module import Batch, LandmarkModule
-from glam.training.pca_init import Components, evenly, pooled_features, start_from_pca
+from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca
 from glam.training.whitening import whiten_head
 
 Draw = Callable[..., Image.Image]
@@ -30,13 +30,17 @@ Draw = Callable[..., Image.Image]
 
 def test_arcface_adds_the_margin_in_radians() -> None:
     loss = ArcFace(5, 4, margin=0.3, scale=20.0)
-    descriptors, labels = F.normalize(torch.randn(6, 4), dim=1), torch.tensor([0, 1, 2, 3, 4, 0])
+    descriptors, landmark_ids = F.normalize(torch.randn(6, 4), dim=1), torch.tensor([0, 1, 2, 3, 4, 0])
     cosines = descriptors @ F.normalize(loss.loss.W.detach(), dim=0)
     logits = cosines.clone()
-    for row, label in enumerate(labels):
-        angle = math.acos(float(cosines[row, label]))
-        logits[row, label] = math.cos(angle + 0.3) if angle + 0.3 <= math.pi else math.cos(angle) - 0.3 * math.sin(0.3)
-    torch.testing.assert_close(loss(descriptors, labels), F.cross_entropy(20 * logits, labels), rtol=1e-4, atol=1e-4)
+    for row, landmark_id in enumerate(landmark_ids):
+        angle = math.acos(float(cosines[row, landmark_id]))
+        logits[row, landmark_id] = (
+            math.cos(angle + 0.3) if angle + 0.3 <= math.pi else math.cos(angle) - 0.3 * math.sin(0.3)
+        )
+    torch.testing.assert_close(
+        loss(descriptors, landmark_ids), F.cross_entropy(20 * logits, landmark_ids), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_arcface_stays_in_float32_under_autocast() -> None:
@@ -49,10 +53,10 @@ def test_arcface_stays_in_float32_under_autocast() -> None:
 def test_a_center_on_its_only_image_has_a_finite_gradient() -> None:
     """At a cosine of 1 the arc cosine's slope is infinite."""
     loss = ArcFace(2, 4)
-    row = F.normalize(torch.randn(1, 4), dim=1).requires_grad_()
-    loss.start_at_means(row.detach(), torch.tensor([0]))
-    loss(row, torch.tensor([0])).backward()
-    assert torch.isfinite(row.grad).all()
+    descriptor = F.normalize(torch.randn(1, 4), dim=1).requires_grad_()
+    loss.start_at_means(descriptor.detach(), torch.tensor([0]))
+    loss(descriptor, torch.tensor([0])).backward()
+    assert torch.isfinite(descriptor.grad).all()
     assert torch.isfinite(loss.loss.W.grad).all()
 
 
@@ -86,11 +90,13 @@ def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> No
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
     collection = read_folder(landmarks)
     settings = Settings(size=64)
-    descriptors, labels = start_from_pca(network, collection, settings, whitening=whitening, most=1000, seed=0)
+    descriptors, landmark_ids = start_from_pca(
+        network, collection, settings, whitening=whitening, max_images=1000, seed=0
+    )
     items = ((collection.file(i), None) for i in range(len(collection)))
     again = np.stack([d.descriptor for d in describe_stream(network, items, settings) if d.descriptor is not None])
     np.testing.assert_allclose(again, descriptors.numpy(), atol=1e-4)  # one size, so in the collection's order
-    assert torch.bincount(labels).tolist() == [6] * 6
+    assert torch.bincount(landmark_ids).tolist() == [6] * 6
     assert network.head.norm.running_var.std() < 1e-3 * network.head.norm.running_var.mean() or whitening < 1
 
 
@@ -100,7 +106,7 @@ def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmar
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
     collection, settings = read_folder(landmarks), Settings(size=64)
-    start_from_pca(network, collection, settings, whitening=0.0, most=1000, seed=0)
+    start_from_pca(network, collection, settings, whitening=0.0, max_images=1000, seed=0)
     norm = network.head.norm
     with torch.no_grad():  # as training could have left it
         norm.bias.add_(0.3 * norm.weight[0] * torch.randn(8))
@@ -110,7 +116,7 @@ def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmar
     pooled, _ = pooled_features(network, collection, list(range(len(collection))), settings)
     with torch.no_grad():
         before = network.head(pooled).double()
-        whiten_head(network, collection, settings, power=power, most=1000, seed=0)
+        whiten_head(network, collection, settings, power=power, max_images=1000, seed=0)
         after = network.head(pooled).double()
     _, singular, vectors = torch.linalg.svd(before - before.mean(dim=0), full_matrices=False)
     wanted = before @ vectors.T / (singular / len(before) ** 0.5) ** power
@@ -125,7 +131,7 @@ def test_an_end_that_cannot_be_is_one_sentence(landmarks: Path) -> None:
     for dim, sentence in ((None, "wants a descriptor layer"), (64, "wants more than 64 images; there are 36")):
         network = DescriptorNetwork(Architecture("resnet10t", dim=dim, glam=None)).eval()
         with pytest.raises(GlamError, match=sentence):
-            whiten_head(network, collection, settings, power=0.25, most=1000, seed=0)
+            whiten_head(network, collection, settings, power=0.25, max_images=1000, seed=0)
 
 
 def test_a_run_whitens_what_it_writes(landmarks: Path, tmp_path: Path) -> None:
@@ -141,7 +147,7 @@ def test_a_run_whitens_what_it_writes(landmarks: Path, tmp_path: Path) -> None:
 
 def test_a_few_images_are_drawn_evenly_over_the_landmarks(landmarks: Path) -> None:
     collection = read_folder(landmarks)
-    assert np.bincount(collection.landmark_ids[evenly(collection, 12, seed=0)]).tolist() == [2] * 6
+    assert np.bincount(collection.landmark_ids[balanced_sample(collection, 12, seed=0)]).tolist() == [2] * 6
 
 
 def options(landmarks: Path, out: Path, *more: str) -> list[str]:

@@ -31,7 +31,7 @@ from glam.app.cli.explain_picture import (
     row,
     summary,
 )
-from glam.attention_maps import MOST_POSITIONS, AttentionMaps, attention_maps, maps_of
+from glam.attention_maps import MAX_POSITIONS, AttentionMaps, attention_maps, compute_maps
 from glam.index.local_matching import Matches
 from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
@@ -91,7 +91,7 @@ def test_maps_are_the_papers_equations(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(1)
     module = GLAM(shape[0], reduction=5)
     features = torch.randn(1, *shape)
-    maps = maps_of(module, features, (0, 0, 10, 10))
+    maps = compute_maps(module, features, (0, 0, 10, 10))
     assert (maps.height, maps.width) == shape[1:]
     for name, expected in plain_maps(module, features[0]).items():
         np.testing.assert_allclose(getattr(maps, name), expected.detach(), rtol=1e-4, atol=1e-5, err_msg=name)
@@ -104,7 +104,7 @@ def test_the_spatial_map_is_the_one_that_mixes_the_values() -> None:
     spatial = module.global_spatial
     assert spatial is not None
     features = torch.randn(1, 12, 3, 5)
-    maps = maps_of(module, features, (0, 0, 5, 3))
+    maps = compute_maps(module, features, (0, 0, 5, 3))
     assert maps.global_spatial is not None
     values = spatial.value(features).flatten(2)[0].T  # (h w, r)
     mixed = torch.from_numpy(maps.global_spatial) @ values
@@ -114,9 +114,9 @@ def test_the_spatial_map_is_the_one_that_mixes_the_values() -> None:
 
 @pytest.mark.parametrize("off", PARTS)
 def test_an_attention_that_is_switched_off_has_no_map(off: str) -> None:
-    maps = maps_of(GLAM(8, reduction=4, **{off: False}), torch.randn(1, 8, 3, 4), (0, 0, 4, 3))
+    maps = compute_maps(GLAM(8, reduction=4, **{off: False}), torch.randn(1, 8, 3, 4), (0, 0, 4, 3))
     assert [name for name in PARTS if getattr(maps, name) is None] == [off]
-    assert (maps.looks_from(1, 1) is None) == (off == "global_spatial")
+    assert (maps.spatial_attention_from(1, 1) is None) == (off == "global_spatial")
 
 
 def test_a_model_shows_where_it_looks_in_an_image_as_it_describes_it(model: Model, image: Image.Image) -> None:
@@ -146,14 +146,14 @@ def test_the_place_that_looks_is_found_by_its_pixel() -> None:
     looks[np.arange(6), [5, 4, 3, 2, 1, 0]] = 1  # position i looks at position 5 - i
     maps = AttentionMaps(2, 3, (100, 50, 160, 90), None, None, None, looks)
     for (x, y), expected in {(101, 51): (1, 2), (159, 89): (0, 0), (121, 51): (1, 1), (0, 0): (1, 2)}.items():
-        seen = maps.looks_from(x, y)
+        seen = maps.spatial_attention_from(x, y)
         assert seen is not None
         assert np.unravel_index(seen.argmax(), seen.shape) == expected
 
 
 def test_a_large_image_is_made_smaller_until_its_map_is_bounded(model: Model, draw_image: Any) -> None:
     maps = attention_maps(model, draw_image(3000, 1500), size=3000)
-    assert MOST_POSITIONS / 2 < maps.height * maps.width <= MOST_POSITIONS
+    assert MAX_POSITIONS / 2 < maps.height * maps.width <= MAX_POSITIONS
 
 
 def test_a_model_without_glam_is_refused_in_a_sentence(image: Image.Image) -> None:

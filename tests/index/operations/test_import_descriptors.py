@@ -10,7 +10,7 @@ import pytest
 
 from glam.datasets.collection import Collection
 from glam.datasets.readers import read_folder
-from glam.descriptor_files import Shard, merge, read_about, write_described
+from glam.descriptor_files import Shard, merge_shards, read_metadata, write_descriptors
 from glam.errors import GlamError
 from glam.index import Index, build, sync, verify
 from glam.index.operations.import_descriptors import NotedFiles
@@ -38,13 +38,13 @@ def shards(folder: Path, tmp_path: Path, content_model: Any) -> list[Path]:
 
 
 def describe_shard(collection: Collection, shard: Shard, out: Path, model: Any) -> Path:
-    images = [collection.images[i] for i in shard.of(len(collection))]
+    images = [collection.images[i] for i in shard.indices(len(collection))]
     noted = NotedFiles(collection.root, images)
     stream = noted.described(model.stream(noted.sources(2, Times()), None))
     facts = {"model": model.name, "fingerprint": model.fingerprint, "size": 64, "scales": [1.0]}
     file = out / f"{shard.number}.safetensors"
     shown = {**facts, "shard": f"{shard.number}/{shard.count}"}
-    write_described(file, stream, [image.path for image in images], model.dim, shown, files=noted.files)
+    write_descriptors(file, stream, [image.path for image in images], model.dim, shown, files=noted.files)
     return file
 
 
@@ -65,7 +65,7 @@ def test_shards_make_an_index_without_describing(
     shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
     merged = tmp_path / "merged.safetensors"
-    merge(merged, shards)
+    merge_shards(merged, shards)
     for name, files in (("parts", shards), ("merged", [merged])):
         index = tmp_path / f"{name}.glam"
         done = build(index, read_folder(folder), content_model, descriptors=files)
@@ -113,7 +113,7 @@ def test_files_of_other_runs_are_refused(
     settings = replace(content_model.settings(), size=96)
     refused("1.safetensors: its size is 64, the index's 96")
     settings = content_model.settings()
-    about = read_about(shards[1])
+    about = read_metadata(shards[1])
     del about["files"]
     shards[1].with_suffix(".json").write_text(json.dumps(about))
     refused("2.safetensors does not say which files it describes")

@@ -23,7 +23,7 @@ class Studio:
         self.geometry = Geometry(scene.mesh)
         self.atlas = Atlas(scene.mesh.textures)
 
-    def photograph(self, rng: np.random.Generator, size: int) -> bytes:
+    def render_jpeg(self, rng: np.random.Generator, size: int) -> bytes:
         """A JPEG whose longest side is ``size`` pixels; everything about it is drawn from ``rng``."""
         extent = self.scene.high - self.scene.low
         width, height = random_frame(rng, size, bool(extent[2] > extent[0]))
