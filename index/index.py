@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
-from glam.index.ann import DescriptorSource, Structure, build_structure
+from glam.index.ann import DescriptorSource, Structure, build_gpu_structure, build_structure
 from glam.index.ann.confidence import Calibration
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
@@ -91,10 +91,11 @@ class Index:
         dim: length of a descriptor.
         size, scales: its images were described at.
         root: folder that its images' paths are relative to.
+        device: that searches it.
         image_ids: (n,), of its images, rising.
     """
 
-    def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits) -> None:
+    def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, device: str = "cpu") -> None:
         config = catalog.config
         self.path = path
         self.model_name = config.model
@@ -107,6 +108,7 @@ class Index:
         self._catalog = catalog
         self._lock = Lock()
         self._limits = limits
+        self.device = device
         self._snapshot = take_snapshot(path, catalog)
         self.image_ids = self._snapshot.image_ids
         self._collection: MilvusCollection | None = None
@@ -122,19 +124,20 @@ class Index:
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
-    def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> "Index":
+    def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS, device: str | None = None) -> "Index":
         """Opens an index.
 
         Args:
             path: its folder.
             limits: sizes and times at which it changes how it works.
+            device: that searches, for example ``cuda``; by default the CPU, or all GPUs where faiss-gpu is installed.
 
         Raises:
             GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
         """
         catalog = open_catalog(Path(path))
         try:
-            return cls(Path(path), catalog, limits)
+            return cls(Path(path), catalog, limits, device or "cpu")
         except BaseException:
             catalog.close()
             raise
@@ -332,6 +335,12 @@ class Index:
 
             search, self._collection = open_search(config, self._config, self._snapshot, self._limits.milvus)
             return search, self.image_ids
+        if self.device != "cpu":
+            on_gpu = build_gpu_structure(
+                self._snapshot.descriptors_of(self.image_ids), self.device, self._limits.gpu_rows
+            )
+            if on_gpu is not None:
+                return on_gpu, self.image_ids
         kind = ann_cache.kind_for(self._config, len(self.image_ids), self._limits)
         return ann_cache.open_cached(self.path, self._snapshot) or (
             build_structure(self._snapshot.descriptors_of(self.image_ids), kind),

@@ -42,6 +42,7 @@ class IndexLimits:
         removed_share: share of the images in a saved structure that may be masked before a new one is built.
         linked_in_memory: images whose neighbors an open index may search for itself, where the kNN graph is missing or
             out of date. It takes a second or two, once per open index.
+        gpu_rows: images from which brute force on a GPU is faster than search on the CPU (benchmarks/search_gpu.py).
         milvus: sizes of messages to and from Milvus.
     """
 
@@ -53,6 +54,7 @@ class IndexLimits:
     added_in_memory: int = 1_000
     removed_share: float = 0.2
     linked_in_memory: int = 10_000
+    gpu_rows: int = 5_000
     milvus: MilvusLimits = field(default_factory=MilvusLimits)
 
 

@@ -43,7 +43,7 @@ def search(
     from glam.index.rerank.chain import parse_chain
 
     chain = None if rerank is None else parse_chain(rerank)
-    with Index.open(index) as opened:
+    with Index.open(index, device=device) as opened:
         loaded = glam.load(model or opened.model_name, device)
         opened.check_model(loaded)
         descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)[0]

@@ -56,7 +56,7 @@ def serve(
             raise GlamError(f"{name} takes visible ASCII characters without quotes, commas, semicolons and backslashes")
     limits = ServiceLimits(uploads=waiting, waiting=2 * waiting, batch=batch, request_seconds=timeout)
     access = Access(read_token, write_token, allow_writes, loopback_only=is_loopback(host))
-    opened = Index.open(index)
+    opened = Index.open(index, device=device)
     images = len(opened)
     service = create_app(opened, glam.load(model or opened.model_name, device), limits, access, owns_index=True)
     del opened  # so that its memory is freed when a newer snapshot takes its place

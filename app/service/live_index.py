@@ -124,7 +124,7 @@ class LiveIndex:
 
     def _open(self) -> Index:
         """The index as it is on disk, warmed up: the first search of an index is slower than the others."""
-        index = Index.open(self._served.index.path)
+        index = Index.open(self._served.index.path, device=self._served.index.device)
         try:
             index.check_model(self._model)
             if len(index):

@@ -1,6 +1,7 @@
 """Structures that find the nearest of many descriptors; `docs/search.md` says which is taken when."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import faiss
 
@@ -10,10 +11,14 @@ from glam.index.ann.exact import Exact
 from glam.index.ann.file import read_facts
 from glam.index.ann.ivf_pq import IvfPq
 
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and search on the CPU does not need it
+    from glam.index.ann.exact_gpu import ExactGpu
+
 __all__ = [
     "KINDS",
     "DescriptorSource",
     "Structure",
+    "build_gpu_structure",
     "build_structure",
     "choose_kind",
     "read_structure",
@@ -35,6 +40,36 @@ def build_structure(descriptors: DescriptorSource, kind: str | None = None) -> S
         kind: one of `KINDS`; chosen by `choose_kind` if not given.
     """
     return KINDS[kind or choose_kind(len(descriptors), descriptors.dim)].build(descriptors)
+
+
+def build_gpu_structure(descriptors: DescriptorSource, device: str, gpu_rows: int) -> "ExactGpu | None":
+    """Builds a structure of all of ``descriptors`` that searches on a GPU; None where the CPU, or FAISS, should search.
+
+    FAISS searches on GPUs by itself where faiss-gpu is installed (`Exact`). Brute force by the top-k kernel of
+    `glam.kernels` serves an index of any kind: it is exact, and at 1,000,000 rows as fast as IVF-PQ on a CPU
+    (benchmarks/results/search_gpu.json).
+
+    Args:
+        descriptors: of the index.
+        device: as PyTorch names it, for example ``cuda`` or ``cuda:1``.
+        gpu_rows: rows from which a GPU is faster than the CPU.
+
+    Raises:
+        GlamError: PyTorch finds no such device, or the descriptors do not fit into its memory.
+    """
+    if device == "cpu" or faiss.get_num_gpus() or len(descriptors) < gpu_rows:
+        return None
+    import torch
+
+    from glam.index.ann.exact_gpu import ExactGpu
+
+    try:
+        return ExactGpu.build(descriptors, torch.device(device))
+    except torch.cuda.OutOfMemoryError as error:
+        gigabytes = len(descriptors) * descriptors.dim * 6 / 1e9
+        raise GlamError(f"{device} lacks {gigabytes:.1f} GB for the descriptors; search with --device cpu") from error
+    except (RuntimeError, AssertionError) as error:
+        raise GlamError(f"cannot search on the device {device!r}: {str(error).splitlines()[0]}") from error
 
 
 def choose_kind(count: int, dim: int) -> str:
