@@ -54,7 +54,7 @@ class IndexLimits:
     added_in_memory: int = 1_000
     removed_share: float = 0.2
     linked_in_memory: int = 10_000
-    gpu_rows: int = 5_000
+    gpu_rows: int = 30_000
     milvus: MilvusLimits = field(default_factory=MilvusLimits)
 
 

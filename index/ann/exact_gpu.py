@@ -16,6 +16,7 @@ from typing import Self
 import faiss
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glam.index.ann.base import DescriptorSource
@@ -96,16 +97,15 @@ class ExactGpu:
 
     def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
+        queries = np.array(queries, dtype=np.float32)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         count = len(self) if allowed is None else int(np.count_nonzero(allowed))
         found = min(k, count)
         if found:
             packed = None if allowed is None or count == len(self) else np.packbits(allowed).tobytes()
-            asked = torch.from_numpy(np.array(queries, dtype=np.float32)).to(self._device)
             with torch.inference_mode():
-                best_scores, best_rows = self._search(asked, found, count, packed)
-            scores[:, :found], rows[:, :found] = best_scores.cpu().numpy(), best_rows.cpu().numpy()
+                scores[:, :found], rows[:, :found] = self._search(queries, found, count, packed)
         return scores, rows
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
@@ -134,64 +134,65 @@ class ExactGpu:
         rounding = torch.linalg.vector_norm(full - self._half[start:end].float(), dim=1).max()
         self._rounding = max(self._rounding, float(rounding))
 
-    def _search(self, queries: Tensor, k: int, count: int, packed: bytes | None) -> tuple[Tensor, Tensor]:
+    def _search(self, queries: Descriptors, k: int, count: int, packed: bytes | None) -> tuple[Scores, Rows]:
         """The best ``k`` rows of each query, (q, k), among ``count`` rows that a packed mask allows, or among all."""
         half, rows_of, mask = self._half, None, None
         if packed is not None and count < GATHERED_SHARE * len(self):
             half, rows_of = self._gathered(packed)
         elif packed is not None:
             mask = self._unpacked(packed)
-        half_queries = queries.half()
-        margin = self._margin(queries, half_queries)
         candidates = k + EXTRA if mask is None else int((k + EXTRA) * len(self) / count) + 1
-        candidates = min(candidates, len(half))
-        scores = queries.new_empty((len(queries), k))
-        rows = torch.empty((len(queries), k), device=self._device, dtype=torch.int64)
-        undecided = torch.arange(len(queries), device=self._device)
+        scores, rows = np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64)
+        margin, undecided = self._margin(queries), np.arange(len(queries))
         while len(undecided) and candidates <= MAX_K:
-            approximate, found = top_k(half_queries[undecided], half, candidates)
+            candidates = min(candidates, len(half))
+            asked = torch.from_numpy(queries[undecided]).to(self._device)
+            approximate, found = top_k(asked.half(), half, candidates)
             found = found if rows_of is None else rows_of[found]
-            exact, best = self._exact(queries[undecided], found, k, mask)
-            scores[undecided], rows[undecided] = exact, best
+            exact = self._exact(asked, found)
+            if mask is not None:
+                exact = exact.masked_fill(~mask[found], -torch.inf)
+            # One transfer instead of three: each of them waits for the GPU. float64 holds scores and rows exactly.
+            both = torch.cat([exact.double(), found.double(), approximate[:, -1:].double()], dim=1).cpu().numpy()
+            exact_scores, exact_rows, last = both[:, :candidates], both[:, candidates:-1], both[:, -1]
+            best = np.lexsort((exact_rows, -exact_scores), axis=1)[:, :k]
+            scores[undecided] = np.take_along_axis(exact_scores, best, axis=1)
+            rows[undecided] = np.take_along_axis(exact_rows, best, axis=1)
             if candidates == len(half):
                 return scores, rows
-            undecided = undecided[approximate[:, -1] + margin[undecided] >= exact[:, -1]]
-            candidates = min(4 * candidates, len(half))
+            undecided = undecided[last + margin[undecided] >= scores[undecided, -1]]
+            candidates *= 4
         if len(undecided):
             scores[undecided], rows[undecided] = self._dense(queries[undecided], k, packed)
         return scores, rows
 
-    def _margin(self, queries: Tensor, half_queries: Tensor) -> Tensor:
+    def _margin(self, queries: Descriptors) -> NDArray[np.float64]:
         """(q,) the most that an approximate score of each query is off by, rounding of the sums included."""
-        lengths = torch.linalg.vector_norm(queries, dim=1)
-        rounding = torch.linalg.vector_norm(queries - half_queries.float(), dim=1)
+        lengths = np.linalg.norm(queries, axis=1)
+        rounding = np.linalg.norm(queries - queries.astype(np.float16).astype(np.float32), axis=1)
         sums = queries.shape[1] * 2.0**-23  # twice the unit roundoff for each of the products
-        margin: Tensor = self._rounding * lengths + rounding * (1 + self._rounding) + sums * lengths
+        margin: NDArray[np.float64] = self._rounding * lengths + rounding * (1 + self._rounding) + sums * lengths
         return margin
 
-    def _exact(self, queries: Tensor, rows: Tensor, k: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The best ``k`` of each query's (q, c) candidate rows by float32 scores; equal scores by row."""
-        rows = rows.sort(dim=1).values
+    def _exact(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """(q, c) float32 scores of each query's candidate rows."""
         size = max(1, GATHERED_BYTES // (rows.shape[1] * queries.shape[1] * 4))
         parts = [slice(start, start + size) for start in range(0, len(queries), size)]
-        scores = torch.cat([torch.einsum("qd,qcd->qc", queries[part], self._full[rows[part]]) for part in parts])
-        if mask is not None:
-            scores = scores.masked_fill(~mask[rows], -torch.inf)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        return scores[:, :k], rows.gather(1, order[:, :k])
+        return torch.cat([torch.matmul(self._full[rows[part]], queries[part, :, None])[:, :, 0] for part in parts])
 
-    def _dense(self, queries: Tensor, k: int, packed: bytes | None) -> tuple[Tensor, Tensor]:
+    def _dense(self, queries: Descriptors, k: int, packed: bytes | None) -> tuple[Scores, Rows]:
         """The best ``k`` of each query by the float32 score with every row; equal scores by row."""
         outside = None if packed is None else ~self._unpacked(packed)
+        scores, rows = np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64)
         size = max(1, GATHERED_BYTES // (4 * len(self)))
-        results = []
         for start in range(0, len(queries), size):
-            scores = queries[start : start + size] @ self._full.T
+            part = slice(start, start + size)
+            products = torch.from_numpy(queries[part]).to(self._device) @ self._full.T
             if outside is not None:
-                scores[:, outside] = -torch.inf
-            order = scores.sort(dim=1, descending=True, stable=True)
-            results.append((order.values[:, :k], order.indices[:, :k]))
-        return torch.cat([scores for scores, _ in results]), torch.cat([rows for _, rows in results])
+                products[:, outside] = -torch.inf
+            best = products.sort(dim=1, descending=True, stable=True)
+            scores[part], rows[part] = best.values[:, :k].cpu().numpy(), best.indices[:, :k].cpu().numpy()
+        return scores, rows
 
     def _gather(self, packed: bytes) -> tuple[Tensor, Tensor]:
         """The float16 copies of the rows that a packed mask allows, (m, dim), and these rows, (m,)."""
