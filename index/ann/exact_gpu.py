@@ -155,7 +155,7 @@ class ExactGpu:
             # One transfer instead of three: each of them waits for the GPU. float64 holds scores and rows exactly.
             both = torch.cat([exact.double(), found.double(), approximate[:, -1:].double()], dim=1).cpu().numpy()
             exact_scores, exact_rows, last = both[:, :candidates], both[:, candidates:-1], both[:, -1]
-            best = np.lexsort((exact_rows, -exact_scores), axis=1)[:, :k]
+            best = np.argsort(-exact_scores, axis=1, kind="stable")[:, :k]  # equal rows come from top_k by row
             scores[undecided] = np.take_along_axis(exact_scores, best, axis=1)
             rows[undecided] = np.take_along_axis(exact_rows, best, axis=1)
             if candidates == len(half):
@@ -168,9 +168,9 @@ class ExactGpu:
 
     def _margin(self, queries: Descriptors) -> NDArray[np.float64]:
         """(q,) the most that an approximate score of each query is off by, rounding of the sums included."""
-        lengths = np.linalg.norm(queries, axis=1)
-        rounding = np.linalg.norm(queries - queries.astype(np.float16).astype(np.float32), axis=1)
-        sums = queries.shape[1] * 2.0**-23  # twice the unit roundoff for each of the products
+        lengths, dim = np.linalg.norm(queries, axis=1), queries.shape[1]
+        rounding = lengths * 2.0**-11 + dim**0.5 * 2.0**-25  # half a unit in the last place; of subnormal numbers
+        sums = dim * 2.0**-23  # twice the unit roundoff for each of the products
         margin: NDArray[np.float64] = self._rounding * lengths + rounding * (1 + self._rounding) + sums * lengths
         return margin
 
