@@ -39,24 +39,25 @@ QUERIES = 200
 SMALL = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 
-def landmark_descriptors(rng: np.random.Generator, count: int, dim: int) -> Descriptors:
-    """(count, dim) of unit length; each `PER_LANDMARK` neighboring ones share a center."""
-    centers = rng.standard_normal((count // PER_LANDMARK + 1, dim), dtype=np.float32)
-    descriptors = np.repeat(centers, PER_LANDMARK, axis=0)[:count]
-    descriptors += NOISE * rng.standard_normal((count, dim), dtype=np.float32)
-    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+def landmark_descriptors(seed: int, count: int, dim: int, device: str) -> Descriptors:
+    """(count, dim) of unit length; each `PER_LANDMARK` neighboring ones share a center. Drawn on a device."""
+    random = torch.Generator(device).manual_seed(seed)
+    centers = torch.randn((count // PER_LANDMARK + 1, dim), device=device, generator=random)
+    noise = torch.randn((count, dim), device=device, generator=random)
+    mixed = centers.repeat_interleave(PER_LANDMARK, dim=0)[:count] + NOISE * noise
+    descriptors: Descriptors = torch.nn.functional.normalize(mixed, dim=1).cpu().numpy()
     return descriptors
 
 
-def make_index(path: Path, count: int, dim: int) -> float:
+def make_index(path: Path, count: int, dim: int, device: str) -> float:
     """Writes an index of ``count`` made-up images; returns seconds."""
-    began, rng = time.perf_counter(), np.random.default_rng(0)
+    began = time.perf_counter()
     config = IndexConfig("made up", "0" * 16, dim, 320, (1.0,), str(path.parent), Exact.kind)
     with open_writer(path, begin=config) as writer:
         for start in range(0, count, BATCH):
-            descriptors = landmark_descriptors(rng, min(BATCH, count - start), dim)
+            descriptors = landmark_descriptors(start, min(BATCH, count - start), dim, device)
             writer.add([
-                DescribedFile(FileFacts(f"{i:09d}.jpg", "", "{}", f"{i:032x}", 1, 1), 320, 240, descriptor)
+                DescribedFile(FileFacts(f"{i:09d}.jpg", "", "{}", "", 1, 1), 320, 240, descriptor)
                 for i, descriptor in enumerate(descriptors, start)
             ])  # fmt: skip
     return time.perf_counter() - began
@@ -109,7 +110,11 @@ def best_in_double(index: Index, queries: Descriptors, device: torch.device) -> 
 def measure(work: Path, count: int, dim: int, device: str, cpu: str) -> dict[str, Any]:
     """An index of ``count`` rows on the GPU and on the CPU."""
     path = work / f"{count}.glam"
-    result: dict[str, Any] = {"rows": count, "dim": dim, "write_seconds": round(make_index(path, count, dim), 1)}
+    result: dict[str, Any] = {
+        "rows": count,
+        "dim": dim,
+        "write_seconds": round(make_index(path, count, dim, device), 1),
+    }
     rng = np.random.default_rng(1)
     began = time.perf_counter()
     with Index.open(path, device=device) as index:
@@ -151,7 +156,7 @@ def small(dim: int, device: str) -> list[dict[str, Any]]:
     """Brute force on the GPU and on the CPU for few rows."""
     table = []
     for count in SMALL:
-        descriptors = landmark_descriptors(np.random.default_rng(0), count, dim)
+        descriptors = landmark_descriptors(0, count, dim, device)
         on_cpu, on_gpu = Exact.build(_Rows(descriptors)), ExactGpu.build(_Rows(descriptors), torch.device(device))
         table.append({
             "rows": count,
