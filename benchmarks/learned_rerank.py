@@ -77,7 +77,7 @@ def make_lists(
         for place in np.flatnonzero(labels[draw] >= 0):
             asked, query = database.without(int(place)), Query(rows[draw[place]])
             if chain is None:
-                found_scores, found = (values[0] for values in asked.search(query.descriptor[None], DEPTH))
+                found_scores, found = (values[0] for values in asked.nearest(query.descriptor[None], DEPTH))
             else:
                 ranked = chain.search(query, asked, DEPTH)
                 found_scores, found = ranked.scores, ranked.rows
@@ -192,7 +192,7 @@ class Learned:
     @torch.inference_mode()
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         number = cast(int, query.local_features())
-        images = torch.tensor([cast(int, database.local_features(int(at))) for at in ranked.rows[: self.depth]])
+        images = torch.tensor([cast(int, database.local_features_in_row(int(at))) for at in ranked.rows[: self.depth]])
         scores = torch.from_numpy(ranked.scores[: self.depth])
         inputs = self.kind.inputs(self.looks, torch.tensor(number), images, scores)
         return reordered(ranked, self.scorers[number](inputs, scores).numpy())

@@ -41,7 +41,7 @@ class Diffusion:
         looked_at = ranked.rows[: self.depth]
         edges = affinities(looked_at, database, self.k, self.gamma)
         given = np.zeros(len(looked_at))
-        given[: self.seeds] = powers(database.descriptors[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
+        given[: self.seeds] = powers(database.matrix[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
         return reordered(ranked, flow(edges, given, self.alpha))
 
 

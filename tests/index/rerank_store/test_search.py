@@ -1,5 +1,7 @@
 """Reranked searches of an index."""
 
+import shutil
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, Milvus, build, precompute, remove
+from glam.index.ann.exact import Exact
+from glam.index.limits import IndexLimits
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import parse_chain
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 from .stored import COUNT
 
@@ -70,3 +75,48 @@ def test_an_index_that_milvus_searches_gives_the_same_list(
         again = opened.search_reranked(Query(opened.descriptor(7)), chain, 20, where="landmark != 'place 1'")
     assert [hit.image_id for hit in again] == [hit.image_id for hit in hits]
     assert len({hit.image_id for hit in hits} & {hit.image_id for hit in expected}) > 15  # one image less in the graph
+
+
+def test_a_reranked_query_reaches_the_search_structure_in_four_calls(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths: list[list[str]] = []
+    usual = Exact.search
+
+    def note(self: Exact, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        frames = [Path(frame.filename) for frame in traceback.extract_stack()[:-1]]
+        paths.append([frame.name for frame in frames if "index" in frame.parts and "tests" not in frame.parts])
+        return usual(self, queries, k, allowed)
+
+    with Index.open(index) as opened:
+        query = Query(opened.descriptor(7))
+        monkeypatch.setattr(Exact, "search", note)
+        opened.search(query.descriptor)
+        opened.search_reranked(query, parse_chain("aqe"))
+    assert paths == [
+        ["index.py", "index.py"],
+        ["index.py", "chain.py", "index.py"],
+        ["index.py", "chain.py", "aqe.py", "index.py"],
+    ]
+
+
+def test_a_structure_that_still_holds_removed_images_gives_the_same_lists(
+    folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    limits = IndexLimits(save_exact=True, removed_share=1.0)
+    path = tmp_path / "stale.glam"
+    build(path, read_folder(folder), content_model, limits=limits)
+    remove(path, ["place 3"], limits=limits)
+    copy = shutil.copytree(path, tmp_path / "fresh.glam")
+    shutil.rmtree(copy / "search")
+    with Index.open(path, limits=limits) as stale, Index.open(copy, limits=limits) as fresh:
+        assert len(stale._structure) == COUNT
+        assert len(fresh._structure) == COUNT - 10
+        for text in ("aqe", "diffusion", "superglobal"):
+            for where in (None, "landmark != 'place 1'"):
+                lists = [
+                    opened.search_reranked(Query(opened.descriptor(7)), parse_chain(text), COUNT, where=where)
+                    for opened in (stale, fresh)
+                ]
+                assert [hit.image_id for hit in lists[0]] == [hit.image_id for hit in lists[1]]
+                assert len(lists[0]) == (40 if where is None else 30)
