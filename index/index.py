@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
@@ -26,6 +26,8 @@ from glam.index.ann.confidence import Calibration
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.rerank.base import Neighbors, Query
+from glam.index.rerank.chain import Chain, parse_chain
+from glam.index.rerank.queries import as_queries
 from glam.index.rerank_store.store import RerankStore
 from glam.index.storage.catalog import Catalog, Entry
 from glam.index.storage.filters import matching
@@ -35,7 +37,6 @@ from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 if TYPE_CHECKING:
     from glam.index.milvus.collection import MilvusCollection
-    from glam.index.rerank.chain import Chain
     from glam.model import Model
 
 NEAR_GUESS = 32
@@ -118,11 +119,14 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> "Index":
-        """Opens an index.
+        """Opens an index for searching; `close` it, or use it in a ``with`` block.
 
         Args:
             path: its folder.
             limits: sizes and times at which it changes how it works.
+
+        Returns:
+            The index as it is now: ``len(index)`` images, ``index.image_ids`` (n,), ``index.matrix`` (n, dim).
 
         Raises:
             GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
@@ -162,73 +166,55 @@ class Index:
 
     def search(
         self,
-        descriptors: NDArray[np.float32],
+        queries: ArrayLike | Query | Sequence[Query],
         k: int | None = 10,
         *,
         where: str | None = None,
         threshold: float | None = None,
+        rerank: str | Chain | None = None,
     ) -> list[list[Hit]]:
-        """The nearest images, by cosine, for each query.
+        """The nearest images by cosine, or those that re-ranking puts first, for each query.
 
         Args:
-            descriptors: (q, dim), or (dim,) for one query, float32 of unit length.
-            k: how many; fewer come back when fewer can be found. None, with a threshold: all.
-            where: a condition on the images (`glam.index.storage.filters`), as ``city = 'Paris' and year > 2010``;
-                only those that meet it can be found.
-            threshold: least cosine of a result.
+            queries: (dim,) for one query or (q, dim), floating point, of unit length; or one or several `Query` objects
+                with a descriptor (dim,) each, which may also hold local features for ``rerank="geometric"``.
+            k: most hits per query, at least 1. None, with a threshold: all.
+            where: filter expression (`glam.index.storage.filters`), as in ``city = 'Paris' and year > 2010``; only
+                images that meet it are found.
+            threshold: lowest cosine of a hit with the query, in [-1, 1].
+            rerank: re-ranking steps, as in ``"aqe,diffusion"`` or ``"default"``; see docs/reranking.md.
 
         Returns:
-            For each query its hits, best first.
+            One list per query: up to ``k`` hits, best first. With ``rerank`` they are in the order of its last step;
+            their scores are still cosines with the query, so they need not decrease.
 
         Raises:
-            GlamError: the descriptors are of another length than the index's, or the condition cannot be understood.
+            GlamError: an argument is invalid, or the query or the index lacks what a re-ranking step needs.
         """
         if k is None and threshold is None:
-            raise ValueError("k or threshold has to be given")
+            raise GlamError("neither k nor threshold is given; give one of them")
+        if k is not None and k < 1:
+            raise GlamError(f"k is {k}; give at least 1, or None with a threshold for all hits above it")
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise GlamError(f"the threshold is {threshold}; scores are cosines, so give a number from -1 to 1")
+        chain = parse_chain(rerank) if isinstance(rerank, str) else rerank
+        asked = as_queries(queries, self.dim)
         allowed = self._allowed(where)
-        queries = self._queries(descriptors)
-        if k is not None:
-            found = _cut(*self.nearest(queries, k, allowed), threshold)
-        else:
-            assert threshold is not None
-            found = [self._nearest_above(query, threshold, allowed) for query in queries]
+        found: list[tuple[Scores, Rows]] = []
+        if chain is not None:
+            for query in asked:
+                accepted, most = None, len(self) if k is None else k
+                if threshold is not None:
+                    accepted = np.zeros(len(self), dtype=np.bool_)
+                    accepted[self._nearest_above(query.descriptor, threshold, allowed)[1]] = True
+                    most = min(most, int(accepted.sum()))
+                rows = chain.search(replace(query, allowed=allowed), self, most, accepted).rows
+                found.append((self.matrix[rows] @ query.descriptor, rows))
+        elif k is not None and asked:
+            found = _cut(*self.nearest(np.stack([query.descriptor for query in asked]), k, allowed), threshold)
+        elif threshold is not None:
+            found = [self._nearest_above(query.descriptor, threshold, allowed) for query in asked]
         return [self._hits(scores, rows, allowed) for scores, rows in found]
-
-    def search_reranked(
-        self,
-        query: Query,
-        chain: "Chain",
-        k: int | None = 10,
-        *,
-        where: str | None = None,
-        threshold: float | None = None,
-    ) -> list[Hit]:
-        """The images that a chain of re-ranking steps puts first.
-
-        Args:
-            query: its descriptor (dim,), and its local features if a step compares them.
-            chain: see `glam.index.rerank.chain.parse_chain`.
-            k: most hits; None, with a threshold: all.
-            where: filter expression; see `search`.
-            threshold: lowest cosine of a hit with the query.
-
-        Returns:
-            Hits in the order of the chain. Their scores are still cosines with the query, so they need not decrease.
-
-        Raises:
-            GlamError: see `search`; or the query or the index lacks what a step needs.
-        """
-        if k is None and threshold is None:
-            raise ValueError("k or threshold has to be given")
-        allowed = self._allowed(where)
-        query = replace(query, descriptor=self._queries(query.descriptor)[0], allowed=allowed)
-        accepted, most = None, len(self) if k is None else k
-        if threshold is not None:
-            accepted = np.zeros(len(self), dtype=np.bool_)
-            accepted[self._nearest_above(query.descriptor, threshold, allowed)[1]] = True
-            most = min(most, int(accepted.sum()))
-        rows = chain.search(query, self, most, accepted).rows
-        return self._hits(self.matrix[rows] @ query.descriptor, rows, allowed)
 
     def within(self, descriptors: Descriptors, threshold: float) -> list[tuple[Scores, Rows]]:
         """All images with a cosine of at least ``threshold``.
@@ -367,12 +353,6 @@ class Index:
     def _read_entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
         with self._lock:
             return self._catalog.entries(image_ids)
-
-    def _queries(self, descriptors: NDArray[np.float32]) -> Descriptors:
-        queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
-        if queries.shape[1] != self.dim:
-            raise GlamError(f"descriptors of length {queries.shape[1]} cannot search an index of length {self.dim}")
-        return queries
 
     def _allowed(self, where: str | None) -> Mask | None:
         """Which rows of the structure may be results: of present images that meet the condition; None for all."""

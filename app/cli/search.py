@@ -48,11 +48,8 @@ def search(
         opened.check_model(loaded)
         descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
         most = top or (10 if threshold is None else None)
-        if chain is None:
-            hits = opened.search(descriptor, most, where=where, threshold=threshold)[0]
-        else:
-            query = Query(descriptor, lambda: extract(read_image(image), box=bbox))
-            hits = opened.search_reranked(query, chain, most, where=where, threshold=threshold)
+        query = Query(descriptor, lambda: extract(read_image(image), box=bbox))
+        (hits,) = opened.search(query, most, where=where, threshold=threshold, rerank=chain)
     if json:
         terminal.as_json(
             [{"rank": hit.rank, "score": hit.score, "confidence": hit.confidence, **asdict(hit.entry)} for hit in hits]

@@ -114,5 +114,7 @@ def test_a_model_other_than_the_indexs_own_is_refused(index: Path, folder: Path)
 
 def test_wrong_usage_is_exit_code_2(index: Path) -> None:
     glam("search", index, code=2)
+    glam("search", index, "x.jpg", "--threshold", "nan", code=2)
+    glam("search", index, "x.jpg", "--top", 0, code=2)
     glam("index", "build", index, ".", "--size", "large", code=2)
     glam("train", "--config", "demo", "--no_such_option", "1", code=2)

@@ -21,7 +21,6 @@ from glam.index import Hit, Index, build, precompute
 from glam.index.limits import IndexLimits
 from glam.index.local_matching.rootsift import extract
 from glam.index.rerank.base import Query
-from glam.index.rerank.chain import parse_chain
 from glam.inference.pipeline import Settings
 from glam.model import Model
 
@@ -73,7 +72,7 @@ def client(index: Index, model: Model) -> Iterator[TestClient]:
 def in_library(index: Index, model: Model, file: Path, chain: str, box: Any = None, **options: Any) -> list[Hit]:
     descriptor = model.describe([file], boxes=[box], size=index.size, scales=index.scales)[0]
     query = Query(descriptor, lambda: extract(read_image(file), box=box))
-    return index.search_reranked(query, parse_chain(chain), 20, **options)
+    return index.search(query, 20, rerank=chain, **options)[0]
 
 
 def asked(client: TestClient, file: Path, **fields: Any) -> Any:
@@ -113,7 +112,7 @@ def test_an_indexed_query_is_not_in_its_own_list(index: Index, model: Model, cli
     for chain in CHAINS:
         found = ids(client.get("/api/images/3/search", params={"rerank": chain, "top": 20}))
         query = Query(index.descriptor(3), lambda: extract(read_image(index.file(3))))
-        hits = index.search_reranked(query, parse_chain(chain), 21)
+        (hits,) = index.search(query, 21, rerank=chain)
         assert found == [hit.image_id for hit in hits if hit.image_id != 3][:20]
     boxed = {"x1": 10, "y1": 20, "x2": 130, "y2": 140, "rerank": "geometric", "top": 20}
     expected = in_library(index, model, index.file(3), "geometric", BOX)
@@ -167,12 +166,16 @@ def test_plain_searches_do_not_wait_for_re_ranking_and_its_queue_is_bounded(
 ) -> None:
     began, may_finish = threading.Event(), threading.Event()
 
-    def slowly(*arguments: object, **options: object) -> list[Hit]:
+    usual = Index.search
+
+    def slowly(self: Index, queries: Any, k: int | None = 10, **options: Any) -> list[list[Hit]]:
+        if options["rerank"] is None:
+            return usual(self, queries, k, **options)
         began.set()
         assert may_finish.wait(30)
-        return []
+        return [[]]
 
-    monkeypatch.setattr(Index, "search_reranked", slowly)
+    monkeypatch.setattr(Index, "search", slowly)
     answers: list[int] = []
     limits = ServiceLimits(waiting=1, request_seconds=30)
     with TestClient(create_app(index, model, limits)) as client:

@@ -19,8 +19,6 @@ from glam.errors import GlamError
 from glam.images import read_image
 from glam.index import Index, add, compact, info, precompute, remove, sync, verify
 from glam.index.local_matching.rootsift import extract
-from glam.index.rerank.base import Query
-from glam.index.rerank.chain import parse_chain
 from glam.index.storage.schema import CATALOG
 from glam.index.writer import Writer
 
@@ -99,7 +97,7 @@ def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one
     (index / "checksums.json").unlink()
     before = (index / CATALOG).read_bytes()
     with Index.open(index) as opened:
-        found = opened.search_reranked(Query(opened.descriptor(7)), parse_chain("aqe,diffusion"), 5)
+        (found,) = opened.search(opened.descriptor(7), 5, rerank="aqe,diffusion")
         assert found[0].image_id == 7
     assert info(index).precomputed == ()
     assert verify(index).problems == ()

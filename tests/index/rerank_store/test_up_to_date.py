@@ -47,7 +47,7 @@ def test_an_index_can_shrink_to_nothing_and_grow_again(index: Path, folder: Path
     assert verify(index).problems == ()
     with Index.open(index) as opened:
         chain = parse_chain("aqe,dba,diffusion,reciprocal,superglobal")
-        assert opened.search_reranked(Query(np.ones(opened.dim, np.float32)), chain) == []
+        assert opened.search(Query(np.eye(opened.dim, dtype=np.float32)[0]), rerank=chain) == [[]]
     add(index, sorted(folder.glob("*/*.png"))[:1], lambda: content_model)
     assert check(index) == 1
     sync(index, read_folder(folder), lambda: content_model)
@@ -91,8 +91,8 @@ def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
     with Index.open(index, limits=IndexLimits(linked_in_memory=COUNT - 1)) as opened:
         query = Query(opened.descriptor(0))
         with pytest.raises(GlamError, match="glam index precompute INDEX --knn-graph"):
-            opened.search_reranked(query, parse_chain("diffusion"))
-        assert opened.search_reranked(query, parse_chain("aqe"))
+            opened.search(query, rerank="diffusion")
+        assert opened.search(query, rerank="aqe")[0]
 
 
 def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothing(
@@ -104,7 +104,7 @@ def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothin
     with Index.open(index) as opened:
         assert sum(opened.local_features_in_row(i) is None for i in range(COUNT)) == 2
         query = Query(opened.descriptor(5), lambda: extract(draw_image(64, 48, 5)))
-        hits = opened.search_reranked(query, parse_chain("geometric"), COUNT)
+        (hits,) = opened.search(query, COUNT, rerank="geometric")
         assert {hit.image_id for hit in hits} == set(range(COUNT))
     report = precompute(index, local_features=True)
     assert (report.images, report.local_features) == (COUNT, COUNT - 2)
