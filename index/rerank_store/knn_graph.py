@@ -25,7 +25,7 @@ from glam.index.rerank_store.files import KNN_GRAPH, StoreFile, store_files, wri
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import digest
 from glam.index.storage.snapshot import take_snapshot
-from glam.index.types import Descriptors, ImageIds, Rows, Scores
+from glam.index.types import Descriptors, ImageIds, Rows, Scores, rows_of_ids
 
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
@@ -84,8 +84,9 @@ class PartialGraph:
     def over(cls, before: Graph, image_ids: ImageIds) -> "PartialGraph":
         """The graph ``before`` as one of the images with these ids, (n,), rising."""
         graph = Graph.empty(image_ids)
-        stays = np.isin(image_ids, before.image_ids, assume_unique=True)
-        was = np.searchsorted(before.image_ids, image_ids[stays])
+        rows_before = rows_of_ids(before.image_ids, image_ids)
+        stays = rows_before >= 0
+        was = rows_before[stays]
         now = np.full(len(before.image_ids) + 1, -1, np.int32)  # the row of each image now; the last is of -1
         now[was] = np.flatnonzero(stays)
         graph.rows[stays] = now[before.rows[was]]
@@ -105,10 +106,12 @@ class PartialGraph:
             progress: called with images done and images in all, of those that look for their neighbors.
         """
         graph = self.graph
+        done = 0
         for block in _blocks(self.look):
             scores, rows = search(descriptors[block], min(K + 1, len(descriptors)))
             _put(graph, block, scores, np.where(rows == block[:, None], -1, rows))
-            progress(int(np.searchsorted(self.look, block[-1])) + 1, len(self.look))
+            done += len(block)
+            progress(done, len(self.look))
         if len(self.added) and len(self.others):
             among = build_structure(_Subset(descriptors, self.added), Exact.kind)
             for block in _blocks(self.others):
