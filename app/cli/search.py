@@ -36,7 +36,8 @@ def search(
     """Find the images most similar to an image."""
     import glam
     from glam.app.cli import terminal
-    from glam.images import read_image
+    from glam.errors import ImageError
+    from glam.images import read_image, reading
     from glam.index import Index
     from glam.index.local_matching.rootsift import extract
     from glam.index.rerank.base import Query
@@ -46,9 +47,14 @@ def search(
     with Index.open(index) as opened:
         loaded = glam.load(model or opened.model_name, device)
         opened.check_model(loaded)
-        descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
+        with reading(image):
+            data = image.read_bytes()
+        try:
+            descriptor = loaded.describe([data], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
+        except ImageError as error:
+            raise ImageError(str(image), error.reason) from error
         most = top or (10 if threshold is None else None)
-        query = Query(descriptor, lambda: extract(read_image(image), box=bbox))
+        query = Query(descriptor, lambda: extract(read_image(data), box=bbox))
         (hits,) = opened.search(query, most, where=where, threshold=threshold, rerank=chain)
     if json:
         terminal.as_json(

@@ -1,10 +1,9 @@
 """Search indexes for several requests at a time.
 
-request --submit--> queries with the same index, filter and threshold --> one Index.search --> the hits of each query
-        --submit, with a chain--> one at a time, in another thread --> Index.search --> the hits of the query
+request --run--> queries with the same index, filter and threshold --> one Index.search --> the hits of each query
+        --run, with a chain--> one at a time, in another thread --> Index.search --> the hits of the query
 """
 
-import asyncio
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ class Searcher:
         end = options.skip + options.top
         search = _Search(index, query, options, end + 1 + (exclude is not None))
         batcher = self._batcher if options.chain is None else self._reranker
-        hits = await asyncio.wrap_future(batcher.submit(search))
+        hits = await batcher.run(search)
         if exclude is not None:
             hits = [hit for hit in hits if hit.image_id != exclude]
         return Page(hits[options.skip : end], len(hits) > end)

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 import glam
 from glam.app.cli.main import app as commands
 from glam.app.service.app import create_app
+from glam.app.service.image_files import IndexedFiles
+from glam.app.service.routes import search
 from glam.app.service.settings import ServiceLimits
 from glam.datasets.readers import read_folder
 from glam.images import read_image
@@ -119,6 +121,39 @@ def test_an_indexed_query_is_not_in_its_own_list(index: Index, model: Model, cli
     assert ids(client.get("/api/images/3/search", params=boxed))[:19] == [
         hit.image_id for hit in expected if hit.image_id != 3
     ]
+
+
+def test_an_upload_is_read_once_and_compared_by_its_local_features(
+    folder: Path, index: Index, model: Model, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    usual = search.upload_bytes
+
+    def note(*arguments: Any) -> bytes:
+        reads.append(len(reads))
+        return usual(*arguments)
+
+    monkeypatch.setattr(search, "upload_bytes", note)
+    expected = [hit.image_id for hit in in_library(index, model, folder / "query.jpg", "geometric:depth=12:least=4")]
+    assert ids(asked(client, folder / "query.jpg", rerank="geometric:depth=12:least=4")) == expected
+    assert ids(asked(client, folder / "query.jpg")) != expected, "the local features matter"
+    assert reads == [0, 1], "once per request"
+
+
+def test_the_file_of_an_indexed_query_is_read_once(
+    index: Index, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    usual = IndexedFiles.content
+
+    def note(self: IndexedFiles, image_id: int) -> bytes:
+        reads.append(image_id)
+        return usual(self, image_id)
+
+    monkeypatch.setattr(IndexedFiles, "content", note)
+    boxed = {"x1": 12, "y1": 22, "x2": 130, "y2": 140, "rerank": "geometric", "top": 20}
+    ids(client.get("/api/images/4/search", params=boxed))
+    assert reads == [4]
 
 
 def test_pages_of_a_reranked_list_follow_one_another(folder: Path, client: TestClient) -> None:
