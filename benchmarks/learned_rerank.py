@@ -77,7 +77,7 @@ def make_lists(
         for row in np.flatnonzero(landmark_ids[draw] >= 0):
             database, query = full_database.without(int(row)), Query(descriptors[draw[row]])
             if chain is None:
-                found_scores, found = (values[0] for values in database.search(query.descriptor[None], DEPTH))
+                found_scores, found = (values[0] for values in database.nearest(query.descriptor[None], DEPTH))
             else:
                 ranked = chain.search(query, database, DEPTH)
                 found_scores, found = ranked.scores, ranked.rows
@@ -197,7 +197,9 @@ class Learned:
     @torch.inference_mode()
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         index = cast(int, query.local_features())
-        indices = torch.tensor([cast(int, database.local_features(int(row))) for row in ranked.rows[: self.depth]])
+        indices = torch.tensor(
+            [cast(int, database.local_features_in_row(int(row))) for row in ranked.rows[: self.depth]]
+        )
         scores = torch.from_numpy(ranked.scores[: self.depth])
         inputs = self.kind.inputs(self.looks, torch.tensor(index), indices, scores)
         return reordered(ranked, self.scorers[index](inputs, scores).numpy())

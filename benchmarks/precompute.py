@@ -82,10 +82,9 @@ def graph(folder: Path, vectors: int) -> dict[str, Any]:
         "seconds_to_remove_100": seconds(lambda: remove(index, 100)),
     }
     with Index.open(index) as opened:
-        database = opened.database()
         looked_at = np.random.default_rng(0).integers(len(opened), size=LOOKED_AT)
-        figures["ms_first_look"] = 1000 * seconds(lambda: database.neighbors(looked_at))
-        figures[f"ms_to_look_at_{LOOKED_AT}"] = 1000 * seconds(lambda: database.neighbors(looked_at))
+        figures["ms_first_look"] = 1000 * seconds(lambda: opened.neighbors(looked_at))
+        figures[f"ms_to_look_at_{LOOKED_AT}"] = 1000 * seconds(lambda: opened.neighbors(looked_at))
     return figures
 
 
@@ -107,9 +106,8 @@ def features(folder: Path, source: Path) -> dict[str, Any]:
     made = seconds(lambda: precompute(index, local_features=True))
     report = precompute(index)
     with Index.open(index) as opened:
-        database = opened.database()
-        database.local_features(0)
-        read = seconds(lambda: [database.local_features(i) for i in range(len(opened))])
+        opened.local_features_in_row(0)
+        read = seconds(lambda: [opened.local_features_in_row(i) for i in range(len(opened))])
     return {
         "images": report.images,
         "bytes_an_image": report.bytes / report.local_features,

@@ -33,7 +33,7 @@ from glam.datasets.readers import read_folder
 from glam.eval.benchmark import Benchmark, open_benchmark
 from glam.eval.folder import score_folder
 from glam.eval.metrics import bootstrap_interval
-from glam.eval.rerank import Rows, local_features_of, rerank_all
+from glam.eval.rerank import local_features_of, rerank_all
 from glam.eval.revisitop import PROTOCOLS, score_revisited
 from glam.images import read_image
 from glam.index.ann import build_structure
@@ -42,7 +42,7 @@ from glam.index.rerank.base import NEIGHBORS, Query
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase
 from glam.index.rerank.steps import geometric
-from glam.index.types import Descriptors, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 RESULTS = Path("benchmarks/results")
 
@@ -128,7 +128,7 @@ class Landmarks:
             asked = database.without(int(q))
             began = time.process_time()
             if chain is None:
-                asked.search(query.descriptor[None], SHOWN)
+                asked.nearest(query.descriptor[None], SHOWN)
             else:
                 chain.search(query, asked, SHOWN)
             times.append(time.process_time() - began)
@@ -250,10 +250,10 @@ class StructureDatabase(MemoryDatabase):
 
     def __init__(self, descriptors: Descriptors) -> None:
         super().__init__([descriptors])
-        self.structure = build_structure(self.descriptors)
+        self.structure = build_structure(self.matrix)
 
-    def _search(self, descriptors: Descriptors, k: int) -> tuple[Scores, Rows]:
-        return self.structure.search(descriptors, k)
+    def _brute_force(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+        return self.structure.search(queries, k, allowed)
 
 
 def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
@@ -274,11 +274,11 @@ def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
 
 
 def _plain(database: StructureDatabase, results: int, query: int) -> None:
-    database.search(database.descriptors[query : query + 1], results)
+    database.nearest(database.matrix[query : query + 1], results)
 
 
 def _reranked(database: StructureDatabase, chain: Chain, results: int, query: int) -> None:
-    chain.search(Query(database.descriptors[query : query + 1][0]), database, results)
+    chain.search(Query(database.matrix[query : query + 1][0]), database, results)
 
 
 def measured(ask: Callable[[int], object]) -> dict[str, float]:

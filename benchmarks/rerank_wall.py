@@ -28,7 +28,6 @@ from glam.images import read_image
 from glam.index import Index, build, precompute
 from glam.index.local_matching import extract
 from glam.index.rerank.base import Query
-from glam.index.rerank.chain import parse_chain
 
 CHAINS = ("superglobal", "geometric", "superglobal,geometric")
 QUERIES = 60
@@ -39,10 +38,7 @@ def seconds(model: glam.Model, index: Index, file: Path, text: str) -> tuple[flo
     began = time.perf_counter()
     descriptor = model.describe([file], size=index.size, scales=index.scales)[0]
     described = time.perf_counter()
-    if text:
-        index.search_reranked(Query(descriptor, lambda: extract(read_image(file))), parse_chain(text))
-    else:
-        index.search(descriptor)
+    index.search(Query(descriptor, lambda: extract(read_image(file))), rerank=text or None)
     return described - began, time.perf_counter() - described
 
 

@@ -97,7 +97,7 @@ def best_in_double(index: Index, queries: Descriptors, device: torch.device) -> 
     scores = torch.empty((len(queries), 0), device=device, dtype=torch.float64)
     rows = torch.empty((len(queries), 0), device=device, dtype=torch.int64)
     for start in range(0, len(index), BATCH):
-        block = index._descriptors[start : min(start + BATCH, len(index))]
+        block = index.matrix[start : min(start + BATCH, len(index))]
         more = asked @ torch.from_numpy(np.array(block)).to(device).double().T
         numbers = torch.arange(start, start + len(block), device=device).expand(len(queries), -1)
         scores, rows = torch.cat([scores, more], dim=1), torch.cat([rows, numbers], dim=1)
@@ -120,7 +120,7 @@ def measure(work: Path, count: int, dim: int, device: str, cpu: str) -> dict[str
     with Index.open(path, device=device) as index:
         result["open_seconds"] = round(time.perf_counter() - began, 1)
         if device == "cpu":  # a dry run
-            index._structure = ExactGpu.build(index._descriptors, torch.device(device))
+            index._structure = ExactGpu.build(index.matrix, torch.device(device))
         structure = index._structure
         assert isinstance(structure, ExactGpu), structure
         drawn = index.descriptors(np.sort(rng.choice(index.image_ids, 1_024)).tolist())
@@ -138,7 +138,7 @@ def measure(work: Path, count: int, dim: int, device: str, cpu: str) -> dict[str
             "kernel_ms": {q: kernel_ms(structure, queries, q) for q in (1, 32, 1024)},
         }
         result["gpu"]["hits_over_kernel"] = round(result["gpu"]["hits_ms"] / result["gpu"]["kernel_ms"][1], 2)
-        descriptors = index._descriptors
+        descriptors = index.matrix
         if cpu != "none":
             del structure
             began = time.perf_counter()

@@ -1,21 +1,23 @@
-"""Searching an index.
+"""An index, opened for searching.
 
     Index.open --> take_snapshot: the images of one moment --> ann_cache.open_cached or build_structure
-    Index.search --> filters.matching: which may be found --> Structure.search --> Catalog.entries --> hits
+    Index.search --plain---------------------------> Index.nearest --> Structure.search --> FAISS or Milvus
+                 --re-ranked--> Chain.search, steps --> Index.nearest, neighbors, local features
 
+Scores and rows come back, (k,) each; a row is an index into `Index.image_ids`. `Index.search` makes hits of them.
 An `Index` shows the index as it was when it was opened, whatever a writer does meanwhile; open another to see the new.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
@@ -23,9 +25,10 @@ from glam.index.ann import DescriptorSource, Structure, build_gpu_structure, bui
 from glam.index.ann.confidence import Calibration
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
-from glam.index.rerank.base import Query
-from glam.index.rerank_store.database import IndexDatabase, OpenIndex, RerankStore
-from glam.index.rerank_store.knn_graph import SnapshotSearch
+from glam.index.rerank.base import Neighbors, Query
+from glam.index.rerank.chain import Chain, parse_chain
+from glam.index.rerank.queries import as_queries
+from glam.index.rerank_store.store import RerankStore
 from glam.index.storage.catalog import Catalog, Entry
 from glam.index.storage.filters import matching
 from glam.index.storage.migrations import open_catalog
@@ -34,7 +37,6 @@ from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 if TYPE_CHECKING:
     from glam.index.milvus.collection import MilvusCollection
-    from glam.index.rerank.chain import Chain
     from glam.model import Model
 
 NEAR_GUESS = 32
@@ -42,9 +44,6 @@ NEAR_GUESS = 32
 
 FILTERS_KEPT = 16
 """Conditions whose images an `Index` remembers: a byte per image each."""
-
-Found = tuple[Scores, ImageIds]
-"""Scores and image ids found by one query, best first."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ class Index:
         root: folder that its images' paths are relative to.
         device: that searches it.
         image_ids: (n,), of its images, rising.
+        matrix: (n, dim), their descriptors; the row of an image is its index in ``image_ids``.
     """
 
     def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, device: str = "cpu") -> None:
@@ -113,24 +113,23 @@ class Index:
         self.image_ids = self._snapshot.image_ids
         self._collection: MilvusCollection | None = None
         self._structure, self._structure_ids = self._open_structure()
-        self._descriptors: DescriptorSource = self._open_descriptors()
-        rows = self._snapshot.rows_of(self._structure_ids)
-        self._present: Mask | None = None if (rows >= 0).all() else rows >= 0
-        snapshot_search = SnapshotSearch(self._structure, rows)
-        self._open_index = OpenIndex(
-            path, self.root, catalog, self._lock, self.image_ids, self._descriptors, snapshot_search, limits
-        )
-        self._store = RerankStore(self._open_index)
+        self.matrix: DescriptorSource = self._open_descriptors()
+        self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # the row of each of its rows in `matrix`
+        self._present: Mask | None = None if (self._structure_rows >= 0).all() else self._structure_rows >= 0
+        self._store = RerankStore(path, self.root, catalog, self._lock)
         self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
 
     @classmethod
     def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS, device: str | None = None) -> "Index":
-        """Opens an index.
+        """Opens an index for searching; `close` it, or use it in a ``with`` block.
 
         Args:
             path: its folder.
             limits: sizes and times at which it changes how it works.
             device: that searches, for example ``cuda``; by default the CPU, or all GPUs where faiss-gpu is installed.
+
+        Returns:
+            The index as it is now: ``len(index)`` images, ``index.image_ids`` (n,), ``index.matrix`` (n, dim).
 
         Raises:
             GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
@@ -170,101 +169,98 @@ class Index:
 
     def search(
         self,
-        descriptors: NDArray[np.float32],
+        queries: ArrayLike | Query | Sequence[Query],
         k: int | None = 10,
         *,
         where: str | None = None,
         threshold: float | None = None,
+        rerank: str | Chain | None = None,
     ) -> list[list[Hit]]:
-        """The nearest images, by cosine, for each query.
+        """The nearest images by cosine, or those that re-ranking puts first, for each query.
 
         Args:
-            descriptors: (q, dim), or (dim,) for one query, float32 of unit length.
-            k: how many; fewer come back when fewer can be found. None, with a threshold: all.
-            where: a condition on the images (`glam.index.storage.filters`), as ``city = 'Paris' and year > 2010``;
-                only those that meet it can be found.
-            threshold: least cosine of a result.
+            queries: (dim,) for one query or (q, dim), floating point, of unit length; or one or several `Query` objects
+                with a descriptor (dim,) each, which may also hold local features for ``rerank="geometric"``.
+            k: most hits per query, at least 1. None, with a threshold: all.
+            where: filter expression (`glam.index.storage.filters`), as in ``city = 'Paris' and year > 2010``; only
+                images that meet it are found.
+            threshold: lowest cosine of a hit with the query, in [-1, 1].
+            rerank: re-ranking steps, as in ``"aqe,diffusion"`` or ``"default"``; see docs/reranking.md.
 
         Returns:
-            For each query its hits, best first.
+            One list per query: up to ``k`` hits, best first. With ``rerank`` they are in the order of its last step;
+            their scores are still cosines with the query, so they need not decrease.
 
         Raises:
-            GlamError: the descriptors are of another length than the index's, or the condition cannot be understood.
+            GlamError: an argument is invalid, or the query or the index lacks what a re-ranking step needs.
         """
         if k is None and threshold is None:
-            raise ValueError("k or threshold has to be given")
-        allowed = None if where is None else self._matching(where)
-        queries = self._queries(descriptors)
-        if k is not None:
-            found = self._nearest(queries, k, threshold, allowed)
-        else:
-            assert threshold is not None
-            found = [self._all_within(query, threshold, allowed) for query in queries]
-        searched = len(self) if allowed is None else int(allowed.sum())
-        return [self._hits(scores, image_ids, searched) for scores, image_ids in found]
+            raise GlamError("neither k nor threshold is given; give one of them")
+        if k is not None and k < 1:
+            raise GlamError(f"k is {k}; give at least 1, or None with a threshold for all hits above it")
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise GlamError(f"the threshold is {threshold}; scores are cosines, so give a number from -1 to 1")
+        chain = parse_chain(rerank) if isinstance(rerank, str) else rerank
+        asked = as_queries(queries, self.dim)
+        allowed = self._allowed(where)
+        found: list[tuple[Scores, Rows]] = []
+        if chain is not None:
+            for query in asked:
+                accepted, most = None, len(self) if k is None else k
+                if threshold is not None:
+                    accepted = np.zeros(len(self), dtype=np.bool_)
+                    accepted[self._nearest_above(query.descriptor, threshold, allowed)[1]] = True
+                    most = min(most, int(accepted.sum()))
+                rows = chain.search(replace(query, allowed=allowed), self, most, accepted).rows
+                found.append((self.matrix[rows] @ query.descriptor, rows))
+        elif k is not None and asked:
+            found = _cut(*self.nearest(np.stack([query.descriptor for query in asked]), k, allowed), threshold)
+        elif threshold is not None:
+            found = [self._nearest_above(query.descriptor, threshold, allowed) for query in asked]
+        return [self._hits(scores, rows, allowed) for scores, rows in found]
 
-    def search_reranked(
-        self,
-        query: Query,
-        chain: "Chain",
-        k: int | None = 10,
-        *,
-        where: str | None = None,
-        threshold: float | None = None,
-    ) -> list[Hit]:
-        """The images that a chain of reranking steps puts first.
+    def within(self, descriptors: Descriptors, threshold: float) -> list[tuple[Scores, Rows]]:
+        """All images with a cosine of at least ``threshold``.
 
         Args:
-            query: its descriptor (dim,), and what gives its local features, where a step wants them.
-            chain: as `glam.index.rerank.chain.parse_chain` makes it.
-            k: as in `search`.
-            where: likewise; what it leaves out is in no list.
-            threshold: likewise, of the cosine with the query.
+            descriptors: (q, dim) float32 of unit length.
+            threshold: lowest cosine, in [-1, 1].
 
         Returns:
-            Its hits in the order of the chain. Their scores are still cosines with the query, so they need not fall.
-
-        Raises:
-            GlamError: as `search`; or the query or the index lacks what a step needs.
+            For each query scores and rows (indices into ``image_ids``), best first.
         """
-        if k is None and threshold is None:
-            raise ValueError("k or threshold has to be given")
-        descriptor = self._queries(query.descriptor)[0]
-        allowed = None if where is None else self._matching(where)
-        database = IndexDatabase(self._open_index, self._store, allowed)
-        most = len(self) if k is None else k
-        near = np.ones(len(self), dtype=np.bool_)  # which images are above the threshold, by row
-        if threshold is not None:
-            near[:] = False
-            near[self._snapshot.rows_of(self._all_within(descriptor, threshold, allowed)[1])] = True
-            most = min(most, int(near.sum()))
-        length = max(most, 1)
-        while True:  # once, mostly; again where the chain put others before some that are above the threshold
-            found = chain.search(query, database, length).rows
-            found = found[near[found]]
-            if len(found) >= most or length >= len(self):
-                break
-            length *= 4
-        found = found[:most]
-        searched = len(self) if allowed is None else int(allowed.sum())
-        return self._hits(self._descriptors[found] @ descriptor, self.image_ids[found], searched)
-
-    def database(self, where: str | None = None) -> IndexDatabase:
-        """What reranking steps may ask of the index; results are images that meet a condition.
-
-        Raises:
-            GlamError: the condition cannot be understood.
-        """
-        return IndexDatabase(self._open_index, self._store, None if where is None else self._matching(where))
-
-    def within(self, descriptors: NDArray[np.float32], threshold: float) -> list[Found]:
-        """All images with a cosine of at least ``threshold``, for each query: (q, dim) or (dim,)."""
-        queries = self._queries(descriptors)
-        few = self._nearest(queries, NEAR_GUESS, threshold, None)
+        few = _cut(*self.nearest(descriptors, NEAR_GUESS, self._present), threshold)
         return [
-            found if len(found[0]) < NEAR_GUESS else self._all_within(query, threshold, None)
-            for query, found in zip(queries, few, strict=True)
+            found if len(found[0]) < NEAR_GUESS else self._nearest_above(query, threshold, self._present)
+            for query, found in zip(descriptors, few, strict=True)
         ]
+
+    def nearest(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+        """The one search of the index, plain and re-ranked; see `glam.index.rerank.base.Database.nearest`.
+
+        Args:
+            queries: (q, dim) float32 of unit length.
+            k: most results per query.
+            allowed: `Query.allowed`: rows of the search structure, which may also hold images removed since.
+
+        Returns:
+            Cosines (q, m), best first, and rows (q, m) of ``matrix``, m <= k; -inf and -1 where a query has fewer.
+        """
+        most = min(k, len(self))
+        if not most:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        scores, found = self._structure.search(queries, most, allowed)
+        return scores, np.where(found < 0, -1, self._structure_rows[found])
+
+    def neighbors(self, rows: Rows) -> Neighbors:
+        """See `glam.index.rerank.base.Database.neighbors`; a small index computes what the stored graph lacks."""
+        search = partial(self.nearest, allowed=self._present)
+        graph = self._store.graph(self.image_ids, self.matrix, search, self._limits.linked_in_memory)
+        return Neighbors(graph.rows[rows].astype(np.int64), np.array(graph.scores[rows]))
+
+    def local_features_in_row(self, row: int) -> LocalFeatures | None:
+        """See `glam.index.rerank.base.Database.local_features_in_row`."""
+        return self._store.local_features(int(self.image_ids[row]))
 
     def entry(self, image_id: int) -> Entry:
         """The image with this id.
@@ -307,7 +303,7 @@ class Index:
         Raises:
             KeyError: one of them is not there.
         """
-        descriptors = np.array(self._descriptors[self._rows_of(image_ids)])
+        descriptors = np.array(self.matrix[self._rows_of(image_ids)])
         gone = ~descriptors.any(axis=1)  # removed since, and compacted away
         if gone.any():
             raise KeyError(image_ids[int(np.flatnonzero(gone)[0])])
@@ -367,41 +363,29 @@ class Index:
         with self._lock:
             return self._catalog.entries(image_ids)
 
-    def _queries(self, descriptors: NDArray[np.float32]) -> Descriptors:
-        queries = np.atleast_2d(np.ascontiguousarray(descriptors, dtype=np.float32))
-        if queries.shape[1] != self.dim:
-            raise GlamError(f"descriptors of length {queries.shape[1]} cannot search an index of length {self.dim}")
-        return queries
+    def _allowed(self, where: str | None) -> Mask | None:
+        """Which rows of the structure may be results: of present images that meet the condition; None for all."""
+        return self._present if where is None else self._matching(where)
 
     def _ask_filter(self, where: str) -> Mask:
-        """Which rows of the structure meet a condition."""
         with self._lock:
             image_ids = matching(self._catalog.connection, where)
         allowed = np.isin(self._structure_ids, image_ids)
         return allowed if self._present is None else allowed & self._present
 
-    def _nearest(self, queries: Descriptors, k: int, threshold: float | None, allowed: Mask | None) -> list[Found]:
-        """The ``k`` nearest for each query; an image that the snapshot does not have is not found."""
-        if not len(self):
-            return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
-        found = self._structure.search(queries, min(k, len(self)), self._present if allowed is None else allowed)
-        least = -np.inf if threshold is None else threshold
-        results = []
-        for scores, rows in zip(*found, strict=True):
-            kept = (rows >= 0) & (scores >= least)
-            results.append((scores[kept], self._structure_ids[rows[kept]]))
-        return results
-
-    def _all_within(self, query: Descriptors, threshold: float, allowed: Mask | None) -> Found:
-        scores, rows = self._structure.range_search(query, threshold, self._present if allowed is None else allowed)
-        return scores, self._structure_ids[rows]
+    def _nearest_above(self, query: Descriptors, threshold: float, allowed: Mask | None) -> tuple[Scores, Rows]:
+        """Scores and rows of all images with a cosine of at least ``threshold``, best first."""
+        scores, found = self._structure.range_search(query, threshold, allowed)
+        return scores, self._structure_rows[found]
 
     @cached_property
     def _calibration(self) -> Calibration | None:
-        return Calibration.fit(self._descriptors)
+        return Calibration.fit(self.matrix)
 
-    def _hits(self, scores: Scores, image_ids: ImageIds, searched: int) -> list[Hit]:
-        """Results with their entries, of a search among so many images."""
+    def _hits(self, scores: Scores, rows: Rows, allowed: Mask | None) -> list[Hit]:
+        """Results with their entries, of a search among the allowed images."""
+        image_ids = self.image_ids[rows]
+        searched = len(self) if allowed is None else int(np.count_nonzero(allowed))
         entries = self._read_entries(image_ids.tolist())
         confidence = (
             [None] * len(image_ids)
@@ -415,3 +399,9 @@ class Index:
             if image_id in entries
         ]
         return [Hit(rank, *hit) for rank, hit in enumerate(kept, start=1)]
+
+
+def _cut(scores: Scores, rows: Rows, threshold: float | None) -> list[tuple[Scores, Rows]]:
+    """The results of each query, (q, k) scores and rows, without empty places and scores below the threshold."""
+    kept = (rows >= 0) & (scores >= (-np.inf if threshold is None else threshold))
+    return [(some[keep], at[keep]) for some, at, keep in zip(scores, rows, kept, strict=True)]

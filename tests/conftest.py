@@ -119,8 +119,9 @@ class ContentModel:
                 waiting.clear()
         yield from waiting
 
-    def describe(self, images: Sequence[Path], **settings: object) -> NDArray[np.float32]:
-        return np.stack([self.descriptor(Path(image).read_bytes()) for image in images])
+    def describe(self, images: Sequence[Path | bytes], **settings: object) -> NDArray[np.float32]:
+        contents = [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
+        return np.stack([self.descriptor(content) for content in contents])
 
     def descriptor(self, content: bytes) -> NDArray[np.float32]:
         seed = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

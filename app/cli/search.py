@@ -36,7 +36,8 @@ def search(
     """Find the images most similar to an image."""
     import glam
     from glam.app.cli import terminal
-    from glam.images import read_image
+    from glam.errors import ImageError
+    from glam.images import image_errors, read_image
     from glam.index import Index
     from glam.index.local_matching.rootsift import extract
     from glam.index.rerank.base import Query
@@ -46,13 +47,15 @@ def search(
     with Index.open(index, device=device) as opened:
         loaded = glam.load(model or opened.model_name, device)
         opened.check_model(loaded)
-        descriptor = loaded.describe([image], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
+        with image_errors(image):
+            data = image.read_bytes()
+        try:
+            descriptor = loaded.describe([data], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
+        except ImageError as error:
+            raise ImageError(str(image), error.reason) from error
         most = top or (10 if threshold is None else None)
-        if chain is None:
-            hits = opened.search(descriptor, most, where=where, threshold=threshold)[0]
-        else:
-            query = Query(descriptor, lambda: extract(read_image(image), box=bbox))
-            hits = opened.search_reranked(query, chain, most, where=where, threshold=threshold)
+        query = Query(descriptor, lambda: extract(read_image(data), box=bbox))
+        (hits,) = opened.search(query, most, where=where, threshold=threshold, rerank=chain)
     if json:
         terminal.as_json(
             [{"rank": hit.rank, "score": hit.score, "confidence": hit.confidence, **asdict(hit.entry)} for hit in hits]

@@ -5,12 +5,13 @@ request --> AccessLogMiddleware (id, log, metrics) --> SecurityHeadersMiddleware
         --> BodyLimitMiddleware --> endpoint
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -22,12 +23,14 @@ from glam.app.service.image_files import ImageFileGone
 from glam.app.service.middleware.access_log import AccessLogMiddleware
 from glam.app.service.middleware.auth import Access, AuthMiddleware
 from glam.app.service.middleware.body_limit import BodyLimitMiddleware
-from glam.app.service.middleware.errors import DrainMiddleware
+from glam.app.service.middleware.errors import DrainMiddleware, service_busy
 from glam.app.service.middleware.security_headers import SecurityHeadersMiddleware
 from glam.app.service.middleware.timeouts import AdmissionMiddleware, TimeoutMiddleware
 from glam.app.service.routes import explain, images, search
 from glam.app.service.settings import ServiceLimits
+from glam.app.service.workers.batcher import ClosedError, FullError
 from glam.app.service.workers.search import BoxError, FilterError
+from glam.errors import ImageError
 from glam.index import Index
 from glam.model import Model
 
@@ -74,6 +77,9 @@ def create_app(
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=app_state.metrics, in_flight=app_state.in_flight)
     app.add_exception_handler(RequestValidationError, answer_invalid_value)
+    app.add_exception_handler(FullError, answer_busy)
+    app.add_exception_handler(ClosedError, answer_stopping)
+    app.add_exception_handler(ImageError, answer_unreadable)
     app.add_exception_handler(BoxError, answer_unprocessable)
     app.add_exception_handler(FilterError, answer_unprocessable)
     app.add_exception_handler(ImageFileGone, answer_not_found)
@@ -130,6 +136,22 @@ def answer_invalid_value(request: Request, error: Exception) -> JSONResponse:
     return _error(422, f"{first['loc'][-1]}: {first['msg']}.")
 
 
+async def answer_busy(request: Request, error: Exception) -> Response:
+    """503: the queue of a worker is full."""
+    return await http_exception_handler(request, service_busy())
+
+
+def answer_stopping(request: Request, error: Exception) -> JSONResponse:
+    """503: the workers accept nothing more."""
+    return _error(503, "The service is stopping.", {"Retry-After": "5"})
+
+
+def answer_unreadable(request: Request, error: Exception) -> JSONResponse:
+    """422 with the reason why an image cannot be decoded."""
+    assert isinstance(error, ImageError)
+    return _error(422, f"The image cannot be read: {error.reason}.")
+
+
 def answer_unprocessable(request: Request, error: Exception) -> JSONResponse:
     """422 with the sentence of a ``BoxError`` or a ``FilterError``."""
     return _error(422, str(error))
@@ -140,5 +162,5 @@ def answer_not_found(request: Request, error: Exception) -> JSONResponse:
     return _error(404, str(error))
 
 
-def _error(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse(schemas.ErrorAnswer(detail=sentence).model_dump(), status_code=status)
+def _error(status: int, sentence: str, headers: Mapping[str, str] = {}) -> JSONResponse:
+    return JSONResponse(schemas.ErrorAnswer(detail=sentence).model_dump(), status_code=status, headers=dict(headers))

@@ -4,9 +4,9 @@ create_app --creates once--> AppState --per request, with the index served at th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from starlette.types import ASGIApp
@@ -17,13 +17,12 @@ from glam.app.service.live_index import IndexWatcher, LiveIndex, ServedIndex
 from glam.app.service.metrics import Metrics
 from glam.app.service.middleware.access_log import InFlightRequests
 from glam.app.service.middleware.auth import Access
-from glam.app.service.middleware.errors import service_busy
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher, ClosedError, FullError
+from glam.app.service.workers.batcher import Batcher
 from glam.app.service.workers.describe import Describer, ImageDescriptor
 from glam.app.service.workers.search import Searcher, SearchOptions, search_answer
 from glam.app.service.workers.write import Change, WriteQueue, write_error
-from glam.errors import GlamError, ImageError
+from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Index
 from glam.index.rerank.base import Query
@@ -122,23 +121,18 @@ class Services:
         """Run ``work`` in a thread, one task at a time across all requests.
 
         Raises:
-            HTTPException: 503, the queue is full.
+            FullError: the queue is full.
         """
-        queue = self.app_state.serial_queue
-        return await await_queued(lambda: asyncio.wrap_future(queue.submit(work)))  # type: ignore[arg-type]
+        return await self.app_state.serial_queue.run(work)  # type: ignore[return-value]
 
-    async def describe(
-        self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None
-    ) -> ImageDescriptor:
+    async def describe(self, read: Callable[[], bytes], box: Box | None) -> ImageDescriptor:
         """Describe an image; see `glam.app.service.workers.describe.Describer.describe`.
 
         Raises:
-            HTTPException: 422, the image cannot be read; 503, the queue is full.
+            ImageError: the image cannot be decoded.
+            FullError: the queue is full.
         """
-        try:
-            return await self._until_disconnect(self.app_state.describer.describe(read, box, check))
-        except ImageError as error:
-            raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
+        return await self._until_disconnect(self.app_state.describer.describe(read, box))
 
     async def search(
         self,
@@ -159,7 +153,7 @@ class Services:
 
         Raises:
             FilterError: the filter is invalid, or the chain cannot be used on this index.
-            HTTPException: 503, the queue is full.
+            FullError: the queue is full.
         """
         began = asyncio.get_running_loop().time()
         page = await self._until_disconnect(self.app_state.searcher.search(self.index, query, options, exclude))
@@ -172,16 +166,17 @@ class Services:
         """Change the index, and return the image_id that the change is about. Later requests see the change.
 
         Raises:
-            HTTPException: 409, another writer is at work; 503, the index cannot be written, or the queue is full.
+            HTTPException: 409, another writer is at work; 503, the index cannot be written.
+            FullError: the queue is full.
         """
         try:
-            return await await_queued(lambda: asyncio.wrap_future(self.app_state.write_queue.submit(change)))
+            return await self.app_state.write_queue.run(change)
         except GlamError as error:
             raise write_error(error) from error
 
-    async def _until_disconnect(self, work: Awaitable[T]) -> T:
+    async def _until_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, and cancel it when the client disconnects, as the page does when it starts a new search."""
-        task = asyncio.ensure_future(await_queued(lambda: work))
+        task = asyncio.create_task(work)
         try:
             while not (await asyncio.wait([task], timeout=DISCONNECT_POLL_SECONDS))[0]:
                 if await self.request.is_disconnected():
@@ -189,20 +184,6 @@ class Services:
             return task.result()
         finally:
             task.cancel()
-
-
-async def await_queued(work: Callable[[], Awaitable[T]]) -> T:
-    """Await work that goes through a queue, and turn the queue's errors into HTTP answers.
-
-    Raises:
-        HTTPException: 503, the queue is full, or the service is stopping.
-    """
-    try:
-        return await work()
-    except FullError as error:
-        raise service_busy() from error
-    except ClosedError as error:
-        raise HTTPException(503, "The service is stopping.", headers={"Retry-After": "5"}) from error
 
 
 async def get_services(request: Request) -> AsyncIterator[Services]:

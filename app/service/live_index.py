@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+import numpy as np
+
 from glam.app.service import schemas
 from glam.app.service.facets import facets
 from glam.app.service.image_files import IndexedFiles
@@ -128,7 +130,7 @@ class LiveIndex:
         try:
             index.check_model(self._model)
             if len(index):
-                index.search(index.descriptor(int(index.image_ids[0])), 1)
+                index.search(np.eye(1, index.dim, dtype=np.float32), 1)  # any query of unit length
         except BaseException:
             index.close()
             raise

@@ -94,15 +94,19 @@ def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
     """
     data = upload_bytes(file, limits)
     read_header(data, limits)
+    return decode_upload(data, limits)
+
+
+def decode_upload(data: bytes, limits: ServiceLimits) -> Image.Image:
+    """Decode the bytes of an upload whose header was read: upright and RGB.
+
+    Raises:
+        HTTPException: 422, the image is damaged.
+    """
     try:
         return read_image(data, max_pixels=limits.upload_pixels)
     except ImageError as error:
-        raise decode_error(error) from error
-
-
-def decode_error(error: ImageError) -> HTTPException:
-    """422: the image cannot be decoded."""
-    return HTTPException(422, f"The image cannot be read: {error.reason}.")
+        raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
 
 
 @cache

@@ -99,15 +99,18 @@ class IvfLists:
         """
         cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
-        near = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
-        found = self._probe(query, n, near, selector)
-        if len(found) == n:
-            return found
-        order, probes = np.argsort(-cosines), len(near)
-        while len(found) < n and probes < len(order):
-            probes = max(4 * probes, 1)  # a filter that leaves another city, say
-            found = self._probe(query, n, order[:probes], selector)
-        return found
+        lists = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        scores, rows = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
+        while True:  # mostly once; a filter that leaves another city, say, needs more lists
+            coarse = np.zeros(len(lists), dtype=np.float32)
+            # FAISS's Python form of this function takes no selector.
+            parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
+            pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
+            self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
+            found = rows[rows >= 0]
+            if len(found) == n or len(lists) >= len(cosines):
+                return found
+            lists = np.argsort(-cosines)[: max(4 * len(lists), 1)]
 
     def part(self, rows: Rows, descriptors: DescriptorSource) -> faiss.IndexPQFastScan:
         """The codes of some rows by themselves, in their order."""
@@ -126,16 +129,6 @@ class IvfLists:
     def _angles(self, query: Descriptors) -> NDArray[np.float32]:
         angles: NDArray[np.float32] = np.arccos(np.clip(self._cosines(query), -1, 1))
         return angles
-
-    def _probe(self, query: Descriptors, n: int, lists: NDArray[np.int64], selector: faiss.IDSelector | None) -> Rows:
-        """FAISS's search in lists that are known; its Python form takes no selector."""
-        scores, rows = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
-        lists = np.ascontiguousarray(lists, dtype=np.int64)
-        coarse = np.zeros(len(lists), dtype=np.float32)
-        parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
-        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
-        self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
-        return rows[rows >= 0]
 
 
 def _principal(centroids: Descriptors) -> tuple[Descriptors, Descriptors]:

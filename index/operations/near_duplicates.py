@@ -48,7 +48,7 @@ def near_duplicates(
     for start in range(0, len(image_ids), BLOCK):
         descriptors = index.descriptors(image_ids[start : start + BLOCK].tolist())
         for row, (scores, found) in enumerate(index.within(descriptors, threshold), start=start):
-            for score, other in zip(scores.tolist(), np.searchsorted(image_ids, found).tolist(), strict=True):
+            for score, other in zip(scores.tolist(), found.tolist(), strict=True):
                 if other != row:
                     _join(parents, least, row, other, score)
         progress(min(start + BLOCK, len(image_ids)), len(image_ids))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.index.ann import DescriptorSource
 from glam.index.local_matching.rootsift import LocalFeatures
-from glam.index.types import Descriptors, Rows, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 Number = TypeVar("Number", int, float)
 Made = TypeVar("Made")
@@ -49,12 +49,14 @@ class Query:
         descriptor: (dim,) float32 of unit length.
         features: gives the local features of the query's image, made when first asked for; None where there is only a
             descriptor.
-        length: of the list that a step which searches anew returns; no less than it was given.
+        length: of the list that a step which searches again returns; no less than it was given. `Chain.search` sets it.
+        allowed: mask of the rows that may be results, for `Database.nearest`; None for all. `Index.search` sets it.
     """
 
     descriptor: Descriptors
     features: Callable[[], LocalFeatures] | None = None
     length: int = 0
+    allowed: Mask | None = None
 
     def local_features(self) -> LocalFeatures:
         """The local features.
@@ -81,21 +83,26 @@ class Neighbors:
 
 
 class Database(Protocol):
-    """The images that are searched, by row: all that a step may know of them.
+    """The images that are searched, by row: all that a step may know of them. `glam.index.Index` is one.
 
-    Results come from `search` alone, which keeps to what its caller may find (a filter, images that are still there).
-    Neighbors may be images that the filter leaves out: they tell something, but no step puts one into a list.
+    Results come from `nearest` alone; a step passes it `Query.allowed`, which holds the filter. Neighbors may be images
+    that the filter leaves out: they tell something, but no step puts one into a list.
     """
 
     @property
-    def descriptors(self) -> DescriptorSource:
-        """The descriptors by row, ``descriptors[rows]`` is (n, dim); zeros for one that is no longer stored."""
+    def matrix(self) -> DescriptorSource:
+        """The descriptors by row, ``matrix[rows]`` is (n, dim); zeros for one that is no longer stored."""
 
-    def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
-        """The ``k`` nearest that may be found, for each of (q, dim) queries of unit length.
+    def nearest(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+        """The nearest images of each query.
+
+        Args:
+            queries: (q, dim) float32 of unit length.
+            k: most results per query.
+            allowed: `Query.allowed`.
 
         Returns:
-            Cosines (q, k), best first, and rows (q, k); -inf and -1 where there are fewer.
+            Cosines (q, m), best first, and rows (q, m), m <= k; -inf and -1 where a query has fewer.
         """
 
     def neighbors(self, rows: Rows) -> Neighbors:
@@ -105,7 +112,7 @@ class Database(Protocol):
             GlamError: no graph is stored, or not one of the images there are now; the message says what makes one.
         """
 
-    def local_features(self, row: int) -> LocalFeatures | None:
+    def local_features_in_row(self, row: int) -> LocalFeatures | None:
         """The local features of the image in a row; None if they are not kept and it cannot be read any more.
 
         Raises:

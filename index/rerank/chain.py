@@ -10,6 +10,7 @@ from glam.index.rerank.steps.diffusion import Diffusion
 from glam.index.rerank.steps.geometric import GeometricVerification
 from glam.index.rerank.steps.k_reciprocal import KReciprocal
 from glam.index.rerank.steps.superglobal import SuperGlobal
+from glam.index.types import Mask
 
 STEPS: dict[str, type[Step]] = {
     "aqe": AlphaQueryExpansion,
@@ -29,7 +30,7 @@ LONGEST = 8
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps in a row; a `Step` itself.
+    """Steps in a row.
 
     Attributes:
         steps: at least one.
@@ -46,27 +47,33 @@ class Chain:
         """As it is written, with every option."""
         return ",".join(_written(step) for step in self.steps)
 
-    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """See `Step`. An empty list stays empty."""
-        if not len(ranked):
-            return ranked
-        for step in self.steps:
-            ranked = step(query, ranked, database)
-        return ranked
+    def search(self, query: Query, database: Database, k: int, accepted: Mask | None = None) -> Ranked:
+        """Searches, re-ranks the results, and returns the best.
 
-    def search(self, query: Query, database: Database, k: int) -> Ranked:
-        """The best ``k`` of a search whose results go through the chain; fewer where fewer can be found.
+        Args:
+            query: its descriptor (dim,), and its local features if a step compares them.
+            database: searched.
+            k: most results.
+            accepted: (n,), which rows of the database may be returned; the others still take part in the re-ranking.
+                None for all.
 
         Raises:
             GlamError: the query or the database lacks what a step needs.
         """
-        length = max(k, self.depth)
-        first = self.steps[0]
-        enough = first.depth if isinstance(first, AlphaQueryExpansion) else length  # it searches for the others itself
-        scores, rows = database.search(query.descriptor[None], enough)
-        found = rows[0] >= 0
-        ranked = self(replace(query, length=length), Ranked(rows[0, found], scores[0, found]), database)
-        return Ranked(ranked.rows[:k], ranked.scores[:k])
+        first, length = self.steps[0], max(k, self.depth)
+        while True:  # more than once only where too few rows of the list are accepted
+            enough = first.depth if isinstance(first, AlphaQueryExpansion) else length  # it searches again by itself
+            scores, rows = database.nearest(query.descriptor[None], enough, query.allowed)
+            found = rows[0] >= 0
+            ranked, asked = Ranked(rows[0, found], scores[0, found]), replace(query, length=length)
+            for step in self.steps if len(ranked) else ():
+                ranked = step(asked, ranked, database)
+            if accepted is not None:
+                kept = accepted[ranked.rows]
+                ranked = Ranked(ranked.rows[kept], ranked.scores[kept])
+            if len(ranked) >= k or accepted is None or length >= len(database.matrix):
+                return Ranked(ranked.rows[:k], ranked.scores[:k])
+            length *= 4
 
 
 def parse_chain(text: str) -> Chain:

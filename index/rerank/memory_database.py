@@ -15,7 +15,7 @@ from glam.errors import GlamError
 from glam.index.ann import DescriptorSource
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.rerank.base import NEIGHBORS, Neighbors
-from glam.index.types import Descriptors, Rows, Scores
+from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
 """Descriptors that are compared at a time."""
@@ -60,13 +60,13 @@ class MemoryDatabase:
         local_features: Callable[[int], LocalFeatures | None] | None = None,
         block: int = BLOCK,
     ) -> None:
-        self.descriptors = ArrayDescriptors(parts)
+        self.matrix = ArrayDescriptors(parts)
         self._local_features = local_features
         self._block = block
         self._hidden = -2
         self._lock = Lock()
-        self._known = np.zeros(len(self.descriptors), dtype=np.bool_)
-        self._near = np.empty((len(self.descriptors), NEIGHBORS + 1), dtype=np.int64)
+        self._known = np.zeros(len(self.matrix), dtype=np.bool_)
+        self._near = np.empty((len(self.matrix), NEIGHBORS + 1), dtype=np.int64)
         self._cosines = np.empty(self._near.shape, dtype=np.float32)
 
     def without(self, row: int) -> "MemoryDatabase":
@@ -75,36 +75,37 @@ class MemoryDatabase:
         other._hidden = row
         return other
 
-    def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
-        """See `glam.index.rerank.base.Database.search`."""
-        return _without(*self._search(queries, k + 1), self._hidden, k)
+    def nearest(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        """See `glam.index.rerank.base.Database.nearest`."""
+        return _without(*self._brute_force(queries, k + 1, allowed), self._hidden, k)
 
     def neighbors(self, rows: Rows) -> Neighbors:
         """See `glam.index.rerank.base.Database.neighbors`; searched for where they are not known yet."""
         with self._lock:
             unknown = rows[~self._known[rows]]
             if len(unknown):
-                found = self._search(self.descriptors[unknown], NEIGHBORS + 2)
+                found = self._brute_force(self.matrix[unknown], NEIGHBORS + 2, None)
                 self._cosines[unknown], self._near[unknown] = _without(*found, unknown[:, None], NEIGHBORS + 1)
                 self._known[unknown] = True
         scores, near = _without(self._cosines[rows], self._near[rows], self._hidden, NEIGHBORS)
         return Neighbors(near, scores)
 
-    def local_features(self, row: int) -> LocalFeatures | None:
-        """See `glam.index.rerank.base.Database.local_features`."""
+    def local_features_in_row(self, row: int) -> LocalFeatures | None:
+        """See `glam.index.rerank.base.Database.local_features_in_row`."""
         if self._local_features is None:
             raise GlamError("there are only descriptors here; to compare images point by point, the images are needed")
         return self._local_features(row)
 
-    def _search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
+    def _brute_force(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         scores: Scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         rows: Rows = np.full((len(queries), k), -1, dtype=np.int64)
-        for start in range(0, len(self.descriptors), self._block):
-            block = self.descriptors[start : start + self._block]
-            more, near = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-            scores, rows = np.hstack([scores, more]), np.hstack([rows, near + start])
-            order = np.lexsort((np.where(rows < 0, len(self.descriptors), rows), -scores), axis=1)[:, :k]
+        compared = np.arange(len(self.matrix)) if allowed is None else np.flatnonzero(allowed)
+        for start in range(0, len(compared), self._block):
+            block = compared[start : start + self._block]
+            more, near = faiss.knn(queries, self.matrix[block], min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+            scores, rows = np.hstack([scores, more]), np.hstack([rows, np.where(near < 0, -1, block[near])])
+            order = np.lexsort((np.where(rows < 0, len(self.matrix), rows), -scores), axis=1)[:, :k]
             scores = np.take_along_axis(scores, order, axis=1)
             rows = np.take_along_axis(rows, order, axis=1)
         return scores, rows

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
-from glam.index.ann import DescriptorSource, Structure, build_structure
+from glam.index.ann import DescriptorSource, build_structure
 from glam.index.ann.exact import Exact
 from glam.index.limits import IndexLimits
 from glam.index.rerank.base import NEIGHBORS as K
@@ -25,7 +25,7 @@ from glam.index.rerank_store.files import KNN_GRAPH, StoreFile, store_files, wri
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import digest
 from glam.index.storage.snapshot import take_snapshot
-from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
+from glam.index.types import Descriptors, ImageIds, Rows, Scores, rows_of_ids
 
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
@@ -84,8 +84,9 @@ class PartialGraph:
     def over(cls, before: Graph, image_ids: ImageIds) -> "PartialGraph":
         """The graph ``before`` as one of the images with these ids, (n,), rising."""
         graph = Graph.empty(image_ids)
-        stays = np.isin(image_ids, before.image_ids, assume_unique=True)
-        was = np.searchsorted(before.image_ids, image_ids[stays])
+        rows_before = rows_of_ids(before.image_ids, image_ids)
+        stays = rows_before >= 0
+        was = rows_before[stays]
         now = np.full(len(before.image_ids) + 1, -1, np.int32)  # the row of each image now; the last is of -1
         now[was] = np.flatnonzero(stays)
         graph.rows[stays] = now[before.rows[was]]
@@ -105,10 +106,12 @@ class PartialGraph:
             progress: called with images done and images in all, of those that look for their neighbors.
         """
         graph = self.graph
+        done = 0
         for block in _blocks(self.look):
             scores, rows = search(descriptors[block], min(K + 1, len(descriptors)))
             _put(graph, block, scores, np.where(rows == block[:, None], -1, rows))
-            progress(int(np.searchsorted(self.look, block[-1])) + 1, len(self.look))
+            done += len(block)
+            progress(done, len(self.look))
         if len(self.added) and len(self.others):
             among = build_structure(_Subset(descriptors, self.added), Exact.kind)
             for block in _blocks(self.others):
@@ -138,7 +141,13 @@ def update_graph(index: Path, catalog: Catalog, limits: IndexLimits, progress: P
         build_structure(descriptors, ann_cache.kind_for(catalog.config, len(descriptors), limits)),
         snapshot.image_ids,
     )
-    search = SnapshotSearch(structure, snapshot.rows_of(structure_ids)).search
+    rows = snapshot.rows_of(structure_ids)
+    present = None if (rows >= 0).all() else rows >= 0
+
+    def search(queries: Descriptors, k: int) -> tuple[Scores, Rows]:
+        scores, found = structure.search(queries, k, present)
+        return scores, np.where(found < 0, -1, rows[found])
+
     graph = PartialGraph.over(before, snapshot.image_ids).finish(descriptors, search, progress)
     arrays = [graph.rows.astype("<i4"), graph.scores.astype("<f4")]
     return write_store_file(index, catalog, KNN_GRAPH, RECIPE, graph.image_ids, arrays)
@@ -182,33 +191,6 @@ def _put(graph: Graph, block: Rows, scores: Scores, rows: Rows) -> None:
     graph.rows[block] = -1
     graph.scores[block, :found] = np.take_along_axis(scores, order, axis=1)
     graph.rows[block, :found] = np.take_along_axis(rows, order, axis=1)
-
-
-class SnapshotSearch:
-    """Search in a structure that may hold images which are not in the snapshot; its results are rows of the snapshot.
-
-    Args:
-        structure: searched.
-        rows: (n,) the snapshot's row for each row of the structure; -1 for an image that is not to be found.
-    """
-
-    def __init__(self, structure: Structure, rows: Rows) -> None:
-        self._structure, self._rows = structure, rows
-        self._present: Mask | None = None if (rows >= 0).all() else rows >= 0
-
-    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
-        """The ``k`` nearest of (q, dim) queries.
-
-        Args:
-            queries: of unit length.
-            k: how many.
-            allowed: which rows of the structure may be found; all that are present by default.
-
-        Returns:
-            Cosines and rows of the snapshot (q, k), best first; -inf and -1 where there are fewer.
-        """
-        scores, found = self._structure.search(queries, k, self._present if allowed is None else allowed)
-        return scores, np.where(found < 0, -1, self._rows[found])
 
 
 class _Subset(DescriptorSource):

@@ -23,7 +23,7 @@ from glam.index.local_matching.rootsift import CONTRAST, LENGTH, MOST, SIZE, Loc
 from glam.index.rerank_store.files import LOCAL_FEATURES, StoreFile, register_file, store_files, write_store_file
 from glam.index.storage.catalog import Catalog, FileFacts
 from glam.index.storage.checksums import digest
-from glam.index.types import ImageIds
+from glam.index.types import ImageIds, rows_of_ids
 from glam.parallel_map import parallel_map
 
 RECIPE = f"upright RootSIFT, at most {MOST} at {SIZE} pixels, contrast {CONTRAST}"
@@ -213,10 +213,10 @@ class StoredFeatures:
 
     def get(self, image_id: int) -> LocalFeatures | None:
         """The features of the image with this id; None where they are not kept."""
-        at = int(np.searchsorted(self.image_ids, image_id))
-        if at == len(self.image_ids) or self.image_ids[at] != image_id:
+        (row,) = rows_of_ids(self.image_ids, np.array([image_id])).tolist()
+        if row < 0:
             return None
-        file, place = self._locations[at]
+        file, place = self._locations[row]
         packed, begins = self._files[file], self._begins[file]
         features = packed.features[begins[place] : begins[place + 1]]
         return LocalFeatures(

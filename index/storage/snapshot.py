@@ -13,7 +13,7 @@ import numpy as np
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.segments import FOLDER, StoredDescriptors, open_segment, segment_file
-from glam.index.types import Descriptors, ImageIds, Rows, SegmentNumbers
+from glam.index.types import Descriptors, ImageIds, Rows, SegmentNumbers, rows_of_ids
 
 NOWHERE = -1
 ATTEMPTS = 5
@@ -44,10 +44,7 @@ class Snapshot:
 
     def rows_of(self, image_ids: ImageIds) -> Rows:
         """The index of each of these ids in ``Snapshot.image_ids``; -1 for one that is not present."""
-        if not len(self.image_ids):
-            return np.full(len(image_ids), NOWHERE, dtype=np.int64)
-        rows = np.minimum(np.searchsorted(self.image_ids, image_ids), len(self.image_ids) - 1)
-        return np.where(self.image_ids[rows] == image_ids, rows, NOWHERE)
+        return rows_of_ids(self.image_ids, image_ids)
 
     def descriptors_of(self, image_ids: ImageIds) -> StoredDescriptors:
         """The descriptors of these images, in this order; zeros for one that is not present."""

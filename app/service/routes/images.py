@@ -1,7 +1,6 @@
 """The JSON API to add and remove images. `glam.app.service.middleware.auth` checks the token."""
 
 import asyncio
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, HTTPException, UploadFile
@@ -31,7 +30,7 @@ async def add_image(
     landmark, values = normalize_landmark(landmark or label), parse_metadata(metadata)
     content = await asyncio.to_thread(upload_bytes, image.file, services.limits)
     header: ImageHeader = await asyncio.to_thread(read_header, content, services.limits)
-    described = await services.describe(lambda: content, None, partial(read_header, limits=services.limits))
+    described = await services.describe(lambda: content, None)
     name = digest(content) + UPLOAD_FORMATS[header.format]
     image_id = await services.change(
         addition(

@@ -1,6 +1,6 @@
 """The JSON API to search the index and to read its images, under ``/api``."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import Services, get_services
-from glam.app.service.uploads import read_header, read_upload, upload_bytes
+from glam.app.service.uploads import decode_upload, read_header, upload_bytes
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
@@ -171,17 +171,22 @@ async def search_with_upload(
     stopwatch = Stopwatch()
     limits = services.limits
 
-    def check(data: bytes) -> None:
+    def read() -> bytes:
+        data = upload_bytes(image.file, limits)
         header = read_header(data, limits)
         if box is not None:
             check_box(box, header.width, header.height)
+        return data
 
-    described = await services.describe(partial(upload_bytes, image.file, limits), box, check)
+    if options.chain is not None:  # which may need the bytes again; without one they are not held while it waits
+        read = cache(read)
+    described = await services.describe(read, box)
     query_info = schemas.QueryInfo(image=None, width=described.width, height=described.height, box=box)
 
     def features() -> LocalFeatures:
-        image.file.seek(0)
-        return extract(read_upload(image.file, limits), box=box)
+        # Decoded again: for the network large JPEGs are decoded at 1/2 to 1/8 and the others not by Pillow, and local
+        # features of those pixels would differ from the ones in the index.
+        return extract(decode_upload(read(), limits), box=box)
 
     query = SearchQuery(described.descriptor, features)
     return await services.search(query_info, query, options, stopwatch.lap())
@@ -201,19 +206,22 @@ async def search_with_indexed(
 ) -> schemas.SearchAnswer:
     """Returns the images most similar to an indexed one, without that one. With a box, its crop is described first."""
     stopwatch = Stopwatch()
+    content = cache(partial(services.image_files.content, entry.image_id))
     if box is None:
         descriptor = await run_in_threadpool(services.index.descriptor, entry.image_id)
         described = ImageDescriptor(descriptor, entry.width, entry.height)
     else:
         check_box(box, entry.width, entry.height)
-        described = await services.describe(partial(services.image_files.content, entry.image_id), box)
+        described = await services.describe(content, box)
     query_info = schemas.QueryInfo(
         image=schemas.Image.of(entry), width=described.width, height=described.height, box=box
     )
 
     def features() -> LocalFeatures:
         stored = services.index.local_features(entry.image_id) if box is None else None
-        return extract(services.image_files.read(entry.image_id), box=box) if stored is None else stored
+        if stored is not None:
+            return stored
+        return extract(services.image_files.decode(entry.image_id, content()), box=box)
 
     query = SearchQuery(described.descriptor, features)
     return await services.search(query_info, query, options, stopwatch.lap(), exclude=entry.image_id)

@@ -1,10 +1,11 @@
 """Dynamic batching: work of several requests, done together in a thread behind a bounded queue.
 
-    request --submit--> queue (FullError when it is full) --batches of one key--> work --> a future for each request
+    request --run--> queue (FullError when it is full) --batches of one key--> work --> a future for each request
 
 Threads, not tasks: the work keeps a core busy, and the queue is tied to no event loop.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
@@ -99,6 +100,14 @@ class Batcher(Generic[Item, Result]):
             self._queue.append(waiting)
             self._changed.notify_all()
         return waiting.future
+
+    async def run(self, item: Item) -> Result:
+        """Put an item into the queue and await its result. Cancelling the task before its turn removes the item.
+
+        Raises:
+            FullError, ClosedError: see `submit`.
+        """
+        return await asyncio.wrap_future(self.submit(item))
 
     def close(self) -> None:
         """Accept no more items, finish those in the queue, and return when the threads have ended."""

@@ -6,7 +6,6 @@ Images are decoded and reduced before they wait for the network, so that the que
 images of one size, because none is padded; `docs/service.md` has measurements under load.
 """
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,9 @@ BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
 
 Key = tuple[str, Box | None]
 
+ToDecode = tuple[Callable[[], bytes], Box | None]
+"""A function that reads the bytes of an image, and the part of the image that is described."""
+
 
 class ImageDescriptor(NamedTuple):
     """A descriptor (dim,) of unit length, with width and height in pixels of the upright image."""
@@ -38,15 +40,6 @@ class ImageDescriptor(NamedTuple):
     descriptor: NDArray[np.float32]
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class _DecodeJob:
-    """An image to decode: a function that reads its bytes, the box, and a function that validates the bytes."""
-
-    read: Callable[[], bytes]
-    box: Box | None
-    check: Callable[[bytes], object]
 
 
 @dataclass(frozen=True)
@@ -77,8 +70,8 @@ class Describer:
         self._cache: LruCache[Key, ImageDescriptor] = LruCache(limits.descriptors)
         on_cpu = next(model.fast.parameters()).device.type == "cpu"
         threads = torch.get_num_threads()
-        self._decoders: Batcher[_DecodeJob, _DecodeResult] = Batcher(
-            lambda jobs: [self._decode(job) for job in jobs],
+        self._decoders: Batcher[ToDecode, _DecodeResult] = Batcher(
+            lambda images: [self._decode(read, box) for read, box in images],
             name="decode",
             capacity=limits.waiting,
             threads=max(2, os.cpu_count() or 2),
@@ -97,26 +90,23 @@ class Describer:
         metrics.watch_queue("decode", self._decoders)
         metrics.watch_queue("network", self._network)
 
-    async def describe(
-        self, read: Callable[[], bytes], box: Box | None, check: Callable[[bytes], object] = lambda data: None
-    ) -> ImageDescriptor:
+    async def describe(self, read: Callable[[], bytes], box: Box | None) -> ImageDescriptor:
         """Describe an image, or the part of it in a box.
 
         Args:
-            read: returns the bytes of the file; runs in a thread.
+            read: returns the bytes of the file, or raises an exception if they are unusable; runs in a thread.
             box: x1, y1, x2, y2 in pixels of the upright image.
-            check: validates the bytes before anything is decoded, and raises an exception if they are unusable.
 
         Raises:
             ImageError: the image cannot be decoded.
             FullError, ClosedError: see `glam.app.service.workers.batcher`.
         """
-        decoded = await asyncio.wrap_future(self._decoders.submit(_DecodeJob(read, box, check)))
+        decoded = await self._decoders.run((read, box))
         if decoded.cached is not None:
             return decoded.cached
         image = decoded.image
         assert image is not None
-        descriptor = await asyncio.wrap_future(self._network.submit(image))
+        descriptor = await self._network.run(image)
         described = ImageDescriptor(descriptor, image.width, image.height)
         self._cache.put(decoded.key, described)
         return described
@@ -126,16 +116,15 @@ class Describer:
         self._decoders.close()
         self._network.close()
 
-    def _decode(self, job: _DecodeJob) -> _DecodeResult:
-        data = job.read()
-        key = digest(data), job.box
+    def _decode(self, read: Callable[[], bytes], box: Box | None) -> _DecodeResult:
+        data = read()
+        key = digest(data), box
         cached = self._cache.get(key)
         self._metrics.descriptor_lookup(cached is not None)
         if cached is not None:
             return _DecodeResult(key, None, cached)
-        job.check(data)
         multiple = self._model.network.backbone.multiple
-        return _DecodeResult(key, prepare(data, job.box, self._size, multiple, Times()), None)
+        return _DecodeResult(key, prepare(data, box, self._size, multiple, Times()), None)
 
     def _run(self, images: Sequence[DecodedImage]) -> list[NDArray[np.float32]]:
         """Descriptors, (dim,) each, of images of one size."""

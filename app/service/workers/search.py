@@ -1,16 +1,13 @@
 """Search indexes for several requests at a time.
 
-request --submit--> queries with the same index, filter and threshold --> one Index.search --> the hits of each query
-        --submit, with a chain--> one at a time, in another thread --Index.search_reranked--> the hits of the query
+request --run--> queries with the same index, filter and threshold --> one Index.search --> the hits of each query
+        --run, with a chain--> one at a time, in another thread --> Index.search --> the hits of the query
 """
 
-import asyncio
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
-import numpy as np
 
 from glam.app.service import schemas
 from glam.app.service.metrics import Metrics
@@ -87,7 +84,7 @@ class Searcher:
         )
         # Re-ranking takes longer; in its own queue, it does not delay plain searches.
         self._reranker: Batcher[_Search, list[Hit]] = Batcher(
-            lambda searches: [_rerank(search) for search in searches],
+            _run,
             name="rerank",
             capacity=limits.waiting,
             report=metrics.batch("rerank"),
@@ -106,7 +103,7 @@ class Searcher:
         end = options.skip + options.top
         search = _Search(index, query, options, end + 1 + (exclude is not None))
         batcher = self._batcher if options.chain is None else self._reranker
-        hits = await asyncio.wrap_future(batcher.submit(search))
+        hits = await batcher.run(search)
         if exclude is not None:
             hits = [hit for hit in hits if hit.image_id != exclude]
         return Page(hits[options.skip : end], len(hits) > end)
@@ -120,25 +117,15 @@ class Searcher:
 def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
     """Hits of each search; all share a key."""
     first, most = searches[0], max(search.count for search in searches)
-    descriptors = np.stack([search.query.descriptor for search in searches])
-    where, threshold = first.options.where, first.options.threshold
+    options = first.options
+    queries = [search.query for search in searches]
     try:
-        found = first.index.search(descriptors, k=most, where=where, threshold=threshold)
-    except GlamError as error:
-        raise FilterError(sentence(error)) from error
-    return [hits[: search.count] for search, hits in zip(searches, found, strict=True)]
-
-
-def _rerank(search: _Search) -> list[Hit]:
-    """Hits of one search, re-ranked."""
-    options = search.options
-    assert options.chain is not None
-    try:
-        return search.index.search_reranked(
-            search.query, options.chain, search.count, where=options.where, threshold=options.threshold
+        found = first.index.search(
+            queries, most, where=options.where, threshold=options.threshold, rerank=options.chain
         )
     except GlamError as error:
         raise FilterError(sentence(error)) from error
+    return [hits[: search.count] for search, hits in zip(searches, found, strict=True)]
 
 
 class Stopwatch:

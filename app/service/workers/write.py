@@ -1,6 +1,6 @@
 """Add images to the index and remove them, through the index's writer.
 
-    requests --submit--> one Writer applies the changes in the queue, one after another --> the index is reloaded
+    requests --run--> one Writer applies the changes in the queue, one after another --> the index is reloaded
 
 An added file goes into the sub-folder that is named after its landmark, where `glam index sync` expects it. Its name is
 the digest of its content: the landmark is the only input of a client that becomes part of a path, and it is validated.
@@ -81,7 +81,7 @@ class WriteQueue:
             self._run, name="write", capacity=limits.waiting, max_batch=BATCH, report=metrics.batch("write")
         )
         metrics.watch_queue("write", self._batcher)
-        self.submit = self._batcher.submit
+        self.run = self._batcher.run
         self.close = self._batcher.close
 
     def _run(self, changes: Sequence[Change]) -> Sequence[int | Exception]:

@@ -35,8 +35,8 @@ class AlphaQueryExpansion:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        expanded = expand(query.descriptor, database.descriptors[ranked.rows[: self.k]], self.alpha)
-        scores, rows = database.search(expanded[None], max(len(ranked), query.length))
+        expanded = expand(query.descriptor, database.matrix[ranked.rows[: self.k]], self.alpha)
+        scores, rows = database.nearest(expanded[None], max(len(ranked), query.length), query.allowed)
         found = rows[0] >= 0
         missed = ~np.isin(ranked.rows, rows[0, found])
         return Ranked(

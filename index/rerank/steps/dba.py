@@ -39,7 +39,7 @@ class DatabaseAugmentation:
         """See `glam.index.rerank.base.Step`."""
         looked_at = ranked.rows[: self.depth]
         images = augment(looked_at, database, self.k, self.alpha)
-        asking = expand(query.descriptor, database.descriptors[looked_at[: self.k]], self.alpha)
+        asking = expand(query.descriptor, database.matrix[looked_at[: self.k]], self.alpha)
         return reordered(ranked, images @ asking)
 
 
@@ -49,5 +49,5 @@ def augment(rows: Rows, database: Database, k: int, alpha: float) -> Descriptors
     near = neighbors.rows[:, :k]
     weights = powers(neighbors.scores[:, :k], alpha)  # 0 where there is no neighbor
     others, inverse = np.unique(near, return_inverse=True)
-    descriptors = database.descriptors[np.maximum(others, 0)]
-    return averaged(database.descriptors[rows], descriptors[inverse.reshape(near.shape)], weights)
+    descriptors = database.matrix[np.maximum(others, 0)]
+    return averaged(database.matrix[rows], descriptors[inverse.reshape(near.shape)], weights)

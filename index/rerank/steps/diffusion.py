@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, option, reordered
 from glam.index.rerank.query_mean import powers
-from glam.index.types import Rows
+from glam.index.types import Rows, rows_of_ids
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Diffusion:
         looked_at = ranked.rows[: self.depth]
         edges = affinities(looked_at, database, self.k, self.gamma)
         given = np.zeros(len(looked_at))
-        given[: self.seeds] = powers(database.descriptors[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
+        given[: self.seeds] = powers(database.matrix[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
         return reordered(ranked, flow(edges, given, self.alpha))
 
 
@@ -50,11 +50,10 @@ def affinities(rows: Rows, database: Database, k: int, gamma: float) -> NDArray[
     the other, and else 0; (n, n), symmetric."""
     neighbors = database.neighbors(rows)
     order = np.argsort(rows)
-    near = neighbors.rows[:, :k]
-    listed = order[np.minimum(np.searchsorted(rows, near, sorter=order), len(rows) - 1)]
-    image, neighbor = np.nonzero(rows[listed] == near)
+    listed = rows_of_ids(rows[order], neighbors.rows[:, :k])  # -1: not among these images, or no neighbor
+    image, neighbor = np.nonzero(listed >= 0)
     edges: NDArray[np.float64] = np.zeros((len(rows), len(rows)))
-    edges[image, listed[image, neighbor]] = powers(neighbors.scores[image, neighbor], gamma)
+    edges[image, order[listed[image, neighbor]]] = powers(neighbors.scores[image, neighbor], gamma)
     return np.minimum(edges, edges.T)
 
 

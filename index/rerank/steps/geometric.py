@@ -42,5 +42,5 @@ class GeometricVerification:
 
 
 def _agreeing(asked: LocalFeatures, database: Database, row: int) -> int:
-    found = database.local_features(row)
+    found = database.local_features_in_row(row)
     return 0 if found is None else match_features(asked, found).count

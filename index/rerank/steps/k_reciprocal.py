@@ -39,7 +39,7 @@ class KReciprocal:
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
         looked_at = ranked.rows[: self.depth]
-        descriptors = np.concatenate([query.descriptor[None], database.descriptors[looked_at]])
+        descriptors = np.concatenate([query.descriptor[None], database.matrix[looked_at]])
         cosines = descriptors @ descriptors.T  # from here on the query is number 0
         known = database.neighbors(looked_at).scores
         weights = encode(reciprocal(cosines, known, self.k), reciprocal(cosines, known, self.k // 2), cosines)

@@ -33,7 +33,7 @@ class SuperGlobal:
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
-        descriptors = database.descriptors[ranked.rows[: self.depth]]
+        descriptors = database.matrix[ranked.rows[: self.depth]]
         refined = refine(descriptors, query.descriptor, self.k, self.weight)
         first = self.weight * powers(descriptors[: self.first] @ query.descriptor, 1)
         expanded = averaged(query.descriptor[None], refined[None, : self.first], first[None])[0]

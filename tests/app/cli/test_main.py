@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from glam.app.cli.main import app as commands
 
 Draw = Callable[..., Image.Image]
 GLAM = str(Path(sys.executable).with_name("glam"))
@@ -112,7 +117,37 @@ def test_a_model_other_than_the_indexs_own_is_refused(index: Path, folder: Path)
     assert "cannot be compared" in done.stderr
 
 
+def test_the_image_is_read_once_and_errors_name_its_path(
+    index: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, text = tmp_path / "query.jpg", tmp_path / "text.jpg"
+    shutil.copyfile(folder / "blue gate" / "1.jpg", image)
+    text.write_text("text")
+    for file, reason in ((tmp_path / "none.jpg", "no such file"), (text, "not an image that can be read")):
+        assert f"{file}: {reason}" in glam("search", index, file, code=1).stderr
+    assert f"{image}: the box" in glam("search", index, image, "--bbox", 900, 900, 950, 950, code=1).stderr
+    reads: list[Path] = []
+    usual_read, usual_open = Path.read_bytes, Image.open
+
+    def note_read(self: Path) -> bytes:
+        reads.append(self)
+        return usual_read(self)
+
+    def note_open(file: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(file, (str, Path)):
+            reads.append(Path(file))
+        return usual_open(file, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_bytes", note_read)
+    monkeypatch.setattr(Image, "open", note_open)
+    search = ["search", str(index), str(image), "--rerank", "geometric", "--device", "cpu"]
+    assert CliRunner().invoke(commands, search, catch_exceptions=False).exit_code == 0
+    assert reads.count(image) == 1
+
+
 def test_wrong_usage_is_exit_code_2(index: Path) -> None:
     glam("search", index, code=2)
+    glam("search", index, "x.jpg", "--threshold", "nan", code=2)
+    glam("search", index, "x.jpg", "--top", 0, code=2)
     glam("index", "build", index, ".", "--size", "large", code=2)
     glam("train", "--config", "demo", "--no_such_option", "1", code=2)

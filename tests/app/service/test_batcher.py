@@ -1,5 +1,6 @@
 """The queue in which work of several requests waits."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
@@ -114,3 +115,25 @@ def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     assert [future.done() for future in futures] == [True] * 4
     with pytest.raises(ClosedError):
         batcher.submit(5)
+
+
+def test_a_coroutine_awaits_its_result_and_gives_up_its_place_when_cancelled() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, name="test", capacity=2)
+
+    async def ask() -> tuple[int, int]:
+        first = asyncio.create_task(batcher.run(1))
+        await asyncio.to_thread(gate.begun.acquire)
+        gone, last = asyncio.create_task(batcher.run(2)), asyncio.create_task(batcher.run(3))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await batcher.run(4)
+        gone.cancel()
+        gate.open.set()
+        return await first, await last
+
+    assert asyncio.run(ask()) == (10, 30)
+    assert gate.batches == [[1], [3]]
+    batcher.close()
+    with pytest.raises(ClosedError):
+        asyncio.run(batcher.run(5))

@@ -94,3 +94,11 @@ def test_an_upload_that_was_described_before_needs_no_model(client: TestClient, 
     assert model.calls == 1
     found(upload(client, data, x1=0, y1=0, x2=20, y2=20))
     assert model.calls == 2
+
+
+def test_a_queue_that_is_closed_is_answered_with_503_and_when_to_come_back(index: Index, model: ColorModel) -> None:
+    with TestClient(app_of(index, model)) as client:
+        client.app.state.glam.describer.close()  # type: ignore[attr-defined]
+        answer = upload(client, encoded(halves(RED, BLUE)))
+        assert refused(answer, 503) == "The service is stopping."
+        assert answer.headers["retry-after"] == "5"

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 import glam
 from glam.app.cli.main import app as commands
 from glam.app.service.app import create_app
+from glam.app.service.image_files import IndexedFiles
+from glam.app.service.routes import search
 from glam.app.service.settings import ServiceLimits
 from glam.datasets.readers import read_folder
 from glam.images import read_image
@@ -21,7 +23,6 @@ from glam.index import Hit, Index, build, precompute
 from glam.index.limits import IndexLimits
 from glam.index.local_matching.rootsift import extract
 from glam.index.rerank.base import Query
-from glam.index.rerank.chain import parse_chain
 from glam.inference.pipeline import Settings
 from glam.model import Model
 
@@ -73,7 +74,7 @@ def client(index: Index, model: Model) -> Iterator[TestClient]:
 def in_library(index: Index, model: Model, file: Path, chain: str, box: Any = None, **options: Any) -> list[Hit]:
     descriptor = model.describe([file], boxes=[box], size=index.size, scales=index.scales)[0]
     query = Query(descriptor, lambda: extract(read_image(file), box=box))
-    return index.search_reranked(query, parse_chain(chain), 20, **options)
+    return index.search(query, 20, rerank=chain, **options)[0]
 
 
 def asked(client: TestClient, file: Path, **fields: Any) -> Any:
@@ -113,13 +114,46 @@ def test_an_indexed_query_is_not_in_its_own_list(index: Index, model: Model, cli
     for chain in CHAINS:
         found = ids(client.get("/api/images/3/search", params={"rerank": chain, "top": 20}))
         query = Query(index.descriptor(3), lambda: extract(read_image(index.file(3))))
-        hits = index.search_reranked(query, parse_chain(chain), 21)
+        (hits,) = index.search(query, 21, rerank=chain)
         assert found == [hit.image_id for hit in hits if hit.image_id != 3][:20]
     boxed = {"x1": 10, "y1": 20, "x2": 130, "y2": 140, "rerank": "geometric", "top": 20}
     expected = in_library(index, model, index.file(3), "geometric", BOX)
     assert ids(client.get("/api/images/3/search", params=boxed))[:19] == [
         hit.image_id for hit in expected if hit.image_id != 3
     ]
+
+
+def test_an_upload_is_read_once_and_compared_by_its_local_features(
+    folder: Path, index: Index, model: Model, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    usual = search.upload_bytes
+
+    def note(*arguments: Any) -> bytes:
+        reads.append(len(reads))
+        return usual(*arguments)
+
+    monkeypatch.setattr(search, "upload_bytes", note)
+    expected = [hit.image_id for hit in in_library(index, model, folder / "query.jpg", "geometric:depth=12:least=4")]
+    assert ids(asked(client, folder / "query.jpg", rerank="geometric:depth=12:least=4")) == expected
+    assert ids(asked(client, folder / "query.jpg")) != expected, "the local features matter"
+    assert reads == [0, 1], "once per request"
+
+
+def test_the_file_of_an_indexed_query_is_read_once(
+    index: Index, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    usual = IndexedFiles.content
+
+    def note(self: IndexedFiles, image_id: int) -> bytes:
+        reads.append(image_id)
+        return usual(self, image_id)
+
+    monkeypatch.setattr(IndexedFiles, "content", note)
+    boxed = {"x1": 12, "y1": 22, "x2": 130, "y2": 140, "rerank": "geometric", "top": 20}
+    ids(client.get("/api/images/4/search", params=boxed))
+    assert reads == [4]
 
 
 def test_pages_of_a_reranked_list_follow_one_another(folder: Path, client: TestClient) -> None:
@@ -167,12 +201,16 @@ def test_plain_searches_do_not_wait_for_re_ranking_and_its_queue_is_bounded(
 ) -> None:
     began, may_finish = threading.Event(), threading.Event()
 
-    def slowly(*arguments: object, **options: object) -> list[Hit]:
+    usual = Index.search
+
+    def slowly(self: Index, queries: Any, k: int | None = 10, **options: Any) -> list[list[Hit]]:
+        if options["rerank"] is None:
+            return usual(self, queries, k, **options)
         began.set()
         assert may_finish.wait(30)
-        return []
+        return [[]]
 
-    monkeypatch.setattr(Index, "search_reranked", slowly)
+    monkeypatch.setattr(Index, "search", slowly)
     answers: list[int] = []
     limits = ServiceLimits(waiting=1, request_seconds=30)
     with TestClient(create_app(index, model, limits)) as client:

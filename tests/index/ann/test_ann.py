@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.index.ann import KINDS, DescriptorSource, Structure, build_structure, choose_kind, read_structure
 from glam.index.ann.exact import Exact
+from glam.index.ann.ivf_lists import IvfLists
 from glam.index.ann.ivf_pq import IvfPq
+from glam.index.ann.rescore import bitmap
 from glam.index.storage.segments import StoredDescriptors
 from glam.index.types import Descriptors, Rows, Scores
 
@@ -282,3 +284,14 @@ def test_inner_products_with_stored_descriptors_do_not_depend_on_the_segment() -
     np.testing.assert_allclose(stored.inner_products(QUERIES[0], rows), stored[rows] @ QUERIES[0], atol=1e-6)
     assert stored.inner_products(QUERIES[0], rows)[2] == 0
     assert stored.inner_products(QUERIES[0], rows[:0]).shape == (0,)
+
+
+def test_lists_far_from_the_query_are_looked_into_when_the_filter_leaves_no_others() -> None:
+    descriptors = np.random.default_rng(0).normal(size=(2_000, 64)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    lists = IvfLists.train(ArrayDescriptors(descriptors))
+    lists.index.add(descriptors)
+    allowed = np.zeros(2_000, dtype=np.bool_)
+    allowed[np.argsort(descriptors @ descriptors[0])[:20]] = True
+    found = lists.candidates(descriptors[0], 20, 0.0, bitmap(allowed))
+    assert sorted(found.tolist()) == np.flatnonzero(allowed).tolist()

@@ -103,7 +103,7 @@ def test_a_catalog_alone_can_be_searched_elsewhere(
     with Index.open(copy) as older:
         last = older.entry(int(older.image_ids.max()))
         remove(pair.milvus, [last.path])
-        assert last not in [hit.entry for hit in older.search(np.ones(32, np.float32), COUNT)[0]]
+        assert last not in [hit.entry for hit in older.search(np.eye(32, dtype=np.float32)[0], COUNT)[0]]
         with pytest.raises(KeyError):
             older.descriptor(last.image_id)
     forget_digest(copy)

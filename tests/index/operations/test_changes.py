@@ -248,7 +248,7 @@ def test_everything_removed_and_compacted_is_an_empty_index(index: Path, folder:
     remove(index, [f"place {i}" for i in range(3)])
     compact(index)
     with Index.open(index) as opened:
-        assert opened.search(np.ones(32, dtype=np.float32)) == [[]]
+        assert opened.search(np.eye(1, 32, dtype=np.float32)) == [[]]
     assert verify(index, lambda: content_model).problems == ()
     synced(index, folder, content_model)
 
@@ -302,6 +302,10 @@ def test_near_duplicates_are_groups(tmp_path: Path, content_model: Any) -> None:
         ]
         assert all(group.similarity == pytest.approx(1) for group in groups)
         assert len(near_duplicates(opened, -1.0)) == 1
+    remove(tmp_path / "i.glam", ["a.jpg", "b.jpg"])  # image ids and rows now differ
+    with Index.open(tmp_path / "i.glam") as opened:
+        (group,) = near_duplicates(opened, 0.99)
+        assert {entry.path for entry in group.images} == {"copy of a.jpg", "third.jpg"}
 
 
 def test_search_above_a_threshold(index: Path) -> None:

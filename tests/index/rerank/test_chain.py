@@ -73,7 +73,7 @@ def test_a_search_looks_as_far_as_its_deepest_step_and_returns_what_was_asked_fo
     descriptors = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
     steps = Noted(3), Noted(12)
     found = Chain(steps).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 5)
-    plain = MemoryDatabase([descriptors]).search(descriptors[:1], 5)[1][0]
+    plain = MemoryDatabase([descriptors]).nearest(descriptors[:1], 5)[1][0]
     assert found.rows.tolist() == plain.tolist(), "turned round twice"
     assert [step.seen for step in steps] == [[12], [12]]
     assert len(Chain(steps).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 100)) == 20
@@ -93,3 +93,25 @@ def test_an_empty_list_stays_empty() -> None:
     empty = MemoryDatabase([np.empty((0, 4), dtype=np.float32)])
     assert len(Chain((step,)).search(Query(np.eye(4, dtype=np.float32)[0]), empty, 5)) == 0
     assert step.seen == []
+
+
+def test_a_list_grows_until_enough_of_its_rows_are_accepted() -> None:
+    descriptors = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    order = np.argsort(-(descriptors @ descriptors[0]))
+    accepted = np.zeros(200, dtype=np.bool_)
+    accepted[order[[2, 30, 190]]] = True
+    step = Noted(3)
+    found = Chain((step, Noted(3))).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 2, accepted)
+    assert found.rows.tolist() == order[[2, 30]].tolist()
+    assert step.seen == [3, 12, 48]
+
+
+def test_the_filter_of_a_query_limits_what_a_step_finds() -> None:
+    descriptors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    allowed = np.arange(60) % 3 == 0
+    found = parse_chain("aqe,superglobal").search(
+        Query(descriptors[0], allowed=allowed), MemoryDatabase([descriptors]), 60
+    )
+    assert sorted(found.rows.tolist()) == np.flatnonzero(allowed).tolist()

@@ -21,16 +21,16 @@ def slow_order(descriptors: NDArray[np.float64], query: NDArray[np.float64], gon
 def test_the_nearest_come_from_all_parts(descriptors: NDArray[np.float64]) -> None:
     parts = [descriptors[:30].astype(np.float32), descriptors[:0], descriptors[30:]]
     database = MemoryDatabase(parts, block=16)
-    scores, rows = database.search(descriptors[:5].astype(np.float32), 20)
+    scores, rows = database.nearest(descriptors[:5].astype(np.float32), 20)
     for query, some, at in zip(descriptors, scores, rows, strict=False):
         assert at.tolist() == slow_order(descriptors, query, set())[:20]
         np.testing.assert_allclose(some, np.sort(descriptors @ query)[::-1][:20], atol=1e-6)
-    np.testing.assert_allclose(database.descriptors[np.array([69, 0, 30])], descriptors[[69, 0, 30]], atol=1e-7)
-    np.testing.assert_allclose(database.descriptors[25:35], descriptors[25:35], atol=1e-7)
+    np.testing.assert_allclose(database.matrix[np.array([69, 0, 30])], descriptors[[69, 0, 30]], atol=1e-7)
+    np.testing.assert_allclose(database.matrix[25:35], descriptors[25:35], atol=1e-7)
 
 
 def test_fewer_images_than_asked_for_leave_rows_empty(descriptors: NDArray[np.float64]) -> None:
-    scores, rows = MemoryDatabase([descriptors[:3]]).search(descriptors[:1].astype(np.float32), 5)
+    scores, rows = MemoryDatabase([descriptors[:3]]).nearest(descriptors[:1].astype(np.float32), 5)
     assert rows[0, 3:].tolist() == [-1, -1]
     assert scores[0, 3:].tolist() == [-np.inf, -np.inf]
 
@@ -47,7 +47,7 @@ def test_neighbors_are_the_nearest_but_the_image_itself(descriptors: NDArray[np.
 
 def test_a_hidden_image_is_not_found_and_nobodys_neighbor(descriptors: NDArray[np.float64]) -> None:
     database = MemoryDatabase([descriptors]).without(7)
-    ranking = database.search(descriptors[7:8].astype(np.float32), 69)[1][0].tolist()
+    ranking = database.nearest(descriptors[7:8].astype(np.float32), 69)[1][0].tolist()
     assert ranking == slow_order(descriptors, descriptors[7], {7})
     found = database.neighbors(np.arange(7))
     for row, near in enumerate(found.rows):
@@ -57,5 +57,14 @@ def test_a_hidden_image_is_not_found_and_nobodys_neighbor(descriptors: NDArray[n
 def test_equal_images_come_by_row_and_one_that_is_nan_never(descriptors: NDArray[np.float64]) -> None:
     descriptors = np.repeat(descriptors[:2], 3, axis=0)
     descriptors[4] = np.nan
-    found = MemoryDatabase([descriptors]).search(descriptors[:1].astype(np.float32), 6)[1][0].tolist()
+    found = MemoryDatabase([descriptors]).nearest(descriptors[:1].astype(np.float32), 6)[1][0].tolist()
     assert found == [0, 1, 2, 3, 5, -1]
+
+
+def test_a_mask_limits_the_results_in_every_block(descriptors: NDArray[np.float64]) -> None:
+    allowed = np.random.default_rng(1).random(70) < 0.4
+    database = MemoryDatabase([descriptors[:30], descriptors[30:]], block=8)
+    found = database.nearest(descriptors[:3].astype(np.float32), 40, allowed)[1]
+    for query, rows in zip(descriptors, found, strict=False):
+        expected = slow_order(descriptors, query, set(np.flatnonzero(~allowed).tolist()))
+        assert rows[rows >= 0].tolist() == expected

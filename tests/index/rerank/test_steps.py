@@ -50,7 +50,7 @@ def random_features(seed: int) -> LocalFeatures:
 def asked(descriptors: NDArray[np.float32]) -> tuple[Query, Ranked, MemoryDatabase]:
     """The first row asks the others; the list of all of them."""
     database = MemoryDatabase([descriptors[1:]], random_features)
-    scores, rows = database.search(descriptors[:1], len(descriptors) - 1)
+    scores, rows = database.nearest(descriptors[:1], len(descriptors) - 1)
     return Query(descriptors[0], lambda: random_features(0)), Ranked(rows[0], scores[0]), database
 
 
@@ -209,8 +209,8 @@ def test_a_step_keeps_every_image_and_the_order_behind_its_depth(descriptors: ND
 @pytest.mark.parametrize("name", STEPS)
 def test_a_database_of_few_images_is_enough(name: str, count: int) -> None:
     descriptors = np.eye(6, dtype=np.float32)[: count + 1] + np.float32(0.1)
-    query, ranked, database = asked(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
-    found = Chain((STEPS[name](),))(query, ranked, database)
+    query, _, database = asked(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
+    found = Chain((STEPS[name](),)).search(query, database, 10)
     assert sorted(found.rows.tolist()) == list(range(count))
     assert np.isfinite(found.scores).all()
 

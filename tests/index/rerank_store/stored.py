@@ -44,13 +44,12 @@ def check(index: Path) -> int:
         assert len(np.unique(stored_ids)) == len(stored_ids)
         assert np.isin(opened.image_ids, stored_ids).all()
         np.testing.assert_array_equal(graph.image_ids, opened.image_ids)
-        database = opened.database()
         for row, image_id in enumerate(opened.image_ids.tolist()):
-            found = database.local_features(row)
+            found = opened.local_features_in_row(row)
             assert found is not None
             assert same(found, extract(read_image(opened.file(image_id))))
         everything = np.arange(len(opened))
-        found = database.neighbors(everything)
+        found = opened.neighbors(everything)
         rows, cosines = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
         np.testing.assert_array_equal(found.rows[:, : rows.shape[1]], rows)
         np.testing.assert_allclose(found.scores[:, : rows.shape[1]], cosines, atol=1e-6)

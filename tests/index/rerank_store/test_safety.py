@@ -19,8 +19,6 @@ from glam.errors import GlamError
 from glam.images import read_image
 from glam.index import Index, add, compact, info, precompute, remove, sync, verify
 from glam.index.local_matching.rootsift import extract
-from glam.index.rerank.base import Query
-from glam.index.rerank.chain import parse_chain
 from glam.index.storage.schema import CATALOG
 from glam.index.writer import Writer
 
@@ -54,11 +52,11 @@ def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
         Index.open(index) as opened,
         pytest.raises(GlamError, match="run `glam index precompute INDEX --local-features`"),
     ):
-        opened.database().local_features(0)
+        opened.local_features_in_row(0)
     (graph,) = (index / "rerank").glob("*.neighbours")
     graph.write_bytes(graph.read_bytes()[:1000] + b"?" + graph.read_bytes()[1001:])
     with Index.open(index) as opened, pytest.raises(GlamError, match="run `glam index precompute INDEX --knn-graph`"):
-        opened.database().neighbors(np.arange(3))
+        opened.neighbors(np.arange(3))
     precompute(index, knn_graph=True)
     features.unlink()
     assert [(problem.file, problem.what) for problem in verify(index).problems] == [
@@ -99,7 +97,7 @@ def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one
     (index / "checksums.json").unlink()
     before = (index / CATALOG).read_bytes()
     with Index.open(index) as opened:
-        found = opened.search_reranked(Query(opened.descriptor(7)), parse_chain("aqe,diffusion"), 5)
+        (found,) = opened.search(opened.descriptor(7), 5, rerank="aqe,diffusion")
         assert found[0].image_id == 7
     assert info(index).precomputed == ()
     assert verify(index).problems == ()
@@ -121,7 +119,7 @@ def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
     sync(index, read_folder(folder), lambda: content_model)
     monkeypatch.undo()
     with Index.open(index) as opened:
-        found = opened.database().neighbors(np.arange(COUNT))
+        found = opened.neighbors(np.arange(COUNT))
         rows, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
         np.testing.assert_array_equal(found.rows, rows)
     remove(index, ["place 0/00.png"])
@@ -151,12 +149,12 @@ def test_killed_at_random_moments(index: Path, folder: Path, content_model: Any,
         assert verify(index).problems == ()
         with Index.open(index) as opened:
             for row in range(0, len(opened), 7):
-                found = opened.database().local_features(row)
+                found = opened.local_features_in_row(row)
                 assert found is not None
                 assert same(found, extract(read_image(opened.file(int(opened.image_ids[row])))))
             if len(opened) > 1:
                 rows, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
-                found_rows = opened.database().neighbors(np.arange(len(opened))).rows
+                found_rows = opened.neighbors(np.arange(len(opened))).rows
                 np.testing.assert_array_equal(found_rows[:, : rows.shape[1]], rows)
         draw_image(64, 48, 500 + i).save(folder / f"{i}.png")
     sync(index, read_folder(folder), lambda: content_model)
@@ -182,6 +180,6 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(index: Path) -> None:
     assert child.exitcode == 7
     assert verify(index).problems == ()
     with Index.open(index) as opened:
-        assert opened.database().local_features(0) is not None
+        assert opened.local_features_in_row(0) is not None
     precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT

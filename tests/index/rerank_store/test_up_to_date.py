@@ -47,7 +47,7 @@ def test_an_index_can_shrink_to_nothing_and_grow_again(index: Path, folder: Path
     assert verify(index).problems == ()
     with Index.open(index) as opened:
         chain = parse_chain("aqe,dba,diffusion,reciprocal,superglobal")
-        assert opened.search_reranked(Query(np.ones(opened.dim, np.float32)), chain) == []
+        assert opened.search(Query(np.eye(opened.dim, dtype=np.float32)[0]), rerank=chain) == [[]]
     add(index, sorted(folder.glob("*/*.png"))[:1], lambda: content_model)
     assert check(index) == 1
     sync(index, read_folder(folder), lambda: content_model)
@@ -70,19 +70,19 @@ def test_adding_one_by_one_leaves_few_files(
 
 def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
     with Index.open(index) as opened:
-        kept = [opened.database().local_features(i) for i in range(COUNT)]
-        neighbors = opened.database().neighbors(np.arange(COUNT))
+        kept = [opened.local_features_in_row(i) for i in range(COUNT)]
+        neighbors = opened.neighbors(np.arange(COUNT))
     report = precompute(index, local_features=False, knn_graph=False)
     assert (report.precomputed, report.local_features, report.bytes) == ((), 0, 0)
     assert list((index / "rerank").iterdir()) == []
     assert verify(index).problems == ()
     with Index.open(index) as opened:
         for i, before in enumerate(kept):
-            now = opened.database().local_features(i)
+            now = opened.local_features_in_row(i)
             assert now is not None
             assert before is not None
             assert same(now, before)
-        now_neighbors = opened.database().neighbors(np.arange(COUNT))
+        now_neighbors = opened.neighbors(np.arange(COUNT))
         np.testing.assert_array_equal(now_neighbors.rows, neighbors.rows)
 
 
@@ -91,8 +91,8 @@ def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
     with Index.open(index, limits=IndexLimits(linked_in_memory=COUNT - 1)) as opened:
         query = Query(opened.descriptor(0))
         with pytest.raises(GlamError, match="glam index precompute INDEX --knn-graph"):
-            opened.search_reranked(query, parse_chain("diffusion"))
-        assert opened.search_reranked(query, parse_chain("aqe"))
+            opened.search(query, rerank="diffusion")
+        assert opened.search(query, rerank="aqe")[0]
 
 
 def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothing(
@@ -102,10 +102,9 @@ def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothin
     (folder / "place 0" / "00.png").unlink()
     draw_image(64, 48, 300).save(folder / "place 1" / "01.png")
     with Index.open(index) as opened:
-        database = opened.database()
-        assert sum(database.local_features(i) is None for i in range(COUNT)) == 2
+        assert sum(opened.local_features_in_row(i) is None for i in range(COUNT)) == 2
         query = Query(opened.descriptor(5), lambda: extract(draw_image(64, 48, 5)))
-        hits = opened.search_reranked(query, parse_chain("geometric"), COUNT)
+        (hits,) = opened.search(query, COUNT, rerank="geometric")
         assert {hit.image_id for hit in hits} == set(range(COUNT))
     report = precompute(index, local_features=True)
     assert (report.images, report.local_features) == (COUNT, COUNT - 2)
@@ -127,16 +126,16 @@ def test_readers_go_on_while_files_are_replaced(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
     with Index.open(index) as old:
-        before = old.database().local_features(3)
-        neighbors = old.database().neighbors(np.arange(COUNT))
+        before = old.local_features_in_row(3)
+        neighbors = old.neighbors(np.arange(COUNT))
         remove(index, ["place 1"])
         compact(index)
         sync(index, read_folder(folder), lambda: content_model)
         assert before is not None
-        now = old.database().local_features(3)
+        now = old.local_features_in_row(3)
         assert now is not None
         assert same(now, before)
-        np.testing.assert_array_equal(old.database().neighbors(np.arange(COUNT)).rows, neighbors.rows)
+        np.testing.assert_array_equal(old.neighbors(np.arange(COUNT)).rows, neighbors.rows)
     assert check(index) == COUNT
 
 
@@ -144,5 +143,5 @@ def test_a_copy_without_the_folder_works(index: Path) -> None:
     """As a copy for reading from Milvus: the catalog names files that are not there."""
     shutil.rmtree(index / "rerank")
     with Index.open(index) as opened:
-        assert opened.database().local_features(0) is not None
-        assert opened.database().neighbors(np.array([0])).rows.shape == (1, K)
+        assert opened.local_features_in_row(0) is not None
+        assert opened.neighbors(np.array([0])).rows.shape == (1, K)
