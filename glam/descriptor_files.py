@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.stage_times import Times
+from glam.tensor_file import create_tensor_file, map_tensor, read_header
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such files without it
     from glam.inference.pipeline import DescribedImage
@@ -141,14 +142,13 @@ def map_descriptors(path: Path) -> NDArray[np.float32]:
         GlamError: it is no such file.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            shape = tuple(json.loads(file.read(length))["descriptors"]["shape"])
-        if 0 in shape:
-            return np.empty(shape, dtype=np.float32)
-        return np.memmap(path, dtype="<f4", mode="r", offset=8 + length, shape=shape)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entry = read_header(path)[0]["descriptors"]
+        if entry.dtype != "F32" or len(entry.shape) != 2:
+            raise ValueError(f"numbers of type {entry.dtype} and shape {entry.shape}")
+        descriptors: NDArray[np.float32] = map_tensor(path, entry, "r")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GlamError(f"{path}: not a file of descriptors that `glam describe` wrote ({error})") from error
+    return descriptors
 
 
 class _Writer:
@@ -161,16 +161,8 @@ class _Writer:
         self.facts = {**facts, "dim": dim, "count": count}
         self.partial = out.with_name(out.name + ".partial")
         out.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"dtype": "F32", "shape": [count, dim], "data_offsets": [0, 4 * count * dim]}
-        header = json.dumps({"__metadata__": {"glam": json.dumps(self.facts)}, "descriptors": entry}).encode()
-        header += b" " * (-len(header) % 8)
-        with self.partial.open("wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            file.truncate(8 + len(header) + 4 * count * dim)
-        self.descriptors: NDArray[np.float32] = (
-            np.memmap(self.partial, dtype="<f4", mode="r+", offset=8 + len(header), shape=(count, dim))
-            if count * dim
-            else np.empty((count, dim), dtype=np.float32)
+        self.descriptors: NDArray[np.float32] = create_tensor_file(
+            self.partial, "descriptors", (count, dim), {"glam": json.dumps(self.facts)}
         )
 
     def __enter__(self) -> "_Writer":

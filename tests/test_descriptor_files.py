@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import glam
@@ -98,3 +98,16 @@ def test_every_image_is_in_one_shard(count: int) -> None:
 def test_a_senseless_shard_is_refused(text: str) -> None:
     with pytest.raises(GlamError, match="3/64"):
         Shard.parse(text)
+
+
+def test_no_images_give_a_file_that_others_read(tmp_path: Path) -> None:
+    write_descriptors(tmp_path / "none.safetensors", [], [], 4, {"shard": None})
+    assert load_file(tmp_path / "none.safetensors")["descriptors"].shape == (0, 4)
+    assert map_descriptors(tmp_path / "none.safetensors").shape == (0, 4)
+
+
+def test_a_file_of_other_arrays_is_no_file_of_descriptors(tmp_path: Path) -> None:
+    for arrays in ({"other": np.ones((2, 4), np.float32)}, {"descriptors": np.ones((2, 4))}):
+        save_file(arrays, tmp_path / "a.safetensors")
+        with pytest.raises(GlamError, match="not a file of descriptors"):
+            map_descriptors(tmp_path / "a.safetensors")
