@@ -8,8 +8,10 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.output import OutputKind, check_output, has_json_keys, write_output
 from glam.stage_times import Times
 from glam.tensor_file import create_tensor_file, map_tensor, read_header
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such file
     from glam.inference.pipeline import DescribedImage
 
 SUFFIX = ".safetensors"
+DESCRIPTION_KEYS = frozenset({"paths", "unreadable", "shard", "dim"})
+"""What the JSON file of every version has."""
+
 BLOCK_ROWS = 65536
 """Rows that `merge_shards` copies at a time; arbitrary."""
 
@@ -52,6 +58,21 @@ class Shard:
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
 
 
+def check_descriptor_output(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """Makes sure that a file of descriptors and its JSON file can be written, see `glam.output.check_output`.
+
+    Args:
+        out: the safetensors file.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        GlamError: one of them cannot be written, or would replace something else.
+    """
+    description, inputs = _description_of(out), list(inputs)
+    check_output(out, DESCRIPTORS, inputs)
+    check_output(description, DESCRIPTION, inputs)
+
+
 def write_descriptors(
     out: Path,
     stream: "Iterable[DescribedImage]",
@@ -76,11 +97,11 @@ def write_descriptors(
         What could not be read: {path: reason}.
 
     Raises:
-        GlamError: the file is not called .safetensors.
+        GlamError: a file cannot be written.
     """
     times = times or Times()
     unreadable: dict[int, str] = {}
-    with _Writer(out, len(paths), dim, facts) as writer:
+    with _open_writer(out, len(paths), dim, facts) as writer:
         for described in stream:
             with times.stage("write"):
                 if described.descriptor is None:
@@ -105,8 +126,10 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
         Rows in all.
 
     Raises:
-        GlamError: a file is missing or not such a shard, or they are not all the shards of one run.
+        GlamError: a file is missing or not such a shard, they are not all the shards of one run, or ``out`` is one of
+            them or cannot be written.
     """
+    check_descriptor_output(out, [file for path in shards for file in (path, path.with_suffix(".json"))])
     parts = sorted(((path, read_metadata(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
     facts = [_facts(metadata) for _, metadata in parts]
     counts = {_shard(path, metadata).count for path, metadata in parts}
@@ -121,7 +144,7 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
     unreadable = {path: why for _, metadata in parts for path, why in metadata["unreadable"].items()}
     have_files = all("files" in metadata for _, metadata in parts)
     files = [file for _, metadata in parts for file in metadata["files"]] if have_files else None
-    with _Writer(out, len(paths), facts[0]["dim"], {**facts[0], "shard": None}) as writer:
+    with _open_writer(out, len(paths), facts[0]["dim"], {**facts[0], "shard": None}) as writer:
         first_row = 0
         for path, metadata in parts:
             descriptors = map_descriptors(path)
@@ -151,42 +174,58 @@ def map_descriptors(path: Path) -> NDArray[np.float32]:
     return descriptors
 
 
+@dataclass(frozen=True)
 class _Writer:
-    """Both files, under other names until `finish`."""
+    """Both files, under other names.
 
-    def __init__(self, out: Path, count: int, dim: int, facts: Mapping[str, Any]) -> None:
-        if out.suffix != SUFFIX:
-            raise GlamError(f"{out}: descriptors are written to a file called NAME{SUFFIX}")
-        self.out = out
-        self.facts = {**facts, "dim": dim, "count": count}
-        self.partial = out.with_name(out.name + ".partial")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self.descriptors: NDArray[np.float32] = create_tensor_file(
-            self.partial, "descriptors", (count, dim), {"glam": json.dumps(self.facts)}
-        )
+    Attributes:
+        descriptors: (n, dim) float32, to be filled.
+        description: path to write the JSON file to.
+        facts: JSON values, for both files.
+    """
 
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.partial.unlink(missing_ok=True)
+    descriptors: NDArray[np.float32]
+    description: Path
+    facts: Mapping[str, Any]
 
     def finish(
         self, paths: Sequence[str], unreadable: Mapping[str, str], files: Sequence[Sequence[str | int]] | None
     ) -> None:
-        """Gives both files their names."""
+        """Writes what is left."""
         if isinstance(self.descriptors, np.memmap):
             self.descriptors.flush()
-        companion = self.out.with_suffix(".json")
-        partial = companion.with_name(companion.name + ".partial")
-        partial.write_text(
+        self.description.write_text(
             _format_json(
                 {**self.facts, "unreadable": dict(unreadable)}, {"paths": paths} | ({"files": files} if files else {})
             ),
             encoding="utf-8",
         )
-        partial.replace(companion)
-        self.partial.replace(self.out)
+
+
+@contextmanager
+def _open_writer(out: Path, count: int, dim: int, facts: Mapping[str, Any]) -> Iterator[_Writer]:
+    """Creates both files; they get their names when the block ends without an error, the JSON file first."""
+    facts = {**facts, "dim": dim, "count": count}
+    with write_output(out) as unfinished, write_output(_description_of(out)) as description:
+        array = create_tensor_file(unfinished, "descriptors", (count, dim), {"glam": json.dumps(facts)})
+        yield _Writer(array, description, facts)
+
+
+def _description_of(out: Path) -> Path:
+    if out.suffix != SUFFIX:
+        raise GlamError(f"{out}: descriptors are written to a file called NAME{SUFFIX}")
+    return out.with_suffix(".json")
+
+
+def _is_descriptor_file(path: Path) -> bool:
+    entries, metadata = read_header(path)
+    return "descriptors" in entries and "glam" in metadata
+
+
+DESCRIPTORS = OutputKind("a file of descriptors that `glam describe` wrote", _is_descriptor_file)
+DESCRIPTION = OutputKind(
+    "the JSON file that `glam describe` writes beside its descriptors", partial(has_json_keys, keys=DESCRIPTION_KEYS)
+)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -199,7 +238,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GlamError(f"{path.with_suffix('.json')}: cannot be read ({error})") from error
-    if not isinstance(metadata, dict) or not {"paths", "unreadable", "shard", "dim"} <= metadata.keys():
+    if not isinstance(metadata, dict) or not metadata.keys() >= DESCRIPTION_KEYS:
         raise GlamError(f"{path.with_suffix('.json')}: not of a file that `glam describe` wrote")
     return metadata
 
