@@ -4,10 +4,14 @@
     places.json          the same facts, ``paths`` in the order of the rows, ``unreadable``, {path: reason}, and where
                          the writer knows them ``files``, [hash, bytes, time in ns, width, height] of each
 
+A shard also notes ``listing``: the number and the digest of all paths of the run, see `listing_of`.
+
 `merge_shards` joins the files of a run in shards into one, row for row the file that a single run would have written.
 """
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +33,9 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such file
 SUFFIX = ".safetensors"
 DESCRIPTION_KEYS = frozenset({"paths", "unreadable", "shard", "dim"})
 """What the JSON file of every version has."""
+
+NOT_SHARED = frozenset({"paths", "unreadable", "count", "files", "listing"})
+"""What the JSON files of shards need not have in common, or what `merge_shards` compares by itself."""
 
 BLOCK_ROWS = 65536
 """Rows that `merge_shards` copies at a time; arbitrary."""
@@ -56,6 +63,22 @@ class Shard:
     def indices(self, total: int) -> range:
         """The indices, out of ``total``, that are in this shard; every index is in one shard, in order."""
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
+
+
+def listing_of(paths: Iterable[str]) -> dict[str, Any]:
+    """What each shard notes about the images of the whole run, in all shards together.
+
+    Args:
+        paths: of all images, in order.
+
+    Returns:
+        ``total``, and ``digest``: BLAKE2b-128 of the paths, each followed by a zero byte.
+    """
+    total, digest = 0, hashlib.blake2b(digest_size=16)
+    for path in paths:
+        total += 1
+        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
+    return {"total": total, "digest": digest.hexdigest()}
 
 
 def check_descriptor_output(out: Path, inputs: Iterable[Path] = ()) -> None:
@@ -136,11 +159,12 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
     numbers = [_shard(path, metadata).number for path, metadata in parts]
     if len(counts) != 1 or numbers != list(range(1, counts.pop() + 1)):
         raise GlamError(f"not all shards of one run: {', '.join(metadata['shard'] for _, metadata in parts)}")
+    paths = [path for _, metadata in parts for path in metadata["paths"]]
+    _check_listings(parts, paths)
     for (path, _), part_facts in zip(parts, facts, strict=True):
         for name, value in facts[0].items():
             if name != "shard" and part_facts.get(name) != value:
                 raise GlamError(f"{path}: its {name} is {part_facts.get(name)!r}, of the others {value!r}")
-    paths = [path for _, metadata in parts for path in metadata["paths"]]
     unreadable = {path: why for _, metadata in parts for path, why in metadata["unreadable"].items()}
     have_files = all("files" in metadata for _, metadata in parts)
     files = [file for _, metadata in parts for file in metadata["files"]] if have_files else None
@@ -253,7 +277,31 @@ def _format_json(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object
 
 
 def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name not in ("paths", "unreadable", "count", "files")}
+    return {name: value for name, value in metadata.items() if name not in NOT_SHARED}
+
+
+def _check_listings(parts: Sequence[tuple[Path, Mapping[str, Any]]], paths: Sequence[str]) -> None:
+    """Makes sure that shards, in order, are all of one list of images.
+
+    Args:
+        parts: file and metadata of each. An earlier version of glam noted no listing; then rows and paths are compared.
+        paths: of all of them.
+
+    Raises:
+        GlamError: the list changed between shards.
+    """
+    whole = listing_of(paths)
+    for path, metadata in parts:
+        listing = metadata.get("listing", whole)
+        rows = len(_shard(path, metadata).indices(whole["total"]))
+        if listing != whole or rows != len(metadata["paths"]):
+            raise GlamError(
+                f"{path}: the images that were listed changed between the shards ({whole['total']} in all shards). "
+                "Describe all shards again from one list."
+            )
+    if len(set(paths)) < len(paths) and not any("listing" in metadata for _, metadata in parts):
+        double = Counter(paths).most_common(1)[0][0]
+        raise GlamError(f"{double} is in two shards: the images that were listed changed between them. Describe again.")
 
 
 def _shard(path: Path, metadata: Mapping[str, Any]) -> Shard:

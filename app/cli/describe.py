@@ -40,7 +40,7 @@ def describe(
     import glam
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
-    from glam.descriptor_files import Shard, check_descriptor_output, write_descriptors
+    from glam.descriptor_files import Shard, check_descriptor_output, listing_of, write_descriptors
     from glam.index.operations.import_descriptors import NotedFiles
     from glam.stage_times import Times
 
@@ -62,6 +62,8 @@ def describe(
         "root": str(collection.root.resolve()),
         "shard": shard,
     }
+    if part is not None:
+        facts["listing"] = listing_of(image.path for image in collection.images)
     times = Times()
     with terminal.progress("describing") as report:
 
