@@ -112,6 +112,16 @@ def test_a_model_other_than_the_indexs_own_is_refused(index: Path, folder: Path)
     assert "cannot be compared" in done.stderr
 
 
+def test_an_unknown_form_of_the_kernels_is_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLAM_KERNELS", "fast")
+    done = glam("describe", folder, "--out", tmp_path / "a.safetensors", code=1)
+    assert done.stderr.strip() == (
+        "glam: GLAM_KERNELS=fast: there is no such form. Choose one of auto, plain, torch, triton."
+    )
+
+
 def test_wrong_usage_is_exit_code_2(index: Path) -> None:
     glam("search", index, code=2)
     glam("index", "build", index, ".", "--size", "large", code=2)
