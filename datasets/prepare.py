@@ -21,6 +21,7 @@ from PIL import Image
 from glam.atomic_file import atomic_write
 from glam.datasets.collection import Collection
 from glam.datasets.manifest import COLUMNS, write_rows
+from glam.datasets.tables import header_of
 from glam.errors import GlamError, ImageError
 from glam.images import read_image
 
@@ -80,10 +81,11 @@ def prepare(
         progress: called with images done and images in all.
 
     Raises:
-        GlamError: ``out`` is the collection's own folder, two images would get one path, or the disk or the
-            memory does not suffice.
+        GlamError: ``out`` is the collection's own folder or holds files that are not ours, two images would get one
+            path, or the disk or the memory does not suffice.
     """
     paths = _paths(collection, out)
+    _check_folder(out, paths)
     try:
         (out / MANIFEST).unlink(missing_ok=True)
         outcomes = []
@@ -122,6 +124,31 @@ def _paths(collection: Collection, out: Path) -> list[str]:
         double = Counter(paths).most_common(1)[0][0]
         raise GlamError(f"{collection.root}: two photographs would both become {double}")
     return paths
+
+
+def _check_folder(out: Path, paths: Sequence[str]) -> None:
+    """Refuses a folder whose files would be replaced, but were not written by an earlier run.
+
+    Runs write the manifest last of all; of one that was interrupted, the images tell.
+    """
+    foreign = None
+    if (out / MANIFEST).exists():
+        earlier = (out / UNREADABLE).is_file() and header_of(out / UNREADABLE) == ["path", "reason"]
+        foreign = None if earlier else MANIFEST
+    else:
+        first = next((path for path in paths if (out / path).exists()), None)
+        foreign = first if first is not None and not _is_prepared(out / first) else None
+    if foreign is not None:
+        raise GlamError(f"{out} holds other files, such as {foreign}; name a new or empty folder")
+
+
+def _is_prepared(file: Path) -> bool:
+    """Whether an image is from an earlier run, at whatever size; one that cannot be read counts as broken off."""
+    try:
+        with Image.open(file) as image:
+            return bytes(image.info.get("comment", b"")).startswith(b"glam ")
+    except (OSError, ValueError, SyntaxError):
+        return True
 
 
 def _run(

@@ -4,9 +4,6 @@ Files are memory-mapped wherever their arrays lie in them as they are (not in .n
 are copy-on-write: PyTorch wants arrays that could be written to, and nothing ever reaches the file.
 """
 
-import json
-import math
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +13,8 @@ import numpy as np
 
 from glam.errors import GlamError
 from glam.eval.tie_break import Descriptors
+from glam.tensor_file import TensorEntry, map_tensor, memory_map, read_header
 
-SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
@@ -41,7 +38,7 @@ def read_descriptors(source: str, role: str) -> Descriptors:
         raise GlamError(f"{path}: no such file")
     try:
         descriptors = _read(path, name, role)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise GlamError(f"{path}: the descriptors cannot be read: {error}") from error
     if descriptors.ndim != 2 or descriptors.dtype.kind != "f" or descriptors.dtype.itemsize > 8:
         raise GlamError(
@@ -82,22 +79,9 @@ def _choose_array(arrays: Mapping[str, Any], name: str | None, role: str, path: 
 
 
 def _read_safetensors(path: Path, name: str | None, role: str) -> Descriptors:
-    """Maps the bytes of one tensor; the safetensors package would read it whole."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > os.fstat(file.fileno()).st_size:
-            raise ValueError("its header is longer than the file")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    entry = _choose_array(header, name, role, path)
-    start, end = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    if entry["dtype"] not in SAFETENSORS_TYPES:
-        raise GlamError(f"{path}: numbers of type {entry['dtype']}, where float16, float32 or float64 are read")
-    dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
-    if end - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"its shape {shape} does not fit its {end - start} bytes")
-    return _memory_map(path, dtype, 8 + length + start, shape)
+    entry: TensorEntry = _choose_array(read_header(path)[0], name, role, path)
+    descriptors: Descriptors = map_tensor(path, entry, "c")
+    return descriptors
 
 
 def _read_hdf5(path: Path, name: str | None, role: str) -> Descriptors:
@@ -110,11 +94,5 @@ def _read_hdf5(path: Path, name: str | None, role: str) -> Descriptors:
         if not isinstance(data, h5py.Dataset):
             raise GlamError(f"{path}: {name or role!r} is a group; choose an array in it as {path.name}:GROUP/NAME")
         offset = data.id.get_offset()
-        whole: Descriptors = data[:] if offset is None else _memory_map(path, data.dtype, offset, data.shape)
+        whole: Descriptors = data[:] if offset is None else memory_map(path, data.dtype, offset, data.shape, "c")
         return whole
-
-
-def _memory_map(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> Descriptors:
-    if 0 in shape:
-        return np.empty(shape, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape)

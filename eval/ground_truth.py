@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from glam.datasets.pickles import read_plain_pickle
 from glam.errors import GlamError
 from glam.images import Box
+from glam.output import OutputKind, write_output
 
 FORMAT = 1
 GRADES = ("easy", "hard", "junk")
@@ -91,15 +92,24 @@ def write_ground_truth(path: Path, truth: GroundTruth) -> None:
     """Writes ``.json``, or ``.pkl`` for the programs of the benchmark.
 
     Raises:
-        GlamError: the name ends in neither, or a query has no box, which the pickle cannot say.
+        GlamError: the name ends in neither, a query has no box, which the pickle cannot say, or the file cannot be
+            written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".json":
-        path.write_text(json.dumps(_to_json(truth), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        content = (json.dumps(_to_json(truth), indent=1, ensure_ascii=False) + "\n").encode()
     elif path.suffix.lower() == ".pkl":
-        path.write_bytes(pickle.dumps(_to_pickle(truth), protocol=2))
+        content = pickle.dumps(_to_pickle(truth), protocol=2)
     else:
         raise GlamError(f"{path}: a ground truth is written as .json or .pkl")
+    with write_output(path) as partial:
+        partial.write_bytes(content)
+
+
+def _is_ground_truth(path: Path) -> bool:
+    return bool(read_ground_truth(path))
+
+
+GROUND_TRUTH = OutputKind("a ground truth", _is_ground_truth)
 
 
 def _read_json(path: Path) -> Any:

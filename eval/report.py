@@ -1,9 +1,9 @@
 """Result files: what was measured, by which protocol, with which model and libraries."""
 
-import json
 import math
 import platform
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from glam.eval.folder import FolderReport
 from glam.eval.revisitop import ProtocolScores
 from glam.inference.pipeline import Settings
 from glam.model import Model
+from glam.output import OutputKind, has_json_keys, write_json
 
 LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "numpy", "pillow")
 
@@ -103,10 +104,19 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES if _has(name)}}
 
 
+RESULT = OutputKind(
+    "a result file of `glam eval`",
+    partial(has_json_keys, keys=("dataset", "protocol", "model", "versions", "results")),
+)
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    """Writes a result file.
+
+    Raises:
+        GlamError: it cannot be written.
+    """
+    write_json(path, result)
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

@@ -4,12 +4,18 @@
     places.json          the same facts, ``paths`` in the order of the rows, ``unreadable``, {path: reason}, and where
                          the writer knows them ``files``, [hash, bytes, time in ns, width, height] of each
 
+A shard also notes ``listing``: the number and the digest of all paths of the run, see `listing_of`.
+
 `merge_shards` joins the files of a run in shards into one, row for row the file that a single run would have written.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
+from glam.output import OutputKind, check_output, has_json_keys, write_output
 from glam.stage_times import Times
+from glam.tensor_file import create_tensor_file, map_tensor, read_header
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such files without it
     from glam.inference.pipeline import DescribedImage
 
 SUFFIX = ".safetensors"
+DESCRIPTION_KEYS = frozenset({"paths", "unreadable", "shard", "dim"})
+"""What the JSON file of every version has."""
+
+NOT_SHARED = frozenset({"paths", "unreadable", "count", "files", "listing"})
+"""What the JSON files of shards need not have in common, or what `merge_shards` compares by itself."""
+
 BLOCK_ROWS = 65536
 """Rows that `merge_shards` copies at a time; arbitrary."""
 
@@ -51,6 +65,37 @@ class Shard:
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
 
 
+def listing_of(paths: Iterable[str]) -> dict[str, Any]:
+    """What each shard notes about the images of the whole run, in all shards together.
+
+    Args:
+        paths: of all images, in order.
+
+    Returns:
+        ``total``, and ``digest``: BLAKE2b-128 of the paths, each followed by a zero byte.
+    """
+    total, digest = 0, hashlib.blake2b(digest_size=16)
+    for path in paths:
+        total += 1
+        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
+    return {"total": total, "digest": digest.hexdigest()}
+
+
+def check_descriptor_output(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """Makes sure that a file of descriptors and its JSON file can be written, see `glam.output.check_output`.
+
+    Args:
+        out: the safetensors file.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        GlamError: one of them cannot be written, or would replace something else.
+    """
+    description, inputs = _description_of(out), list(inputs)
+    check_output(out, DESCRIPTORS, inputs)
+    check_output(description, DESCRIPTION, inputs)
+
+
 def write_descriptors(
     out: Path,
     stream: "Iterable[DescribedImage]",
@@ -75,11 +120,11 @@ def write_descriptors(
         What could not be read: {path: reason}.
 
     Raises:
-        GlamError: the file is not called .safetensors.
+        GlamError: a file cannot be written.
     """
     times = times or Times()
     unreadable: dict[int, str] = {}
-    with _Writer(out, len(paths), dim, facts) as writer:
+    with _open_writer(out, len(paths), dim, facts) as writer:
         for described in stream:
             with times.stage("write"):
                 if described.descriptor is None:
@@ -104,23 +149,26 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
         Rows in all.
 
     Raises:
-        GlamError: a file is missing or not such a shard, or they are not all the shards of one run.
+        GlamError: a file is missing or not such a shard, they are not all the shards of one run, or ``out`` is one of
+            them or cannot be written.
     """
+    check_descriptor_output(out, [file for path in shards for file in (path, path.with_suffix(".json"))])
     parts = sorted(((path, read_metadata(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
     facts = [_facts(metadata) for _, metadata in parts]
     counts = {_shard(path, metadata).count for path, metadata in parts}
     numbers = [_shard(path, metadata).number for path, metadata in parts]
     if len(counts) != 1 or numbers != list(range(1, counts.pop() + 1)):
         raise GlamError(f"not all shards of one run: {', '.join(metadata['shard'] for _, metadata in parts)}")
+    paths = [path for _, metadata in parts for path in metadata["paths"]]
+    _check_listings(parts, paths)
     for (path, _), part_facts in zip(parts, facts, strict=True):
         for name, value in facts[0].items():
             if name != "shard" and part_facts.get(name) != value:
                 raise GlamError(f"{path}: its {name} is {part_facts.get(name)!r}, of the others {value!r}")
-    paths = [path for _, metadata in parts for path in metadata["paths"]]
     unreadable = {path: why for _, metadata in parts for path, why in metadata["unreadable"].items()}
     have_files = all("files" in metadata for _, metadata in parts)
     files = [file for _, metadata in parts for file in metadata["files"]] if have_files else None
-    with _Writer(out, len(paths), facts[0]["dim"], {**facts[0], "shard": None}) as writer:
+    with _open_writer(out, len(paths), facts[0]["dim"], {**facts[0], "shard": None}) as writer:
         first_row = 0
         for path, metadata in parts:
             descriptors = map_descriptors(path)
@@ -141,60 +189,67 @@ def map_descriptors(path: Path) -> NDArray[np.float32]:
         GlamError: it is no such file.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            shape = tuple(json.loads(file.read(length))["descriptors"]["shape"])
-        if 0 in shape:
-            return np.empty(shape, dtype=np.float32)
-        return np.memmap(path, dtype="<f4", mode="r", offset=8 + length, shape=shape)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entry = read_header(path)[0]["descriptors"]
+        if entry.dtype != "F32" or len(entry.shape) != 2:
+            raise ValueError(f"numbers of type {entry.dtype} and shape {entry.shape}")
+        descriptors: NDArray[np.float32] = map_tensor(path, entry, "r")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GlamError(f"{path}: not a file of descriptors that `glam describe` wrote ({error})") from error
+    return descriptors
 
 
+@dataclass(frozen=True)
 class _Writer:
-    """Both files, under other names until `finish`."""
+    """Both files, under other names.
 
-    def __init__(self, out: Path, count: int, dim: int, facts: Mapping[str, Any]) -> None:
-        if out.suffix != SUFFIX:
-            raise GlamError(f"{out}: descriptors are written to a file called NAME{SUFFIX}")
-        self.out = out
-        self.facts = {**facts, "dim": dim, "count": count}
-        self.partial = out.with_name(out.name + ".partial")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"dtype": "F32", "shape": [count, dim], "data_offsets": [0, 4 * count * dim]}
-        header = json.dumps({"__metadata__": {"glam": json.dumps(self.facts)}, "descriptors": entry}).encode()
-        header += b" " * (-len(header) % 8)
-        with self.partial.open("wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            file.truncate(8 + len(header) + 4 * count * dim)
-        self.descriptors: NDArray[np.float32] = (
-            np.memmap(self.partial, dtype="<f4", mode="r+", offset=8 + len(header), shape=(count, dim))
-            if count * dim
-            else np.empty((count, dim), dtype=np.float32)
-        )
+    Attributes:
+        descriptors: (n, dim) float32, to be filled.
+        description: path to write the JSON file to.
+        facts: JSON values, for both files.
+    """
 
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.partial.unlink(missing_ok=True)
+    descriptors: NDArray[np.float32]
+    description: Path
+    facts: Mapping[str, Any]
 
     def finish(
         self, paths: Sequence[str], unreadable: Mapping[str, str], files: Sequence[Sequence[str | int]] | None
     ) -> None:
-        """Gives both files their names."""
+        """Writes what is left."""
         if isinstance(self.descriptors, np.memmap):
             self.descriptors.flush()
-        companion = self.out.with_suffix(".json")
-        partial = companion.with_name(companion.name + ".partial")
-        partial.write_text(
+        self.description.write_text(
             _format_json(
                 {**self.facts, "unreadable": dict(unreadable)}, {"paths": paths} | ({"files": files} if files else {})
             ),
             encoding="utf-8",
         )
-        partial.replace(companion)
-        self.partial.replace(self.out)
+
+
+@contextmanager
+def _open_writer(out: Path, count: int, dim: int, facts: Mapping[str, Any]) -> Iterator[_Writer]:
+    """Creates both files; they get their names when the block ends without an error, the JSON file first."""
+    facts = {**facts, "dim": dim, "count": count}
+    with write_output(out) as unfinished, write_output(_description_of(out)) as description:
+        array = create_tensor_file(unfinished, "descriptors", (count, dim), {"glam": json.dumps(facts)})
+        yield _Writer(array, description, facts)
+
+
+def _description_of(out: Path) -> Path:
+    if out.suffix != SUFFIX:
+        raise GlamError(f"{out}: descriptors are written to a file called NAME{SUFFIX}")
+    return out.with_suffix(".json")
+
+
+def _is_descriptor_file(path: Path) -> bool:
+    entries, metadata = read_header(path)
+    return "descriptors" in entries and "glam" in metadata
+
+
+DESCRIPTORS = OutputKind("a file of descriptors that `glam describe` wrote", _is_descriptor_file)
+DESCRIPTION = OutputKind(
+    "the JSON file that `glam describe` writes beside its descriptors", partial(has_json_keys, keys=DESCRIPTION_KEYS)
+)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -207,7 +262,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GlamError(f"{path.with_suffix('.json')}: cannot be read ({error})") from error
-    if not isinstance(metadata, dict) or not {"paths", "unreadable", "shard", "dim"} <= metadata.keys():
+    if not isinstance(metadata, dict) or not metadata.keys() >= DESCRIPTION_KEYS:
         raise GlamError(f"{path.with_suffix('.json')}: not of a file that `glam describe` wrote")
     return metadata
 
@@ -222,7 +277,31 @@ def _format_json(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object
 
 
 def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name not in ("paths", "unreadable", "count", "files")}
+    return {name: value for name, value in metadata.items() if name not in NOT_SHARED}
+
+
+def _check_listings(parts: Sequence[tuple[Path, Mapping[str, Any]]], paths: Sequence[str]) -> None:
+    """Makes sure that shards, in order, are all of one list of images.
+
+    Args:
+        parts: file and metadata of each. An earlier version of glam noted no listing; then rows and paths are compared.
+        paths: of all of them.
+
+    Raises:
+        GlamError: the list changed between shards.
+    """
+    whole = listing_of(paths)
+    for path, metadata in parts:
+        listing = metadata.get("listing", whole)
+        rows = len(_shard(path, metadata).indices(whole["total"]))
+        if listing != whole or rows != len(metadata["paths"]):
+            raise GlamError(
+                f"{path}: the images that were listed changed between the shards ({whole['total']} in all shards). "
+                "Describe all shards again from one list."
+            )
+    if len(set(paths)) < len(paths) and not any("listing" in metadata for _, metadata in parts):
+        double = Counter(paths).most_common(1)[0][0]
+        raise GlamError(f"{double} is in two shards: the images that were listed changed between them. Describe again.")
 
 
 def _shard(path: Path, metadata: Mapping[str, Any]) -> Shard:

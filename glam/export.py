@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import Dim
 
-from glam.atomic_file import atomic_write
 from glam.errors import GlamError
 from glam.kernels import dispatch
+from glam.output import OutputKind, write_output
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,8 @@ def export_onnx(model: "Model", path: Path) -> None:
         path: of the file; its folder is made.
 
     Raises:
-        GlamError: the packages that write ONNX are not installed, or the network has parts that ONNX has not.
+        GlamError: the packages that write ONNX are not installed, the network has parts that ONNX has not, or the file
+            cannot be written.
     """
     try:
         import onnx
@@ -59,8 +60,17 @@ def export_onnx(model: "Model", path: Path) -> None:
     written = program.model_proto
     _name_dimensions(written.graph)
     onnx.helper.set_model_props(written, {"glam": json.dumps(preprocessing(model))})
-    with atomic_write(path) as partial:
+    with write_output(path) as partial:
         onnx.save(written, str(partial))
+
+
+def _is_export(path: Path) -> bool:
+    import onnx
+
+    return any(entry.key == "glam" for entry in onnx.load(path, load_external_data=False).metadata_props)
+
+
+ONNX = OutputKind("an ONNX file that `glam export` wrote", _is_export)
 
 
 def preprocessing(model: "Model") -> dict[str, object]:

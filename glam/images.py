@@ -1,11 +1,12 @@
 """Reading images: from any source and in any mode that Pillow reads, to upright 8-bit RGB."""
 
 import io
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +91,14 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | No
         name: what an error calls it, where the source itself does not say.
 
     Raises:
-        ImageError: it has more than ``max_pixels``.
+        ImageError: it has more than ``max_pixels`` or none, or the source is of no type that `read_image` takes.
         OSError and others: it cannot be read; `image_errors` turns them into an `ImageError`.
     """
     image = _open(source)
+    if not (image.width and image.height):
+        raise ImageError(
+            name or source_name(source), f"{image.width} x {image.height} pixels, so there is nothing to see"
+        )
     if image.width * image.height > max_pixels:
         millions = image.width * image.height / 1e6
         reason = f"{millions:.0f} megapixels, more than the limit of {max_pixels / 1e6:.0f}"
@@ -101,14 +106,16 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | No
     return image
 
 
-def _open(source: ImageSource) -> Image.Image:
+def _open(source: object) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
         return Image.fromarray(_to_uint8(source))
     if isinstance(source, bytes):
         return Image.open(io.BytesIO(source))
-    return Image.open(source)
+    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
+        return Image.open(cast(Any, source))
+    raise ImageError(source_name(source), "not an image; give a path, the bytes of a file, a Pillow image, or an array")
 
 
 def _to_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -187,13 +194,22 @@ def pixel_box(box: Box, width: int, height: int, name: str) -> tuple[int, int, i
     return left, top, right, bottom
 
 
-def source_name(source: ImageSource) -> str:
+def source_name(source: object) -> str:
     """What to call a source in a message."""
     if isinstance(source, bytes):
         return "uploaded bytes"
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "Pillow image")
-    return "array" if isinstance(source, np.ndarray) else str(source)
+    if isinstance(source, np.ndarray):
+        return "array"
+    return str(source) if isinstance(source, (str, os.PathLike)) else f"object of type {type(source).__name__}"
+
+
+def is_image_source(value: object) -> bool:
+    """Whether a value is one image for `read_image`, and not a sequence of images."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
+    return isinstance(value, (str, os.PathLike, bytes, Image.Image))
 
 
 def _reason(source: ImageSource, error: BaseException) -> str:

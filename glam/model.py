@@ -1,10 +1,12 @@
 """A model ready to describe images: a network with its settings, opened by name or path."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from glam import model_file
 from glam.errors import GlamError, ImageError
-from glam.images import Box, ImageSource
+from glam.images import Box, ImageSource, is_image_source
 from glam.inference.optimize import inference_form
 from glam.inference.pipeline import DescribedImage, Settings, describe_stream
 from glam.model_file import ModelHeader
@@ -54,11 +56,15 @@ class Model:
         """The model's own settings, with these in place of its size and scales where they are given.
 
         Raises:
-            GlamError: a size or a scale that is not positive.
+            GlamError: a size or a scale that is not positive, or no scale at all.
         """
-        chosen = Settings(size=size or self.size, scales=tuple(scales or self.scales))
-        if chosen.size <= 0 or min(chosen.scales) <= 0:
-            raise GlamError(f"size and scales must be positive, not {size} and {scales}")
+        chosen = Settings(
+            size=self.size if size is None else size, scales=self.scales if scales is None else tuple(scales)
+        )
+        if chosen.size <= 0:
+            raise GlamError(f"the size must be positive, not {size}")
+        if not chosen.scales or not all(0 < scale < math.inf for scale in chosen.scales):
+            raise GlamError(f"the scales must be positive numbers, not {list(chosen.scales)}")
         return chosen
 
     @cached_property
@@ -81,7 +87,7 @@ class Model:
 
     def describe(
         self,
-        images: Sequence[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         *,
         boxes: Sequence[Box | None] | None = None,
         scales: Sequence[float] | None = None,
@@ -93,7 +99,7 @@ class Model:
         """Descriptors of images.
 
         Args:
-            images: paths, bytes of files, Pillow images or arrays (see `glam.images.read_image`).
+            images: paths, bytes of files, Pillow images or arrays (see `glam.images.read_image`); or one of these.
             boxes: for each image x1, y1, x2, y2 in pixels of the upright image, or None for all of it.
             scales: to average over, in place of the model's own.
             size: longest side in pixels, in place of the model's own.
@@ -106,7 +112,9 @@ class Model:
 
         Raises:
             ImageError: an image cannot be read and no ``errors`` was given.
+            GlamError: ``images`` are no images, or ``size`` or ``scales`` are not positive.
         """
+        images = _as_list(images)
         settings = replace(self.settings(size=size, scales=scales), batch_size=batch_size)
         pairs = zip(images, boxes or [None] * len(images), strict=True)
         descriptors = np.full((len(images), self.dim), np.nan, dtype=np.float32)
@@ -143,6 +151,16 @@ def bundled_models() -> dict[str, Path]:
     """The models that come with the package, by name."""
     folder = resources.files("glam") / "weights"
     return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if str(file).endswith(".safetensors")}
+
+
+def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    if is_image_source(images):
+        return [cast(ImageSource, images)]
+    try:
+        return list(cast(Iterable[ImageSource], images))
+    except TypeError as error:
+        kind = type(images).__name__
+        raise GlamError(f"an object of type {kind} cannot be described; give an image or a list of images") from error
 
 
 def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:

@@ -9,12 +9,13 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from glam.atomic_file import atomic_write
 from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
+from glam.output import OutputKind, write_output
 
 FORMAT = 1
 
@@ -66,13 +67,18 @@ def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: b
         network: whose weights are written.
         header: see `ModelHeader`.
         half: store floating-point weights as float16, half the size.
+
+    Raises:
+        GlamError: the file cannot be written.
     """
     tensors = {
         key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
     }
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={"glam": header.to_json()})
+    # Not by `save_file`, whose temporary file has mode 0600 whatever the umask.
+    content = to_safetensors(tensors, metadata={"glam": header.to_json()})
+    with write_output(path) as partial:
+        partial.write_bytes(content)
 
 
 def load(path: Path) -> tuple[DescriptorNetwork, ModelHeader]:
@@ -103,6 +109,13 @@ def read_header(path: Path) -> ModelHeader:
             return ModelHeader.from_json((file.metadata() or {})["glam"])
     except (KeyError, TypeError, ValueError, struct.error, safetensors.SafetensorError) as error:
         raise GlamError(f"{path}: not a model file that `glam train` wrote ({error})") from error
+
+
+def _is_model_file(path: Path) -> bool:
+    return bool(read_header(path))
+
+
+MODEL = OutputKind("a model file", _is_model_file)
 
 
 def fingerprint(network: DescriptorNetwork) -> str:

@@ -2,7 +2,7 @@
 
 All forms of a computation compute the same function; the plain one is the oracle of the tests. `dispatch` says which
 one runs. Each public module has the PyTorch forms and picks; modules that begin with an underscore hold Triton kernels.
-Nothing here holds parameters and nothing here imports the rest of the package.
+Nothing here holds parameters and nothing here imports the rest of the package but its errors.
 """
 
 from glam.kernels.channel_attention import (

@@ -16,6 +16,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from glam.errors import GlamError
+
 Form = Literal["auto", "plain", "torch", "triton"]
 
 _HAS_TRITON = find_spec("triton") is not None
@@ -28,7 +30,7 @@ def use_form(form: Form) -> Iterator[None]:
     """Runs what is inside with this form, in every thread of the process.
 
     Raises:
-        ValueError: there is no such form.
+        GlamError: there is no such form.
     """
     global _form
     before, _form = _form, _checked(form)
@@ -52,7 +54,7 @@ def triton_for(tensor: Tensor) -> bool:
 
 def _checked(form: str) -> str:
     if form not in get_args(Form):
-        raise ValueError(f"GLAM_KERNELS: {form!r} is none of {', '.join(get_args(Form))}")
+        raise GlamError(f"GLAM_KERNELS={form}: there is no such form. Choose one of {', '.join(get_args(Form))}.")
     return form
 
 

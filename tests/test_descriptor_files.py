@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import glam
 from glam.app.cli.main import app
-from glam.descriptor_files import Shard, map_descriptors, merge_shards, write_descriptors
+from glam.descriptor_files import Shard, listing_of, map_descriptors, merge_shards, write_descriptors
 from glam.errors import GlamError, ImageError
 from glam.eval.descriptor_readers import read_descriptors
 from glam.inference.pipeline import DescribedImage
@@ -98,3 +98,66 @@ def test_every_image_is_in_one_shard(count: int) -> None:
 def test_a_senseless_shard_is_refused(text: str) -> None:
     with pytest.raises(GlamError, match="3/64"):
         Shard.parse(text)
+
+
+def test_no_images_give_a_file_that_others_read(tmp_path: Path) -> None:
+    write_descriptors(tmp_path / "none.safetensors", [], [], 4, {"shard": None})
+    assert load_file(tmp_path / "none.safetensors")["descriptors"].shape == (0, 4)
+    assert map_descriptors(tmp_path / "none.safetensors").shape == (0, 4)
+
+
+def test_a_file_of_other_arrays_is_no_file_of_descriptors(tmp_path: Path) -> None:
+    for arrays in ({"other": np.ones((2, 4), np.float32)}, {"descriptors": np.ones((2, 4))}):
+        save_file(arrays, tmp_path / "a.safetensors")
+        with pytest.raises(GlamError, match="not a file of descriptors"):
+            map_descriptors(tmp_path / "a.safetensors")
+
+
+def write_shards(folder: Path, listings: list[list[str]], *, noted: bool) -> list[Path]:
+    """Shard i/n as it is described where the list of images is ``listings[i]``."""
+    files = []
+    for number, listing in enumerate(listings, start=1):
+        shard = Shard(number, len(listings))
+        paths = [listing[i] for i in shard.indices(len(listing))]
+        facts = {"shard": f"{number}/{len(listings)}", **({"listing": listing_of(listing)} if noted else {})}
+        files.append(folder / f"{number}.safetensors")
+        write_descriptors(files[-1], results(len(paths)), paths, 4, facts)
+    return files
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shards_of_one_list_are_merged_without_a_trace_of_it(count: int, noted: bool, tmp_path: Path) -> None:
+    names = [f"{i}.jpg" for i in range(12)]
+    assert merge_shards(tmp_path / "all.safetensors", write_shards(tmp_path, [names] * count, noted=noted)) == 12
+    metadata = json.loads((tmp_path / "all.json").read_text())
+    assert metadata["paths"] == names
+    assert "listing" not in metadata
+
+
+NAMES = [f"{i:02}.jpg" for i in range(12)]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(["000.jpg", "001.jpg", *NAMES], id="added in front"),
+        pytest.param(["000.jpg", *NAMES], id="one added in front"),
+        pytest.param(NAMES[2:], id="removed"),
+    ],
+)
+def test_shards_of_a_folder_that_changed_are_refused(changed: list[str], noted: bool, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, [NAMES, changed], noted=noted)
+    with pytest.raises(GlamError, match="images that were listed changed"):
+        merge_shards(tmp_path / "all.safetensors", shards)
+    assert not (tmp_path / "all.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "changed", [[*NAMES[:6], "x.jpg", *NAMES[7:]], [*NAMES[:11], "99.jpg"], NAMES[:6] + NAMES[:5:-1]]
+)
+def test_a_noted_list_shows_every_change(changed: list[str], tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, [changed, NAMES], noted=True)
+    with pytest.raises(GlamError, match="images that were listed changed"):
+        merge_shards(tmp_path / "all.safetensors", shards)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from glam.atomic_file import atomic_write
+from glam.output import write_output
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -50,7 +50,7 @@ class Chart:
         """Writes the drawing as an SVG file, wholly or not at all."""
         size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
         body = "\n".join(self._elements)
-        with atomic_write(path) as partial:
+        with write_output(path) as partial:
             partial.write_text(
                 f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{body}\n</svg>\n',
                 encoding="utf-8",

@@ -5,11 +5,11 @@ started from a trained model the better of that and the last.
 """
 
 import copy
-import json
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from glam import model_file
 from glam.errors import GlamError
 from glam.model import Model, load
 from glam.model_file import ModelHeader
+from glam.output import OutputKind, check_not_input, check_output, has_json_keys, write_errors, write_json, write_output
 from glam.training import throughput
 from glam.training.data import LandmarkData
 from glam.training.finetune import StartAtMeans, compare_models, diverged
@@ -112,6 +113,8 @@ def train(arguments: Sequence[str]) -> Path:
         raise GlamError(f"{out} holds an earlier run; add --resume to go on with it, or name another --out")
     if cli.config.resume and not last.exists():
         raise GlamError(f"{out} holds no run to go on with")
+    if cli.trainer.is_global_zero:
+        _check_outputs(cli, out)
     for error in cli.datamodule.unreadable:
         rank_zero_only(print)(f"left out: {error}", file=sys.stderr)
     best = _add_callbacks(cli, out)
@@ -119,9 +122,12 @@ def train(arguments: Sequence[str]) -> Path:
         CSVLogger(out, name="csv"),  # a resumed run logs beside the first part, not over it
         TensorBoardLogger(out, name="tensorboard"),
     ]
-    out.mkdir(parents=True, exist_ok=True)
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     cli.model.teachers = [load(path, "cpu").network for path in train_teachers(cli.config, out / "teachers")]
-    cli.parser.save(cli.config, out / "config.yaml", overwrite=True, skip_unset=False)
+    if cli.trainer.is_global_zero:
+        with write_output(out / CONFIG_FILE) as unfinished:
+            cli.parser.save(cli.config, unfinished, overwrite=True, skip_unset=False)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
     if cli.trainer.is_global_zero:
         if cli.start is None:
@@ -129,6 +135,32 @@ def train(arguments: Sequence[str]) -> Path:
         else:
             _write_better(cli, cli.start, out / MODEL_FILE)
     return out / MODEL_FILE
+
+
+def _check_outputs(cli: TrainingCLI, out: Path) -> None:
+    """Makes sure that the run replaces no input and no file of another kind.
+
+    A folder with other files in it is taken, since the log of a run is often redirected into the folder.
+    """
+    data = [Path(source) for source in (cli.config.data.train, cli.config.data.val) if source is not None]
+    check_not_input(out, data)
+    models = [Path(name) for name in (cli.config.weights, *cli.config.teachers) if name is not None]
+    check_output(out / MODEL_FILE, model_file.MODEL, models)
+    check_output(out / CONFIG_FILE, CONFIG)
+    check_output(out / COMPARISON_FILE, COMPARISON)
+
+
+def _is_config(path: Path) -> bool:
+    keys = {line.partition(":")[0] for line in path.read_text(encoding="utf-8").splitlines()}
+    return keys >= {"trainer", "model", "data", "resume"}
+
+
+CONFIG_FILE = "config.yaml"
+CONFIG = OutputKind("the configuration of a run of `glam train`", _is_config)
+COMPARISON_FILE = "comparison.json"
+COMPARISON = OutputKind(
+    "a comparison that `glam train` wrote", partial(has_json_keys, keys=("before", "after", "gain", "better"))
+)
 
 
 def build_cli(arguments: Sequence[str]) -> TrainingCLI:
@@ -239,9 +271,7 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     else:
         cli.model.whiten(device)
         comparison = compare_models(before, Model("after", network, header), data.val, data.train)
-        (path.parent / "comparison.json").write_text(
-            json.dumps(comparison.to_dict(), indent=2) + "\n", encoding="utf-8"
-        )
+        write_json(path.parent / COMPARISON_FILE, comparison.to_dict())
         print(comparison)
         training["comparison"], better = comparison.to_dict(), comparison.better
     if better:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchmetrics.utilities import dim_zero_cat
 
-from glam.atomic_file import atomic_write
 from glam.datasets.collection import Collection
 from glam.errors import ImageError
 from glam.eval.metrics import average_precision, positive_ranks
 from glam.images import read_image
+from glam.output import write_output
 from glam.training.charts import Curve, line_chart
 from glam.training.module import LandmarkModule
 
@@ -185,7 +185,7 @@ def draw_worst(collection: Collection, queries: Sequence[WorstQuery], path: Path
             sheet.paste(_tile(collection, index), (left, top + line))
             pen.rectangle((left, top + line, left + TILE - 1, top + line + TILE - 1), outline=color, width=3)
             pen.text((left, top + line + TILE + 2), words, color, font)
-    with atomic_write(path) as partial:
+    with write_output(path) as partial:
         sheet.save(partial, "WEBP", quality=80)
 
 

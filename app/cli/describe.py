@@ -40,11 +40,12 @@ def describe(
     import glam
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
-    from glam.descriptor_files import Shard, write_descriptors
+    from glam.descriptor_files import Shard, check_descriptor_output, listing_of, write_descriptors
     from glam.index.operations.import_descriptors import NotedFiles
     from glam.stage_times import Times
 
     part = None if shard is None else Shard.parse(shard)
+    check_descriptor_output(out, [Path(source), Path(model)])
     collection = read_collection(source)
     chosen = range(len(collection)) if part is None else part.indices(len(collection))
     opened = glam.load(model, device)
@@ -61,6 +62,8 @@ def describe(
         "root": str(collection.root.resolve()),
         "shard": shard,
     }
+    if part is not None:
+        facts["listing"] = listing_of(image.path for image in collection.images)
     times = Times()
     with terminal.progress("describing") as report:
 
@@ -104,10 +107,12 @@ def export(
     import glam
     from glam.app.cli import terminal
     from glam.errors import GlamError
-    from glam.export import FORMATS, export_onnx
+    from glam.export import FORMATS, ONNX, export_onnx
+    from glam.output import check_output
 
     if file_format not in FORMATS:
         raise GlamError(f"models are written as {', '.join(FORMATS)}, not {file_format!r}")
+    check_output(out, ONNX, [Path(model)])
     export_onnx(glam.load(model, "cpu"), out)
     terminal.results.print(f"{out}: {model}", soft_wrap=True)
 

@@ -47,6 +47,7 @@ def eval_folder(
     from glam.eval.report import folder_result, write
 
     chain = _chain(rerank)
+    _check_result_file(json, folder, Path(model))
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     others = None if distractors is None else read_collection(distractors)
@@ -94,6 +95,7 @@ def eval_revisited(
     from glam.eval.report import benchmark_result, write
 
     chain = _chain(rerank)
+    _check_result_file(json, Path(model), *filter(None, [gnd, *map(Path, distractors or ())]))
     benchmark = open_benchmark(name, root, ground_truth=gnd, images=images, queries=queries)
     others = [read_descriptors(source, "distractors") for source in distractors or ()]
     opened = glam.load(model, device)
@@ -130,6 +132,7 @@ def eval_descriptors(
     from glam.eval.revisitop import score_revisited
 
     chain = _chain(rerank)
+    _check_result_file(json, gnd, *map(Path, [queries, database, *(distractors or ())]))
     truth = read_ground_truth(gnd)
     asking, images = read_descriptors(queries, "queries"), read_descriptors(database, "database")
     others = [read_descriptors(source, "distractors") for source in distractors or ()]
@@ -155,11 +158,21 @@ def eval_convert(
 ) -> None:
     """Turn a ground truth from the pickle of Revisited Oxford and Paris into JSON, or back."""
     from glam.app.cli import terminal
-    from glam.eval.ground_truth import read_ground_truth, write_ground_truth
+    from glam.eval.ground_truth import GROUND_TRUTH, read_ground_truth, write_ground_truth
+    from glam.output import check_output
 
+    check_output(out, GROUND_TRUTH, [source])
     truth = read_ground_truth(source)
     write_ground_truth(out, truth)
     terminal.results.print(f"{out}: {len(truth.queries)} queries over {len(truth.images)} images")
+
+
+def _check_result_file(json: Path | None, *inputs: Path) -> None:
+    from glam.eval.report import RESULT
+    from glam.output import check_output
+
+    if json is not None:
+        check_output(json, RESULT, inputs)
 
 
 def _chain(text: str | None) -> "Chain | None":

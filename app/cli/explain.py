@@ -7,7 +7,11 @@ import typer
 
 from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName
 
-PICTURES = (".png", ".webp", ".jpg")
+PICTURES = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
+"""Format by suffix."""
+SOFTWARE = 0x0131
+"""EXIF tag of the program that wrote a picture."""
+PROGRAM = "glam explain"
 
 
 def explain(
@@ -29,12 +33,12 @@ def explain(
     from glam.errors import GlamError
     from glam.images import read_image
     from glam.index.local_matching import extract, match_features
+    from glam.output import OutputKind, check_output, write_output
 
     if out.suffix.lower() not in PICTURES:
         raise GlamError(f"{out}: pictures are written as {', '.join(PICTURES)}")
-    if not out.parent.is_dir():
-        raise GlamError(f"{out}: there is no folder {out.parent}")
     files = [image] if other is None else [image, other]
+    check_output(out, OutputKind("a picture that `glam explain` drew", _is_explanation), [*files, Path(model)])
     images = [read_image(file) for file in files]
     points = [(picture.width / 2, picture.height / 2) for picture in images]
     if point is not None:
@@ -53,11 +57,19 @@ def explain(
         for file, picture, at in zip(files, images, points, strict=True)
     ]
     found = None if other is None else match_features(*map(extract, images))
-    try:
-        explanation(subjects, found).save(out, quality=88)
-    except OSError as error:
-        raise GlamError(f"{out}: cannot be written: {error.strerror or error}") from error
+    picture = explanation(subjects, found)
+    exif = picture.getexif()
+    exif[SOFTWARE] = PROGRAM
+    with write_output(out) as partial:
+        picture.save(partial, PICTURES[out.suffix.lower()], quality=88, exif=exif)
     if json:
         terminal.as_json({"out": str(out), **({} if found is None else {"inliers": found.count, "tried": len(found)})})
     else:
         terminal.results.print(f"{out}" if found is None else f"{out}: {summary(found)}", soft_wrap=True)
+
+
+def _is_explanation(path: Path) -> bool:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return bool(picture.getexif().get(SOFTWARE) == PROGRAM)

@@ -37,9 +37,12 @@ def whiten_fit(
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
     from glam.eval.whitening import METHODS, benchmark_images, fit_whitening, with_whitening
+    from glam.model import bundled_models
+    from glam.output import check_output
 
     if method not in METHODS:
         raise typer.BadParameter(f"{method!r} is none of {', '.join(METHODS)}", param_hint="--method")
+    check_output(out, model_file.MODEL, [folder, bundled_models().get(model, Path(model))])
     collection = read_collection(folder)
     tested = benchmark_images(image.path for image in collection.images)
     if tested and not force:

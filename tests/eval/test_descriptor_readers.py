@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from glam.descriptor_files import map_descriptors
 from glam.errors import GlamError
 from glam.eval.descriptor_readers import read_descriptors
 from glam.eval.tie_break import Descriptors
@@ -85,3 +86,20 @@ def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mat").touch()
     with pytest.raises(GlamError, match="are read from"):
         read_descriptors(str(tmp_path / "a.mat"), "queries")
+
+
+def test_other_element_types_in_safetensors_are_refused(tmp_path: Path) -> None:
+    save_file({"a": np.ones((4, 4), dtype=np.int64)}, tmp_path / "a.safetensors")
+    with pytest.raises(GlamError, match=r"a\.safetensors.*type I64"):
+        read_descriptors(str(tmp_path / "a.safetensors"), "queries")
+
+
+@pytest.mark.parametrize(
+    "header", [b"[]", b'{"a": 3}', b'{"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 8]}}']
+)
+def test_a_header_that_is_not_one_of_safetensors_is_told_in_one_sentence(header: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
+    with pytest.raises(GlamError, match=r"a\.safetensors"):
+        read_descriptors(str(tmp_path / "a.safetensors"), "queries")
+    with pytest.raises(GlamError, match=r"a\.safetensors"):
+        map_descriptors(tmp_path / "a.safetensors")

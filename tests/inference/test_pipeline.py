@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import glam
@@ -75,10 +77,47 @@ def test_no_images_give_no_rows(model: Model) -> None:
 
 
 def test_senseless_settings_are_refused(model: Model) -> None:
-    with pytest.raises(GlamError, match="positive"):
-        model.settings(size=-3)
-    with pytest.raises(GlamError, match="positive"):
-        model.settings(scales=[1, 0])
+    for size in (-3, 0):
+        with pytest.raises(GlamError, match=f"the size must be positive, not {size}"):
+            model.settings(size=size)
+    for scales in ([1, 0], [-1], [float("nan")], [float("inf")], []):
+        with pytest.raises(GlamError, match="the scales must be positive"):
+            model.settings(scales=scales)
+
+
+def test_one_image_is_described_without_a_list(model: Model, draw_image: Draw, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    image = draw_image(64, 48)
+    image.save(file)
+    expected = model.describe([file], size=64)
+    for source in (file, str(file), file.read_bytes(), image, np.asarray(image)):
+        np.testing.assert_allclose(model.describe(source, size=64), expected, atol=1e-5)
+    with pytest.raises(ImageError, match=r"^nowhere\.jpg: no such file$"):
+        model.describe("nowhere.jpg")
+
+
+def test_images_may_come_from_a_generator_or_a_stack(model: Model, draw_image: Draw) -> None:
+    images = [draw_image(64, 48, seed) for seed in range(3)]
+    expected = model.describe(images, size=64)
+    np.testing.assert_allclose(model.describe((image for image in images), size=64), expected, atol=1e-5)
+    np.testing.assert_allclose(model.describe(np.stack([np.asarray(i) for i in images]), size=64), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", [None, 3, torch.zeros(3, 5, 5), object(), [8]])
+def test_what_is_no_image_is_one_sentence(model: Model, source: Any) -> None:
+    with pytest.raises(ImageError, match=r"^object of type \w+: not an image; give a path"):
+        model.describe([source])
+    with pytest.raises(GlamError, match="type"):
+        model.describe(source)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_an_image_without_pixels_is_one_sentence(model: Model, draw_image: Draw, size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=f"Pillow image: {size[0]} x {size[1]} pixels"):
+        model.describe([Image.new("RGB", size)])
+    errors: list[ImageError] = []
+    rows = model.describe([Image.new("RGB", size), draw_image(64, 48)], size=64, errors=errors)
+    assert np.isnan(rows[:, 0]).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

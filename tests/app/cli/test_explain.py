@@ -289,7 +289,8 @@ def test_the_command_says_what_is_wrong_with_the_question_before_it_loads_the_mo
     refusals: dict[str, tuple[object, ...]] = {
         "is outside": (files[0], "--out", out, "--point", 500, 5),
         "no such file": (tmp_path / "none.jpg", "--out", out),
-        "there is no folder": (files[0], "--out", tmp_path / "no" / "why.png"),
+        "is an input": (files[1], "--out", files[1]),
+        "is not a picture that": (files[0], "--out", files[1]),
         "written as .png": (files[0], "--out", tmp_path / "why.text"),
     }
     for sentence, arguments in refusals.items():

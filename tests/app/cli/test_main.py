@@ -145,6 +145,16 @@ def test_the_image_is_read_once_and_errors_name_its_path(
     assert reads.count(image) == 1
 
 
+def test_an_unknown_form_of_the_kernels_is_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLAM_KERNELS", "fast")
+    done = glam("describe", folder, "--out", tmp_path / "a.safetensors", code=1)
+    assert done.stderr.strip() == (
+        "glam: GLAM_KERNELS=fast: there is no such form. Choose one of auto, plain, torch, triton."
+    )
+
+
 def test_wrong_usage_is_exit_code_2(index: Path) -> None:
     glam("search", index, code=2)
     glam("search", index, "x.jpg", "--threshold", "nan", code=2)
