@@ -17,17 +17,13 @@ from glam.errors import GlamError
 from glam.inference.pipeline import Settings
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
-from glam.training.arcface_shards import ShardedArcFace, change_centers
+from glam.training.arcface import ArcFace, change_centers, upgrade_centers
 from glam.training.data import Batch, LandmarkData
 from glam.training.distillation import Distillation, cutmix
-from glam.training.losses import ArcFace
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
-
-FORMER_NAMES = {"loss.centres": "loss.centers"}
-"""Names of weights in checkpoints that earlier versions wrote."""
 
 
 class LandmarkModule(L.LightningModule):
@@ -61,7 +57,7 @@ class LandmarkModule(L.LightningModule):
         patched: share of the batches whose images are mixed in pairs by CutMix, for runs with teachers.
         end_whitening: power of their spread that the descriptor's principal components are divided by at the end; 0
             leaves them as they were trained (`glam.training.whitening`).
-        seed: of dropout and CutMix.
+        seed: of dropout, CutMix and the landmark centers.
 
     Attributes:
         teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
@@ -107,7 +103,7 @@ class LandmarkModule(L.LightningModule):
         self.start = start
         self.whitening = whitening
         self.start_images = start_images
-        self.arcface = {"margin": margin, "scale": scale}
+        self.arcface: dict[str, Any] = {"margin": margin, "scale": scale, "sharded": sharded}
         self.sharded = sharded
         self.optimizer = optimizer
         self.lr = lr
@@ -139,20 +135,16 @@ class LandmarkModule(L.LightningModule):
         self._ddp_params_and_buffers_to_ignore = self._frozen_statistics()  # PyTorch's way to name them
         if self.patched and not self.teachers:
             raise GlamError("patched images show two landmarks: only a run with teachers can learn from them")
-        landmarks, dim = len(self.data.train.landmarks), self.network.dim
         if self.teachers:
             backbone = self.network.backbone
-            self.loss: ArcFace | ShardedArcFace | Distillation = Distillation(
-                self.teachers, backbone.mean, backbone.std
-            )
+            self.loss: ArcFace | Distillation = Distillation(self.teachers, backbone.mean, backbone.std)
             return
-        if not self.sharded:
-            self.loss = ArcFace(landmarks, dim, **self.arcface)
-            return
-        if self.trainer.gradient_clip_val:
-            raise GlamError("gradients are clipped by their norm in each process, so sharded wants gradient_clip_val 0")
-        self.loss = ShardedArcFace(landmarks, dim, self.data.batch_size, **self.arcface, seed=self.seed)
-        self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # of which each process has its own
+        if self.sharded and self.trainer.gradient_clip_val:
+            raise GlamError("gradients are clipped by their norm in each process; set gradient_clip_val 0 with sharded")
+        landmarks, options = len(self.data.train.landmarks), {**self.arcface, "batch_size": self.data.batch_size}
+        self.loss = ArcFace(landmarks, self.network.dim, **options, seed=self.seed)
+        if self.sharded:
+            self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # of which each process has its own
 
     def _frozen_statistics(self) -> list[str]:
         """Names of the buffers of the backbone's batch norms, if those are frozen."""
@@ -165,14 +157,14 @@ class LandmarkModule(L.LightningModule):
         batch_counts = self.data.resume(checkpoint[LandmarkData.__qualname__])
         if batch_counts is not None:
             rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
-        if isinstance(self.loss, ShardedArcFace):
-            weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {FORMER_NAMES.get(name, name): value for name, value in weights.items()}
-            change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.shard)
+        if isinstance(self.loss, ArcFace):
+            index = self._parameter_index(self.loss.centers)
+            upgrade_centers(checkpoint, "loss.", index)
+            change_centers(checkpoint, "loss.centers", index, self.loss.shard)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into a checkpoint."""
-        if isinstance(self.loss, ShardedArcFace):
+        if isinstance(self.loss, ArcFace):
             change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.gather)
 
     def on_fit_start(self) -> None:

@@ -19,8 +19,8 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.inference.pipeline import Settings, describe_stream
 from glam.network import Architecture, DescriptorNetwork
+from glam.training.arcface import ArcFace
 from glam.training.cli import bundled_configs, train
-from glam.training.losses import ArcFace
 from glam.training.module import Batch, LandmarkModule
 from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca
 from glam.training.whitening import whiten_head
@@ -31,7 +31,7 @@ Draw = Callable[..., Image.Image]
 def test_arcface_adds_the_margin_in_radians() -> None:
     loss = ArcFace(5, 4, margin=0.3, scale=20.0)
     descriptors, landmark_ids = F.normalize(torch.randn(6, 4), dim=1), torch.tensor([0, 1, 2, 3, 4, 0])
-    cosines = descriptors @ F.normalize(loss.loss.W.detach(), dim=0)
+    cosines = descriptors @ F.normalize(loss.centers.detach(), dim=1).T
     logits = cosines.clone()
     for row, landmark_id in enumerate(landmark_ids):
         angle = math.acos(float(cosines[row, landmark_id]))
@@ -57,7 +57,7 @@ def test_a_center_on_its_only_image_has_a_finite_gradient() -> None:
     loss.start_at_means(descriptor.detach(), torch.tensor([0]))
     loss(descriptor, torch.tensor([0])).backward()
     assert torch.isfinite(descriptor.grad).all()
-    assert torch.isfinite(loss.loss.W.grad).all()
+    assert torch.isfinite(loss.centers.grad).all()
 
 
 def test_components_are_the_principal_ones() -> None:
