@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +19,8 @@ from glam.datasets.collection import Collection, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, Item, resize_to, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
-from glam.datasets.transforms import Augment, to_tensor
-from glam.datasets.views import View, Views, apply_changes
+from glam.datasets.transforms import to_tensor
+from glam.datasets.views import View, Views, apply_changes, collate_views
 from glam.errors import GlamError
 from glam.network import DescriptorNetwork
 from glam.sizes import fitted_size
@@ -41,10 +43,10 @@ class LandmarkData(L.LightningDataModule):
         batch_size: images a step, for each device.
         per_landmark: most images of one landmark in an epoch; all of them by default.
         crop: smallest share of an image's area that a random crop keeps.
-        perspective: how far corners move, as a share of the side.
+        perspective: how far corners move, as a share of half the side.
         light: strength of changes of brightness, contrast and saturation.
-        augment_on: what changes viewpoint and light: the "workers", one image after another, or the training "device",
-            a batch at a time, which leaves decoding and resizing to the workers (`glam.datasets.views`).
+        augment_on: where viewpoint and light change: in the "workers", or on the training "device", which leaves only
+            decoding and resizing to the workers (`glam.datasets.views`).
         workers: processes that read images, for each device; one less than there are cores by default.
         seed: of order, held-out landmarks and augmentation.
     """
@@ -99,11 +101,10 @@ class LandmarkData(L.LightningDataModule):
         backbone = self._backbone()
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
-        scale = (self.crop, 1.0)
+        views = Views(self.train, (self.crop, 1.0), self.perspective, self.light, seed=self.seed)
         if self.augment_on == "device":
-            return self._loader(Views(self.train, scale, self.perspective, self.light, seed=self.seed), sampler)
-        transform = Augment(scale, self.perspective, self.light, mean=backbone.mean, std=backbone.std)
-        return self._loader(ImageDataset(self.train, transform, seed=self.seed), sampler)
+            return self._loader(views, sampler)
+        return self._loader(views, sampler, partial(collate_views, mean=backbone.mean, std=backbone.std))
 
     def train_sampler(self) -> SizeBatchSampler:
         """This process's batches, from where the run stopped."""
@@ -177,10 +178,16 @@ class LandmarkData(L.LightningDataModule):
             return None
         return (sampler.skipped if sampler.earlier else len(sampler)), len(sampler)
 
-    def _loader(self, dataset: Dataset[Item] | Dataset[View], sampler: SizeBatchSampler) -> TimedLoader:
+    def _loader(
+        self,
+        dataset: Dataset[Item] | Dataset[View],
+        sampler: SizeBatchSampler,
+        collate: Callable[[list[View]], Batch] | None = None,
+    ) -> TimedLoader:
         return TimedLoader(
             dataset,
             batch_sampler=sampler,
+            collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
