@@ -205,10 +205,11 @@ class LandmarkModule(L.LightningModule):
         return Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch: (b, 3, h, w) images, (b,) landmark ids. Dropout and CutMix are drawn from seed and step, so
-        that a resumed run draws what an unbroken one would."""
+        """Loss of a batch: (b, 3, h, w) images, (b,) landmark ids. Dropout and CutMix are drawn from seed, step, and
+        batch, so that a resumed run draws what an unbroken one would, and the batches of one step draw different
+        numbers."""
         images, landmark_ids, _ = batch
-        torch.manual_seed(mixed_seed(self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(mixed_seed(self.seed, self.global_step, batch_idx, self.global_rank))
         if self.patched and torch.rand(()) < self.patched:
             images = cutmix(images)
         if self.compiled != "no":  # batches of one size differ by an image
@@ -289,9 +290,11 @@ def _without_statistics(head: nn.Module) -> Iterator[None]:
     norms = [norm for norm in _batch_norms(head) if norm.training]
     for norm in norms:
         norm.eval()
-    yield
-    for norm in norms:
-        norm.train()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def _batch_norms(network: nn.Module) -> list[nn.Module]:
