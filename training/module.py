@@ -18,7 +18,7 @@ from glam.inference.pipeline import Settings
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace, change_centers, upgrade_centers
-from glam.training.data import Batch, LandmarkData
+from glam.training.data import Batch, ImageFormat, LandmarkData
 from glam.training.distillation import Distillation, cutmix
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
@@ -60,8 +60,11 @@ class LandmarkModule(L.LightningModule):
         seed: of dropout, CutMix and the landmark centers.
 
     Attributes:
+        data: the landmarks that it is trained on; set by `connect`.
         teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
     """
+
+    data: LandmarkData
 
     def __init__(
         self,
@@ -119,12 +122,12 @@ class LandmarkModule(L.LightningModule):
         self.retrieval = RetrievalScore()
         self.resumed = False
 
-    @property
-    def data(self) -> LandmarkData:
-        """The data module of the running trainer."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, LandmarkData)
-        return data
+    def connect(self, data: LandmarkData) -> None:
+        """Gives the data module the network's image format, and this module its landmarks; to be called before
+        training."""
+        backbone = self.network.backbone
+        data.image_format = ImageFormat(int(backbone.multiple), tuple(backbone.mean), tuple(backbone.std))
+        self.data = data
 
     def configure_model(self) -> None:
         """Adds the loss, once the number of landmarks is known, and what several processes agree on before they are
@@ -210,6 +213,7 @@ class LandmarkModule(L.LightningModule):
         numbers."""
         images, landmark_ids, _ = batch
         torch.manual_seed(mixed_seed(self.seed, self.global_step, batch_idx, self.global_rank))
+        images = images.contiguous(memory_format=self.network.layout(images.device))
         if self.patched and torch.rand(()) < self.patched:
             images = cutmix(images)
         if self.compiled != "no":  # batches of one size differ by an image

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from glam.network import Architecture, DescriptorNetwork
-from glam.training.data import Batch, LandmarkData
+from glam.training.data import Batch, ImageFormat, LandmarkData
+from glam.training.module import LandmarkModule
 
 DrawImage = Callable[..., Image.Image]
 
@@ -32,8 +32,8 @@ def batches(landmarks: Path, workers: int = 0, **options: Any) -> list[Batch]:
         global_rank=0,
         world_size=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        lightning_module=SimpleNamespace(network=DescriptorNetwork(Architecture("resnet10t"))),
     )
+    data.image_format = ImageFormat(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
 
@@ -55,3 +55,13 @@ def test_each_kind_of_augmentation_changes_the_images(landmarks: Path, option: s
     plain = batches(landmarks, augment_on=augment_on, **none)
     changed = batches(landmarks, augment_on=augment_on, **{**none, option: strong[option]})
     assert any((a[0] - b[0]).abs().mean() > 0.05 for a, b in zip(plain, changed, strict=True))
+
+
+def test_a_module_tells_its_data_what_the_network_takes(landmarks: Path) -> None:
+    """No trainer is needed for the two to know each other."""
+    data = LandmarkData(landmarks, val_share=0.5, size=64, batch_size=2)
+    module = LandmarkModule("resnet10t", 8, pretrained=False, stride=16)
+    module.connect(data)
+    backbone = module.network.backbone
+    assert module.data is data
+    assert data.image_format == ImageFormat(16, tuple(backbone.mean), tuple(backbone.std))
