@@ -223,11 +223,12 @@ def test_rows_too_wide_for_the_kernel_take_the_general_form(width: int, monkeypa
     pytest.importorskip("triton", reason="Triton is not installed")
     from glam.kernels import _attention, spatial_attention, spatial_attention_dense
 
-    query, key, value = torch.randn(3, 1, 4, width).mul(0.1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # where the kernel runs, compiled or interpreted
+    query, key, value = torch.randn(3, 1, 4, width, device=device).mul(0.1)
     ran = []
     forward = _attention.forward
     monkeypatch.setattr(_attention, "forward", lambda *rows: (ran.append(width), forward(*rows))[1])
     with use_form("triton"), torch.no_grad():
         mixed = spatial_attention(query, key, value)
-    torch.testing.assert_close(mixed, spatial_attention_dense(query, key, value))
+    torch.testing.assert_close(mixed, spatial_attention_dense(query, key, value), atol=1e-3, rtol=1e-3)
     assert ran == ([width] if width <= 512 else [])
