@@ -1,12 +1,11 @@
-"""Augmentation: crop, viewpoint, and light. Never mirrored, for the mirror image of a building is another building.
+"""Augmentation in two halves, for networks that train faster than processors can augment.
 
-    file --crop, per image--> (h, w, 3) bytes and the numbers that say what else changes
-         --viewpoint, light, normalize, per batch--> (b, 3, h, w)
+    file --worker: decode at a fraction, crop, resize--> (h, w, 3) bytes and the numbers that say what else changes
+         --device, a batch at a time: viewpoint, light, normalize--> (b, 3, h, w)
 
-The second half runs in the worker that read the batch (`collate_views`) or on the training device, for networks that
-train faster than processors can augment: then a worker decodes and resizes only, and a quarter of the bytes go to the
-device. All random numbers are drawn with the crop, from seed, epoch, and image, so a view does not depend on its batch
-or its process. Brightness, contrast, and saturation change in this order.
+The same changes as `glam.datasets.transforms.Augment`, but for the order of brightness, contrast and saturation, which
+is fixed. A worker decodes and resizes only, and a quarter of the bytes go to the device. All random numbers are drawn
+by the worker from seed, epoch and image, so that a view does not depend on its batch or its process.
 """
 
 import math
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
@@ -42,7 +41,7 @@ _LUMA = (0.2989, 0.587, 0.114)
 
 
 class Views(Dataset[View]):
-    """The images of a collection as crops, with the changes that `apply_changes` makes to them.
+    """The images of a collection as crops, with what the device still has to change, for `apply_changes`.
 
     Args:
         collection: the images.
@@ -158,8 +157,8 @@ def apply_changes(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: S
     Args:
         pixels: (b, h, w, 3) uint8.
         changes: (b, 12), see `draw_changes`; what lies outside of a crop becomes black.
-        mean: 3 numbers, of the channels of images in [0, 1].
-        std: 3 numbers, of the channels of images in [0, 1].
+        mean: per channel, of images in [0, 1].
+        std: likewise.
 
     Returns:
         (b, 3, h, w) float32.
@@ -175,21 +174,6 @@ def apply_changes(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: S
     gray = (images * luma).sum(dim=1, keepdim=True)
     images = images.lerp_(gray, 1 - saturation).clamp_(0, 1)
     return images.sub_(mean_row).div_(std_row)
-
-
-def collate_views(views: Sequence[View], mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch of views with their changes applied, for a `DataLoader`.
-
-    Args:
-        views: items of `Views`, all of one size.
-        mean: 3 numbers, of the channels of images in [0, 1].
-        std: 3 numbers, of the channels of images in [0, 1].
-
-    Returns:
-        (b, 3, h, w) float32 images, (b,) landmark ids, (b,) indices in the collection.
-    """
-    pixels, landmark_ids, indices, changes = default_collate(list(views))
-    return apply_changes(pixels, changes, mean, std), landmark_ids, indices
 
 
 def _sample_grid(homography: Tensor, height: int, width: int) -> Tensor:

@@ -2,9 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +17,8 @@ from glam.datasets.collection import Collection, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, Item, resize_to, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
-from glam.datasets.transforms import to_tensor
-from glam.datasets.views import View, Views, apply_changes, collate_views
+from glam.datasets.transforms import Augment, to_tensor
+from glam.datasets.views import View, Views, apply_changes
 from glam.errors import GlamError
 from glam.sizes import fitted_size
 from glam.training.throughput import TimedLoader
@@ -59,8 +57,8 @@ class LandmarkData(L.LightningDataModule):
         crop: smallest share of an image's area that a random crop keeps.
         perspective: how far corners move, as a share of half the side.
         light: strength of changes of brightness, contrast and saturation.
-        augment_on: where viewpoint and light change: in the "workers", or on the training "device", which leaves only
-            decoding and resizing to the workers (`glam.datasets.views`).
+        augment_on: what changes viewpoint and light: the "workers", one image after another, or the training "device",
+            a batch at a time, which leaves decoding and resizing to the workers (`glam.datasets.views`).
         workers: processes that read images, for each device; one less than there are cores by default.
         seed: of order, held-out landmarks and augmentation.
 
@@ -118,12 +116,12 @@ class LandmarkData(L.LightningDataModule):
         """Augmented images in batches of one size, entered where the run stopped."""
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
-        views = Views(self.train, (self.crop, 1.0), self.perspective, self.light, seed=self.seed)
+        scale = (self.crop, 1.0)
         if self.augment_on == "device":
-            return self._loader(views, sampler)
-        return self._loader(
-            views, sampler, partial(collate_views, mean=self.image_format.mean, std=self.image_format.std)
-        )
+            return self._loader(Views(self.train, scale, self.perspective, self.light, seed=self.seed), sampler)
+        form = self.image_format
+        transform = Augment(scale, self.perspective, self.light, mean=form.mean, std=form.std)
+        return self._loader(ImageDataset(self.train, transform, seed=self.seed), sampler)
 
     def train_sampler(self) -> SizeBatchSampler:
         """This process's batches, from where the run stopped."""
@@ -194,16 +192,10 @@ class LandmarkData(L.LightningDataModule):
             return None
         return (sampler.skipped if sampler.earlier else len(sampler)), len(sampler)
 
-    def _loader(
-        self,
-        dataset: Dataset[Item] | Dataset[View],
-        sampler: SizeBatchSampler,
-        collate: Callable[[list[View]], Batch] | None = None,
-    ) -> TimedLoader:
+    def _loader(self, dataset: Dataset[Item] | Dataset[View], sampler: SizeBatchSampler) -> TimedLoader:
         return TimedLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
