@@ -12,11 +12,11 @@ from glam.sizes import Size
 
 
 class Augment:
-    """Random crop, perspective, light, blur and JPEG noise.
+    """Random crop, perspective and light.
 
     Args:
         scale: share of the image's area that a crop keeps, from and to.
-        perspective: how far corners move, as a share of the side; 0 for none.
+        perspective: how far corners move, as a share of half the side; 0 for none.
         light: strength of changes in brightness, contrast and saturation; 0 for none.
         mean: per channel, of images in [0, 1].
         std: likewise.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.network import DescriptorNetwork
+from glam.principal_axes import principal_axes
 
 METHODS = ("pca", "learned")
 
@@ -121,5 +122,5 @@ def _learned(descriptors: NDArray[np.float64], landmark_ids: NDArray[np.int64], 
 
 def _principal(vectors: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The ``dim`` largest variances of (n, c) vectors about the origin, descending, and their directions, (dim, c)."""
-    variances, directions = np.linalg.eigh(vectors.T @ vectors / len(vectors))
-    return variances[::-1][:dim], directions.T[::-1][:dim]
+    variances, directions = principal_axes(torch.from_numpy(vectors), dim)
+    return variances.numpy(), directions.numpy()

@@ -19,9 +19,21 @@ if TYPE_CHECKING:
     from glam.model import Model, load
     from glam.network import Architecture, DescriptorNetwork
     from glam.pooling import GeM
+    from glam.pooling_fusion import attend_and_pool
 
 __version__ = "0.1.0"
-__all__ = ["GLAM", "Architecture", "Client", "DescriptorNetwork", "GeM", "GlamError", "ImageError", "Model", "load"]
+__all__ = [
+    "GLAM",
+    "Architecture",
+    "Client",
+    "DescriptorNetwork",
+    "GeM",
+    "GlamError",
+    "ImageError",
+    "Model",
+    "attend_and_pool",
+    "load",
+]
 
 _HOMES = {
     "GLAM": "attention",
@@ -30,6 +42,7 @@ _HOMES = {
     "DescriptorNetwork": "network",
     "GeM": "pooling",
     "Model": "model",
+    "attend_and_pool": "pooling_fusion",
     "load": "model",
 }
 _SUBPACKAGES = frozenset({"app", "datasets", "eval", "index", "kernels", "training"})

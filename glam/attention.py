@@ -15,6 +15,10 @@ Each module below is one of them; `GLAM` puts them together. What is left open i
 - The local spatial branch is linear as printed, so it is folded into 28 taps on the fly; with its norm or
   activation switched on (not in the paper) it runs as drawn.
 - The global channel map has rank 8 (see `glam.kernels.channel_attention`) and is never written.
+
+The folded forms read the weights of convolutions. A convolution that something else is attached to (hooks, a
+parametrization, a wrapper in its place) is called instead, so that pruning, LoRA, and FLOP counters work as in any
+module.
 """
 
 from collections.abc import Sequence
@@ -23,8 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glam.autocast import without_autocast
 from glam.kernels import channel_attention, dilated_taps, dispatch, spatial_attention
 from glam.kernels.channel_attention import along_channels
+from glam.module_hooks import is_unmodified, is_unmodified_conv1d, is_unmodified_conv2d
 
 
 class LocalChannel(nn.Module):
@@ -32,15 +38,23 @@ class LocalChannel(nn.Module):
 
     Args:
         kernel_size: channels that are looked at together, odd.
+        device: of the parameters; PyTorch's default by default.
+        dtype: of the parameters; PyTorch's default by default.
     """
 
-    def __init__(self, kernel_size: int = 3) -> None:
+    def __init__(
+        self, kernel_size: int = 3, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv = _channel_conv(kernel_size, device, dtype)
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, 1, 1), in (0, 1)."""
-        return along_channels(_pooled(features), self.conv.weight)[:, :, None, None]
+        return _gates(self.conv, _pooled(features))[:, :, None, None]
+
+    def is_unmodified(self) -> bool:
+        """Whether the weights may be used without calling the convolution."""
+        return is_unmodified_conv1d(self.conv)
 
 
 class LocalSpatial(nn.Module):
@@ -52,6 +66,8 @@ class LocalSpatial(nn.Module):
         dilations: of the 3x3 convolutions, in positions of the feature map.
         norm: batch norm after each convolution but the last (not in the paper).
         activation: ReLU after each convolution but the last (not in the paper).
+        device: of the parameters; PyTorch's default by default.
+        dtype: of the parameters; PyTorch's default by default.
     """
 
     def __init__(
@@ -62,21 +78,24 @@ class LocalSpatial(nn.Module):
         *,
         norm: bool = False,
         activation: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.dilations = tuple(dilations)
         self.taps = 1 + 9 * len(self.dilations)
         # No bias before the zero padding: it would make a border, and the branch would no longer fold exactly.
-        self.reduce = nn.Conv2d(channels, reduction, 1, bias=False)
-        self.point = nn.Conv2d(reduction, reduction, 1, bias=False)
+        self.reduce = nn.Conv2d(channels, reduction, 1, bias=False, device=device, dtype=dtype)
+        self.point = nn.Conv2d(reduction, reduction, 1, bias=False, device=device, dtype=dtype)
         self.dilated = nn.ModuleList(
-            nn.Conv2d(reduction, reduction, 3, padding=d, dilation=d, bias=False) for d in self.dilations
+            nn.Conv2d(reduction, reduction, 3, padding=d, dilation=d, bias=False, device=device, dtype=dtype)
+            for d in self.dilations
         )
-        self.merge = nn.Conv2d((1 + len(self.dilations)) * reduction, 1, 1)
+        self.merge = nn.Conv2d((1 + len(self.dilations)) * reduction, 1, 1, device=device, dtype=dtype)
         self.linear = not (norm or activation)
         self.between = nn.ModuleList(
             nn.Sequential(
-                nn.BatchNorm2d(reduction) if norm else nn.Identity(),
+                nn.BatchNorm2d(reduction, device=device, dtype=dtype) if norm else nn.Identity(),
                 nn.ReLU() if activation else nn.Identity(),
             )
             for _ in range(0 if self.linear else 2 + len(self.dilations))
@@ -84,7 +103,7 @@ class LocalSpatial(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, 1, h, w), any real number."""
-        if not self.linear or dispatch.plain():
+        if not self.linear or dispatch.plain() or not self.is_unmodified():
             return self.as_drawn(features)
         point, kernels = self.fold()
         taps = dilated_taps(features, point.to(features.dtype), kernels.to(features.dtype), self.dilations)
@@ -100,9 +119,21 @@ class LocalSpatial(nn.Module):
             torch.cat([after(conv(reduced)) for conv, after in zip(branches, rest, strict=True)], dim=1)
         )
 
+    def is_unmodified(self) -> bool:
+        """Whether the weights may be used without calling the convolutions."""
+        return (
+            is_unmodified_conv2d(self.reduce, 1, bias=False)
+            and is_unmodified_conv2d(self.point, 1, bias=False)
+            and is_unmodified_conv2d(self.merge, 1, bias=True)
+            and all(
+                is_unmodified_conv2d(conv, 3, dilation, bias=False)
+                for conv, dilation in zip(self.dilated, self.dilations, strict=True)
+            )
+        )
+
     def fold(self) -> tuple[Tensor, Tensor]:
         """The branch as one 1x1 kernel, (c,), and one 3x3 kernel a dilation, (n, c, 3, 3). Gradients go through."""
-        with torch.autocast(self.merge.weight.device.type, enabled=False):
+        with without_autocast(self.merge.weight.device.type):
             reduce = self.reduce.weight.flatten(1)  # (r, c)
             merge = self.merge.weight.view(1 + len(self.dilations), -1)  # (1 + n, r)
             point = merge[0] @ self.point.weight.flatten(1) @ reduce
@@ -119,18 +150,25 @@ class GlobalChannel(nn.Module):
 
     Args:
         kernel_size: channels that are looked at together, odd.
+        device: of the parameters; PyTorch's default by default.
+        dtype: of the parameters; PyTorch's default by default.
     """
 
-    def __init__(self, kernel_size: int = 3) -> None:
+    def __init__(
+        self, kernel_size: int = 3, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.query = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.key = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.query = _channel_conv(kernel_size, device, dtype)
+        self.key = _channel_conv(kernel_size, device, dtype)
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
         pooled = _pooled(features)
-        query, key = along_channels(pooled, self.query.weight), along_channels(pooled, self.key.weight)
-        return channel_attention(features, query, key)
+        return channel_attention(features, _gates(self.query, pooled), _gates(self.key, pooled))
+
+    def is_unmodified(self) -> bool:
+        """Whether the weights may be used without calling the convolutions."""
+        return is_unmodified_conv1d(self.query) and is_unmodified_conv1d(self.key)
 
 
 class GlobalSpatial(nn.Module):
@@ -139,21 +177,34 @@ class GlobalSpatial(nn.Module):
     Args:
         channels: c of the feature map.
         reduction: r, the width of query, key and value. Up to 256 every fused attention kernel is available.
+        device: of the parameters; PyTorch's default by default.
+        dtype: of the parameters; PyTorch's default by default.
     """
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.reduction = reduction
-        self.query = nn.Conv2d(channels, reduction, 1)
-        self.key = nn.Conv2d(channels, reduction, 1)
-        self.value = nn.Conv2d(channels, reduction, 1)
-        self.output = nn.Conv2d(reduction, channels, 1)
+        self.query = nn.Conv2d(channels, reduction, 1, device=device, dtype=dtype)
+        self.key = nn.Conv2d(channels, reduction, 1, device=device, dtype=dtype)
+        self.value = nn.Conv2d(channels, reduction, 1, device=device, dtype=dtype)
+        self.output = nn.Conv2d(reduction, channels, 1, device=device, dtype=dtype)
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
         rows = (conv(features).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value))
         mixed = spatial_attention(*rows).transpose(1, 2).unflatten(2, features.shape[-2:])  # type: ignore[no-untyped-call]
         return self.output(mixed)  # type: ignore[no-any-return]
+
+    def is_unmodified(self) -> bool:
+        """Whether the weights may be used without calling the convolutions."""
+        return all(is_unmodified_conv2d(conv, 1, bias=True) for conv in (self.query, self.key, self.value, self.output))
 
 
 class GLAM(nn.Module):
@@ -171,12 +222,17 @@ class GLAM(nn.Module):
         reduction: r, the width of both spatial branches.
         dilations: of the local spatial branch.
         kernel_size: of the convolutions along the channels.
-        local_channel: whether A_lc is there; likewise the next three.
-        local_spatial: A_ls.
-        global_channel: G_c.
-        global_spatial: G_s.
+        local_channel: whether A_lc is there.
+        local_spatial: whether A_ls is there.
+        global_channel: whether G_c is there.
+        global_spatial: whether G_s is there.
         local_norm: batch norm inside the local spatial branch (not in the paper).
         local_activation: ReLU inside the local spatial branch (not in the paper).
+        device: of the parameters; PyTorch's default by default.
+        dtype: of the parameters; PyTorch's default by default.
+
+    Raises:
+        ValueError: ``channels``, ``reduction`` or a dilation is below 1, or ``kernel_size`` is not odd.
     """
 
     def __init__(
@@ -192,18 +248,34 @@ class GLAM(nn.Module):
         global_spatial: bool = True,
         local_norm: bool = False,
         local_activation: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if min(channels, reduction, *dilations) < 1:
+            raise ValueError(
+                f"channels ({channels}), reduction ({reduction}) and dilations ({tuple(dilations)}) must be at least 1"
+            )
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, not {kernel_size}")
         self.channels = channels
-        self.local_channel = LocalChannel(kernel_size) if local_channel else None
+        self.local_channel = LocalChannel(kernel_size, device=device, dtype=dtype) if local_channel else None
         self.local_spatial = (
-            LocalSpatial(channels, reduction, dilations, norm=local_norm, activation=local_activation)
+            LocalSpatial(
+                channels,
+                reduction,
+                dilations,
+                norm=local_norm,
+                activation=local_activation,
+                device=device,
+                dtype=dtype,
+            )
             if local_spatial
             else None
         )
-        self.global_channel = GlobalChannel(kernel_size) if global_channel else None
-        self.global_spatial = GlobalSpatial(channels, reduction) if global_spatial else None
-        self.fusion = nn.Parameter(torch.zeros(3))
+        self.global_channel = GlobalChannel(kernel_size, device=device, dtype=dtype) if global_channel else None
+        self.global_spatial = GlobalSpatial(channels, reduction, device=device, dtype=dtype) if global_spatial else None
+        self.fusion = nn.Parameter(torch.zeros(3, device=device, dtype=dtype))
         self.weight_cache: object = None  # `glam.attend_and_pool` caches the joined weights here
 
     def forward(self, features: Tensor) -> Tensor:
@@ -215,6 +287,18 @@ class GLAM(nn.Module):
         if self.global_channel is not None or self.global_spatial is not None:
             gain = gain + weight_global * self._global_gain(features)
         return features * gain
+
+    def is_unmodified(self) -> bool:
+        """Whether all weights may be used without calling this module or any module inside it."""
+        parts = (
+            (self.local_channel, LocalChannel),
+            (self.local_spatial, LocalSpatial),
+            (self.global_channel, GlobalChannel),
+            (self.global_spatial, GlobalSpatial),
+        )
+        return is_unmodified(self, GLAM) and all(
+            part is None or (is_unmodified(part, kind) and part.is_unmodified()) for part, kind in parts
+        )
 
     def fusion_weights(self) -> Tensor:
         """(3,): the weights of the local stream, the global stream and the input; an absent stream has 0."""
@@ -260,3 +344,14 @@ class GLAM(nn.Module):
 def _pooled(features: Tensor) -> Tensor:
     """The mean of each channel: (b, c, h, w) to (b, c)."""
     return F.adaptive_avg_pool2d(features, 1).flatten(1)
+
+
+def _channel_conv(kernel_size: int, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Conv1d:
+    return nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False, device=device, dtype=dtype)
+
+
+def _gates(conv: nn.Module, pooled: Tensor) -> Tensor:
+    """Sigmoid of a convolution along the channels: (b, c) to (b, c)."""
+    if is_unmodified_conv1d(conv):
+        return along_channels(pooled, conv.weight)  # type: ignore[arg-type]
+    return conv(pooled.unsqueeze(1)).squeeze(1).sigmoid()  # type: ignore[no-any-return]

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.attend_and_pool import attend_and_pool
 from glam.attention import GLAM
 from glam.backbone import Backbone
 from glam.kernels import dispatch
 from glam.pooling import GeM
+from glam.pooling_fusion import attend_and_pool
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@
     torch    the fast forms in PyTorch alone
     triton   Triton kernels wherever they can run; on the CPU under ``TRITON_INTERPRET=1``
 
-The environment variable ``GLAM_KERNELS`` sets the form that a process starts with, `use_form` another for a while.
+The environment variable ``GLAM_KERNELS`` sets the default of every thread. `use_form` sets another form for a block of
+code, in the thread (or asyncio task) that runs it and in no other: an export does not slow down a service that runs in
+the same process. Threads that PyTorch starts itself use the default.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -22,34 +25,33 @@ Form = Literal["auto", "plain", "torch", "triton"]
 
 _HAS_TRITON = find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_form: str = os.environ.get("GLAM_KERNELS", "auto")
 
 
 @contextmanager
 def use_form(form: Form) -> Iterator[None]:
-    """Runs what is inside with this form, in every thread of the process.
+    """Runs the block with this form, in this thread or asyncio task.
 
     Raises:
         GlamError: there is no such form.
     """
-    global _form
-    before, _form = _form, _checked(form)
+    token = _form.set(_checked(form))
     try:
         yield
     finally:
-        _form = before
+        _form.reset(token)
 
 
 def plain() -> bool:
-    """Whether the plain forms are asked for."""
-    return _form == "plain"
+    """Whether the plain forms run."""
+    return _form.get() == "plain"
 
 
 def triton_for(tensor: Tensor) -> bool:
     """Whether Triton kernels run for a tensor of this device."""
-    if not _HAS_TRITON or _form in ("plain", "torch"):
+    form = _form.get()
+    if not _HAS_TRITON or form in ("plain", "torch"):
         return False
-    return tensor.is_cuda or (_form == "triton" and _INTERPRETED)
+    return tensor.is_cuda or (form == "triton" and _INTERPRETED)
 
 
 def _checked(form: str) -> str:
@@ -58,4 +60,5 @@ def _checked(form: str) -> str:
     return form
 
 
-_checked(_form)
+_DEFAULT = _checked(os.environ.get("GLAM_KERNELS", "auto"))
+_form = ContextVar("glam_kernels", default=_DEFAULT)

@@ -12,11 +12,16 @@ from glam.kernels import dispatch
 BUILT_IN_WIDTH = 256
 """Widest rows that PyTorch's own fused attention takes on a GPU."""
 
+TRITON_WIDTH = 512
+"""Widest rows whose blocks fit on the chip in `_attention`: at 1024 two of them in bfloat16 are 384 KiB, an H100 has
+228 KiB."""
+
 
 def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention over positions that never writes the (n, n) map.
 
-    PyTorch's fused kernels do it up to `BUILT_IN_WIDTH`, a Triton kernel above that on a GPU.
+    On a GPU PyTorch's fused kernels do it up to `BUILT_IN_WIDTH`, a Triton kernel up to `TRITON_WIDTH`, and PyTorch's
+    other kernels, which may write the map, above that.
 
     Args:
         query: (b, n, r), a row for each position.
@@ -28,7 +33,8 @@ def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     if dispatch.plain():
         return spatial_attention_dense(query, key, value)
-    if dispatch.triton_for(query) and (query.shape[-1] > BUILT_IN_WIDTH or not query.is_cuda):
+    narrowest = BUILT_IN_WIDTH + 1 if query.is_cuda else 1
+    if dispatch.triton_for(query) and narrowest <= query.shape[-1] <= TRITON_WIDTH:
         query, key, value = (rows if rows.stride(-1) == 1 else rows.contiguous() for rows in (query, key, value))
         if not torch.is_grad_enabled():
             from glam.kernels import _attention

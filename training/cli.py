@@ -78,10 +78,12 @@ class TrainingCLI(LightningCLI):
             self.config.data.val_size = self.config.data.val_size or self.start.size
 
     def instantiate_classes(self) -> None:
-        """Builds module, data and trainer; the network is a copy of the model's where there is one to start from."""
+        """Builds module, data and trainer, and connects them; the network is a copy of the model's where there is one
+        to start from."""
         super().instantiate_classes()
         if self.start is not None:
             self.model.network = copy.deepcopy(self.start.network)
+        self.model.connect(self.datamodule)
 
 
 class PlainProgress(L.Callback):

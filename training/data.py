@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ from lightning.pytorch.trainer import Trainer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from glam.backbone import Backbone
 from glam.datasets.collection import Collection, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, Item, resize_to, split_readable
 from glam.datasets.readers import read_collection
@@ -20,12 +20,26 @@ from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
 from glam.datasets.transforms import Augment, to_tensor
 from glam.datasets.views import View, Views, apply_changes
 from glam.errors import GlamError
-from glam.network import DescriptorNetwork
 from glam.sizes import fitted_size
 from glam.training.throughput import TimedLoader
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """(b, 3, h, w) normalized images, their (b,) landmark ids, their (b,) indices in the collection."""
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What a network takes.
+
+    Attributes:
+        multiple: pixels that the sides of its images are a multiple of.
+        mean: 3 numbers, of the channels of images in [0, 1].
+        std: 3 numbers, of the channels of images in [0, 1].
+    """
+
+    multiple: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class LandmarkData(L.LightningDataModule):
@@ -41,15 +55,19 @@ class LandmarkData(L.LightningDataModule):
         batch_size: images a step, for each device.
         per_landmark: most images of one landmark in an epoch; all of them by default.
         crop: smallest share of an image's area that a random crop keeps.
-        perspective: how far corners move, as a share of the side.
+        perspective: how far corners move, as a share of half the side.
         light: strength of changes of brightness, contrast and saturation.
         augment_on: what changes viewpoint and light: the "workers", one image after another, or the training "device",
             a batch at a time, which leaves decoding and resizing to the workers (`glam.datasets.views`).
         workers: processes that read images, for each device; one less than there are cores by default.
         seed: of order, held-out landmarks and augmentation.
+
+    Attributes:
+        image_format: what the network takes; set before training, by `LandmarkModule.connect`.
     """
 
     trainer: Trainer  # set by Lightning before any hook runs
+    image_format: ImageFormat
 
     def __init__(
         self,
@@ -96,20 +114,20 @@ class LandmarkData(L.LightningDataModule):
 
     def train_dataloader(self) -> TimedLoader:
         """Augmented images in batches of one size, entered where the run stopped."""
-        backbone = self._backbone()
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
         scale = (self.crop, 1.0)
         if self.augment_on == "device":
             return self._loader(Views(self.train, scale, self.perspective, self.light, seed=self.seed), sampler)
-        transform = Augment(scale, self.perspective, self.light, mean=backbone.mean, std=backbone.std)
+        form = self.image_format
+        transform = Augment(scale, self.perspective, self.light, mean=form.mean, std=form.std)
         return self._loader(ImageDataset(self.train, transform, seed=self.seed), sampler)
 
     def train_sampler(self) -> SizeBatchSampler:
         """This process's batches, from where the run stopped."""
-        backbone = self._backbone()
+        multiple = _multiple(self.image_format.multiple)
         sampler = SizeBatchSampler(
-            group_sizes(self.train_shapes, self.size, multiple=_multiple(backbone), smallest_group=self.batch_size),
+            group_sizes(self.train_shapes, self.size, multiple=multiple, smallest_group=self.batch_size),
             self.batch_size,
             landmark_ids=self.train.landmark_ids,
             per_landmark=self.per_landmark,
@@ -129,15 +147,12 @@ class LandmarkData(L.LightningDataModule):
             images, landmark_ids, indices = batch
             return images, landmark_ids, indices
         pixels, landmark_ids, indices, changes = batch
-        network = self._network()
-        images = apply_changes(pixels, changes, network.backbone.mean, network.backbone.std)
-        return images.contiguous(memory_format=network.layout(images.device)), landmark_ids, indices
+        return apply_changes(pixels, changes, self.image_format.mean, self.image_format.std), landmark_ids, indices
 
     def val_dataloader(self) -> TimedLoader:
         """Validation images at the sizes that they are described at."""
-        backbone = self._backbone()
-        sizes = [fitted_size(w, h, self.val_size, backbone.multiple) for w, h in self.val_shapes]
-        transform = resize_to(to_tensor(backbone.mean, backbone.std))
+        sizes = [fitted_size(w, h, self.val_size, self.image_format.multiple) for w, h in self.val_shapes]
+        transform = resize_to(to_tensor(self.image_format.mean, self.image_format.std))
         sampler = SizeBatchSampler(
             sizes, self.batch_size, shuffle=False, rank=self.trainer.global_rank, ranks=self.trainer.world_size
         )
@@ -186,14 +201,6 @@ class LandmarkData(L.LightningDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
-    def _backbone(self) -> Backbone:
-        return self._network().backbone
-
-    def _network(self) -> DescriptorNetwork:
-        network = self.trainer.lightning_module.network
-        assert isinstance(network, DescriptorNetwork)
-        return network
-
 
 def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collection, Collection]:
     """Splits a collection by landmark: training, and validation with ``share`` of the landmarks (at least two)."""
@@ -206,6 +213,6 @@ def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collectio
     return training, collection.filter(lambda image: image.landmark in held)
 
 
-def _multiple(backbone: Backbone) -> int:
-    """Sides of training sizes: multiples of the backbone's own and of 32, so that groups stay few."""
-    return math.lcm(32, backbone.multiple) if backbone.multiple in (8, 16, 32) else int(backbone.multiple)
+def _multiple(multiple: int) -> int:
+    """Sides of training sizes: multiples of the network's own and of 32, so that groups stay few."""
+    return math.lcm(32, multiple) if multiple in (8, 16, 32) else multiple

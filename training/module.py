@@ -17,17 +17,13 @@ from glam.errors import GlamError
 from glam.inference.pipeline import Settings
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
-from glam.training.arcface_shards import ShardedArcFace, change_centers
-from glam.training.data import Batch, LandmarkData
+from glam.training.arcface import ArcFace, change_centers, upgrade_centers
+from glam.training.data import Batch, ImageFormat, LandmarkData
 from glam.training.distillation import Distillation, cutmix
-from glam.training.losses import ArcFace
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
-
-FORMER_NAMES = {"loss.centres": "loss.centers"}
-"""Names of weights in checkpoints that earlier versions wrote."""
 
 
 class LandmarkModule(L.LightningModule):
@@ -61,11 +57,14 @@ class LandmarkModule(L.LightningModule):
         patched: share of the batches whose images are mixed in pairs by CutMix, for runs with teachers.
         end_whitening: power of their spread that the descriptor's principal components are divided by at the end; 0
             leaves them as they were trained (`glam.training.whitening`).
-        seed: of dropout and CutMix.
+        seed: of dropout, CutMix and the landmark centers.
 
     Attributes:
+        data: the landmarks that it is trained on; set by `connect`.
         teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
     """
+
+    data: LandmarkData
 
     def __init__(
         self,
@@ -107,7 +106,7 @@ class LandmarkModule(L.LightningModule):
         self.start = start
         self.whitening = whitening
         self.start_images = start_images
-        self.arcface = {"margin": margin, "scale": scale}
+        self.arcface: dict[str, Any] = {"margin": margin, "scale": scale, "sharded": sharded}
         self.sharded = sharded
         self.optimizer = optimizer
         self.lr = lr
@@ -123,12 +122,12 @@ class LandmarkModule(L.LightningModule):
         self.retrieval = RetrievalScore()
         self.resumed = False
 
-    @property
-    def data(self) -> LandmarkData:
-        """The data module of the running trainer."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, LandmarkData)
-        return data
+    def connect(self, data: LandmarkData) -> None:
+        """Gives the data module the network's image format, and this module its landmarks; to be called before
+        training."""
+        backbone = self.network.backbone
+        data.image_format = ImageFormat(int(backbone.multiple), tuple(backbone.mean), tuple(backbone.std))
+        self.data = data
 
     def configure_model(self) -> None:
         """Adds the loss, once the number of landmarks is known, and what several processes agree on before they are
@@ -139,20 +138,16 @@ class LandmarkModule(L.LightningModule):
         self._ddp_params_and_buffers_to_ignore = self._frozen_statistics()  # PyTorch's way to name them
         if self.patched and not self.teachers:
             raise GlamError("patched images show two landmarks: only a run with teachers can learn from them")
-        landmarks, dim = len(self.data.train.landmarks), self.network.dim
         if self.teachers:
             backbone = self.network.backbone
-            self.loss: ArcFace | ShardedArcFace | Distillation = Distillation(
-                self.teachers, backbone.mean, backbone.std
-            )
+            self.loss: ArcFace | Distillation = Distillation(self.teachers, backbone.mean, backbone.std)
             return
-        if not self.sharded:
-            self.loss = ArcFace(landmarks, dim, **self.arcface)
-            return
-        if self.trainer.gradient_clip_val:
-            raise GlamError("gradients are clipped by their norm in each process, so sharded wants gradient_clip_val 0")
-        self.loss = ShardedArcFace(landmarks, dim, self.data.batch_size, **self.arcface, seed=self.seed)
-        self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # of which each process has its own
+        if self.sharded and self.trainer.gradient_clip_val:
+            raise GlamError("gradients are clipped by their norm in each process; set gradient_clip_val 0 with sharded")
+        landmarks, options = len(self.data.train.landmarks), {**self.arcface, "batch_size": self.data.batch_size}
+        self.loss = ArcFace(landmarks, self.network.dim, **options, seed=self.seed)
+        if self.sharded:
+            self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # of which each process has its own
 
     def _frozen_statistics(self) -> list[str]:
         """Names of the buffers of the backbone's batch norms, if those are frozen."""
@@ -165,14 +160,14 @@ class LandmarkModule(L.LightningModule):
         batch_counts = self.data.resume(checkpoint[LandmarkData.__qualname__])
         if batch_counts is not None:
             rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
-        if isinstance(self.loss, ShardedArcFace):
-            weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {FORMER_NAMES.get(name, name): value for name, value in weights.items()}
-            change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.shard)
+        if isinstance(self.loss, ArcFace):
+            index = self._parameter_index(self.loss.centers)
+            upgrade_centers(checkpoint, "loss.", index)
+            change_centers(checkpoint, "loss.centers", index, self.loss.shard)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into a checkpoint."""
-        if isinstance(self.loss, ShardedArcFace):
+        if isinstance(self.loss, ArcFace):
             change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.gather)
 
     def on_fit_start(self) -> None:
@@ -213,10 +208,12 @@ class LandmarkModule(L.LightningModule):
         return Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch: (b, 3, h, w) images, (b,) landmark ids. Dropout and CutMix are drawn from seed and step, so
-        that a resumed run draws what an unbroken one would."""
+        """Loss of a batch: (b, 3, h, w) images, (b,) landmark ids. Dropout and CutMix are drawn from seed, step, and
+        batch, so that a resumed run draws what an unbroken one would, and the batches of one step draw different
+        numbers."""
         images, landmark_ids, _ = batch
-        torch.manual_seed(mixed_seed(self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(mixed_seed(self.seed, self.global_step, batch_idx, self.global_rank))
+        images = images.contiguous(memory_format=self.network.layout(images.device))
         if self.patched and torch.rand(()) < self.patched:
             images = cutmix(images)
         if self.compiled != "no":  # batches of one size differ by an image
@@ -297,9 +294,11 @@ def _without_statistics(head: nn.Module) -> Iterator[None]:
     norms = [norm for norm in _batch_norms(head) if norm.training]
     for norm in norms:
         norm.eval()
-    yield
-    for norm in norms:
-        norm.train()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def _batch_norms(network: nn.Module) -> list[nn.Module]:

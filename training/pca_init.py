@@ -14,6 +14,7 @@ from glam.datasets.collection import Collection
 from glam.errors import GlamError
 from glam.inference.pipeline import Settings, describe_stream
 from glam.network import DescriptorNetwork, Head
+from glam.principal_axes import principal_axes
 
 
 @torch.no_grad()
@@ -84,10 +85,8 @@ class Components:
         """Fits the components of (n, c) features, in float64."""
         exact = features.double()
         mean = exact.mean(dim=0)
-        covariance = (exact - mean).T @ (exact - mean) / len(features)
-        variance, vectors = torch.linalg.eigh(covariance)
-        largest = torch.arange(len(variance) - 1, len(variance) - 1 - dim, -1, device=features.device)
-        return cls(mean.float(), vectors[:, largest].T.float().contiguous(), variance[largest].clamp(min=1e-12).float())
+        variance, axes = principal_axes(exact - mean, dim)
+        return cls(mean.float(), axes.float(), variance.clamp(min=1e-12).float())
 
 
 def balanced_sample(collection: Collection, max_images: int, seed: int) -> list[int]:

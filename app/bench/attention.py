@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from glam import GLAM, GeM
-from glam.attend_and_pool import attend_and_pool
 from glam.kernels import use_form
 from glam.kernels.dispatch import triton_for
+from glam.pooling_fusion import attend_and_pool
 
 
 @dataclass(frozen=True)

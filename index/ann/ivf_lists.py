@@ -133,6 +133,7 @@ class IvfLists:
 
 def _principal(centroids: Descriptors) -> tuple[Descriptors, Descriptors]:
     """The principal axes of centroids (n, dim), (a, dim), and where the centroids lie along them, (n, a)."""
+    # NumPy and not `glam.principal_axes`: nothing else here needs PyTorch, which a search would then load.
     _, vectors = np.linalg.eigh(centroids.T.astype(np.float64) @ centroids)
     axes = np.ascontiguousarray(vectors[:, : -AXES - 1 : -1].T, dtype=np.float32)
     return axes, np.ascontiguousarray(centroids @ axes.T)

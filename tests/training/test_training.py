@@ -19,9 +19,9 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.inference.pipeline import Settings, describe_stream
 from glam.network import Architecture, DescriptorNetwork
+from glam.training.arcface import ArcFace
 from glam.training.cli import bundled_configs, train
-from glam.training.losses import ArcFace
-from glam.training.module import Batch, LandmarkModule
+from glam.training.module import Batch, LandmarkModule, _without_statistics
 from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca
 from glam.training.whitening import whiten_head
 
@@ -31,7 +31,7 @@ Draw = Callable[..., Image.Image]
 def test_arcface_adds_the_margin_in_radians() -> None:
     loss = ArcFace(5, 4, margin=0.3, scale=20.0)
     descriptors, landmark_ids = F.normalize(torch.randn(6, 4), dim=1), torch.tensor([0, 1, 2, 3, 4, 0])
-    cosines = descriptors @ F.normalize(loss.loss.W.detach(), dim=0)
+    cosines = descriptors @ F.normalize(loss.centers.detach(), dim=1).T
     logits = cosines.clone()
     for row, landmark_id in enumerate(landmark_ids):
         angle = math.acos(float(cosines[row, landmark_id]))
@@ -57,7 +57,7 @@ def test_a_center_on_its_only_image_has_a_finite_gradient() -> None:
     loss.start_at_means(descriptor.detach(), torch.tensor([0]))
     loss(descriptor, torch.tensor([0])).backward()
     assert torch.isfinite(descriptor.grad).all()
-    assert torch.isfinite(loss.loss.W.grad).all()
+    assert torch.isfinite(loss.centers.grad).all()
 
 
 def test_components_are_the_principal_ones() -> None:
@@ -217,6 +217,41 @@ def test_every_epoch_has_its_own_order_and_views(
     assert all(sorted(order) == list(range(24)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
     assert len({total for _, _, total in seen}) == len(seen), "views must not repeat from epoch to epoch"
+
+
+def test_batches_of_one_step_draw_different_numbers(
+    landmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With gradients accumulated over batches, the number of the step stays while dropout is drawn again."""
+    drawn: list[tuple[int, float]] = []
+    forward = torch.nn.Dropout.forward
+
+    def watched(self: torch.nn.Dropout, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            drawn.append((module[0].global_step, float(torch.rand(()))))
+        return forward(self, x)
+
+    step, module = LandmarkModule.training_step, []
+
+    def noted(self: LandmarkModule, batch: Batch, batch_idx: int) -> torch.Tensor:
+        module[:] = [self]
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(LandmarkModule, "training_step", noted)
+    monkeypatch.setattr(torch.nn.Dropout, "forward", watched)
+    train(options(landmarks, tmp_path / "run", "--trainer.accumulate_grad_batches", "3", "--trainer.max_epochs", "1"))
+    assert len({number for number, _ in drawn}) < len(drawn)
+    assert len({number for _, number in drawn}) == len(drawn)
+
+
+def test_a_failed_step_leaves_the_batch_norms_training() -> None:
+    """As where memory runs out on an image that is alone in its batch."""
+    head = DescriptorNetwork(Architecture("resnet10t", dim=8)).head.train()
+    with _without_statistics(head):
+        assert not head.norm.training
+    with pytest.raises(MemoryError), _without_statistics(head):
+        raise MemoryError
+    assert head.norm.training
 
 
 def test_an_earlier_run_is_not_overwritten(landmarks: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from glam import GLAM, GeM
-from glam.attend_and_pool import attend_and_pool
 from glam.kernels import use_form
+from glam.pooling_fusion import attend_and_pool
 
 pytest.importorskip("triton", reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

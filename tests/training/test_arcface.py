@@ -1,5 +1,6 @@
-"""ArcFace split over processes: the same loss and gradients as in one, and checkpoints of all centers."""
+"""ArcFace against its library, split over processes with the same loss and gradients, and its checkpoints."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from pytorch_metric_learning import losses
 from torch import Tensor
 
-from glam.training.arcface_shards import ShardedArcFace, change_centers, with_margin
-from glam.training.losses import ArcFace
+from glam.training.arcface import ArcFace, change_centers, upgrade_centers
 
 LANDMARKS, DIM, BATCHES = 7, 5, (4, 3)
 """Of the two processes: one batch is not full, and the landmarks do not split evenly."""
@@ -43,7 +44,7 @@ def _process(rank: int, work: Callable[[int], dict[str, Tensor]], folder: Path) 
 
 def stepped(rank: int) -> dict[str, Tensor]:
     """One forward and backward pass of a process, divided as `DistributedDataParallel` does."""
-    loss = ShardedArcFace(LANDMARKS, DIM, max(BATCHES), scale=20.0)
+    loss = ArcFace(LANDMARKS, DIM, scale=20.0, sharded=True, batch_size=max(BATCHES))
     loss.load_state_dict({"centers": centers()})
     features, landmark_ids = (part.split(BATCHES)[rank] for part in images())
     features.requires_grad_()
@@ -62,7 +63,7 @@ def stepped(rank: int) -> dict[str, Tensor]:
 def test_two_processes_get_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     first, second = in_two_processes(stepped, tmp_path)
     unsharded = ArcFace(LANDMARKS, DIM, scale=20.0)
-    unsharded.loss.W.data = centers().T.contiguous()
+    unsharded.load_state_dict({"centers": centers()})
     features, landmark_ids = images()
     features.requires_grad_()
     value = unsharded(F.normalize(features, dim=1), landmark_ids)
@@ -71,11 +72,11 @@ def test_two_processes_get_the_loss_and_gradients_of_one(tmp_path: Path) -> None
         torch.testing.assert_close(part["loss"], value.detach())
         assert torch.equal(part["whole"], centers())
     torch.testing.assert_close(torch.cat([first["features"], second["features"]]), features.grad)
-    torch.testing.assert_close(torch.cat([first["centers"], second["centers"]]), unsharded.loss.W.grad.T)
+    torch.testing.assert_close(torch.cat([first["centers"], second["centers"]]), unsharded.centers.grad)
 
 
 def drawn(rank: int) -> dict[str, Tensor]:
-    return {"centers": ShardedArcFace(LANDMARKS, DIM, 4, seed=1).centers.detach()}
+    return {"centers": ArcFace(LANDMARKS, DIM, sharded=True, batch_size=4, seed=1).centers.detach()}
 
 
 def test_processes_draw_different_centers(tmp_path: Path) -> None:
@@ -84,24 +85,62 @@ def test_processes_draw_different_centers(tmp_path: Path) -> None:
     assert len(centers_of_all.unique(dim=0)) == LANDMARKS
 
 
-def test_alone_it_is_arcface() -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_in_one_process_it_is_the_librarys_loss(sharded: bool) -> None:
     features, landmark_ids = images()
-    descriptors = F.normalize(features, dim=1)
-    alone, unsharded = ShardedArcFace(LANDMARKS, DIM, 10), ArcFace(LANDMARKS, DIM)
-    unsharded.loss.W.data = alone.centers.detach().T.contiguous()
-    torch.testing.assert_close(alone(descriptors, landmark_ids), unsharded(descriptors, landmark_ids))
-    alone.start_at_means(descriptors, landmark_ids)
-    unsharded.start_at_means(descriptors, landmark_ids)
-    torch.testing.assert_close(alone.centers.detach().T, unsharded.loss.W.detach())
+    loss = ArcFace(LANDMARKS, DIM, margin=0.3, scale=20.0, sharded=sharded, batch_size=10)
+    library = losses.ArcFaceLoss(LANDMARKS, DIM, margin=math.degrees(0.3), scale=20.0)
+    library.W.data = loss.centers.detach().T.contiguous()
+    value, expected = (module(F.normalize(features, dim=1), landmark_ids) for module in (loss, library))
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(loss.centers.grad, library.W.grad.T, rtol=1e-4, atol=1e-5)
+
+
+def test_a_landmark_with_images_starts_at_their_mean() -> None:
+    features, landmark_ids = images()
+    loss = ArcFace(LANDMARKS, DIM)
+    before = loss.centers.detach().clone()
+    loss.start_at_means(features, landmark_ids)
+    torch.testing.assert_close(loss.centers[2].detach(), F.normalize(features[2] + features[3], dim=0))
+    assert torch.equal(loss.centers[4], before[4]), "landmark 4 has no image"
+
+
+def replicated(rank: int) -> dict[str, Tensor]:
+    return {"centers": ArcFace(LANDMARKS, DIM, seed=1).centers.detach()}
+
+
+def test_unsharded_every_process_holds_all_centers(tmp_path: Path) -> None:
+    first, second = in_two_processes(replicated, tmp_path)
+    assert first["centers"].shape == (LANDMARKS, DIM)
+    assert torch.equal(first["centers"], second["centers"])
 
 
 @pytest.mark.parametrize("cosine", [-1.0, -0.97, 0.0, 1.0])
 def test_the_margin_makes_every_cosine_smaller(cosine: float) -> None:
     value = torch.tensor([cosine], requires_grad=True)
-    widened = with_margin(value, 0.3)
+    widened = ArcFace(2, 2, margin=0.3).margin.modify_cosine_of_target_classes(value)
     assert widened < value
     widened.backward()
     assert torch.isfinite(value.grad).all()
+
+
+@pytest.mark.parametrize(("former", "transposed"), [("centres", False), ("loss.W", True), ("centers", False)])
+def test_centers_of_earlier_versions_are_loaded(former: str, transposed: bool) -> None:
+    """The library's weights were (dim, landmarks), and so was what the optimizer knows of them."""
+    matrix = centers().T.contiguous() if transposed else centers()
+    loss = ArcFace(LANDMARKS, DIM)
+    loss.load_state_dict({former: matrix})
+    assert torch.equal(loss.centers, centers())
+    state = {0: {"exp_avg": torch.ones(3, 2)}, 1: {"exp_avg": 2 * matrix, "step": torch.tensor(4.0)}}
+    checkpoint: dict[str, Any] = {"state_dict": {f"loss.{former}": matrix}, "optimizer_states": [{"state": state}]}
+    upgrade_centers(checkpoint, "loss.", 1)
+    assert list(checkpoint["state_dict"]) == ["loss.centers"]
+    assert torch.equal(checkpoint["state_dict"]["loss.centers"], centers())
+    upgraded = checkpoint["optimizer_states"][0]["state"]
+    assert torch.equal(upgraded[1]["exp_avg"], 2 * centers())
+    assert (upgraded[1]["step"], upgraded[0]["exp_avg"].shape) == (4, (3, 2))
 
 
 def test_a_checkpoint_is_changed_and_the_optimizer_is_not() -> None:

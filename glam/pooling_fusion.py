@@ -5,7 +5,8 @@
     means --gates--------> A_lc, factors K and Q of the channel attention
     all of them --combine_and_pool--> (b, c)
 
-The same function as ``pool(glam(features))``, in the order of `glam.kernels.combination`.
+The same function as ``pool(glam(features))``, in the order of `glam.kernels.combination`. That one runs instead where
+a module has hooks or was replaced, since nothing here calls a module.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glam.attention import GLAM
+from glam.autocast import without_autocast
 from glam.kernels import (
     channel_gates,
     combine_and_pool,
@@ -24,6 +26,7 @@ from glam.kernels import (
     spatial_attention,
     taps_of,
 )
+from glam.module_hooks import is_unmodified
 from glam.pooling import GeM
 
 
@@ -50,10 +53,20 @@ class _Weights:
 
 
 def attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:
-    """What ``pool(glam(features))`` gives: (b, c, h, w) to (b, c), single precision."""
+    """``pool(glam(features))`` without the attended map in memory: (b, c, h, w) to (b, c), single precision.
+
+    Args:
+        glam: the attention module.
+        pool: GeM.
+        features: (b, c, h, w).
+    """
+    if not (glam.is_unmodified() and is_unmodified(pool, GeM)):
+        return pool(glam(features))  # type: ignore[no-any-return]
     device = features.device.type
+    if device == "meta":  # no kernel runs there, and autocast does not know it
+        return pool(glam(features))  # type: ignore[no-any-return]
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-    with torch.autocast(device, enabled=False):
+    with without_autocast(device):
         return _attend_and_pool(glam, pool, features.to(dtype))
 
 
@@ -87,7 +100,7 @@ def _weights(glam: GLAM, pool: GeM, dtype: torch.dtype) -> _Weights:
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return _join_weights(glam, pool, dtype)
     cache = glam.weight_cache
-    if not isinstance(cache, _WeightCache) or not cache.is_current(glam, pool, dtype):
+    if not isinstance(cache, _WeightCache) or not cache.is_current(pool, dtype):
         glam.weight_cache = cache = _WeightCache(glam, pool, dtype)
     return cache.weights
 
@@ -99,7 +112,10 @@ class _WeightCache:
     """
 
     def __init__(self, glam: GLAM, pool: GeM, dtype: torch.dtype) -> None:
-        self.modules = (*glam.children(), pool)
+        self.pool = pool
+        self.children = [
+            (parent._modules, name, child) for parent in glam.modules() for name, child in parent._modules.items()
+        ]
         self.owners = [
             (module._parameters, name)
             for part in (glam, pool)
@@ -109,9 +125,13 @@ class _WeightCache:
         self.versions = self.parameter_versions(dtype)
         self.weights = _join_weights(glam, pool, dtype)
 
-    def is_current(self, glam: GLAM, pool: GeM, dtype: torch.dtype) -> bool:
+    def is_current(self, pool: GeM, dtype: torch.dtype) -> bool:
         """Whether the weights are still those of these modules."""
-        return self.modules == (*glam.children(), pool) and self.versions == self.parameter_versions(dtype)
+        return (
+            pool is self.pool
+            and all(children[name] is child for children, name, child in self.children)
+            and self.versions == self.parameter_versions(dtype)
+        )
 
     def parameter_versions(self, dtype: torch.dtype) -> tuple[object, ...]:
         """The dtype, and address and version of each parameter: an optimizer step, loading, or a move changes them."""
