@@ -1,1 +1,44 @@
-"""Landmark images: where they are, what they show, and how they are drawn for training."""
+"""Landmark images: where they are, what they show, and how they are drawn for training.
+
+    read_collection, read_folder     a `Collection` of `ImageFile` from any source
+    exclude, read_names              leave out landmarks or images by name
+    group_sizes, SizeBatchSampler    batches of images of one size
+
+Names are imported on first use, so that `import glam.datasets` stays light.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glam.datasets.collection import Collection, ImageFile, exclude, read_names
+    from glam.datasets.readers import read_collection, read_folder
+    from glam.datasets.sampler import SizeBatchSampler, group_sizes
+
+__all__ = [
+    "Collection",
+    "ImageFile",
+    "SizeBatchSampler",
+    "exclude",
+    "group_sizes",
+    "read_collection",
+    "read_folder",
+    "read_names",
+]
+
+_HOMES = {
+    "Collection": "collection",
+    "ImageFile": "collection",
+    "SizeBatchSampler": "sampler",
+    "exclude": "collection",
+    "group_sizes": "sampler",
+    "read_collection": "readers",
+    "read_folder": "readers",
+    "read_names": "collection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"glam.datasets.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'glam.datasets' has no attribute {name!r}")

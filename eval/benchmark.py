@@ -11,7 +11,7 @@ from glam.eval.ground_truth import GroundTruth, read_ground_truth
 from glam.eval.rerank import local_features_of, offset_progress, rerank_all
 from glam.eval.revisitop import ProtocolScores, score_revisited
 from glam.eval.tie_break import Descriptors
-from glam.images import IMAGE_SUFFIXES
+from glam.images import IMAGE_SUFFIXES, Box
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
 from glam.index.rerank.memory_database import MemoryDatabase
@@ -126,10 +126,7 @@ def evaluate_benchmark(
     for part in distractors:
         if part.shape[1] != model.dim:
             raise GlamError(f"the distractors have {part.shape[1]} dimensions and {model.name} gives {model.dim}")
-    for query in queries:
-        if crop and query.box is None:
-            raise GlamError(f"the query {query.name!r} has no box; add one, or evaluate without the crop")
-    boxes = [query.box if crop else None for query in queries]
+    boxes = query_boxes(benchmark.truth, crop)
     errors: list[ImageError] = []
     descriptors = model.describe(
         [*benchmark.queries, *benchmark.images],
@@ -159,6 +156,18 @@ def evaluate_benchmark(
     names = tuple(query.name for query in queries)
     count = sum(len(part) for part in distractors)
     return BenchmarkReport(scores, names, crop, count, tuple(errors), None if chain is None else str(chain))
+
+
+def query_boxes(truth: GroundTruth, crop: bool) -> list[Box | None]:
+    """The part of each query image to search with: its box, or all of it without the crop.
+
+    Raises:
+        GlamError: a query has no box to crop it to.
+    """
+    for query in truth.queries:
+        if crop and query.box is None:
+            raise GlamError(f"the query {query.name!r} has no box; add one, or evaluate without the crop")
+    return [query.box if crop else None for query in truth.queries]
 
 
 def _find_ground_truth(name: str, root: Path | None) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glam.datasets.collection import Collection
 from glam.errors import GlamError, ImageError
-from glam.eval.metrics import average_precision, bootstrap_interval, positive_ranks, precision_at
+from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, positive_ranks, precision_at
 from glam.eval.rerank import Rows, listed_scores, local_features_of, offset_progress, rerank_all
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
@@ -21,6 +21,9 @@ from glam.inference.pipeline import Settings
 from glam.model import Model
 
 QUERY_BLOCK = 256
+
+NO_POSITIVE: Ranks = np.empty(0, dtype=np.int64)
+"""Ranks of a query that has nothing to find."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,43 @@ def score_folder(
     """
     database = descriptors if distractors is None else np.concatenate([descriptors, distractors])
     database_landmark_ids = np.concatenate([landmark_ids, np.full(len(database) - len(landmark_ids), -1)])
-    ap = np.full(len(descriptors), np.nan)
-    first = np.full(len(descriptors), np.nan)
-    ten = np.full(len(descriptors), np.nan)
+    ranks: list[Ranks] = []
     for start in range(0, len(descriptors), QUERY_BLOCK):
         block = descriptors[start : start + QUERY_BLOCK] @ database.T
         for query, scores in enumerate(block, start=start):
             positive = database_landmark_ids == landmark_ids[query]
             positive[query] = False
             if landmark_ids[query] < 0 or not positive.any():
+                ranks.append(NO_POSITIVE)
                 continue
             junk = np.zeros(len(database), dtype=bool)
             junk[query] = True
             if lists is not None:
                 scores = listed_scores(scores, lists[query])
-            ranks = positive_ranks(scores, positive, junk)
-            ap[query], first[query], ten[query] = average_precision(ranks), ranks[0] == 0, precision_at(ranks, 10)
+            ranks.append(positive_ranks(scores, positive, junk))
+    return folder_scores(ranks, landmark_ids)
+
+
+def folder_scores(ranks: Sequence[Ranks], landmark_ids: NDArray[np.int64]) -> FolderScores:
+    """Scores from the ranks of each query's positives.
+
+    Args:
+        ranks: per query (p,) ascending; p is 0 where it has no positive.
+        landmark_ids: (n,) landmark of each query.
+
+    Raises:
+        GlamError: no query has a positive.
+    """
+    ap = np.full(len(ranks), np.nan)
+    first = np.full(len(ranks), np.nan)
+    ten = np.full(len(ranks), np.nan)
+    for query, of_query in enumerate(ranks):
+        if len(of_query):
+            ap[query], first[query], ten[query] = (
+                average_precision(of_query),
+                of_query[0] == 0,
+                precision_at(of_query, 10),
+            )
     has_positive = ~np.isnan(ap)
     if not has_positive.any():
         raise GlamError("no landmark has two images, so no query has anything to find")
@@ -148,8 +172,7 @@ def evaluate_folder(
     read = ~np.isnan(descriptors[:, 0])
     in_folder = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
-    has_landmark = np.array([bool(collection.images[i].landmark) for i in in_folder])
-    landmark_ids = np.where(has_landmark, collection.landmark_ids[in_folder], -1)
+    landmark_ids = known_landmark_ids(collection)[in_folder]
     lists = None
     if chain is not None:
         features = local_features_of([files[i] for i in (*in_folder, *others)])
@@ -159,3 +182,9 @@ def evaluate_folder(
     scores = score_folder(descriptors[in_folder], landmark_ids, descriptors[others] if len(others) else None, lists)
     paths = tuple(collection.images[i].path for i in in_folder)
     return FolderReport(scores, paths, len(others), tuple(unreadable), None if chain is None else str(chain))
+
+
+def known_landmark_ids(collection: Collection) -> NDArray[np.int64]:
+    """(n,): the landmark of each image; -1 where it is unknown."""
+    is_known = np.array([bool(image.landmark) for image in collection.images], dtype=bool)
+    return np.where(is_known, collection.landmark_ids, -1)

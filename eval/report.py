@@ -3,19 +3,20 @@
 import math
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glam.eval.benchmark import BenchmarkReport
-from glam.eval.folder import FolderReport
+from glam.eval.folder import FolderReport, FolderScores
 from glam.eval.revisitop import ProtocolScores
+from glam.eval.search_evaluation import SearchReport
 from glam.inference.pipeline import Settings
-from glam.model import Model
 from glam.output import OutputKind, has_json_keys, write_json
 
 LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "numpy", "pillow")
@@ -28,7 +29,44 @@ RANKING = {
 """How the rankings of the Revisited Oxford and Paris protocol are made, for the result file."""
 
 
-def folder_result(dataset: str, report: FolderReport, model: Model, settings: Settings) -> dict[str, Any]:
+class ModelFacts(Protocol):
+    """What a result file says of a model; a `glam.model.Model` has it."""
+
+    @property
+    def name(self) -> str:
+        """What it was loaded by."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of architecture and weights."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a descriptor."""
+
+
+@dataclass(frozen=True)
+class IndexModel:
+    """The model that an index was built with.
+
+    Attributes:
+        name: what it was loaded by.
+        fingerprint: of architecture and weights.
+        dim: length of a descriptor.
+    """
+
+    name: str
+    fingerprint: str
+    dim: int
+
+
+def folder_result(
+    dataset: str,
+    report: FolderReport,
+    model: ModelFacts,
+    settings: Settings,
+    search: SearchReport[FolderScores] | None = None,
+) -> dict[str, Any]:
     """The result file of `glam.eval.folder.evaluate_folder`. Fractions, not percent.
 
     Args:
@@ -36,8 +74,8 @@ def folder_result(dataset: str, report: FolderReport, model: Model, settings: Se
         report: the evaluation.
         model: that was evaluated.
         settings: it was evaluated with.
+        search: the evaluation of an index or a service; None where only exact ranking was evaluated.
     """
-    scores = report.scores
     protocol = {
         "query": "every image",
         "junk": "the query itself",
@@ -47,17 +85,20 @@ def folder_result(dataset: str, report: FolderReport, model: Model, settings: Se
     return {
         **heading(dataset, {**protocol, **_settings(settings)}, _model(model)),
         "unreadable": {error.source: error.reason for error in report.unreadable},
-        "results": {
-            "map": scores.mean_ap,
-            "interval": list(scores.interval),
-            "recall_at_1": scores.recall_at_1,
-            "mp_at_10": scores.precision_at_10,
-            "ap": _by_name(report.paths, scores.ap),
-        },
+        "results": _folder(report.scores, report.paths),
+        **(
+            {} if search is None else {"searched": {**search.searched, "results": _folder(search.scores, report.paths)}}
+        ),
     }
 
 
-def benchmark_result(dataset: str, report: BenchmarkReport, model: Model, settings: Settings) -> dict[str, Any]:
+def benchmark_result(
+    dataset: str,
+    report: BenchmarkReport,
+    model: ModelFacts,
+    settings: Settings,
+    search: SearchReport[dict[str, ProtocolScores]] | None = None,
+) -> dict[str, Any]:
     """The result file of `glam.eval.benchmark.evaluate_benchmark`. Fractions, not percent.
 
     Args:
@@ -65,6 +106,7 @@ def benchmark_result(dataset: str, report: BenchmarkReport, model: Model, settin
         report: the evaluation.
         model: that was evaluated.
         settings: it was evaluated with.
+        search: the evaluation of an index or a service; None where only exact ranking was evaluated.
     """
     facts = {"distractors": report.distractors, "rerank": report.rerank}
     protocol = {"crop": report.crop, **_settings(settings), **facts, **RANKING}
@@ -72,6 +114,11 @@ def benchmark_result(dataset: str, report: BenchmarkReport, model: Model, settin
         **heading(dataset, protocol, _model(model)),
         "unreadable": {error.source: error.reason for error in report.unreadable},
         "results": _protocols(report.scores, report.queries),
+        **(
+            {}
+            if search is None
+            else {"searched": {**search.searched, "results": _protocols(search.scores, report.queries)}}
+        ),
     }
 
 
@@ -123,8 +170,18 @@ def _settings(settings: Settings) -> dict[str, Any]:
     return {"size": settings.size, "scales": list(settings.scales)}
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(model: ModelFacts) -> dict[str, Any]:
     return {"name": model.name, "fingerprint": model.fingerprint, "dim": model.dim}
+
+
+def _folder(scores: FolderScores, paths: Sequence[str]) -> dict[str, Any]:
+    return {
+        "map": scores.mean_ap,
+        "interval": list(scores.interval),
+        "recall_at_1": scores.recall_at_1,
+        "mp_at_10": scores.precision_at_10,
+        "ap": _by_name(paths, scores.ap),
+    }
 
 
 def _protocols(scores: dict[str, ProtocolScores], queries: Sequence[str]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def score_revisited(
         for counts, graded in zip(counted, keys, strict=True)
     ]
     return {
-        name: _scores([_ranks(*pair, positive, junk) for pair in zip(keys, above, strict=True)])
+        name: protocol_scores([_ranks(*pair, positive, junk) for pair in zip(keys, above, strict=True)])
         for name, (positive, junk) in PROTOCOLS.items()
     }
 
@@ -109,8 +109,8 @@ def _ranks(
     return np.sort(np.concatenate(ranks))
 
 
-def _scores(ranks: Sequence[Ranks]) -> ProtocolScores:
-    """Metrics from the ranks of each query's positives."""
+def protocol_scores(ranks: Sequence[Ranks]) -> ProtocolScores:
+    """Scores of one protocol from the ranks of each query's positives, (p,) ascending; p is 0 where it has none."""
     with_positives = [query_ranks for query_ranks in ranks if len(query_ranks)]
     ap = np.array([average_precision(query_ranks) if len(query_ranks) else np.nan for query_ranks in ranks])
     known = ap[~np.isnan(ap)]

@@ -159,6 +159,11 @@ class Index:
             self._collection.close()
             self._collection = None
 
+    @property
+    def structure(self) -> str:
+        """Kind of the structure that is searched: one of `glam.index.ann.KINDS`, or ``milvus``."""
+        return self._structure.kind
+
     def check_model(self, model: "Model") -> None:
         """Makes sure that descriptors of ``model`` can be compared with those in the index.
 

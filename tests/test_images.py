@@ -102,6 +102,11 @@ def test_a_box_is_clipped_to_the_image(draw_image: Draw) -> None:
     assert read_image(draw_image(60, 40), box=(-5, 30.5, 20, 90)).size == (20, 10)
 
 
+def test_a_box_is_rounded_outwards_to_whole_pixels(draw_image: Draw) -> None:
+    image = draw_image(60, 40)
+    assert np.array_equal(read_image(image, box=(4.7, 6.2, 19.1, 29.5)), image.crop((4, 6, 20, 30)))
+
+
 @pytest.mark.parametrize("box", [(5, 5, 5, 9), (9, 5, 3, 9), (100, 0, 120, 10), (0, 0, float("nan"), 4)])
 def test_a_senseless_box_is_refused(draw_image: Draw, box: tuple[float, float, float, float]) -> None:
     with pytest.raises(ImageError, match="box"):
@@ -134,6 +139,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
         read_image(path)
     with pytest.raises(ImageError, match="2 megapixels, more than the limit of 1"):
         read_image(Image.new("L", (2000, 1000)), max_pixels=1_000_000)
+    assert read_image(Image.new("L", (1000, 1000)), max_pixels=1_000_000).size == (1000, 1000)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Model files: saved and opened again, refused where they are not ours."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,18 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(network: Descriptor
     assert full @ half_ > 0.999
 
 
-def test_the_fingerprint_tells_weights_and_architectures_apart(network: DescriptorNetwork) -> None:
+def test_the_fingerprint_changes_with_a_weight(network: DescriptorNetwork) -> None:
     before = model_file.fingerprint(network)
     with torch.no_grad():
         network.glam.fusion[0] += 1e-3  # type: ignore[index, union-attr]
     assert model_file.fingerprint(network) != before
+
+
+def test_the_fingerprint_changes_with_the_architecture_where_the_weights_are_equal(network: DescriptorNetwork) -> None:
+    """A stride is not in the weights, and gives other descriptors."""
+    fine = DescriptorNetwork(replace(network.architecture, stride=16))
+    fine.load_state_dict(network.state_dict())
+    assert model_file.fingerprint(fine) != model_file.fingerprint(network)
 
 
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:

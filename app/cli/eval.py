@@ -27,6 +27,18 @@ Rerank = Annotated[
     ),
 ]
 
+SearchedIndex = Annotated[
+    Path | None,
+    typer.Option("--index", metavar="INDEX", help="Search this index, beside exact ranking of its descriptors."),
+]
+Service = Annotated[
+    str | None, typer.Option(metavar="URL", help="Search through this running service, beside exact ranking.")
+]
+Token = Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Access token of the service.")]
+Depth = Annotated[
+    int | None, typer.Option(min=1, help="Most images per searched list, 5000 by default; others count as not found.")
+]
+
 
 @app.command("folder")
 def eval_folder(
@@ -37,9 +49,21 @@ def eval_folder(
     scales: Scales = None,
     device: Device = None,
     rerank: Rerank = None,
+    index: SearchedIndex = None,
+    service: Service = None,
+    token: Token = None,
+    depth: Depth = None,
     json: ResultFile = None,
 ) -> None:
     """Every image queries all others: mAP with its interval, recall@1, mP@10."""
+    _check_result_file(json, folder, Path(model))
+    if index is not None or service is not None:
+        from glam.app.cli.eval_search import SearchEvaluation, eval_folder_search
+
+        options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, json)
+        eval_folder_search(folder, options, distractors)
+        return
+
     import glam
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
@@ -47,7 +71,6 @@ def eval_folder(
     from glam.eval.report import folder_result, write
 
     chain = _chain(rerank)
-    _check_result_file(json, folder, Path(model))
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     others = None if distractors is None else read_collection(distractors)
@@ -85,6 +108,10 @@ def eval_revisited(
     scales: Scales = None,
     device: Device = None,
     rerank: Rerank = None,
+    index: SearchedIndex = None,
+    service: Service = None,
+    token: Token = None,
+    depth: Depth = None,
     json: ResultFile = None,
 ) -> None:
     """Revisited Oxford and Paris: mAP with its interval and mP@k, Easy, Medium and Hard."""
@@ -94,9 +121,15 @@ def eval_revisited(
     from glam.eval.descriptor_readers import read_descriptors
     from glam.eval.report import benchmark_result, write
 
-    chain = _chain(rerank)
     _check_result_file(json, Path(model), *filter(None, [gnd, *map(Path, distractors or ())]))
     benchmark = open_benchmark(name, root, ground_truth=gnd, images=images, queries=queries)
+    if index is not None or service is not None:
+        from glam.app.cli.eval_search import SearchEvaluation, eval_benchmark_search
+
+        options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, json)
+        eval_benchmark_search(benchmark, options, distractors or (), crop)
+        return
+    chain = _chain(rerank)
     others = [read_descriptors(source, "distractors") for source in distractors or ()]
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)

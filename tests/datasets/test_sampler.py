@@ -42,6 +42,7 @@ def test_small_groups_join_the_nearest() -> None:
     shapes = [(400, 300)] * 50 + [(300, 300)] * 3
     assert len(set(group_sizes(shapes, 256))) == 2
     assert len(set(group_sizes(shapes, 256, smallest_group=10))) == 1
+    assert len(set(group_sizes(shapes, 256, smallest_group=3))) == 2, "a group of just the smallest size stays"
 
 
 def test_an_epoch_has_its_own_order_which_is_always_the_same() -> None:

@@ -79,3 +79,10 @@ def test_the_interval_is_over_groups() -> None:
     copies = bootstrap_interval([np.full(10, v) for v in values])
     assert single == pytest.approx(copies)
     assert single[0] < values.mean() < single[1]
+
+
+def test_in_the_interval_a_query_weighs_the_same_in_a_large_group_and_in_a_small_one() -> None:
+    """A mean of the groups' means would be near 0.5."""
+    low, high = bootstrap_interval([np.ones(90)] * 5 + [np.zeros(10)] * 5)
+    assert low < 0.9 < high
+    assert (low + high) / 2 > 0.7

@@ -89,6 +89,18 @@ def test_equal_descriptors_tie_wherever_they_stand() -> None:
         assert counted.tolist() == [0, 57, 100]
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("dim", [512, 8192])
+def test_rounding_that_always_goes_one_way_changes_no_rank(dim: int, seed: int) -> None:
+    """Equal terms add up to errors beyond `LEAST_ERROR`, and scores differ by less; only the samples show it."""
+    rng = np.random.default_rng(seed)
+    descriptors = (1 + rng.integers(-50, 50, (400, 1)) * 1e-8) * np.full(dim, dim**-0.5)
+    queries = np.full((1, dim), dim**-0.5 * (1 + rng.random() / 10))
+    rows = np.arange(0, 400, 7)
+    (above,) = count_above(queries, [tie_break_keys(queries[0], descriptors[rows], rows)], [descriptors])
+    assert above.tolist() == sorted_ranks(queries[0], descriptors)[rows].tolist()
+
+
 def test_infinite_descriptors_are_refused() -> None:
     database = np.ones((3, 4), dtype=np.float16)
     database[1, 2] = np.inf

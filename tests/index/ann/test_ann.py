@@ -13,7 +13,7 @@ from glam.index.ann import KINDS, DescriptorSource, Structure, build_structure, 
 from glam.index.ann.exact import Exact
 from glam.index.ann.ivf_lists import IvfLists
 from glam.index.ann.ivf_pq import IvfPq
-from glam.index.ann.rescore import bitmap
+from glam.index.ann.rescore import best_of, bitmap
 from glam.index.storage.segments import StoredDescriptors
 from glam.index.types import Descriptors, Rows, Scores
 
@@ -145,6 +145,13 @@ def test_a_range_search_takes_in_the_threshold_itself() -> None:
     structure = build_structure(ArrayDescriptors(descriptors), "exact")
     assert structure.range_search(descriptors[2], 1.0)[1].tolist() == [2]
     assert structure.range_search(descriptors[2], 0.0)[1].tolist() == [2, 0, 1, 3]
+
+
+def test_equal_scores_of_candidates_are_ordered_by_row() -> None:
+    """Whatever the order in which the lists gave them."""
+    descriptors = np.repeat(np.eye(2, dtype=np.float32), [6, 2], axis=0)
+    _, rows = best_of(ArrayDescriptors(descriptors), [np.array([5, 1, 7, 3, 0])], descriptors[:1], 4)
+    assert rows.tolist() == [[0, 1, 3, 5]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -269,6 +269,13 @@ def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any) -
     assert segment_file(index, 1).stat().st_ino == first
 
 
+def test_a_segment_is_filled_before_the_next_begins(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    index = tmp_path / "full.glam"
+    report = build(index, read_folder(folder), content_model, limits=IndexLimits(segment_rows=4, commit_images=2))
+    sizes = [segment_file(index, n).stat().st_size // (4 * content_model.dim) for n in range(1, report.added // 4 + 1)]
+    assert sizes == [4] * (report.added // 4)
+
+
 def test_metadata_of_a_manifest(folder: Path, tmp_path: Path, content_model: Any) -> None:
     manifest = folder / "list.csv"
     manifest.write_text("path,landmark,city,year,code\nplace 0/0.jpg,a,Paris,2011,007\nplace 1/1.jpg,b,,1999.5,x\n")
@@ -301,7 +308,9 @@ def test_near_duplicates_are_groups(tmp_path: Path, content_model: Any) -> None:
             {"b.jpg", "b again.jpg"},
         ]
         assert all(group.similarity == pytest.approx(1) for group in groups)
-        assert len(near_duplicates(opened, -1.0)) == 1
+        (everything,) = near_duplicates(opened, -1.0)
+        everyone = opened.descriptors(opened.image_ids.tolist())
+        assert everything.similarity == pytest.approx((everyone @ everyone.T).min()), "the least of all pairs joined"
     remove(tmp_path / "i.glam", ["a.jpg", "b.jpg"])  # image ids and rows now differ
     with Index.open(tmp_path / "i.glam") as opened:
         (group,) = near_duplicates(opened, 0.99)
@@ -316,3 +325,4 @@ def test_search_above_a_threshold(index: Path) -> None:
         assert [hit.score for hit in opened.search(query, None, threshold=cut)[0]] == pytest.approx(scores[:5])
         assert len(opened.search(query, 2, threshold=cut)[0]) == 2
         assert len(opened.search(query, COUNT, threshold=cut)[0]) == 5
+        assert len(opened.search(query, COUNT, threshold=scores[4])[0]) == 5, "a score at the threshold is a result"

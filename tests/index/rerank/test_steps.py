@@ -190,6 +190,26 @@ def test_verification_moves_up_what_agrees_and_nothing_down(descriptors: NDArray
     assert GeometricVerification()(query, ranked, unread).rows.tolist() == ranked.rows.tolist()
 
 
+def test_verification_leaves_images_with_too_few_pairs_where_they_were(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, _ = asked(descriptors)
+    all_points = random_features(0)
+    pairs = {int(ranked.rows[5]): 7, int(ranked.rows[9]): 8, int(ranked.rows[14]): 12}  # image to the points it shows
+
+    def features(row: int) -> LocalFeatures:
+        shown = pairs.get(row)
+        if shown is None:
+            return random_features(row + 1)
+        return LocalFeatures(
+            all_points.points[:shown], all_points.diameters[:shown], all_points.descriptors[:shown], all_points.scale
+        )
+
+    partly = MemoryDatabase([descriptors[1:]], features)
+    found = GeometricVerification(least=8, depth=20)(query, ranked, partly)
+    first = [int(ranked.rows[14]), int(ranked.rows[9])]
+    assert found.rows.tolist() == [*first, *(row for row in ranked.rows.tolist() if row not in first)]
+    assert found.scores[:3].tolist() == [12, 8, 0]
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_keeps_every_image_and_the_order_behind_its_depth(descriptors: NDArray[np.float32], name: str) -> None:
     query, ranked, database = asked(descriptors)

@@ -1,0 +1,61 @@
+"""Segments: descriptors are on the disk before the catalog names them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glam.index.storage import segments
+from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.writer import DescribedFile, open_writer
+
+DIM = 4
+CONFIG = IndexConfig("model", "f" * 16, DIM, 64, (1.0,), "/photos")
+
+
+@contextmanager
+def recorded_flushes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+    """The inode and the size of every file or folder at the moment it is flushed."""
+    flushes: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        fsync(descriptor)
+        facts = os.fstat(descriptor)
+        flushes.append((facts.st_ino, facts.st_size))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", record)
+        yield flushes
+
+
+def described(count: int, first: int) -> list[DescribedFile]:
+    rows = np.random.default_rng(first).normal(size=(count, DIM)).astype(np.float32)
+    facts = [FileFacts(f"{first + i}.jpg", "", "{}", f"{first + i:032x}", 1, 1) for i in range(count)]
+    return [DescribedFile(fact, 64, 48, row) for fact, row in zip(facts, rows, strict=True)]
+
+
+def test_descriptors_are_on_the_disk_before_the_transaction_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "i.glam"
+    at_commit: list[list[tuple[int, int]]] = []
+    with open_writer(index, CONFIG) as writer, recorded_flushes(monkeypatch) as flushes:
+
+        def note(statement: str) -> None:
+            if statement == "COMMIT":
+                at_commit.append(flushes.copy())
+                flushes.clear()
+
+        writer.catalog.connection.set_trace_callback(note)
+        writer.add(described(3, 0))  # a new segment: its name has to be on the disk too
+        writer.add(described(2, 3))
+        writer.catalog.connection.set_trace_callback(None)
+    file = segments.segment_file(index, 1)
+    first, second = at_commit
+    assert (file.stat().st_ino, 3 * DIM * 4) in first
+    assert file.parent.stat().st_ino in [inode for inode, _ in first]
+    assert (file.stat().st_ino, 5 * DIM * 4) in second

@@ -1,0 +1,27 @@
+"""What `glam.eval`, `glam.datasets`, and `glam.training` export, and that importing them imports nothing heavy."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGES = ("eval", "datasets", "training")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_exported_name_can_be_imported_and_is_documented(package: str) -> None:
+    module = importlib.import_module(f"glam.{package}")
+    assert module.__all__
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+        assert name in (module.__doc__ or "")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = module.nothing
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_does_not_wait_for_pytorch(package: str) -> None:
+    code = f"import sys, glam.{package}; print(sorted(set(sys.modules) & set(('torch', 'faiss', 'numpy'))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
