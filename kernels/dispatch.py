@@ -23,6 +23,8 @@ from glam.errors import GlamError
 
 Form = Literal["auto", "plain", "torch", "triton"]
 
+FORMS: tuple[str, ...] = get_args(Form)
+
 _HAS_TRITON = find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -32,9 +34,11 @@ def use_form(form: Form) -> Iterator[None]:
     """Runs the block with this form, in this thread or asyncio task.
 
     Raises:
-        GlamError: there is no such form.
+        ValueError: there is no such form.
     """
-    token = _form.set(_checked(form))
+    if form not in FORMS:
+        raise ValueError(f"the form {form!r} is none of {', '.join(FORMS)}")
+    token = _form.set(form)
     try:
         yield
     finally:
@@ -54,11 +58,7 @@ def triton_for(tensor: Tensor) -> bool:
     return tensor.is_cuda or (form == "triton" and _INTERPRETED)
 
 
-def _checked(form: str) -> str:
-    if form not in get_args(Form):
-        raise GlamError(f"GLAM_KERNELS={form}: there is no such form. Choose one of {', '.join(get_args(Form))}.")
-    return form
-
-
-_DEFAULT = _checked(os.environ.get("GLAM_KERNELS", "auto"))
-_form = ContextVar("glam_kernels", default=_DEFAULT)
+_DEFAULT = os.environ.get("GLAM_KERNELS", "auto")
+if _DEFAULT not in FORMS:
+    raise GlamError(f"GLAM_KERNELS={_DEFAULT}: there is no such form. Choose one of {', '.join(FORMS)}.")
+_form: ContextVar[str] = ContextVar("glam_kernels", default=_DEFAULT)
