@@ -1,6 +1,7 @@
 """Nothing unreachable: every public function and class of the package has a user other than itself."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Container, Iterator
 from contextlib import suppress
@@ -8,8 +9,7 @@ from contextlib import suppress
 from tests.test_layout import ROOT, modules
 
 EXCEPTIONS: dict[str, str] = {
-    "top_k": "a kernel that is being wired in",
-    "rank_counts": "a kernel that is being wired in",
+    "rank_counts": "the evaluation counts exact scores; this counts rounded ones, for a first pass on a GPU",
 }
 """Definitions without a user, and why they stay."""
 
@@ -54,6 +54,7 @@ def unreachable(sources: dict[str, str], texts: str = "", internal: Container[st
         for node in tree.body:
             for name in used_names(node):
                 users[name].add((module, getattr(node, "name", "")))
+    words = set(re.findall(r"\w+", texts))
     exported = {name for module, tree in trees.items() if module not in internal for name in exported_names(tree)}
     return {
         node.name
@@ -63,7 +64,7 @@ def unreachable(sources: dict[str, str], texts: str = "", internal: Container[st
         and not node.name.startswith("_")
         and not any(isinstance(decorator, ast.Call) for decorator in node.decorator_list if not is_class(node))
         and node.name not in exported
-        and node.name not in texts
+        and node.name not in words
         and users[node.name] <= {(module, node.name)}
     }
 
@@ -77,7 +78,7 @@ def test_every_public_definition_is_used() -> None:
     sources = {str(path): path.read_text(encoding="utf-8") for path in modules()}
     texts = "".join(path.read_text(encoding="utf-8") for path in [*CONFIGS.glob("*.yaml"), ROOT / "pyproject.toml"])
     found = unreachable(sources, texts, internal=[str(ROOT / "kernels" / "__init__.py")])
-    assert found - EXCEPTIONS.keys() == set()
+    assert found == EXCEPTIONS.keys()
 
 
 def test_a_definition_without_a_user_is_found() -> None:
@@ -85,4 +86,4 @@ def test_a_definition_without_a_user_is_found() -> None:
         "a": "def used(): ...\ndef alone(): return alone()\nclass Typed: ...\n@app.command('x')\ndef command(): ...",
         "b": "from a import alone, used\ndef f(x: 'list[Typed]') -> None: used()\n__all__ = ['f']",
     }
-    assert unreachable(sources) == {"alone"}
+    assert unreachable(sources, texts="not_alone") == {"alone"}
