@@ -1,4 +1,4 @@
-"""Work done in threads ahead of who waits for it."""
+"""`map` in threads that work ahead of the consumer, results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Where the time went: seconds of each stage, added up over threads."""
+"""Seconds spent in each stage of describing images, added up over threads."""
 
 import threading
 import time

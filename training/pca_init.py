@@ -1,4 +1,4 @@
-"""A start that forgets nothing: the new layer as PCA of what the backbone already says, landmarks at their means.
+"""Initial weights from PCA: of the new layer, from the backbone's descriptors; of the classes, from their means.
 
 With few landmarks a layer drawn at random costs more than training wins back: the backbone is pulled towards it in the
 first steps and loses what ImageNet taught it. Half-way between PCA and PCA whitening is better than either.

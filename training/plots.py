@@ -52,9 +52,9 @@ class Plots(L.Callback):
         assert isinstance(pl_module, LandmarkModule)
         scores = pl_module.retrieval
         with scores.sync_context():  # of all processes; every one takes part
-            order = dim_zero_cat(scores.numbers).argsort()
+            order = dim_zero_cat(scores.indices).argsort()
             descriptors = dim_zero_cat(scores.descriptors)[order].cpu().numpy()
-            landmark_ids = dim_zero_cat(scores.labels)[order].cpu().numpy()
+            landmark_ids = dim_zero_cat(scores.landmark_ids)[order].cpu().numpy()
         if trainer.is_global_zero:
             draw_worst(
                 pl_module.data.val, worst_queries(descriptors, landmark_ids), self.out / "plots" / "worst_queries.webp"

@@ -1,0 +1,1 @@
+"""The command `glam`: a module for each group of commands."""

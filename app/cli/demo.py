@@ -1,4 +1,4 @@
-"""The whole of it on generated landmarks, with nothing to download: draw, train, evaluate before and after, index."""
+"""`make demo`: generates landmarks, trains, evaluates before and after, and indexes, with nothing to download."""
 
 import time
 from pathlib import Path

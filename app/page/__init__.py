@@ -1,0 +1,1 @@
+"""The files of the search page, served by `glam.app.service`."""

@@ -1,7 +1,7 @@
 """Landmarks that never were: 3-D scenes with textured facades, photographed from all sides in all light and weather.
 
 styles, ornaments -> facades (textures) -> sites, landmarks -> scenes (meshes)
-scenes, viewpoints -> render, lighting, occluders -> photo -> folder
+scenes, viewpoints -> render, light, occluders -> studio (photos) -> folder
 """
 
 from glam.datasets.synthetic.folder import generate

@@ -1,4 +1,4 @@
-"""Images of landmarks that never were, for the demo, the tests, and for trying out training without a download.
+"""`generate`: a folder of images of generated landmarks, for the demo, tests and trying out training.
 
 A generated set is a folder with one sub-folder a landmark, ``landmark_00012/0003.jpg``. Landmark n of a seed is always
 the same, whatever else is generated beside it; sets with different landmarks come from different ``first_landmark``.

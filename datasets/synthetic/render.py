@@ -1,4 +1,4 @@
-"""From a scene to a picture's raw layers: perspective camera, depth buffer, texture sampling, sun shadows.
+"""Raw layers of a picture, rendered from a scene: perspective camera, depth buffer, texture sampling.
 
 Faces are flat, so 1/depth is an affine function of the pixel and texture coordinates are ratios of such functions: one
 3 x 3 matrix a face. A depth buffer settles, face by face, which is in front; the rest is done for all pixels at once.

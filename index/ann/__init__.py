@@ -47,7 +47,7 @@ def build_gpu_structure(descriptors: DescriptorSource, device: str, gpu_rows: in
 
     FAISS searches on GPUs by itself where faiss-gpu is installed (`Exact`). Brute force by the top-k kernel of
     `glam.kernels` serves an index of any kind: it is exact, and at 1,000,000 rows as fast as IVF-PQ on a CPU
-    (benchmarks/results/search_gpu.json).
+    (benchmarks/results/search_gpu_1m_beside_ivf_pq.json).
 
     Args:
         descriptors: of the index.

@@ -1,4 +1,4 @@
-"""One collection: ids of images and their descriptors. Every call to Milvus about it is here."""
+"""A Milvus collection: ids of images and their descriptors. Every call to Milvus about it is here."""
 
 import json
 import time

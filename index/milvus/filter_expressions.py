@@ -1,4 +1,4 @@
-"""Which ids may be found, said in as few numbers as that takes.
+"""Filters on ids for Milvus: which ids may be found, in as few ranges and lists as that takes.
 
     MilvusSearch: ids in the collection, which of them are allowed --> IdBlock --condition--> ranges and lists of ids
 

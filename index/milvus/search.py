@@ -1,4 +1,4 @@
-"""Search in a collection, as `glam.index.ann.Structure`: the same questions, the same answers.
+"""Search in a Milvus collection, as `glam.index.ann.Structure`: the same questions, the same answers.
 
     Index --search, range_search--> MilvusSearch --split_blocks, MilvusCollection.search--> the best of all blocks
                                              --what the collection lacks--> a structure in memory

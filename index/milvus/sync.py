@@ -1,4 +1,4 @@
-"""The collection of an index, kept the same as the folder.
+"""Updates of the Milvus collection of an index, so that it holds what the folder holds.
 
 Writer --put: each batch, once it is committed; update: whatever else differs, as it closes--> MilvusCollection
 Index --open_search--> MilvusSearch          verify --find_problems--> what is wrong with the collection

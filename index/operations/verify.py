@@ -1,4 +1,4 @@
-"""Whether an index is what its writers left, and whether that is right.
+"""`verify`: checks an index for damage, from its checksums to a sample of images described again.
 
     verify --> checksums.json --vouches for--> catalog and search list --vouch for--> descriptors, search structure,
                                                                                         what is kept for reranking

@@ -1,0 +1,1 @@
+"""Re-ranking of search results: its steps, and chains of them."""

@@ -1,0 +1,1 @@
+"""The files of an index: catalog, segments of descriptors, checksums, lock, migrations."""

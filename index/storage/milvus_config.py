@@ -1,4 +1,4 @@
-"""Where a collection is: what a user asks for, and what the catalog of an index remembers."""
+"""Where the Milvus collection of an index is: what a user asks for, and what the catalog of an index remembers."""
 
 import os
 import re

@@ -1,0 +1,1 @@
+"""Threads behind the routes: they describe uploads in batches, search, and write to the index."""

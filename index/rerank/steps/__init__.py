@@ -1,0 +1,1 @@
+"""The steps of re-ranking, an algorithm a module."""

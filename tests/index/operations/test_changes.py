@@ -49,7 +49,7 @@ def check(index: Path, folder: Path, model: Any) -> None:
     files = {image.path: image.landmark for image in read_folder(folder).images}
     with Index.open(index) as opened:
         entries = opened.entries(opened.image_ids.tolist())
-        readable = {path: label for path, label in files.items() if path not in dict(opened.unreadable())}
+        readable = {path: landmark for path, landmark in files.items() if path not in dict(opened.unreadable())}
         assert {entry.path: entry.landmark for entry in entries} == readable
         assert len(entries) == len(readable)
         for entry in entries:
