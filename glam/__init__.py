@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from glam.errors import GlamError, ImageError
+from glam.fork import prepare_for_forks
 
 if TYPE_CHECKING:
     from glam.app.client import Client
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from glam.network import Architecture, DescriptorNetwork
     from glam.pooling import GeM
     from glam.pooling_fusion import attend_and_pool
+
+prepare_for_forks()
 
 __version__ = "0.1.0"
 __all__ = [
