@@ -1,4 +1,4 @@
-"""OpenMP in forked processes: there PyTorch, FAISS and OpenCV compute with one thread.
+"""OpenMP in forked processes: there PyTorch and FAISS compute with one thread.
 
 A fork copies the thread that asks for it alone, yet the libraries in the child still count on the other threads of
 their pools, and wait for them for ever (https://github.com/facebookresearch/faiss/issues/5206). With one thread
@@ -9,8 +9,9 @@ before; start processes that use several cores each with ``spawn``.
 import os
 import sys
 
-THREAD_SETTERS = {"torch": "set_num_threads", "faiss": "omp_set_num_threads", "cv2": "setNumThreads"}
-"""By library, its function that takes a number of threads."""
+THREAD_SETTERS = {"torch": "set_num_threads", "faiss": "omp_set_num_threads"}
+"""By library, its function that takes a number of threads. That of OpenCV would wait for the threads that are not there;
+what OpenCV computes does without them."""
 
 
 def use_one_thread() -> None:
