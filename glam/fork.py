@@ -10,8 +10,8 @@ import os
 import sys
 
 THREAD_SETTERS = {"torch": "set_num_threads", "faiss": "omp_set_num_threads"}
-"""By library, its function that takes a number of threads. That of OpenCV would wait for the threads that are not there;
-what OpenCV computes does without them."""
+"""By library, its function that takes a number of threads. That of OpenCV would wait for the threads that are not
+there; what OpenCV computes does without them."""
 
 
 def use_one_thread() -> None:
