@@ -94,6 +94,13 @@ def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] |
     return structure, image_ids
 
 
+def open_or_build(
+    index: Path, snapshot: Snapshot, config: IndexConfig, limits: IndexLimits
+) -> tuple[Structure, ImageIds]:
+    """The saved structure as `open_cached` gives it, or else a new one in memory: it, and the image id of each row."""
+    return open_cached(index, snapshot) or _build(snapshot, kind_for(config, len(snapshot.image_ids), limits))
+
+
 def update(index: Path, catalog: Catalog, limits: IndexLimits) -> None:
     """Saves a structure of all present images where the one that is saved has fallen behind.
 
@@ -116,11 +123,7 @@ def update(index: Path, catalog: Catalog, limits: IndexLimits) -> None:
         return
     is_old = covered is None or _removed(covered, snapshot.image_ids) > limits.removed_share
     found = None if is_old else open_cached(index, snapshot)
-    structure, image_ids = found or (
-        build_structure(snapshot.descriptors_of(snapshot.image_ids), wanted),
-        snapshot.image_ids,
-    )
-    _write(folder, structure, image_ids)
+    _write(folder, *(found or _build(snapshot, wanted)))
 
 
 def delete_unlisted(index: Path) -> None:
@@ -130,6 +133,10 @@ def delete_unlisted(index: Path) -> None:
     except GlamError:
         found = None
     _clear(index / FOLDER, keep={LIST, *found.digests} if found else ())
+
+
+def _build(snapshot: Snapshot, kind: str) -> tuple[Structure, ImageIds]:
+    return build_structure(snapshot.descriptors_of(snapshot.image_ids), kind), snapshot.image_ids
 
 
 def _covered(index: Path, kind: str) -> ImageIds | None:

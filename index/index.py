@@ -1,6 +1,6 @@
 """An index, opened for searching.
 
-    Index.open --> take_snapshot: the images of one moment --> ann_cache.open_cached or build_structure
+    Index.open --> take_snapshot: the images of one moment --> ann_cache.open_or_build
     Index.search --plain---------------------------> Index.nearest --> Structure.search --> FAISS or Milvus
                  --re-ranked--> Chain.search, steps --> Index.nearest, neighbors, local features
 
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glam.errors import GlamError
 from glam.index import ann_cache
-from glam.index.ann import DescriptorSource, Structure, build_gpu_structure, build_structure
+from glam.index.ann import DescriptorSource, Structure, build_gpu_structure
 from glam.index.ann.confidence import Calibration
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
@@ -342,11 +342,7 @@ class Index:
             )
             if on_gpu is not None:
                 return on_gpu, self.image_ids
-        kind = ann_cache.kind_for(self._config, len(self.image_ids), self._limits)
-        return ann_cache.open_cached(self.path, self._snapshot) or (
-            build_structure(self._snapshot.descriptors_of(self.image_ids), kind),
-            self.image_ids,
-        )
+        return ann_cache.open_or_build(self.path, self._snapshot, self._config, self._limits)
 
     def _open_descriptors(self) -> DescriptorSource:
         """The descriptors of its images: from the folder, or from Milvus where the folder has none."""

@@ -137,10 +137,7 @@ def update_graph(index: Path, catalog: Catalog, limits: IndexLimits, progress: P
     if np.array_equal(before.image_ids, snapshot.image_ids):
         return None
     descriptors = snapshot.descriptors_of(snapshot.image_ids)
-    structure, structure_ids = ann_cache.open_cached(index, snapshot) or (
-        build_structure(descriptors, ann_cache.kind_for(catalog.config, len(descriptors), limits)),
-        snapshot.image_ids,
-    )
+    structure, structure_ids = ann_cache.open_or_build(index, snapshot, catalog.config, limits)
     rows = snapshot.rows_of(structure_ids)
     present = None if (rows >= 0).all() else rows >= 0
 
