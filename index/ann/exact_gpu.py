@@ -21,7 +21,7 @@ from torch import Tensor
 
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.exact import Exact
-from glam.index.ann.file import read_file, write_file
+from glam.index.ann.file import write_file
 from glam.index.ann.rescore import best_first
 from glam.index.types import Descriptors, Mask, Rows, Scores
 from glam.kernels import top_k
@@ -69,14 +69,6 @@ class ExactGpu:
         structure._half = torch.empty((count, descriptors.dim), device=device, dtype=torch.float16)
         for start in range(0, count, BLOCK):
             structure._put(start, descriptors[start : min(start + BLOCK, count)])
-        return structure
-
-    @classmethod
-    def read(cls, path: Path, descriptors: DescriptorSource, device: torch.device) -> Self:
-        """The structure that `write` wrote, with its descriptors from ``descriptors``."""
-        count = int(read_file(path).facts["rows"])
-        structure = cls(descriptors.dim, device)
-        structure.add(descriptors[0:count])
         return structure
 
     def __len__(self) -> int:
