@@ -71,10 +71,9 @@ def _evaluate(model: Model, folder: Path, size: int) -> FolderReport:
 
 
 def _row(name: str, report: FolderReport) -> list[str]:
-    low, high = report.scores.interval
     return [
         name,
-        f"{100 * report.scores.mean_ap:.1f}",
-        f"{100 * low:.1f} - {100 * high:.1f}",
-        f"{100 * report.scores.recall_at_1:.1f}",
+        terminal.percent(report.scores.mean_ap),
+        " - ".join(map(terminal.percent, report.scores.interval)),
+        terminal.percent(report.scores.recall_at_1),
     ]

@@ -83,10 +83,10 @@ def eval_folder(
         ["model", "mAP", "95% interval", "recall@1", "mP@10"],
         [[
             model,
-            _percent(scores.mean_ap),
-            " - ".join(map(_percent, scores.interval)),
-            _percent(scores.recall_at_1),
-            _percent(scores.precision_at_10),
+            terminal.percent(scores.mean_ap),
+            " - ".join(map(terminal.percent, scores.interval)),
+            terminal.percent(scores.recall_at_1),
+            terminal.percent(scores.precision_at_10),
         ]],
         title=f"{folder}: {len(report.paths)} images, {report.distractors} distractors{_rerank_note(report.rerank)}",
     )  # fmt: skip
@@ -225,15 +225,10 @@ def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:
     rows = [
         [
             name,
-            _percent(protocol.mean_ap),
-            " - ".join(map(_percent, protocol.interval)),
-            *map(_percent, protocol.precision.values()),
+            terminal.percent(protocol.mean_ap),
+            " - ".join(map(terminal.percent, protocol.interval)),
+            *map(terminal.percent, protocol.precision.values()),
         ]
         for name, protocol in scores.items()
     ]
     terminal.table(["protocol", "mAP", "95% interval", *(f"mP@{k}" for k in first.precision)], rows, title=title)
-
-
-def _percent(fraction: float) -> str:
-    """With one decimal; a dash for NaN."""
-    return f"{100 * fraction:.1f}" if fraction == fraction else "-"

@@ -16,7 +16,7 @@ from glam.errors import GlamError
 from glam.eval.benchmark import Benchmark, evaluate_benchmark
 from glam.eval.descriptor_readers import read_descriptors
 from glam.eval.folder import evaluate_folder
-from glam.eval.report import IndexModel, benchmark_result, folder_result, write
+from glam.eval.report import IndexModel, ModelFacts, benchmark_result, folder_result, write
 from glam.eval.search_evaluation import DEPTH, rank_benchmark, rank_folder, search_benchmark, search_folder
 from glam.eval.searcher import IndexSearcher
 from glam.index import Index
@@ -70,6 +70,7 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
     options.check(distractors)
     collection = read_collection(folder)
     depth = options.depth or DEPTH
+    facts: ModelFacts
     if options.service is not None:
         service = ServiceSearcher(options.service, options.token, options.rerank)
         with terminal.progress("searching") as progress:
@@ -80,7 +81,7 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
         with terminal.progress("describing") as progress:
             report = evaluate_folder(opened, collection, others, settings=settings, progress=progress)
         check_size(service, len(report.paths) + report.distractors)
-        facts = IndexModel(opened.name, opened.fingerprint, opened.dim)
+        facts = opened
     else:
         with open_index(options) as searcher:
             with terminal.progress("searching") as progress:
@@ -101,6 +102,7 @@ def eval_benchmark_search(
     """Evaluates an index or a service with the queries of a benchmark."""
     options.check(distractors)
     depth = options.depth or DEPTH
+    facts: ModelFacts
     opened = glam.load(options.model, options.device)
     if options.service is not None:
         service = ServiceSearcher(options.service, options.token, options.rerank)
@@ -111,7 +113,7 @@ def eval_benchmark_search(
         with terminal.progress("describing") as progress:
             report = evaluate_benchmark(opened, benchmark, others, settings=settings, crop=crop, progress=progress)
         check_size(service, len(benchmark.images) + report.distractors)
-        facts = IndexModel(opened.name, opened.fingerprint, opened.dim)
+        facts = opened
     else:
         with open_index(options, opened) as searcher:
             with terminal.progress("searching") as progress:
@@ -163,10 +165,8 @@ def searched_note(searched: dict[str, Any]) -> str:
 
 def print_comparison(title: str, rows: Sequence[tuple[str, float, float]]) -> None:
     """Prints the exact mAP, the searched mAP and their difference, in percent with two decimals."""
-    cells = [[name, _percent(exact), _percent(found), _percent(found - exact, "+.2f")] for name, exact, found in rows]
+    cells = [
+        [name, terminal.percent(exact, ".2f"), terminal.percent(found, ".2f"), terminal.percent(found - exact, "+.2f")]
+        for name, exact, found in rows
+    ]
     terminal.table(["", "exact mAP", "searched mAP", "difference"], cells, title=title)
-
-
-def _percent(fraction: float, form: str = ".2f") -> str:
-    """With two decimals; a dash for NaN."""
-    return f"{100 * fraction:{form}}" if fraction == fraction else "-"

@@ -42,6 +42,11 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None) -
     results.print(shown)
 
 
+def percent(fraction: float, form: str = ".1f") -> str:
+    """A fraction in percent; a dash for NaN."""
+    return f"{100 * fraction:{form}}" if fraction == fraction else "-"
+
+
 def as_json(value: Any) -> None:
     """Prints one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
