@@ -62,6 +62,7 @@ class IndexSearcher:
         self.chain = chain
         self.model = model
         self.describe = lru_cache(maxsize=None)(self._describe)
+        self._matched = lru_cache(maxsize=1)(self._match)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -77,25 +78,8 @@ class IndexSearcher:
         }
 
     def image_ids(self, files: Sequence[Path]) -> list[int | None]:
-        """The image_id of each file, matched by its path, or else by its content."""
-        searched = set(self.index.image_ids.tolist())
-        catalog = open_catalog(self.index.path)
-        try:
-            stored = [image for image in catalog.stored_images() if image.image_id in searched]
-        finally:
-            catalog.close()
-        by_path = {(self.index.root / image.facts.path).resolve(): image.image_id for image in stored}
-        found = [by_path.get(file.resolve()) for file in files]
-        taken = set(found)
-        by_content: dict[str, list[int]] = {}
-        for image in stored:
-            if image.image_id not in taken:
-                by_content.setdefault(image.facts.hash, []).append(image.image_id)
-        for row, file in enumerate(files):
-            if found[row] is None and file.is_file():
-                same = by_content.get(digest_file(file))
-                found[row] = same.pop(0) if same else None
-        return found
+        """The image_id of each file, matched by its path, or else by its content; the last answer is kept."""
+        return list(self._matched(tuple(files)))
 
     def search_image(self, image_id: int, depth: int) -> list[int]:
         """See `SearchTarget.search_image`. A chain may meet the image as a precomputed neighbor of others."""
@@ -115,6 +99,26 @@ class IndexSearcher:
         query = Query(descriptor, lambda: extract(read_image(file), box=box))
         (hits,) = self.index.search(query, depth, rerank=self.chain)
         return [hit.image_id for hit in hits]
+
+    def _match(self, files: tuple[Path, ...]) -> list[int | None]:
+        searched = set(self.index.image_ids.tolist())
+        catalog = open_catalog(self.index.path)
+        try:
+            stored = [image for image in catalog.stored_images() if image.image_id in searched]
+        finally:
+            catalog.close()
+        by_path = {(self.index.root / image.facts.path).resolve(): image.image_id for image in stored}
+        found = [by_path.get(file.resolve()) for file in files]
+        taken = set(found)
+        by_content: dict[str, list[int]] = {}
+        for image in stored:
+            if image.image_id not in taken:
+                by_content.setdefault(image.facts.hash, []).append(image.image_id)
+        for row, file in enumerate(files):
+            if found[row] is None and file.is_file():
+                same = by_content.get(digest_file(file))
+                found[row] = same.pop(0) if same else None
+        return found
 
     def _local_features(self, image_id: int) -> LocalFeatures:
         """The local features of an image of the index.
