@@ -15,13 +15,14 @@ from pathlib import Path
 
 from glam.atomic_file import atomic_write
 from glam.datasets.archives import check_archive, unpack
-from glam.datasets.fetch import Report, fetch
+from glam.datasets.fetch import fetch
 from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.registry import DataSet, Remote
 from glam.datasets.tables import header_of
 from glam.errors import GlamError
+from glam.progress import Progress
 
-Progress = Callable[[str], AbstractContextManager[Report]]
+OpenProgress = Callable[[str], AbstractContextManager[Progress]]
 """Opens a progress bar with a title, as `glam.app.cli.terminal.progress` does."""
 
 HIDDEN = ".glam"
@@ -41,7 +42,7 @@ class DownloadReport:
     present: int
 
 
-def download(data_set: DataSet, folder: Path, progress: Progress) -> DownloadReport:
+def download(data_set: DataSet, folder: Path, progress: OpenProgress) -> DownloadReport:
     """Brings a data set into a folder; run again, it goes on where it stopped, and mends what is missing.
 
     Raises:
@@ -59,7 +60,7 @@ def download(data_set: DataSet, folder: Path, progress: Progress) -> DownloadRep
     return DownloadReport(fetched, len(data_set.files) - fetched)
 
 
-def _obtain(remote: Remote, folder: Path, report: Report) -> None:
+def _obtain(remote: Remote, folder: Path, report: Progress) -> None:
     """Fetches one published file, unpacks it if it is an archive, and notes what came of it."""
     archive = remote.unpack_to is not None
     target = folder / HIDDEN / remote.path if archive else folder / remote.path
@@ -144,5 +145,5 @@ def _is_complete(remote: Remote, folder: Path) -> bool:
         return False
 
 
-def _in_megabytes(report: Report) -> Report:
+def _in_megabytes(report: Progress) -> Progress:
     return lambda done, total: report(-(-done // _MEGABYTE), -(-total // _MEGABYTE))

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glam.errors import GlamError
+from glam.progress import Progress, no_progress
 
-Report = Callable[[int, int], None]
-"""Called with the bytes that are there and the bytes there are in all."""
 Verify = Callable[[Path], object]
 """Raises `GlamError` where a file is not the wanted one."""
 
@@ -59,7 +58,7 @@ def fetch(
     target: Path,
     *,
     verify: Verify,
-    progress: Report = lambda done, total: None,
+    progress: Progress = no_progress,
     room: int = 1,
     pause: float = PAUSE,
 ) -> None:
@@ -92,7 +91,7 @@ def fetch(
     raise GlamError(f"{target.name} could not be downloaded ({'; '.join(faults)})")
 
 
-def _fetch_from(address: str, partial: Path, verify: Verify, progress: Report, room: int, pause: float) -> str:
+def _fetch_from(address: str, partial: Path, verify: Verify, progress: Progress, room: int, pause: float) -> str:
     """Tries one address until the verified file is at ``partial``; else says why it was given up."""
     failures = wrong_files = 0
     furthest = _size(partial)
@@ -118,7 +117,7 @@ def _fetch_from(address: str, partial: Path, verify: Verify, progress: Report, r
         time.sleep(pause * 2 ** (failures - 1))
 
 
-def _transfer(address: str, partial: Path, progress: Report, room: int) -> None:
+def _transfer(address: str, partial: Path, progress: Progress, room: int) -> None:
     """Asks an address once for what is missing of ``partial``, and appends it."""
     here = _size(partial)
     start = max(0, here - OVERLAP)

@@ -24,6 +24,7 @@ from glam.datasets.manifest import COLUMNS, write_rows
 from glam.datasets.tables import header_of
 from glam.errors import GlamError, ImageError
 from glam.images import read_image
+from glam.progress import Progress, no_progress
 
 QUALITY = 92
 """JPEG quality, of 100."""
@@ -65,7 +66,7 @@ def prepare(
     size: int,
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> PrepareReport:
     """Re-encodes a collection to at most ``size`` pixels on the longest side; none is enlarged.
 

@@ -1,6 +1,6 @@
 """Evaluation of a model on the images of Revisited Oxford or Paris, or of another set with such a ground truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from glam.index.rerank.chain import Chain
 from glam.index.rerank.memory_database import MemoryDatabase
 from glam.inference.pipeline import Settings
 from glam.model import Model
+from glam.progress import Progress, no_progress
 
 IMAGE_FOLDERS = ("jpg", "db")
 QUERY_FOLDER = "queries"
@@ -103,7 +104,7 @@ def evaluate_benchmark(
     settings: Settings | None = None,
     crop: bool = True,
     chain: Chain | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> BenchmarkReport:
     """Describes the images of a benchmark and scores them.
 

@@ -3,7 +3,7 @@
 The images of the same landmark are positive, the query itself is junk, distractors are never positive and never ask.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from glam.index.rerank.chain import Chain
 from glam.index.rerank.memory_database import MemoryDatabase
 from glam.inference.pipeline import Settings
 from glam.model import Model
+from glam.progress import Progress, no_progress
 
 QUERY_BLOCK = 256
 
@@ -140,7 +141,7 @@ def evaluate_folder(
     *,
     settings: Settings | None = None,
     chain: Chain | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> FolderReport:
     """Describes a folder of landmarks and scores it.
 

@@ -9,7 +9,7 @@ work. Instead, every image that is above a target in the ranking (`glam.eval.tie
 The counts are those of the exact scores, whatever the size of a block, the device and the number of threads.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.eval.score_table import UNSURE, ScoreTables, first_codes
 from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
+from glam.progress import Progress, no_progress
 
 Counts = NDArray[np.int64]
 
@@ -57,7 +58,7 @@ def count_above(
     parts: Sequence[Descriptors],
     *,
     device: str | torch.device = "cpu",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
     block_bytes: int = BLOCK_BYTES,
     query_block: int = QUERY_BLOCK,
 ) -> list[Counts]:

@@ -19,9 +19,7 @@ from glam.index.local_matching.rootsift import LocalFeatures, extract
 from glam.index.rerank.base import Database, Query
 from glam.index.rerank.chain import Chain
 from glam.index.rerank.memory_database import MemoryDatabase
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is in all."""
+from glam.progress import Progress, no_progress
 
 Rows = NDArray[np.int64]
 """Rows of the database, then of the distractors."""
@@ -40,7 +38,7 @@ def rerank_all(
     chain: Chain,
     queries: Sequence[Query],
     database_of: Callable[[int], Database],
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> list[Rows]:
     """The reranked list of each query, at most `LIST_LENGTH` images.
 

@@ -4,7 +4,7 @@ Source: F. Radenovic, A. Iscen, G. Tolias, Y. Avrithis, O. Chum, "Revisiting Oxf
 retrieval benchmarking", CVPR 2018 (arXiv 1803.11285).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, prec
 from glam.eval.ranks import count_above
 from glam.eval.rerank import Rows, listed_counts, listed_keys, tie_break_keys_of_parts
 from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
+from glam.progress import Progress, no_progress
 
 PROTOCOLS = {
     "easy": (("easy",), ("junk", "hard")),
@@ -53,7 +54,7 @@ def score_revisited(
     *,
     lists: Sequence[Rows] | None = None,
     device: str | torch.device = "cpu",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> dict[str, ProtocolScores]:
     """Scores descriptors, the score of two images being their dot product; its order is that of `glam.eval.tie_break`.
 

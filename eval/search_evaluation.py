@@ -6,7 +6,7 @@
 A list holds rows of the evaluated images, and -1 for every other image of the index, which is a distractor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,9 +21,7 @@ from glam.eval.rerank import Rows
 from glam.eval.result_lists import score_folder_lists, score_revisited_lists
 from glam.eval.revisitop import ProtocolScores, score_revisited
 from glam.eval.searcher import IndexSearcher, SearchTarget
-
-Progress = Callable[[int, int], None]
-"""Called with queries done and queries in all."""
+from glam.progress import Progress, no_progress
 
 DEPTH = 5_000
 """Images per list by default, which covers a database of up to some thousand images (arbitrary)."""
@@ -64,7 +62,7 @@ def search_folder(
     collection: Collection,
     *,
     depth: int = DEPTH,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> SearchReport[FolderScores]:
     """Searches with every image of a folder and scores the lists. A query never finds itself.
 
@@ -94,7 +92,7 @@ def search_benchmark(
     *,
     crop: bool = True,
     depth: int = DEPTH,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> SearchReport[dict[str, ProtocolScores]]:
     """Searches with the queries of a benchmark and scores the lists.
 

@@ -1,7 +1,7 @@
 """A model ready to describe images: a network with its settings, opened by name or path."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import resources
@@ -19,6 +19,7 @@ from glam.inference.optimize import inference_form
 from glam.inference.pipeline import DescribedImage, Settings, describe_stream
 from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
+from glam.progress import Progress, no_progress
 from glam.stage_times import Times
 
 DEFAULT_SIZE = 512
@@ -94,7 +95,7 @@ class Model:
         size: int | None = None,
         batch_size: int = 16,
         errors: list[ImageError] | None = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = no_progress,
     ) -> NDArray[np.float32]:
         """Descriptors of images.
 

@@ -9,7 +9,7 @@ checksums; the next one tidies up.
 
 import errno
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from glam.index.storage.schema import CATALOG, NoIndexError
 from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, segment_file
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, ImageIds
+from glam.progress import Progress, no_progress
 
 OWN_NAMES = frozenset({LOCK, CATALOG, f"{CATALOG}-journal", segments.FOLDER, ann_cache.FOLDER})
 """What a build that was killed before its first batch may have left."""
@@ -224,9 +225,7 @@ class Writer:
                 "until a later run saves it, it is built anew each time the index is opened"
             ) from error
 
-    def update_knn_graph(
-        self, progress: Callable[[int, int], None] = lambda done, total: None, *, begin: bool = False
-    ) -> None:
+    def update_knn_graph(self, progress: Progress = no_progress, *, begin: bool = False) -> None:
         """Brings the graph of nearest images up to date where it is kept.
 
         Args:

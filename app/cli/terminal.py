@@ -3,31 +3,31 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
+
+from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
-
-Report = Callable[[int, int], None]
-"""Called with the number of items done and the total."""
 
 SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Report]:
+def progress(title: str) -> Iterator[Progress]:
     """Show the progress of a long task: a bar on a terminal, plain lines elsewhere."""
     if not notes.is_terminal:
         yield _lines(title)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes) as bar:
+    with Bar(*columns, console=notes) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -60,7 +60,7 @@ def unreadable(files: list[tuple[str, str]]) -> None:
             notes.print(f"  {path}: {reason}", markup=False, soft_wrap=True)
 
 
-def _lines(title: str) -> Report:
+def _lines(title: str) -> Progress:
     """Report progress on plain lines, every few seconds and at the end."""
     began = time.monotonic()
     last = began

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from glam.datasets.synthetic.scenes import build_scene
 from glam.datasets.synthetic.studio import Studio
 from glam.errors import GlamError
+from glam.progress import Progress
 
 SMALLEST, LARGEST = 64, 1024
 
@@ -46,7 +47,7 @@ def generate(
     seed: int = 0,
     first_landmark: int = 0,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Write images of generated landmarks; the same arguments give the same bytes, with any number of workers.
 

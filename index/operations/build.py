@@ -24,14 +24,12 @@ from glam.index.operations.import_descriptors import check_descriptor_files, imp
 from glam.index.storage.catalog import FileFacts, IndexConfig
 from glam.index.storage.schema import CATALOG
 from glam.index.writer import FAISS, DescribedFile, Writer, open_writer
+from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from glam.images import Box
     from glam.inference.pipeline import Settings
     from glam.model import Model
-
-Progress = Callable[[int, int], None]
-"""Called with images done and images in all."""
 
 Unreadable = tuple[tuple[str, str], ...]
 
@@ -62,7 +60,7 @@ def build(
     structure: str | None = None,
     backend: "Milvus | Literal['faiss'] | None" = None,
     descriptors: Sequence[Path] = (),
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> BuildReport:
     """Builds an index, or goes on with one that was begun with the same model and settings.

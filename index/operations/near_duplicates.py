@@ -3,7 +3,6 @@
 glam index duplicates --> near_duplicates --> Index.within
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from glam.index.storage.catalog import Entry
 from glam.index.types import Rows
+from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from glam.index.index import Index
@@ -31,9 +31,7 @@ class Group:
     similarity: float
 
 
-def near_duplicates(
-    index: "Index", threshold: float, *, progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[Group]:
+def near_duplicates(index: "Index", threshold: float, *, progress: Progress = no_progress) -> list[Group]:
     """Groups of near-duplicates, the largest first. Two images are in one group when a chain of near-duplicates joins
     them; with an approximate search structure a pair may be missed.
 

@@ -7,7 +7,6 @@ graph is updated when a writer closes the index. `build` does not precompute, si
 the images and not every chain needs it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +17,10 @@ from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.rerank_store.files import KNN_GRAPH, LOCAL_FEATURES, public_names, register_file, store_files, with_kind
 from glam.index.rerank_store.local_features import features_of_all, usable_files
 from glam.index.writer import Writer, open_writer
+from glam.progress import Progress, no_progress
 
 BATCH = 256
 """Images a transaction: what a kill can cost."""
-
-Progress = Callable[[int, int], None]
-"""Called with images done and images in all."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def precompute(
     *,
     local_features: bool | None = None,
     knn_graph: bool | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> PrecomputeReport:
     """Precomputes the data that re-ranking uses, and keeps it up to date from then on. Run it again to resume.

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from glam.datasets.collection import Collection, ImageFile
 from glam.errors import GlamError
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import Progress, Unreadable, describe_into, unique_by_path
+from glam.index.operations.build import Unreadable, describe_into, unique_by_path
 from glam.index.operations.image_files import metadata_json, read_facts, size_and_time
 from glam.index.storage.catalog import FileFacts, StoredImage
 from glam.index.writer import Writer, open_writer
+from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from glam.model import Model
@@ -72,7 +73,7 @@ def sync(
     collection: Collection,
     load: "Callable[[], Model]",
     *,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> SyncReport:
     """Makes an index hold the images of a collection: adds what is new, describes what changed, follows what moved and
@@ -103,7 +104,7 @@ def add(
     images: Sequence[str | Path],
     load: "Callable[[], Model]",
     *,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> SyncReport:
     """Adds images that lie in the index's folder; one that changed since is described anew. The sub-folder that holds

@@ -26,9 +26,7 @@ from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import digest
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, ImageIds, Rows, Scores, rows_of_ids
-
-Progress = Callable[[int, int], None]
-"""Called with images done and images in all."""
+from glam.progress import Progress, no_progress
 
 RECIPE = f"{K} nearest by cosine"
 
@@ -95,9 +93,7 @@ class PartialGraph:
         look[stays] = ((before.rows[was] >= 0) & (graph.rows[stays] < 0)).any(axis=1)
         return cls(graph, np.flatnonzero(~stays), np.flatnonzero(look), np.flatnonzero(~look))
 
-    def finish(
-        self, descriptors: DescriptorSource, search: Search, progress: Progress = lambda done, total: None
-    ) -> Graph:
+    def finish(self, descriptors: DescriptorSource, search: Search, progress: Progress = no_progress) -> Graph:
         """The graph with all its edges.
 
         Args:
