@@ -7,8 +7,9 @@
 Names are imported on first use, so that `import glam.datasets` stays light.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glam.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from glam.datasets.collection import Collection, ImageFile, exclude, read_names
@@ -26,19 +27,16 @@ __all__ = [
     "read_names",
 ]
 
-_HOMES = {
-    "Collection": "collection",
-    "ImageFile": "collection",
-    "SizeBatchSampler": "sampler",
-    "exclude": "collection",
-    "group_sizes": "sampler",
-    "read_collection": "readers",
-    "read_folder": "readers",
-    "read_names": "collection",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"glam.datasets.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'glam.datasets' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Collection": "collection",
+        "ImageFile": "collection",
+        "SizeBatchSampler": "sampler",
+        "exclude": "collection",
+        "group_sizes": "sampler",
+        "read_collection": "readers",
+        "read_folder": "readers",
+        "read_names": "collection",
+    },
+)

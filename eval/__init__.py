@@ -8,8 +8,9 @@
 Names are imported on first use, so that `import glam.eval` stays light.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glam.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from glam.eval.benchmark import evaluate_benchmark, open_benchmark
@@ -38,25 +39,22 @@ __all__ = [
     "search_folder",
 ]
 
-_HOMES = {
-    "IndexSearcher": "searcher",
-    "average_precision": "metrics",
-    "evaluate_benchmark": "benchmark",
-    "evaluate_folder": "folder",
-    "open_benchmark": "benchmark",
-    "precision_at": "metrics",
-    "rank_benchmark": "search_evaluation",
-    "rank_folder": "search_evaluation",
-    "read_descriptors": "descriptor_readers",
-    "read_ground_truth": "ground_truth",
-    "score_folder": "folder",
-    "score_revisited": "revisitop",
-    "search_benchmark": "search_evaluation",
-    "search_folder": "search_evaluation",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"glam.eval.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'glam.eval' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "IndexSearcher": "searcher",
+        "average_precision": "metrics",
+        "evaluate_benchmark": "benchmark",
+        "evaluate_folder": "folder",
+        "open_benchmark": "benchmark",
+        "precision_at": "metrics",
+        "rank_benchmark": "search_evaluation",
+        "rank_folder": "search_evaluation",
+        "read_descriptors": "descriptor_readers",
+        "read_ground_truth": "ground_truth",
+        "score_folder": "folder",
+        "score_revisited": "revisitop",
+        "search_benchmark": "search_evaluation",
+        "search_folder": "search_evaluation",
+    },
+)

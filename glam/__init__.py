@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from glam.errors import GlamError, ImageError
 from glam.fork import prepare_for_forks
+from glam.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from glam.app.client import Client
@@ -38,22 +39,23 @@ __all__ = [
     "load",
 ]
 
-_HOMES = {
-    "GLAM": "attention",
-    "Architecture": "network",
-    "Client": "app.client",
-    "DescriptorNetwork": "network",
-    "GeM": "pooling",
-    "Model": "model",
-    "attend_and_pool": "pooling_fusion",
-    "load": "model",
-}
+_export = lazy_exports(
+    __name__,
+    {
+        "GLAM": "attention",
+        "Architecture": "network",
+        "Client": "app.client",
+        "DescriptorNetwork": "network",
+        "GeM": "pooling",
+        "Model": "model",
+        "attend_and_pool": "pooling_fusion",
+        "load": "model",
+    },
+)
 _SUBPACKAGES = frozenset({"app", "datasets", "eval", "index", "kernels", "training"})
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return importlib.import_module(f"glam.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"glam.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'glam' has no attribute {name!r}")
+    return _export(name)

@@ -7,8 +7,9 @@
 Names are imported on first use, so that `import glam.training` stays light.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from glam.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from glam.training.cli import bundled_configs, train
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LandmarkData", "LandmarkModule", "bundled_configs", "train"]
 
-_HOMES = {"LandmarkData": "data", "LandmarkModule": "module", "bundled_configs": "cli", "train": "cli"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"glam.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'glam.training' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__, {"LandmarkData": "data", "LandmarkModule": "module", "bundled_configs": "cli", "train": "cli"}
+)
