@@ -60,12 +60,12 @@ def read_pairs(folder: Path, model: str) -> ImagePairs:
     files = [collection.root / image.path for image in collection.images]
     _, landmark_ids = np.unique([image.landmark for image in collection.images], return_inverse=True)
     descriptors = glam.load(model).describe(files)
-    alike = descriptors @ descriptors.T
+    similarities = descriptors @ descriptors.T
     generator = np.random.default_rng(0)
     pairs: set[tuple[int, int]] = set()
     for i, landmark_id in enumerate(landmark_ids):
         mates = np.flatnonzero((landmark_ids == landmark_id) & (np.arange(len(landmark_ids)) != i))
-        near = np.argsort(np.where(landmark_ids == landmark_id, -2, alike[i]))[::-1]
+        near = np.argsort(np.where(landmark_ids == landmark_id, -2, similarities[i]))[::-1]
         for j in (*generator.choice(mates, PARTNERS, replace=False), *near[:PARTNERS]):
             pairs.add((min(i, int(j)), max(i, int(j))))
     chosen = np.array(sorted(pairs))

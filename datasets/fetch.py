@@ -68,7 +68,8 @@ def fetch(
         addresses: http or https, tried in this order.
         target: where it goes; its folder is made.
         verify: called with the complete file under another name.
-        progress: called with the bytes there are and the bytes in all, as it goes, where the server says how long the file is.
+        progress: called with the bytes there are and the bytes in all, as it goes, where the server says how long the
+            file is.
         room: disk space wanted, as a multiple of the file's length: 2 where it is to be unpacked.
         pause: seconds before the second try; doubled before each further one.
 
