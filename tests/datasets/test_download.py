@@ -19,9 +19,10 @@ import pytest
 
 import glam.datasets.fetch as fetch_module
 from glam.datasets.download import DownloadReport, download
-from glam.datasets.fetch import Report, fetch
+from glam.datasets.fetch import fetch
 from glam.datasets.registry import DATA_SETS, DataSet, Remote, find
 from glam.errors import GlamError
+from glam.progress import Progress
 
 BODY = np.random.default_rng(0).bytes(3_000_000)
 OTHER = np.random.default_rng(1).bytes(3_000_000)
@@ -245,7 +246,7 @@ def tar(files: dict[str, bytes], mode: str) -> bytes:
 
 
 @contextmanager
-def silent(title: str) -> Iterator[Report]:
+def silent(title: str) -> Iterator[Progress]:
     yield lambda done, total: None
 
 
