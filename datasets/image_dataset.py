@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,28 +21,23 @@ Item = tuple[Tensor, int, int]
 
 
 class ImageDataset(Dataset[Item]):
-    """The images of a collection, each drawn at the size and in the epoch that the sampler says.
+    """The images of a collection, each at the size that the sampler draws.
 
     Args:
         collection: the images.
-        transform: brings an RGB image to a tensor of the size; its random numbers are a function of seed, epoch and
-            image.
-        seed: of the augmentation.
+        transform: converts an RGB image to a tensor of the size.
     """
 
-    def __init__(self, collection: Collection, transform: Transform, *, seed: int = 0) -> None:
+    def __init__(self, collection: Collection, transform: Transform) -> None:
         self.collection = collection
         self.transform = transform
-        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.collection)
 
     def __getitem__(self, draw: Draw) -> Item:
         image = read_image(self.collection.file(draw.index))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed_seed(self.seed, draw.epoch, draw.index))
-            return self.transform(image, draw.size), int(self.collection.landmark_ids[draw.index]), draw.index
+        return self.transform(image, draw.size), int(self.collection.landmark_ids[draw.index]), draw.index
 
 
 def mixed_seed(*parts: int) -> int:

@@ -1,11 +1,13 @@
-"""Augmentation in two halves, for networks that train faster than processors can augment.
+"""Data augmentation: random crop, viewpoint, and light.
 
-    file --worker: decode at a fraction, crop, resize--> (h, w, 3) bytes and the numbers that say what else changes
-         --device, a batch at a time: viewpoint, light, normalize--> (b, 3, h, w)
+    file --per image: draw, crop, resize--> (h, w, 3) uint8 and (12,) changes
+         --per batch: viewpoint, light, normalize--> (b, 3, h, w) float32
 
-The same changes as `glam.datasets.transforms.Augment`, but for the order of brightness, contrast and saturation, which
-is fixed. A worker decodes and resizes only, and a quarter of the bytes go to the device. All random numbers are drawn
-by the worker from seed, epoch and image, so that a view does not depend on its batch or its process.
+Images are never mirrored, because the mirror image of a building is another building. The per-image half runs in a
+worker. The per-batch half runs in the same worker (`collate_views`) or on the training device. The device is for
+networks that train faster than the CPU augments: a worker then only decodes and resizes, and sends a quarter of the
+bytes. All random numbers are drawn per image, from seed, epoch, and image, so a view depends on neither its batch nor
+its process.
 """
 
 import math
@@ -19,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
@@ -29,26 +31,28 @@ from glam.sizes import Size
 Crop = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of the upright image's width and height."""
 View = tuple[Tensor, int, int, Tensor]
-"""(h, w, 3) uint8 crop, its landmark id, its index in the collection, (12,) changes (see `draw_changes`)."""
+"""(h, w, 3) uint8 crop, its landmark id, its index in the collection, (12,) float32 changes (see `draw_changes`)."""
 
 STRETCH = 1.25
-"""Most that the aspect ratio of a crop differs from that of the size it is brought to."""
+"""Largest factor between the aspect ratio of a crop and that of the size it is resized to (arbitrary)."""
 GRAY = 0.05
-"""Share of the images that lose their colors, where light changes at all."""
+"""Share of the views that turn gray, unless light is 0 (arbitrary)."""
 _TURNED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
-_LUMA = (0.2989, 0.587, 0.114)
+_LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, rounded as in torchvision
 
 
 class Views(Dataset[View]):
-    """The images of a collection as crops, with what the device still has to change, for `apply_changes`.
+    """Random crops of the images of a collection, each with its changes of viewpoint and light.
+
+    The changes are drawn here and made by `apply_changes`, per batch.
 
     Args:
         collection: the images.
-        scale: share of the image's area that a crop keeps, from and to.
-        perspective: how far corners move, as a share of half the side; 0 for none.
-        light: strength of changes in brightness, contrast and saturation; 0 for none.
-        seed: of all random numbers.
+        scale: smallest and largest share of the image's area that a crop covers; see `draw_crop` for the exception.
+        perspective: largest move of a corner along each axis, as a share of half the side; 0 for none.
+        light: largest change of brightness, contrast, and saturation, as a share; 0 for none.
+        seed: seed of all random numbers.
     """
 
     def __init__(
@@ -71,15 +75,15 @@ class Views(Dataset[View]):
 
 
 def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.random.Generator) -> Tensor:
-    """A random part of an image at a size: (h, w, 3) uint8.
+    """Reads a random crop of an image, resized: (h, w, 3) uint8.
 
-    A JPEG is decoded at the smallest fraction (1/8, 1/4, 1/2) that leaves the crop as large as it is needed.
+    A JPEG is decoded at the smallest scale (1/8, 1/4, 1/2, or 1) that leaves the crop at least as large as the result.
 
     Args:
-        file: of the image.
+        file: path of the image.
         size: (h, w) of the result in pixels.
-        scale: share of the image's area that is kept, from and to.
-        random: draws the part.
+        scale: smallest and largest share of the image's area that the crop covers.
+        random: source of the random numbers.
 
     Raises:
         ImageError: the file cannot be read.
@@ -99,13 +103,14 @@ def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.ran
 
 
 def draw_crop(random: np.random.Generator, ratio: float, wanted: float, scale: tuple[float, float]) -> Crop:
-    """Draws a crop; where none of ten fits into the image, the largest in its middle.
+    """Draws a crop. If none of ten draws fits into the image, the crop is the largest one of the wanted aspect ratio,
+    in the middle, whatever its area.
 
     Args:
-        random: where the numbers come from.
+        random: source of the random numbers.
         ratio: width over height of the image.
-        wanted: width over height of the size that the crop is brought to.
-        scale: share of the image's area, from and to.
+        wanted: width over height of the size that the crop is resized to.
+        scale: smallest and largest share of the image's area that the crop covers.
     """
     for _ in range(10):
         area = random.uniform(*scale)
@@ -119,16 +124,16 @@ def draw_crop(random: np.random.Generator, ratio: float, wanted: float, scale: t
 
 
 def draw_changes(random: np.random.Generator, perspective: float, light: float) -> Tensor:
-    """Draws what changes beside the crop, as (12,) float32.
+    """Draws the changes of viewpoint and light, as (12,) float32.
 
-    The first nine are the (3, 3) homography from positions in the view to positions in the crop, both from -1 to 1
-    across (half of the views keep their viewpoint); then factors of brightness, contrast and saturation (1 for no
-    change, saturation 0 for gray).
+    The first nine numbers are the (3, 3) homography from positions in the view to positions in the crop, both between
+    -1 and 1 on each axis. Half of the views keep their viewpoint. The last three are the factors of brightness,
+    contrast, and saturation: 1 changes nothing, and saturation 0 is gray.
 
     Args:
-        random: where the numbers come from.
-        perspective: how far corners move, as a share of half the side.
-        light: strength of the others.
+        random: source of the random numbers.
+        perspective: largest move of a corner along each axis, as a share of half the side; 0 for none.
+        light: largest difference of a factor from 1; 0 for none.
     """
     inwards = random.uniform(0, perspective, (4, 2))
     moved = CORNERS * (1 - inwards)
@@ -143,7 +148,7 @@ CORNERS: NDArray[np.float64] = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], 
 
 
 def homography_between(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The (3, 3) homography that takes four points to four others, (4, 2) each; its last entry is 1."""
+    """The (3, 3) homography that maps four points to four others, (4, 2) each; its last entry is 1."""
     rows = []
     for (x, y), (u, v) in zip(source, target, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
@@ -152,13 +157,15 @@ def homography_between(source: NDArray[np.float64], target: NDArray[np.float64])
 
 @torch.no_grad()
 def apply_changes(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Applies the changes of viewpoint and light to a batch of crops, and normalizes it, on the device of the batch.
+    """Changes viewpoint, brightness, contrast, and saturation of a batch of crops, in this order, and normalizes it.
+
+    It runs on the device of the batch. Pixels from outside a crop are black.
 
     Args:
-        pixels: (b, h, w, 3) uint8.
-        changes: (b, 12), see `draw_changes`; what lies outside of a crop becomes black.
-        mean: per channel, of images in [0, 1].
-        std: likewise.
+        pixels: (b, h, w, 3) uint8 crops.
+        changes: (b, 12) float32 changes, see `draw_changes`.
+        mean: mean of each of the 3 channels, of images in [0, 1].
+        std: standard deviation of each of the 3 channels, of images in [0, 1].
 
     Returns:
         (b, 3, h, w) float32.
@@ -176,11 +183,26 @@ def apply_changes(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: S
     return images.sub_(mean_row).div_(std_row)
 
 
+def collate_views(views: Sequence[View], mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Collates views into a batch and applies their changes.
+
+    Args:
+        views: items of `Views`, all of one size.
+        mean: mean of each of the 3 channels, of images in [0, 1].
+        std: standard deviation of each of the 3 channels, of images in [0, 1].
+
+    Returns:
+        (b, 3, h, w) float32 images, (b,) landmark ids, (b,) indices in the collection.
+    """
+    pixels, landmark_ids, indices, changes = default_collate(list(views))
+    return apply_changes(pixels, changes, mean, std), landmark_ids, indices
+
+
 def _sample_grid(homography: Tensor, height: int, width: int) -> Tensor:
-    """(b, 3, 3) homographies to (b, h, w, 2) positions in the crop that the pixels of the views are sampled from."""
+    """(b, 3, 3) homographies to the (b, h, w, 2) positions in the crops that the views sample."""
     x = _centers(width, homography.device)
     y = _centers(height, homography.device)
-    # Row by row of the homography: for each pixel, its two positions and their common denominator.
+    # Row by row of the homography: the two coordinates of each pixel, and their common denominator.
     across, down, denominator = (
         a * x + (b * y[:, None] + c) for a, b, c in (row[:, :, None, None].unbind(1) for row in homography.unbind(1))
     )
@@ -188,12 +210,12 @@ def _sample_grid(homography: Tensor, height: int, width: int) -> Tensor:
 
 
 def _centers(pixels: int, device: torch.device) -> Tensor:
-    """Positions of the centers of so many pixels in a row, from -1 to 1 across all of them."""
+    """Positions of the pixel centers of an axis, whose pixels span -1 to 1."""
     return (torch.arange(pixels, device=device) * 2 + 1) / pixels - 1
 
 
 @lru_cache(maxsize=8)
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Per channel, as (3, 1, 1); kept on the device, for making a tensor there waits for all it still has to do."""
+    """(3, 1, 1) each, cached on the device: copying a new tensor to a GPU waits for the work queued there."""
     mean_row, std_row, luma = (torch.tensor(row, device=device)[:, None, None] for row in (mean, std, _LUMA))
     return mean_row, std_row, luma

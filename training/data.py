@@ -2,7 +2,9 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +19,8 @@ from glam.datasets.collection import Collection, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, Item, resize_to, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
-from glam.datasets.transforms import Augment, to_tensor
-from glam.datasets.views import View, Views, apply_changes
+from glam.datasets.transforms import to_tensor
+from glam.datasets.views import View, Views, apply_changes, collate_views
 from glam.errors import GlamError
 from glam.sizes import fitted_size
 from glam.training.throughput import TimedLoader
@@ -55,10 +57,10 @@ class LandmarkData(L.LightningDataModule):
         batch_size: images a step, for each device.
         per_landmark: most images of one landmark in an epoch; all of them by default.
         crop: smallest share of an image's area that a random crop keeps.
-        perspective: how far corners move, as a share of half the side.
-        light: strength of changes of brightness, contrast and saturation.
-        augment_on: what changes viewpoint and light: the "workers", one image after another, or the training "device",
-            a batch at a time, which leaves decoding and resizing to the workers (`glam.datasets.views`).
+        perspective: largest move of a corner along each axis, as a share of half the side; 0 for none.
+        light: largest change of brightness, contrast, and saturation, as a share; 0 for none.
+        augment_on: where viewpoint and light change: in the "workers" or on the training "device". On the device,
+            workers only decode and resize (`glam.datasets.views`).
         workers: processes that read images, for each device; one less than there are cores by default.
         seed: of order, held-out landmarks and augmentation.
 
@@ -113,15 +115,14 @@ class LandmarkData(L.LightningDataModule):
             raise GlamError(f"{train}: training wants at least two landmarks, each in a sub-folder of its own")
 
     def train_dataloader(self) -> TimedLoader:
-        """Augmented images in batches of one size, entered where the run stopped."""
+        """Augmented images in batches of one size, from where the run stopped."""
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
-        scale = (self.crop, 1.0)
+        views = Views(self.train, (self.crop, 1.0), self.perspective, self.light, seed=self.seed)
         if self.augment_on == "device":
-            return self._loader(Views(self.train, scale, self.perspective, self.light, seed=self.seed), sampler)
-        form = self.image_format
-        transform = Augment(scale, self.perspective, self.light, mean=form.mean, std=form.std)
-        return self._loader(ImageDataset(self.train, transform, seed=self.seed), sampler)
+            return self._loader(views, sampler)
+        collate = partial(collate_views, mean=self.image_format.mean, std=self.image_format.std)
+        return self._loader(views, sampler, collate)
 
     def train_sampler(self) -> SizeBatchSampler:
         """This process's batches, from where the run stopped."""
@@ -142,7 +143,7 @@ class LandmarkData(L.LightningDataModule):
         return sampler
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Applies on the device the changes that the workers left to it."""
+        """Applies the changes of the views on the device, unless the workers did."""
         if len(batch) == 3:
             images, landmark_ids, indices = batch
             return images, landmark_ids, indices
@@ -192,10 +193,16 @@ class LandmarkData(L.LightningDataModule):
             return None
         return (sampler.skipped if sampler.earlier else len(sampler)), len(sampler)
 
-    def _loader(self, dataset: Dataset[Item] | Dataset[View], sampler: SizeBatchSampler) -> TimedLoader:
+    def _loader(
+        self,
+        dataset: Dataset[Item] | Dataset[View],
+        sampler: SizeBatchSampler,
+        collate: Callable[[list[View]], Batch] | None = None,
+    ) -> TimedLoader:
         return TimedLoader(
             dataset,
             batch_sampler=sampler,
+            collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",

@@ -1,4 +1,4 @@
-"""Augmentation in two halves: what workers draw and devices apply, against torchvision image by image."""
+"""Augmentation: what is drawn per image and applied per batch, compared with torchvision image by image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +117,32 @@ def test_a_view_depends_on_seed_epoch_and_image_alone(draw_image: DrawImage, tmp
     assert not torch.equal(first[0], later[0])
     assert not torch.equal(first[3], other[Draw(0, (32, 48), 0)][3])
     assert (first[1], first[2]) == (0, 0)
+
+
+def test_half_of_the_views_move_their_corners_by_at_most_a_share_of_half_the_side() -> None:
+    random, moved = np.random.default_rng(0), []
+    for _ in range(400):
+        homography = draw_changes(random, 0.3, 0.0)[:9].view(3, 3).numpy()
+        corners = np.column_stack([CORNERS, np.ones(4)]) @ np.linalg.inv(homography).T
+        moved.append(np.abs(corners[:, :2] / corners[:, 2:] - CORNERS).ravel())
+    shares = np.array(moved)
+    assert 0.4 < (shares.max(axis=1) > 1e-6).mean() < 0.6
+    changed = shares[shares.max(axis=1) > 1e-6]
+    assert 0.29 < changed.max() < 0.3 + 1e-5
+    assert changed.mean() == pytest.approx(0.15, abs=0.01)
+
+
+@pytest.mark.parametrize("strength", [(0.4, 0.0), (0.0, 0.4)], ids=["perspective", "light"])
+def test_each_strength_draws_its_own_changes(
+    draw_image: DrawImage, tmp_path: Path, strength: tuple[float, float]
+) -> None:
+    (tmp_path / "a").mkdir()
+    draw_image(80, 60).save(tmp_path / "a" / "0.jpg")
+    views = Views(read_folder(tmp_path), WHOLE, *strength)
+    rows = torch.stack([views[Draw(0, (32, 48), epoch)][3] for epoch in range(20)])
+    none = draw_changes(np.random.default_rng(0), 0.0, 0.0)
+    differs = (rows - none).abs().amax(dim=0) > 0.05
+    assert (bool(differs[:9].any()), bool(differs[9:].any())) == (strength[0] > 0, strength[1] > 0)
 
 
 def test_without_strength_nothing_is_drawn_to_change() -> None:

@@ -2,7 +2,8 @@
 
 Commit 33b113e wrote `files/` (`make_fixtures.py`), the last one before modules and names changed; the files are never
 written again. `files/expected.json` holds the answers of that version. These tests use only commands and functions that
-users call, so that they outlive any change inside the package.
+users call, so that they outlive any change inside the package. Resumed runs are the exception: they get the former
+augmentation, so that their losses can be compared.
 
 Tolerances: 1e-5 for scores of stored descriptors; 1e-4 where images are described, because JPEG decoders and processors
 round differently; 1e-3 of the loss after six further steps of training.
@@ -29,6 +30,7 @@ import glam
 import glam.index
 
 from .filler import set_modified, write_filler
+from .former_views import FormerViews, collate_former_views
 
 FILES = Path(__file__).parent / "files"
 EXPECTED = json.loads((FILES / "expected.json").read_text(encoding="utf-8"))
@@ -240,6 +242,14 @@ def test_an_evaluation_gives_the_same_figures(workspace: Path, command: Command)
     assert now["map"] == pytest.approx(before["map"])
 
 
+@pytest.fixture
+def former_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains with the augmentation of the earlier version."""
+    monkeypatch.setattr("glam.training.data.Views", FormerViews)
+    monkeypatch.setattr("glam.training.data.collate_views", collate_former_views)
+
+
+@pytest.mark.usefixtures("former_views")
 def test_a_killed_run_resumes(workspace: Path, command: Command) -> None:
     """The same command with `--resume`, on a run moved to another folder, ends with the loss of an unbroken run."""
     run, expected = workspace / "run", EXPECTED["runs"]["plain"]
@@ -250,6 +260,7 @@ def test_a_killed_run_resumes(workspace: Path, command: Command) -> None:
     assert glam.load(run / "model.safetensors", "cpu").dim == 8
 
 
+@pytest.mark.usefixtures("former_views")
 def test_a_killed_run_resumes_by_its_configuration_file(workspace: Path, command: Command) -> None:
     """The same with sharded landmark centers: every option in config.yaml is still understood."""
     run, expected = workspace / "run", EXPECTED["runs"]["sharded"]

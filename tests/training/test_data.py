@@ -37,6 +37,16 @@ def batches(landmarks: Path, workers: int = 0, **options: Any) -> list[Batch]:
     return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_and_device_make_the_same_views(landmarks: Path, workers: int) -> None:
+    in_workers = batches(landmarks, workers, augment_on="workers")
+    on_device = batches(landmarks, augment_on="device")
+    assert len(in_workers) == len(on_device) == 2
+    for ours, expected in zip(in_workers, on_device, strict=True):
+        for part, other in zip(ours, expected, strict=True):
+            torch.testing.assert_close(part, other)
+
+
 @pytest.mark.parametrize("augment_on", ["workers", "device"])
 @pytest.mark.parametrize("option", ["perspective", "light", "crop"])
 def test_each_kind_of_augmentation_changes_the_images(landmarks: Path, option: str, augment_on: str) -> None:
