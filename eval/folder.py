@@ -6,6 +6,8 @@ The images of the same landmark are positive, the query itself is junk, distract
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +15,13 @@ from numpy.typing import NDArray
 from glam.datasets.collection import Collection
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, positive_ranks, precision_at
-from glam.eval.rerank import Rows, listed_scores, local_features_of, offset_progress, rerank_all
-from glam.index.rerank.base import Query
-from glam.index.rerank.chain import Chain
-from glam.index.rerank.memory_database import MemoryDatabase
 from glam.inference.pipeline import Settings
 from glam.model import Model
 from glam.progress import Progress, no_progress
+
+if TYPE_CHECKING:  # the index imports FAISS, which training and evaluation need only to re-rank
+    from glam.eval.rerank import Rows
+    from glam.index.rerank.chain import Chain
 
 QUERY_BLOCK = 256
 
@@ -50,7 +52,7 @@ def score_folder(
     descriptors: NDArray[np.float32],
     landmark_ids: NDArray[np.int64],
     distractors: NDArray[np.float32] | None = None,
-    lists: Sequence[Rows] | None = None,
+    lists: "Sequence[Rows] | None" = None,
 ) -> FolderScores:
     """Scores descriptors of a folder.
 
@@ -77,9 +79,16 @@ def score_folder(
             junk = np.zeros(len(database), dtype=bool)
             junk[query] = True
             if lists is not None:
-                scores = listed_scores(scores, lists[query])
+                scores = _listed_scores(scores, lists[query])
             ranks.append(positive_ranks(scores, positive, junk))
     return folder_scores(ranks, landmark_ids)
+
+
+def _listed_scores(scores: NDArray[np.floating], listed: "Rows") -> NDArray[np.float64]:
+    """Scores, (n,), that rank the listed rows first, in their order, and the others as before."""
+    moved = np.asarray(scores, dtype=np.float64).copy()
+    moved[listed] = np.nanmax(moved, initial=0) + np.arange(len(listed), 0, -1)
+    return moved
 
 
 def folder_scores(ranks: Sequence[Ranks], landmark_ids: NDArray[np.int64]) -> FolderScores:
@@ -140,7 +149,7 @@ def evaluate_folder(
     distractors: Collection | None = None,
     *,
     settings: Settings | None = None,
-    chain: Chain | None = None,
+    chain: "Chain | None" = None,
     progress: Progress = no_progress,
 ) -> FolderReport:
     """Describes a folder of landmarks and scores it.
@@ -176,13 +185,39 @@ def evaluate_folder(
     landmark_ids = known_landmark_ids(collection)[in_folder]
     lists = None
     if chain is not None:
-        features = local_features_of([files[i] for i in (*in_folder, *others)])
-        database = MemoryDatabase([descriptors[in_folder], descriptors[others]], features)
-        queries = [Query(descriptor, partial(features, row)) for row, descriptor in enumerate(descriptors[in_folder])]
-        lists = rerank_all(chain, queries, database.without, offset_progress(progress, len(files)))
+        read_files = [files[i] for i in (*in_folder, *others)]
+        lists = _rerank(chain, descriptors[in_folder], descriptors[others], read_files, progress, len(files))
     scores = score_folder(descriptors[in_folder], landmark_ids, descriptors[others] if len(others) else None, lists)
     paths = tuple(collection.images[i].path for i in in_folder)
     return FolderReport(scores, paths, len(others), tuple(unreadable), None if chain is None else str(chain))
+
+
+def _rerank(
+    chain: "Chain",
+    queries: NDArray[np.float32],
+    others: NDArray[np.float32],
+    files: Sequence[Path],
+    progress: Progress,
+    described: int,
+) -> "list[Rows]":
+    """The re-ranked list of each query, from a database without its own image.
+
+    Args:
+        chain: re-ranks.
+        queries: (q, dim) descriptors, also the first rows of the database.
+        others: (m, dim) descriptors of the other rows.
+        files: image of each row.
+        progress: called with images done and images in total.
+        described: images that progress counts as done before the first query.
+    """
+    from glam.eval.rerank import local_features_of, offset_progress, rerank_all
+    from glam.index.rerank.base import Query
+    from glam.index.rerank.memory_database import MemoryDatabase
+
+    features = local_features_of(files)
+    database = MemoryDatabase([queries, others], features)
+    rerank_queries = [Query(descriptor, partial(features, row)) for row, descriptor in enumerate(queries)]
+    return rerank_all(chain, rerank_queries, database.without, offset_progress(progress, described))
 
 
 def known_landmark_ids(collection: Collection) -> NDArray[np.int64]:

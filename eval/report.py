@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.eval.benchmark import BenchmarkReport
-from glam.eval.folder import FolderReport, FolderScores
-from glam.eval.revisitop import ProtocolScores
-from glam.eval.search_evaluation import SearchReport
 from glam.inference.pipeline import Settings
 from glam.output import OutputKind, has_json_keys, write_json
+
+if TYPE_CHECKING:  # the index imports FAISS, which a report does not need
+    from glam.eval.benchmark import BenchmarkReport
+    from glam.eval.folder import FolderReport, FolderScores
+    from glam.eval.revisitop import ProtocolScores
+    from glam.eval.search_evaluation import SearchReport
 
 LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "numpy", "pillow")
 
@@ -62,10 +64,10 @@ class IndexModel:
 
 def folder_result(
     dataset: str,
-    report: FolderReport,
+    report: "FolderReport",
     model: ModelFacts,
     settings: Settings,
-    search: SearchReport[FolderScores] | None = None,
+    search: "SearchReport[FolderScores] | None" = None,
 ) -> dict[str, Any]:
     """The result file of `glam.eval.folder.evaluate_folder`. Fractions, not percent.
 
@@ -94,10 +96,10 @@ def folder_result(
 
 def benchmark_result(
     dataset: str,
-    report: BenchmarkReport,
+    report: "BenchmarkReport",
     model: ModelFacts,
     settings: Settings,
-    search: SearchReport[dict[str, ProtocolScores]] | None = None,
+    search: "SearchReport[dict[str, ProtocolScores]] | None" = None,
 ) -> dict[str, Any]:
     """The result file of `glam.eval.benchmark.evaluate_benchmark`. Fractions, not percent.
 
@@ -123,7 +125,7 @@ def benchmark_result(
 
 
 def descriptors_result(
-    dataset: str, scores: dict[str, ProtocolScores], queries: Sequence[str], dim: int, files: dict[str, Any]
+    dataset: str, scores: "dict[str, ProtocolScores]", queries: Sequence[str], dim: int, files: dict[str, Any]
 ) -> dict[str, Any]:
     """The result file of descriptors that came from elsewhere. What is not known of them is null.
 
@@ -174,7 +176,7 @@ def _model(model: ModelFacts) -> dict[str, Any]:
     return {"name": model.name, "fingerprint": model.fingerprint, "dim": model.dim}
 
 
-def _folder(scores: FolderScores, paths: Sequence[str]) -> dict[str, Any]:
+def _folder(scores: "FolderScores", paths: Sequence[str]) -> dict[str, Any]:
     return {
         "map": scores.mean_ap,
         "interval": list(scores.interval),
@@ -184,7 +186,7 @@ def _folder(scores: FolderScores, paths: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _protocols(scores: dict[str, ProtocolScores], queries: Sequence[str]) -> dict[str, Any]:
+def _protocols(scores: "dict[str, ProtocolScores]", queries: Sequence[str]) -> dict[str, Any]:
     return {
         name: {
             "map": _number(protocol.mean_ap),

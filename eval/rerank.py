@@ -117,13 +117,6 @@ def check_unit_length(what: str, descriptors: Descriptors) -> None:
         raise GlamError(f"reranking takes descriptors of unit length, and the {what} are not; normalize them first")
 
 
-def listed_scores(scores: NDArray[np.floating], listed: Rows) -> NDArray[np.float64]:
-    """Scores, (n,), that rank the listed rows first, in their order, and the others as before."""
-    moved = np.asarray(scores, dtype=np.float64).copy()
-    moved[listed] = np.nanmax(moved, initial=0) + np.arange(len(listed), 0, -1)
-    return moved
-
-
 def listed_keys(keys: Keys, rows: Rows, listed: Rows) -> Keys:
     """Tie-break keys of rows, (n,), once the listed rows are ranked first, in their order."""
     ranks = list_ranks(rows, listed)

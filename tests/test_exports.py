@@ -1,4 +1,4 @@
-"""What `glam.eval`, `glam.datasets`, and `glam.training` export, and that importing them imports nothing heavy."""
+"""What `glam.eval`, `glam.datasets`, and `glam.training` export, and the heavy libraries that imports leave alone."""
 
 import importlib
 import subprocess
@@ -25,3 +25,10 @@ def test_importing_a_package_does_not_wait_for_pytorch(package: str) -> None:
     code = f"import sys, glam.{package}; print(sorted(set(sys.modules) & set(('torch', 'faiss', 'numpy'))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_training_and_exact_evaluation_do_not_import_faiss() -> None:
+    modules = "glam.training.cli, glam.eval.folder, glam.eval.report"
+    code = f"import sys, {modules}; print(sorted(set(sys.modules) & set(('torch', 'faiss'))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['torch']"
