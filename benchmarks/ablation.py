@@ -97,7 +97,8 @@ def main() -> int:
     if not all(map(record.has_run, runs)):
         with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
             began = time.monotonic()
-            decode(given.folder, Path(scratch))
+            for name in FOLDERS:
+                decode(given.folder / name, Path(scratch) / name)
             print(f"images decoded in {time.monotonic() - began:.0f} s", flush=True)
             failed = train_all(runs, record, given, Path(scratch))
     rows = summarize(record.lines, list(VARIANTS))
@@ -167,17 +168,16 @@ class Record:
 
 
 def decode(folder: Path, out: Path) -> None:
-    """Writes the images of `FOLDERS` as files of plain pixels (PPM), under the same names with ``.ppm`` added."""
-    collections = [read_folder(folder / name) for name in FOLDERS]
-    files = [collection.file(i) for collection in collections for i in range(len(collection))]
+    """Writes the images of a folder as uncompressed files (PPM), under the same names with ``.ppm`` added."""
+    collection = read_folder(folder)
 
-    def write(file: Path) -> None:
-        target = out / f"{file.relative_to(folder)}.ppm"
+    def write(index: int) -> None:
+        target = out / f"{collection.images[index].path}.ppm"
         target.parent.mkdir(parents=True, exist_ok=True)
-        read_image(file).save(target)
+        read_image(collection.file(index)).save(target)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(write, files))
+        list(pool.map(write, range(len(collection))))
 
 
 def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, folder: Path) -> int:
@@ -235,35 +235,48 @@ def configure(run: Run, folder: Path, workers: int) -> TrainingCLI:
 
 
 def carry_out(run: Run, folder: Path, workers: int) -> dict[str, Any]:
-    """Trains and scores.
+    """Trains and scores a run.
 
     Args:
-        run: what to train.
-        folder: with `FOLDERS`.
+        run: the run.
+        folder: folder with `FOLDERS`.
         workers: processes that read images.
 
     Returns:
-        The run with its scores (fractions), ``ap`` of each query by landmark, ``seconds`` of the training, and ``mib``,
-        the peak of memory on the GPU (None without one).
+        The run, with the results of `train_and_score`.
     """
-    on_gpu = torch.cuda.is_available()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {**asdict(run), **train_and_score(configure(run, folder, workers), folder, device)}
+
+
+def train_and_score(cli: TrainingCLI, folder: Path, device: str) -> dict[str, Any]:
+    """Trains a network and scores its last epoch on val/ with distractors/.
+
+    Args:
+        cli: network, data, and trainer.
+        folder: folder with val/ and distractors/.
+        device: "cuda" or "cpu", where the trainer trains.
+
+    Returns:
+        Scores (fractions), ``ap`` of each query by landmark, ``seconds`` of the training, and ``mib``, its peak of GPU
+        memory (None on the CPU).
+    """
+    on_gpu = device == "cuda"
     gc.collect()  # the run before is held by cycles
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    cli = configure(run, folder, workers)
     cli.trainer.fit(cli.model, cli.datamodule)
     seconds = time.perf_counter() - began
     mib = round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None
-    network = cli.model.network.to_device(torch.device("cuda" if on_gpu else "cpu")).eval()
-    model = Model(run.variant, network, ModelHeader(network.architecture, size=cli.datamodule.val_size))
+    network = cli.model.network.to_device(torch.device(device)).eval()
+    model = Model("last epoch", network, ModelHeader(network.architecture, size=cli.datamodule.val_size))
     report = evaluate_folder(model, read_folder(folder / "val"), read_folder(folder / "distractors"))
     ap: dict[str, list[float]] = {}
     for path, value in zip(report.paths, report.scores.ap.tolist(), strict=True):
         if not math.isnan(value):
             ap.setdefault(str(Path(path).parent), []).append(round(value, 5))
     return {
-        **asdict(run),
         "map": round(report.scores.mean_ap, 5),
         "recall_at_1": round(report.scores.recall_at_1, 5),
         "seconds": round(seconds, 1),

@@ -34,13 +34,13 @@ def summarize(lines: Sequence[Line], variants: Sequence[str]) -> list[Line]:
             if not seeds:
                 continue
             mine = [runs[setting, variant, seed] for seed in seeds]
-            ap, landmarks = _ap(mine)
+            ap, landmarks = ap_matrix(mine)
             row: Line = {"setting": setting, "variant": variant, "seeds": len(seeds)}
-            row |= _points("map", bootstrap(ap, landmarks))
+            row |= points("map", bootstrap(ap, landmarks))
             both = [seed for seed in seeds if (setting, "none", seed) in runs]
             if both:
-                without, _ = _ap([runs[setting, "none", seed] for seed in both])
-                row |= _points("gain", bootstrap(ap[[seeds.index(seed) for seed in both]] - without, landmarks))
+                without, _ = ap_matrix([runs[setting, "none", seed] for seed in both])
+                row |= points("gain", bootstrap(ap[[seeds.index(seed) for seed in both]] - without, landmarks))
             row["recall_at_1"] = round(100 * statistics.mean(line["recall_at_1"] for line in mine), 2)
             row |= {key: costs.get((setting, variant), {}).get(key) for key in ("step_ms", "step_mib", "weights")}
             row["train_seconds"] = round(statistics.mean(line["seconds"] for line in mine), 1)
@@ -104,13 +104,13 @@ def draw(rows: Sequence[Line], path: Path) -> None:
     chart.write(path)
 
 
-def _ap(runs: Sequence[Line]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def ap_matrix(runs: Sequence[Line]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(seeds, queries) AP and (queries,) landmarks of runs that were scored on the same images."""
     names = list(runs[0]["ap"])
     ap = np.array([[value for name in names for value in run["ap"][name]] for run in runs])
     return ap, np.repeat(np.arange(len(names)), [len(runs[0]["ap"][name]) for name in names])
 
 
-def _points(name: str, found: Bootstrap) -> dict[str, float]:
+def points(name: str, found: Bootstrap) -> dict[str, float]:
     """A mean and its interval as percentage points."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), (round(100 * value, 2) for value in found), strict=True))
