@@ -10,6 +10,7 @@ round differently; 1e-3 of the loss after six further steps of training.
 """
 
 import csv
+import importlib
 import json
 import os
 import runpy
@@ -30,7 +31,6 @@ import glam
 import glam.index
 
 from .filler import set_modified, write_filler
-from .former_views import FormerViews, collate_former_views
 
 FILES = Path(__file__).parent / "files"
 EXPECTED = json.loads((FILES / "expected.json").read_text(encoding="utf-8"))
@@ -245,8 +245,10 @@ def test_an_evaluation_gives_the_same_figures(workspace: Path, command: Command)
 @pytest.fixture
 def former_views(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains with the augmentation of the earlier version."""
-    monkeypatch.setattr("glam.training.data.Views", FormerViews)
-    monkeypatch.setattr("glam.training.data.collate_views", collate_former_views)
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    former = importlib.import_module("former_views")
+    monkeypatch.setattr("glam.training.data.Views", former.FormerViews)
+    monkeypatch.setattr("glam.training.data.collate_views", former.collate_former_views)
 
 
 @pytest.mark.usefixtures("former_views")

@@ -1,7 +1,8 @@
-"""The augmentation of the earlier version: torchvision, per image, in workers.
+"""The former augmentation: torchvision, per image, in workers.
 
-The losses in `files/` were computed with it. A resumed run that ends with them has restored the weights, the optimizer,
-the schedule, and the position in the epoch.
+`augmentation.py` compares `glam.datasets.views` with it. `tests/earlier_version` resumes runs that began with it: a run
+that ends with the loss of an unbroken one has restored the weights, the optimizer, the schedule, and the position in
+the epoch.
 """
 
 from collections.abc import Sequence
