@@ -69,7 +69,9 @@ class ArcFace(nn.Module):
         self.batch_size = batch_size
         self.margin = _Margin(margin, scale)
         generator = torch.Generator().manual_seed(mixed_seed(seed, self.rank))
-        self.centers = nn.Parameter(torch.randn(end - self.first, dim, generator=generator))
+        # Drawn on the CPU, so that they are the same on every device; Lightning makes a GPU the default one.
+        drawn = torch.randn(end - self.first, dim, generator=generator, device="cpu")
+        self.centers = nn.Parameter(drawn.to(torch.get_default_device()))
         self.register_load_state_dict_pre_hook(_load_centers)  # type: ignore[no-untyped-call]
 
     def forward(self, descriptors: Tensor, landmark_ids: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from pytorch_metric_learning import losses
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from glam.training.arcface import ArcFace, change_centers, upgrade_centers
 
@@ -109,6 +110,23 @@ def test_a_landmark_with_images_starts_at_their_mean() -> None:
 
 def replicated(rank: int) -> dict[str, Tensor]:
     return {"centers": ArcFace(LANDMARKS, DIM, seed=1).centers.detach()}
+
+
+class GpuByDefault(TorchFunctionMode):
+    """Refuses, as a GPU that is the default device does, a random number from a generator of the CPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        assert kwargs.get("generator") is None or kwargs.get("device") == "cpu", "a CPU generator for another device"
+        return func(*args, **kwargs)
+
+
+def test_centers_are_drawn_on_the_cpu_whatever_the_default_device() -> None:
+    """As in `configure_model` of a run on a GPU."""
+    with GpuByDefault():
+        ArcFace(LANDMARKS, DIM)
+    with torch.device("meta"):
+        assert ArcFace(LANDMARKS, DIM).centers.device.type == "meta"
 
 
 def test_unsharded_every_process_holds_all_centers(tmp_path: Path) -> None:
