@@ -13,7 +13,6 @@ from glam.kernels.channel_attention import (
 )
 from glam.kernels.combination import combine_and_pool, combine_and_pool_dense
 from glam.kernels.dispatch import use_form
-from glam.kernels.rank_counts import rank_counts, rank_counts_dense
 from glam.kernels.rows import rows_and_means
 from glam.kernels.spatial_attention import spatial_attention, spatial_attention_dense
 from glam.kernels.taps import dilated_taps, dilated_taps_dense, shifted_sum, taps_of
@@ -28,8 +27,6 @@ __all__ = [
     "dilated_taps",
     "dilated_taps_dense",
     "power_sums",
-    "rank_counts",
-    "rank_counts_dense",
     "rows_and_means",
     "shifted_sum",
     "spatial_attention",

@@ -1,4 +1,4 @@
-"""Tiles of inner products between queries and rows, which top-k and rank counts share."""
+"""Tiles of inner products between queries and rows."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -8,9 +8,7 @@ from contextlib import suppress
 
 from tests.test_layout import ROOT, modules
 
-EXCEPTIONS: dict[str, str] = {
-    "rank_counts": "the evaluation counts exact scores; this counts rounded ones, for a first pass on a GPU",
-}
+EXCEPTIONS: dict[str, str] = {}
 """Definitions without a user, and why they stay."""
 
 CONFIGS = ROOT / "training" / "configs"

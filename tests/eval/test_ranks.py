@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.ranks import count_above
-from glam.eval.tie_break import Descriptors, tie_break_keys
+from glam.eval.ranks.gpu import GpuCounter
+from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 Made = Callable[[np.random.Generator, tuple[int, int]], Descriptors]
 
 
@@ -121,14 +123,39 @@ def test_progress_ends_at_all_rows_and_threads_are_given_back() -> None:
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def counted_by_gpu(queries: Descriptors, keys: list[Keys], parts: list[Descriptors], size: int) -> list[list[int]]:
+    """Counts in blocks of ``size`` rows, on the CPU where there is no GPU."""
+    counter, everything = GpuCounter(queries, keys, DEVICE), np.concatenate(parts)
+    blocks = [(everything[start : start + size], start) for start in range(0, len(everything), size)]
+    assert list(counter.count(blocks)) == [len(block) for block, _ in blocks]
+    return [counts.tolist() for counts in counter.above()]
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_gpu_counts_the_same(make: Made) -> None:
+def test_the_gpu_counter_agrees_with_sorting(make: Made, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    dim, total = int(rng.integers(1, 80)), int(rng.integers(30, 400))
+    everything, queries = make(rng, (total, dim)), make(rng, (5, dim))
+    wanted = [rng.permutation(total)[: rng.integers(0, 10)] for _ in queries]
+    keys = [tie_break_keys(query, everything[rows], rows) for query, rows in zip(queries, wanted, strict=True)]
+    counted = counted_by_gpu(queries, keys, [everything], int(rng.integers(1, total + 1)))
+    for query, rows, found in zip(queries, wanted, counted, strict=True):
+        assert found == sorted_ranks(query, everything)[rows].tolist()
+
+
+@pytest.mark.parametrize("dim", [512, 8192])
+def test_the_gpu_counter_sees_rounding_that_always_goes_one_way(dim: int) -> None:
     rng = np.random.default_rng(0)
-    descriptors, queries = make(rng, (500, 64)), make(rng, (5, 64))
-    rows = np.arange(20)
-    keys = [tie_break_keys(query, descriptors[rows], rows) for query in queries]
-    for ours, theirs in zip(
-        count_above(queries, keys, [descriptors], device="cuda"), count_above(queries, keys, [descriptors]), strict=True
-    ):
-        assert ours.tolist() == theirs.tolist()
+    descriptors = ((1 + rng.integers(-50, 50, (400, 1)) * 1e-8) * np.full(dim, dim**-0.5)).astype(np.float64)
+    query = np.full((1, dim), dim**-0.5 * (1 + rng.random() / 10))
+    rows = np.arange(0, 400, 7)
+    (above,) = counted_by_gpu(query, [tie_break_keys(query[0], descriptors[rows], rows)], [descriptors], 400)
+    assert above == sorted_ranks(query[0], descriptors)[rows].tolist()
+
+
+def test_the_gpu_counter_refuses_infinite_descriptors() -> None:
+    descriptors = np.ones((4, 2), dtype=np.float32)
+    keys = [tie_break_keys(descriptors[0], descriptors[:1], np.arange(1))]
+    with pytest.raises(GlamError, match="infinite"):
+        counted_by_gpu(descriptors[:1], keys, [np.where(np.arange(4)[:, None] == 2, np.inf, descriptors)], 4)

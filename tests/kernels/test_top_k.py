@@ -1,4 +1,4 @@
-"""Exact top-k and rank counts, by Triton kernels: scores, order and counts against the plain form and float64.
+"""Exact top-k by Triton kernels: scores and order against the plain form and float64.
 
 On a GPU the kernels run as compiled; without one Triton's interpreter runs them on the CPU. Whole numbers, which every
 form sums exactly, show that ties are broken alike; they make many ties.
@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glam.kernels import rank_counts, top_k, top_k_dense, use_form
-from glam.kernels.rank_counts import rank_counts_dense
+from glam.kernels import top_k, top_k_dense, use_form
 from glam.kernels.top_k import answer_lost
 
 _top_k = pytest.importorskip("glam.kernels._top_k", reason="Triton is not installed", exc_type=ImportError)
@@ -127,16 +126,3 @@ def test_what_does_not_go_together() -> None:
             top_k(queries, other, 1)
     with pytest.raises(ValueError, match="must be"):
         top_k(queries.float(), descriptors.float(), 1)
-    with pytest.raises(ValueError, match=r"they must be \(1, t\)"):
-        rank_counts(queries, descriptors, torch.zeros(2, 3))
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-def test_rank_counts(dtype: torch.dtype) -> None:
-    queries, descriptors = whole_numbers(3, 300, 20, dtype)
-    products = queries.double() @ descriptors.double().T
-    thresholds = torch.cat([products[:, :4], torch.full((3, 1), torch.nan, device=DEVICE)], dim=1).float()
-    wanted = [(compare(products[:, None], thresholds[..., None])).sum(2) for compare in (torch.gt, torch.eq)]
-    with use_form("triton"):
-        assert_same(rank_counts(queries, descriptors, thresholds), tuple(wanted))
-    assert_same(rank_counts_dense(queries, descriptors, thresholds), tuple(wanted))
