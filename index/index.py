@@ -126,7 +126,7 @@ class Index:
         Args:
             path: its folder.
             limits: sizes and times at which it changes how it works.
-            device: that searches, for example ``cuda``; by default the CPU, or all GPUs where faiss-gpu is installed.
+            device: device that searches, for example ``cuda``; the CPU by default.
 
         Returns:
             The index as it is now: ``len(index)`` images, ``index.image_ids`` (n,), ``index.matrix`` (n, dim).

@@ -14,18 +14,14 @@ from glam.index.types import Descriptors, Mask, Rows, Scores
 BLOCK = 65_536
 """Descriptors copied at a time."""
 
-GPU_RESULTS = 2_048
-"""A query's most results on a GPU; more, and those under a mask, come from the processor."""
-
 
 class Exact:
-    """The descriptors themselves, in memory, on the GPUs too where FAISS has them."""
+    """The descriptors themselves, in memory."""
 
     kind = "exact"
 
     def __init__(self, dim: int) -> None:
         self._flat = faiss.IndexFlatIP(dim)
-        self._gpus = faiss.index_cpu_to_all_gpus(self._flat) if faiss.get_num_gpus() else None
 
     @classmethod
     def build(cls, descriptors: DescriptorSource) -> Self:
@@ -54,19 +50,13 @@ class Exact:
 
     def add(self, descriptors: Descriptors) -> None:
         """Adds (n, dim) descriptors."""
-        descriptors = np.ascontiguousarray(descriptors, dtype=np.float32)
-        self._flat.add(descriptors)
-        if self._gpus is not None:
-            self._gpus.add(descriptors)
+        self._flat.add(np.ascontiguousarray(descriptors, dtype=np.float32))
 
     def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if self._gpus is not None and allowed is None and k <= GPU_RESULTS:
-            scores, rows = self._gpus.search(queries, k)
-        else:
-            params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
-            scores, rows = self._flat.search(queries, k, params=params)
+        params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
+        scores, rows = self._flat.search(queries, k, params=params)
         scores[rows < 0] = -np.inf
         return scores, rows
 

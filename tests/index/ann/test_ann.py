@@ -1,16 +1,13 @@
 """Search structures against the plain product with every descriptor."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index.ann import KINDS, DescriptorSource, Structure, build_structure, choose_kind, read_structure
-from glam.index.ann.exact import Exact
 from glam.index.ann.ivf_lists import IvfLists
 from glam.index.ann.ivf_pq import IvfPq
 from glam.index.ann.rescore import best_of, bitmap
@@ -250,37 +247,6 @@ def test_few_rows_make_inverted_lists_too() -> None:
     descriptors = views(5, 40, seed=1)
     _, rows = IvfPq.build(ArrayDescriptors(descriptors), scanned=0).search(descriptors, 1)
     assert (rows[:, 0] == np.arange(40)).all()
-
-
-def test_on_gpus_the_copy_there_answers_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU here: a stand-in shows that descriptors reach both copies, and which of the two is asked."""
-    copies = []
-
-    class Copy:
-        def __init__(self, index: faiss.IndexFlatIP) -> None:
-            self.index, self.asked = faiss.clone_index(index), 0
-            copies.append(self)
-
-        def add(self, descriptors: Descriptors) -> None:
-            self.index.add(descriptors)
-
-        def search(self, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
-            self.asked += 1
-            found: tuple[Scores, Rows] = self.index.search(queries, k)
-            return found
-
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", Copy)
-    structure = Exact.build(ArrayDescriptors(DESCRIPTORS[:100]))
-    checks: list[Callable[[], object]] = [
-        lambda: structure.search(QUERIES[:3], 5),
-        lambda: structure.search(QUERIES[:3], 5, np.ones(100, dtype=bool)),
-        lambda: structure.range_search(QUERIES[0], 0.1),
-    ]
-    for check in checks:
-        check()
-    assert (copies[0].index.ntotal, copies[0].asked) == (100, 1)
-    assert recall(structure.search(QUERIES, 5)[1], DESCRIPTORS[:100], QUERIES) == 1.0
 
 
 def test_inner_products_with_stored_descriptors_do_not_depend_on_the_segment() -> None:
