@@ -62,7 +62,7 @@ class Chain:
         """
         first, length = self.steps[0], max(k, self.depth)
         while True:  # more than once only where too few rows of the list are accepted
-            enough = first.depth if isinstance(first, AlphaQueryExpansion) else length  # it searches again by itself
+            enough = first.depth if getattr(first, "searches_again", False) else length  # see `Step`
             scores, rows = database.nearest(query.descriptor[None], enough, query.allowed)
             found = rows[0] >= 0
             ranked, asked = Ranked(rows[0, found], scores[0, found]), replace(query, length=length)

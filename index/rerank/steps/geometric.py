@@ -15,14 +15,14 @@ import numpy as np
 
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.local_matching.verify import match_features
-from glam.index.rerank.base import Database, Query, Ranked, option, reordered
+from glam.index.rerank.base import Database, Query, Ranked, Step, option, reordered
 
 THREADS = 2
 """That compare at once; more would take a service's cores from its other requests."""
 
 
 @dataclass(frozen=True)
-class GeometricVerification:
+class GeometricVerification(Step):
     """Scores are the pairs of points that agree, and 0 where they are fewer than ``least``.
 
     Attributes:
