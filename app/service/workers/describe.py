@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glam.app.service.lru_cache import LruCache
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher
+from glam.app.service.workers.batcher import Batcher, BatchRule
 from glam.images import Box
 from glam.index.storage.checksums import digest
 from glam.inference.decode import DecodedImage, prepare
@@ -81,9 +81,11 @@ class Describer:
             self._run,
             name="network",
             capacity=limits.waiting,
-            max_batch=limits.batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU),
-            window=limits.window_seconds,
-            key=lambda image: image.size,
+            rule=BatchRule(
+                max_size=limits.batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU),
+                window=limits.window_seconds,
+                key=lambda image: image.size,
+            ),
             prepare=lambda: torch.set_num_threads(threads),
             report=metrics.batch("network"),
         )
