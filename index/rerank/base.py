@@ -124,8 +124,8 @@ class Database(Protocol):
 class Step(Protocol):
     """One re-ranking method. Any number of threads may call it; the same arguments always give the same list.
 
-    Subclass it to inherit `searches_again`. At run time, `Chain` also takes an object with just ``depth`` and
-    ``__call__``, and treats it as a step that does not search again.
+    Subclass it to inherit the defaults of `searches_again` and `needs_local_features`. At run time, `Chain` also takes
+    an object with just ``depth`` and ``__call__``, for which both are False.
     """
 
     @property
@@ -136,6 +136,11 @@ class Step(Protocol):
     def searches_again(self) -> bool:
         """Whether it searches the database for a list of `Query.length` images, so that ``depth`` images are enough to
         begin with. Counts only for the first step of a chain."""
+        return False
+
+    @property
+    def needs_local_features(self) -> bool:
+        """Whether it calls `Query.local_features`."""
         return False
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:

@@ -43,6 +43,11 @@ class Chain:
         """Of the step that looks furthest."""
         return max(step.depth for step in self.steps)
 
+    @property
+    def needs_local_features(self) -> bool:
+        """Whether a step needs the local features of the query."""
+        return any(getattr(step, "needs_local_features", False) for step in self.steps)  # see `Step`
+
     def __str__(self) -> str:
         """As it is written, with every option."""
         return ",".join(_written(step) for step in self.steps)

@@ -48,6 +48,11 @@ class SearchOptions:
     threshold: float | None = None
     chain: Chain | None = None
 
+    @property
+    def needs_local_features(self) -> bool:
+        """Whether a re-ranking step compares the local features of the query."""
+        return self.chain is not None and self.chain.needs_local_features
+
 
 class Page(NamedTuple):
     """One page of hits, and whether there are more."""

@@ -33,6 +33,8 @@ class GeometricVerification(Step):
     least: int = option(8, 4, 1000)
     depth: int = option(50, 1, 500)
 
+    needs_local_features = True
+
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""
         count = partial(_agreeing, query.local_features(), database)

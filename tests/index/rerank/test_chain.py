@@ -132,6 +132,13 @@ def test_a_step_does_not_search_again_by_default() -> None:
     assert [name for name, kind in STEPS.items() if kind().searches_again] == ["aqe"]
 
 
+def test_a_chain_needs_local_features_if_a_step_does() -> None:
+    assert [name for name, kind in STEPS.items() if kind().needs_local_features] == ["geometric"]
+    assert parse_chain("aqe,geometric").needs_local_features
+    assert not parse_chain("aqe,superglobal").needs_local_features
+    assert not Chain((Noted(3), Inheriting())).needs_local_features
+
+
 def test_an_empty_list_stays_empty() -> None:
     step = Noted(3)
     empty = MemoryDatabase([np.empty((0, 4), dtype=np.float32)])
