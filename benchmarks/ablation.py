@@ -289,10 +289,10 @@ def cost(run: Run, folder: Path, repeats: int = 20) -> dict[str, Any]:
     """Milliseconds of a training step's forward and backward pass, the peak of its memory on the GPU in MiB (None
     without one), and the weights, of a run's network on random images of its batch size and longest side, 4:3."""
     cli = configure(run, folder, workers=0)
-    data, network = cli.datamodule, cli.model.network
+    data, size, network = cli.datamodule, cli.datamodule.options.size, cli.model.network
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to_device(device).train()
-    images = torch.rand(data.batch_size, 3, data.size * 3 // 4 // 32 * 32, data.size, device=device)
+    images = torch.rand(data.batch_size, 3, size * 3 // 4 // 32 * 32, size, device=device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = []

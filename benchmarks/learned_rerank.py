@@ -30,7 +30,7 @@ from torch import Tensor
 import glam
 from glam.datasets.readers import read_folder
 from glam.eval.metrics import bootstrap_interval
-from glam.index.rerank.base import Database, Query, Ranked, reordered
+from glam.index.rerank.base import Database, Query, Ranked, Step, reordered
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase
 from glam.index.types import Descriptors
@@ -179,8 +179,8 @@ def inputs_of(kind: Kind, looks: Looks, lists: RankedLists) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A `Step`. The database, and the query, give the index of an image in place of its local features.
+class Learned(Step):
+    """A step. The database, and the query, give the index of an image in place of its local features.
 
     Attributes:
         kind: of its scorers.

@@ -22,6 +22,7 @@ module.
 """
 
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -207,6 +208,37 @@ class GlobalSpatial(nn.Module):
         return all(is_unmodified_conv2d(conv, 1, bias=True) for conv in (self.query, self.key, self.value, self.output))
 
 
+class GLAMParts(TypedDict, total=False):
+    """Keyword arguments of `GLAM` that switch its parts on and off.
+
+    Attributes:
+        local_channel: whether A_lc is there; True by default.
+        local_spatial: whether A_ls is there; True by default.
+        global_channel: whether G_c is there; True by default.
+        global_spatial: whether G_s is there; True by default.
+        local_norm: batch norm inside the local spatial branch (not in the paper); False by default.
+        local_activation: ReLU inside the local spatial branch (not in the paper); False by default.
+    """
+
+    local_channel: bool
+    local_spatial: bool
+    global_channel: bool
+    global_spatial: bool
+    local_norm: bool
+    local_activation: bool
+
+
+DEFAULT_PARTS: GLAMParts = {
+    "local_channel": True,
+    "local_spatial": True,
+    "global_channel": True,
+    "global_spatial": True,
+    "local_norm": False,
+    "local_activation": False,
+}
+"""The parts of the module in the paper."""
+
+
 class GLAM(nn.Module):
     """Global-local attention module: (b, c, h, w) to (b, c, h, w), for any height and width.
 
@@ -222,17 +254,13 @@ class GLAM(nn.Module):
         reduction: r, the width of both spatial branches.
         dilations: of the local spatial branch.
         kernel_size: of the convolutions along the channels.
-        local_channel: whether A_lc is there.
-        local_spatial: whether A_ls is there.
-        global_channel: whether G_c is there.
-        global_spatial: whether G_s is there.
-        local_norm: batch norm inside the local spatial branch (not in the paper).
-        local_activation: ReLU inside the local spatial branch (not in the paper).
         device: of the parameters; PyTorch's default by default.
         dtype: of the parameters; PyTorch's default by default.
+        parts: which attentions are there, as ``global_channel=False``; see `GLAMParts`.
 
     Raises:
         ValueError: ``channels``, ``reduction`` or a dilation is below 1, or ``kernel_size`` is not odd.
+        TypeError: a part is not one of `GLAMParts`.
     """
 
     def __init__(
@@ -242,14 +270,9 @@ class GLAM(nn.Module):
         dilations: Sequence[int] = (1, 3, 5),
         *,
         kernel_size: int = 3,
-        local_channel: bool = True,
-        local_spatial: bool = True,
-        global_channel: bool = True,
-        global_spatial: bool = True,
-        local_norm: bool = False,
-        local_activation: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **parts: Unpack[GLAMParts],
     ) -> None:
         super().__init__()
         if min(channels, reduction, *dilations) < 1:
@@ -258,23 +281,28 @@ class GLAM(nn.Module):
             )
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, not {kernel_size}")
+        for unknown in parts.keys() - DEFAULT_PARTS.keys():
+            raise TypeError(f"GLAM has no part {unknown!r}; its parts are {', '.join(DEFAULT_PARTS)}")
+        on = DEFAULT_PARTS | parts
         self.channels = channels
-        self.local_channel = LocalChannel(kernel_size, device=device, dtype=dtype) if local_channel else None
+        self.local_channel = LocalChannel(kernel_size, device=device, dtype=dtype) if on["local_channel"] else None
         self.local_spatial = (
             LocalSpatial(
                 channels,
                 reduction,
                 dilations,
-                norm=local_norm,
-                activation=local_activation,
+                norm=on["local_norm"],
+                activation=on["local_activation"],
                 device=device,
                 dtype=dtype,
             )
-            if local_spatial
+            if on["local_spatial"]
             else None
         )
-        self.global_channel = GlobalChannel(kernel_size, device=device, dtype=dtype) if global_channel else None
-        self.global_spatial = GlobalSpatial(channels, reduction, device=device, dtype=dtype) if global_spatial else None
+        self.global_channel = GlobalChannel(kernel_size, device=device, dtype=dtype) if on["global_channel"] else None
+        self.global_spatial = (
+            GlobalSpatial(channels, reduction, device=device, dtype=dtype) if on["global_spatial"] else None
+        )
         self.fusion = nn.Parameter(torch.zeros(3, device=device, dtype=dtype))
         self.weight_cache: object = None  # `glam.attend_and_pool` caches the joined weights here
 

@@ -1,6 +1,6 @@
 """An index, opened for searching.
 
-    Index.open --> take_snapshot: the images of one moment --> ann_cache.open_or_build
+    Index.open --> IndexReader: the images of one moment --> ann_cache.open_or_build
     Index.search --plain---------------------------> Index.nearest --> Structure.search --> FAISS or Milvus
                  --re-ranked--> Chain.search, steps --> Index.nearest, neighbors, local features
 
@@ -12,16 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from threading import Lock
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glam.errors import GlamError
 from glam.index import ann_cache
-from glam.index.ann import DescriptorSource, Structure, build_gpu_structure
+from glam.index.ann import Structure, build_gpu_structure
 from glam.index.ann.confidence import Calibration
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.local_matching.rootsift import LocalFeatures
@@ -32,12 +30,11 @@ from glam.index.rerank_store.store import RerankStore
 from glam.index.storage.catalog import Catalog, Entry
 from glam.index.storage.filters import matching
 from glam.index.storage.migrations import open_catalog
-from glam.index.storage.snapshot import take_snapshot
+from glam.index.storage.reader import IndexReader
 from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 if TYPE_CHECKING:
     from glam.index.milvus.collection import MilvusCollection
-    from glam.model import Model
 
 NEAR_GUESS = 32
 """How many results `Index.within` asks for before it asks for all."""
@@ -80,40 +77,19 @@ class Hit:
         return self.entry.landmark
 
 
-class Index:
+class Index(IndexReader):
     """An index opened for searching. Any number of threads may use it.
 
     Attributes:
-        path: its folder.
-        model_name: what its model was loaded by.
-        fingerprint: of that model.
-        dim: length of a descriptor.
-        size, scales: its images were described at.
-        root: folder that its images' paths are relative to.
-        device: that searches it.
-        image_ids: (n,), of its images, rising.
-        matrix: (n, dim), their descriptors; the row of an image is its index in ``image_ids``.
+        device: the device that searches it. The other attributes are those of `IndexReader`.
     """
 
     def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, device: str = "cpu") -> None:
-        config = catalog.config
-        self.path = path
-        self.model_name = config.model
-        self.fingerprint = config.fingerprint
-        self.dim = config.dim
-        self.size = config.size
-        self.scales = config.scales
-        self.root = Path(config.root)
-        self._config = config
-        self._catalog = catalog
-        self._lock = Lock()
+        super().__init__(path, catalog)
         self._limits = limits
         self.device = device
-        self._snapshot = take_snapshot(path, catalog)
-        self.image_ids = self._snapshot.image_ids
         self._collection: MilvusCollection | None = None
         self._structure, self._structure_ids = self._open_structure()
-        self.matrix: DescriptorSource = self._open_descriptors()
         self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # the row of each of its rows in `matrix`
         self._present: Mask | None = None if (self._structure_rows >= 0).all() else self._structure_rows >= 0
         self._store = RerankStore(path, self.root, catalog, self._lock)
@@ -141,20 +117,9 @@ class Index:
             catalog.close()
             raise
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __enter__(self) -> "Index":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Lets go of the catalog, and of Milvus."""
-        self._catalog.close()
+        """Closes the catalog, and the connection to Milvus."""
+        super().close()
         if self._collection is not None:
             self._collection.close()
             self._collection = None
@@ -163,14 +128,6 @@ class Index:
     def structure(self) -> str:
         """Kind of the structure that is searched: one of `glam.index.ann.KINDS`, or ``milvus``."""
         return self._structure.kind
-
-    def check_model(self, model: "Model") -> None:
-        """Makes sure that descriptors of ``model`` can be compared with those in the index.
-
-        Raises:
-            GlamError: it is another model than the index was built with.
-        """
-        self._config.check_model(self.path, model)
 
     def search(
         self,
@@ -267,102 +224,27 @@ class Index:
         """See `glam.index.rerank.base.Database.local_features_in_row`."""
         return self._store.local_features(int(self.image_ids[row]))
 
-    def entry(self, image_id: int) -> Entry:
-        """The image with this id.
-
-        Raises:
-            KeyError: there is none.
-        """
-        return self.entries([image_id])[0]
-
-    def entries(self, image_ids: Sequence[int]) -> tuple[Entry, ...]:
-        """The images with these ids, in this order.
-
-        Raises:
-            KeyError: one of them is not there.
-        """
-        self._rows_of(image_ids)
-        found = self._read_entries(image_ids)
-        return tuple(found[image_id] for image_id in image_ids)
-
-    def file(self, image_id: int) -> Path:
-        """Where the image with this id lies on disk.
-
-        Raises:
-            KeyError: there is none.
-        """
-        return self.root / self.entry(image_id).path
-
-    def descriptor(self, image_id: int) -> NDArray[np.float32]:
-        """(dim,): the descriptor of the image with this id.
-
-        Raises:
-            KeyError: there is none.
-        """
-        descriptor: NDArray[np.float32] = self.descriptors([image_id])[0]
-        return descriptor
-
-    def descriptors(self, image_ids: Sequence[int]) -> Descriptors:
-        """(n, dim): the descriptors of the images with these ids.
-
-        Raises:
-            KeyError: one of them is not there.
-        """
-        descriptors = np.array(self.matrix[self._rows_of(image_ids)])
-        gone = ~descriptors.any(axis=1)  # removed since, and compacted away
-        if gone.any():
-            raise KeyError(image_ids[int(np.flatnonzero(gone)[0])])
-        return descriptors
-
     def local_features(self, image_id: int) -> LocalFeatures | None:
         """The local features of the image with this id, stored or extracted now; None if its file is unreadable."""
         return self._store.local_features(image_id)
 
-    def unreadable(self) -> list[tuple[str, str]]:
-        """(path, reason) of the files that could not be read when the index was built."""
-        with self._lock:
-            return self._catalog.unreadable()
-
-    def landmark_count(self) -> int:
-        """How many landmarks are named among its images."""
-        with self._lock:
-            return self._catalog.landmark_count()
-
     def _open_structure(self) -> tuple[Structure, ImageIds]:
-        """What finds the nearest images, and the image id of each of its rows."""
+        """The structure that finds the nearest images, and the image_id of each of its rows; ``matrix`` becomes that of
+        Milvus where the folder holds no descriptors."""
         config = self._config.milvus
         if config is not None:
+            from glam.index.milvus.search import FetchedDescriptors
             from glam.index.milvus.sync import open_search
 
             search, self._collection = open_search(config, self._config, self._snapshot, self._limits.milvus)
+            if self._snapshot.is_bare:
+                self.matrix = FetchedDescriptors(self._collection, self.image_ids, self.dim)
             return search, self.image_ids
         if self.device != "cpu":
-            on_gpu = build_gpu_structure(
-                self._snapshot.descriptors_of(self.image_ids), self.device, self._limits.gpu_rows
-            )
+            on_gpu = build_gpu_structure(self.matrix, self.device, self._limits.gpu_rows)
             if on_gpu is not None:
                 return on_gpu, self.image_ids
         return ann_cache.open_or_build(self.path, self._snapshot, self._config, self._limits)
-
-    def _open_descriptors(self) -> DescriptorSource:
-        """The descriptors of its images: from the folder, or from Milvus where the folder has none."""
-        if self._collection is not None and self._snapshot.is_bare:
-            from glam.index.milvus.search import FetchedDescriptors
-
-            return FetchedDescriptors(self._collection, self.image_ids, self.dim)
-        return self._snapshot.descriptors_of(self.image_ids)
-
-    def _rows_of(self, image_ids: Sequence[int]) -> Rows:
-        """The row of each image, its index in ``Index.image_ids``; a `KeyError` for one that is not there."""
-        wanted = np.array(image_ids, dtype=np.int64)
-        rows = self._snapshot.rows_of(wanted)
-        if (rows < 0).any():
-            raise KeyError(int(wanted[rows < 0][0]))
-        return rows
-
-    def _read_entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
-        with self._lock:
-            return self._catalog.entries(image_ids)
 
     def _allowed(self, where: str | None) -> Mask | None:
         """Which rows of the structure may be results: of present images that meet the condition; None for all."""

@@ -141,6 +141,11 @@ def test_each_attention_can_be_switched_off(off: str) -> None:
     assert all(p.grad is not None for p in module.parameters())
 
 
+def test_a_part_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TypeError, match="GLAM has no part 'global'; its parts are local_channel, local_spatial"):
+        GLAM(8, **{"global": False})
+
+
 def test_with_all_off_it_is_the_identity() -> None:
     x = torch.randn(2, 8, 3, 5)
     torch.testing.assert_close(GLAM(8, **dict.fromkeys(PARTS, False))(x), x)

@@ -293,6 +293,6 @@ def _training_metadata(cli: TrainingCLI) -> dict[str, Any]:
     training = {"data": str(cli.config.data.train), "seed": cli.config.data.seed}
     if cli.config.teachers:
         training["teachers"] = list(cli.config.teachers)
-    if cli.model.end_whitening:  # after the score of the epoch was taken
-        training["end_whitening"] = cli.model.end_whitening
+    if cli.model.options.end_whitening:  # after the score of the epoch was taken
+        training["end_whitening"] = cli.model.options.end_whitening
     return training

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -23,6 +23,7 @@ from glam.datasets.transforms import to_tensor
 from glam.datasets.views import View, Views, apply_changes, collate_views
 from glam.errors import GlamError
 from glam.sizes import fitted_size
+from glam.training.options import DataOptions
 from glam.training.throughput import TimedLoader
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -51,61 +52,30 @@ class LandmarkData(L.LightningDataModule):
         train: a folder with one sub-folder per landmark, a CSV manifest, or another source of `read_collection`.
         val: a source with other landmarks; by default ``val_share`` of the training landmarks are held out.
         leave_out: a text file with landmarks or paths, one a line, that ``train`` is read without: those of the test.
-        val_share: share of the landmarks held out where there is no ``val``.
-        size: longest side of training images, in pixels.
-        val_size: longest side of validation images, in pixels, and of the trained model; ``size`` by default.
-        batch_size: images a step, for each device.
-        per_landmark: most images of one landmark in an epoch; all of them by default.
-        crop: smallest share of an image's area that a random crop keeps.
-        perspective: largest move of a corner along each axis, as a share of half the side; 0 for none.
-        light: largest change of brightness, contrast, and saturation, as a share; 0 for none.
-        augment_on: where viewpoint and light change: in the "workers" or on the training "device". On the device,
-            workers only decode and resize (`glam.datasets.views`).
-        workers: processes that read images, for each device; one less than there are cores by default.
-        seed: of order, held-out landmarks and augmentation.
+        options: keyword arguments of `DataOptions`.
 
     Attributes:
+        options: the options with their defaults.
         image_format: what the network takes; set before training, by `LandmarkModule.connect`.
+        val_size, batch_size, workers: those of ``options``; by default ``size``, and one less than there are cores.
     """
 
     trainer: Trainer  # set by Lightning before any hook runs
     image_format: ImageFormat
 
-    def __init__(
-        self,
-        train: Path,
-        val: Path | None = None,
-        leave_out: Path | None = None,
-        val_share: float = 0.1,
-        size: int = 512,
-        val_size: int | None = None,
-        batch_size: int = 64,
-        per_landmark: int | None = None,
-        crop: float = 0.5,
-        perspective: float = 0.3,
-        light: float = 0.3,
-        augment_on: Literal["workers", "device"] = "workers",
-        workers: int | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, train: Path, val: Path | None = None, leave_out: Path | None = None, **options: Any) -> None:
         super().__init__()
-        self.val_size = val_size or size
-        self.size = size
-        self.batch_size = batch_size
-        self.per_landmark = per_landmark
-        self.crop = crop
-        self.perspective = perspective
-        self.light = light
-        self.augment_on = augment_on
-        self.workers = min((os.cpu_count() or 2) - 1, 16) if workers is None else workers
-        self.seed = seed
+        chosen = self.options = DataOptions(**options)
+        self.val_size = chosen.val_size or chosen.size
+        self.batch_size = chosen.batch_size
+        self.workers = min((os.cpu_count() or 2) - 1, 16) if chosen.workers is None else chosen.workers
         self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, parts of it that are done
         self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, parts before, batches they stand for
         everything = read_collection(train)
         if leave_out is not None:
             everything = exclude(everything, read_names(leave_out))
         if val is None:
-            train_part, val_part = hold_out(everything, val_share, seed)
+            train_part, val_part = hold_out(everything, chosen.val_share, chosen.seed)
         else:
             train_part, val_part = everything, read_collection(val)
         self.train, self.train_shapes, unreadable = split_readable(train_part)
@@ -118,8 +88,10 @@ class LandmarkData(L.LightningDataModule):
         """Augmented images in batches of one size, from where the run stopped."""
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
-        views = Views(self.train, (self.crop, 1.0), self.perspective, self.light, seed=self.seed)
-        if self.augment_on == "device":
+        options = self.options
+        changes = (options.crop, 1.0), options.perspective, options.light
+        views = Views(self.train, *changes, seed=options.seed)
+        if options.augment_on == "device":
             return self._loader(views, sampler)
         collate = partial(collate_views, mean=self.image_format.mean, std=self.image_format.std)
         return self._loader(views, sampler, collate)
@@ -128,11 +100,11 @@ class LandmarkData(L.LightningDataModule):
         """This process's batches, from where the run stopped."""
         multiple = _multiple(self.image_format.multiple)
         sampler = SizeBatchSampler(
-            group_sizes(self.train_shapes, self.size, multiple=multiple, smallest_group=self.batch_size),
+            group_sizes(self.train_shapes, self.options.size, multiple=multiple, smallest_group=self.batch_size),
             self.batch_size,
             landmark_ids=self.train.landmark_ids,
-            per_landmark=self.per_landmark,
-            seed=self.seed,
+            per_landmark=self.options.per_landmark,
+            seed=self.options.seed,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
         )

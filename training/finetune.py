@@ -32,7 +32,7 @@ class StartAtMeans(L.Callback):
         if pl_module.resumed or isinstance(pl_module.loss, Distillation):
             return
         data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
-        indices = balanced_sample(data.train, pl_module.start_images, pl_module.seed)
+        indices = balanced_sample(data.train, pl_module.options.start_images, pl_module.options.seed)
         model = Model("start", network.eval(), ModelHeader(network.architecture, size=data.val_size))
         descriptors = model.describe([data.train.file(i) for i in indices], errors=[])
         read = ~np.isnan(descriptors[:, 0])

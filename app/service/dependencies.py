@@ -125,14 +125,16 @@ class Services:
         """
         return await self.app_state.serial_queue.run(work)  # type: ignore[return-value]
 
-    async def describe(self, read: Callable[[], bytes], box: Box | None) -> ImageDescriptor:
+    async def describe(
+        self, read: Callable[[], bytes], box: Box | None, *, local_features: bool = False
+    ) -> ImageDescriptor:
         """Describe an image; see `glam.app.service.workers.describe.Describer.describe`.
 
         Raises:
             ImageError: the image cannot be decoded.
             FullError: the queue is full.
         """
-        return await self._until_disconnect(self.app_state.describer.describe(read, box))
+        return await self._until_disconnect(self.app_state.describer.describe(read, box, local_features=local_features))
 
     async def search(
         self,

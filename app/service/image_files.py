@@ -68,12 +68,8 @@ class IndexedFiles:
 
     def read(self, image_id: int) -> Image.Image:
         """The image, upright, RGB."""
-        return self.decode(image_id, self.path(image_id))
-
-    def decode(self, image_id: int, file: Path | bytes) -> Image.Image:
-        """The image from its file or the bytes of it, upright, RGB."""
         try:
-            return read_image(file)
+            return read_image(self.path(image_id))
         except ImageError as error:
             raise self._unreadable(image_id) from error
 

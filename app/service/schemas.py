@@ -108,7 +108,10 @@ class Result(BaseModel):
 class Timing(BaseModel):
     """Time spent, in milliseconds, including the wait for other requests."""
 
-    describe: float = Field(description="Reading the image and computing its descriptor; about 0 if it is stored.")
+    describe: float = Field(
+        description="Reading the image and computing its descriptor, and its local features if a re-ranking step "
+        "compares them; about 0 if the descriptor is stored."
+    )
     search: float = Field(description="Searching the index, and re-ranking with `rerank`.")
 
 

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError
-from glam.images import read_image
+from glam.images import image_errors, read_image
 
 # By Pillow's names. Pillow reads more, some of it through other programs (EPS starts Ghostscript): not from strangers.
 UPLOAD_FORMATS = {
@@ -32,7 +32,7 @@ ORIENTATION = 0x0112
 
 
 class ImageHeader(NamedTuple):
-    """Header of an image: width and height in pixels of the upright image, and its format."""
+    """Header of an image: width and height in pixels as stored, before its EXIF orientation, and its format."""
 
     width: int
     height: int
@@ -69,7 +69,6 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
         with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
             width, height = image.size
             format = SAME_AS.get(image.format or "", image.format or "")
-            turned = width * height <= limits.upload_pixels and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     except Image.DecompressionBombError as error:
         raise HTTPException(413, f"The image has more than {most}.") from error
     except UnidentifiedImageError as error:
@@ -79,7 +78,20 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
         raise HTTPException(422, "The image cannot be read: its header is damaged.") from error
     if width * height > limits.upload_pixels:
         raise HTTPException(413, f"The image has {width} by {height} pixels: more than {most}.")
-    return ImageHeader(height, width, format) if turned else ImageHeader(width, height, format)
+    return ImageHeader(width, height, format)
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels of the upright image in the bytes of an upload whose header was read.
+
+    Of a PNG without EXIF before its pixels, Pillow decodes the pixels to look behind them.
+
+    Raises:
+        ImageError: the image is damaged.
+    """
+    with image_errors(data), Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        return image.size[::-1] if turned else image.size
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
@@ -94,15 +106,6 @@ def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
     """
     data = upload_bytes(file, limits)
     read_header(data, limits)
-    return decode_upload(data, limits)
-
-
-def decode_upload(data: bytes, limits: ServiceLimits) -> Image.Image:
-    """Decode the bytes of an upload whose header was read: upright and RGB.
-
-    Raises:
-        HTTPException: 422, the image is damaged.
-    """
     try:
         return read_image(data, max_pixels=limits.upload_pixels)
     except ImageError as error:

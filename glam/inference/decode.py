@@ -56,6 +56,8 @@ class DecodedImage:
         width, height: of the upright image in pixels, before the box.
         pixels: (h, w, 3) uint8 at ``size``; None where ``jpeg`` is still to be decoded.
         jpeg: see ``pixels``.
+        full_size: (height, width, 3) uint8, all pixels of the upright image, as `glam.images.read_image` gives them;
+            None if `prepare` was not told to keep them, or decoded a JPEG at a fraction.
     """
 
     source: ImageSource
@@ -65,10 +67,18 @@ class DecodedImage:
     height: int
     pixels: Tensor | None
     jpeg: Jpeg | None
+    full_size: Tensor | None = None
 
 
 def prepare(
-    source: ImageSource, box: Box | None, longest: int, multiple: int, times: Times, *, defer_jpegs: bool = False
+    source: ImageSource,
+    box: Box | None,
+    longest: int,
+    multiple: int,
+    times: Times,
+    *,
+    defer_jpegs: bool = False,
+    keep_full_size: bool = False,
 ) -> DecodedImage:
     """Reads one image and brings it to its size.
 
@@ -79,6 +89,7 @@ def prepare(
         multiple: of pixels, that both sides become.
         times: receives ``read`` and ``decode``.
         defer_jpegs: leave JPEGs undecoded, for `decode_jpegs`, which decodes many at once.
+        keep_full_size: keep all pixels in `DecodedImage.full_size`.
 
     Raises:
         ImageError: it cannot be read, or the box has no part in it.
@@ -96,16 +107,21 @@ def prepare(
             across, down = (width, height) if area is None else (area[2] - area[0], area[3] - area[1])
             size = fitted_size(across, down, longest, multiple)
             prepared = DecodedImage(source, box, size, width, height, None, None)
+
+            def fitted(pixels: Tensor) -> DecodedImage:
+                kept = pixels if keep_full_size else None
+                return replace(prepared, pixels=resize(_crop(pixels, area), size), full_size=kept)
+
             if isinstance(content, bytes) and image.format in ("JPEG", "MPO"):
                 if area is None and _reduce_on_decode(image, size[::-1] if turned else size):
-                    return replace(prepared, pixels=decode_with_pillow(image, None, size))
+                    return replace(prepared, pixels=resize(_decode_with_pillow(image), size))
                 if _is_plain_jpeg(image, content):
                     jpeg = Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), orientation, area)
                     if defer_jpegs:
                         return replace(prepared, jpeg=jpeg)
                     with suppress(RuntimeError):  # Pillow says what is wrong with it, if anything is
-                        return replace(prepared, pixels=decode_jpegs([jpeg], size, torch.device("cpu"))[0])
-            return replace(prepared, pixels=decode_with_pillow(image, area, size))
+                        return fitted(_decode_upright([jpeg], torch.device("cpu"))[0])
+            return fitted(_decode_with_pillow(image))
 
 
 def decode_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> list[Tensor]:
@@ -122,26 +138,8 @@ def decode_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> lis
     Raises:
         RuntimeError: one of them cannot be decoded.
     """
-    decoded = decode_jpeg([jpeg.content for jpeg in jpegs], ImageReadMode.RGB, device)
-    return [
-        resize(_crop(_turn_upright(pixels.permute(1, 2, 0), jpeg.orientation), jpeg.box), size)
-        for pixels, jpeg in zip(decoded, jpegs, strict=True)
-    ]
-
-
-def decode_with_pillow(image: Image.Image, area: tuple[int, int, int, int] | None, size: Size) -> Tensor:
-    """Decodes an image that Pillow has opened, turns it upright, cuts and resizes it: (h, w, 3) uint8.
-
-    Args:
-        image: as opened.
-        area: left, top, right, bottom in pixels of the upright image; None for all of it.
-        size: (h, w) afterwards.
-
-    Raises:
-        OSError and others: it cannot be read; `glam.images.image_errors` turns them into an `ImageError`.
-    """
-    pixels = torch.from_numpy(np.array(to_rgb(ImageOps.exif_transpose(image))))
-    return resize(_crop(pixels, area), size)
+    upright = _decode_upright(jpegs, device)
+    return [resize(_crop(pixels, jpeg.box), size) for pixels, jpeg in zip(upright, jpegs, strict=True)]
 
 
 def resize(pixels: Tensor, size: Size) -> Tensor:
@@ -154,6 +152,19 @@ def resize(pixels: Tensor, size: Size) -> Tensor:
     else:
         planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
     return planes[0].permute(1, 2, 0).contiguous()
+
+
+def _decode_upright(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor]:
+    """Decodes JPEGs on a device and turns them upright: (h, w, 3) uint8 each, without their boxes."""
+    decoded = decode_jpeg([jpeg.content for jpeg in jpegs], ImageReadMode.RGB, device)
+    return [
+        _turn_upright(pixels.permute(1, 2, 0), jpeg.orientation) for pixels, jpeg in zip(decoded, jpegs, strict=True)
+    ]
+
+
+def _decode_with_pillow(image: Image.Image) -> Tensor:
+    """Decodes an image that Pillow has opened and turns it upright: (h, w, 3) uint8."""
+    return torch.from_numpy(np.array(to_rgb(ImageOps.exif_transpose(image))))
 
 
 def _reduce_on_decode(image: Image.Image, size: Size) -> bool:

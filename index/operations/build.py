@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from glam.datasets.collection import Collection, ImageFile
 from glam.errors import GlamError
@@ -51,17 +51,30 @@ class BuildReport:
     taken: int = 0
 
 
+class SearchChoice(TypedDict, total=False):
+    """Keyword arguments of `build` that choose what searches an index from now on.
+
+    Attributes:
+        structure: kind of the search structure, one of `glam.index.ann.KINDS`; "" has it chosen by size; None, the
+            default, leaves what was chosen before.
+        backend: FAISS or a collection in Milvus; None, the default, leaves what was chosen before, FAISS if there was
+            nothing.
+    """
+
+    structure: str | None
+    backend: Milvus | Literal["faiss"] | None
+
+
 def build(
     path: str | Path,
     collection: Collection,
     model: "Model",
     *,
     settings: "Settings | None" = None,
-    structure: str | None = None,
-    backend: "Milvus | Literal['faiss'] | None" = None,
     descriptors: Sequence[Path] = (),
     progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
+    **choice: Unpack[SearchChoice],
 ) -> BuildReport:
     """Builds an index, or goes on with one that was begun with the same model and settings.
 
@@ -72,20 +85,16 @@ def build(
         collection: the images.
         model: describes them.
         settings: size and scales; the model's own by default.
-        structure: kind of the search structure, one of `glam.index.ann.KINDS`; "" has it chosen by size from
-            now on; None leaves what was asked for before.
-        backend: what searches it from now on, FAISS or a collection in Milvus; None leaves what did before, FAISS if
-            there was nothing.
         descriptors: files of `glam describe` that have the descriptors of some images; these are not described again.
         progress: called with images done and images in all, as it goes.
         limits: sizes and times at which the index changes how it works.
+        choice: what searches the index from now on, as ``structure="exact"``; see `SearchChoice`.
 
     Raises:
         GlamError: the index at ``path`` was built with another model, other settings or from another folder; another
             writer is at work; the disk is full; Milvus cannot be used.
     """
-    if structure and structure not in KINDS:
-        raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
+    structure, backend = _structure_and_backend(**choice)
     settings = settings or model.settings()
     root = str(collection.root.resolve())
     config = IndexConfig(
@@ -112,6 +121,19 @@ def build(
             writer, collection.root, left, model, settings, lambda done: progress(before + done, len(images))
         )
     return BuildReport(len(todo) - len(unreadable), present, unreadable, len(todo) - len(left))
+
+
+def _structure_and_backend(
+    structure: str | None = None, backend: Milvus | Literal["faiss"] | None = None
+) -> tuple[str | None, Milvus | Literal["faiss"] | None]:
+    """A `SearchChoice` with its defaults.
+
+    Raises:
+        GlamError: there is no such structure.
+    """
+    if structure and structure not in KINDS:
+        raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
+    return structure, backend
 
 
 def describe_into(

@@ -49,7 +49,8 @@ class Query:
         descriptor: (dim,) float32 of unit length.
         features: gives the local features of the query's image, made when first asked for; None where there is only a
             descriptor.
-        length: of the list that a step which searches again returns; no less than it was given. `Chain.search` sets it.
+        length: shortest list that a step with `Step.searches_again` may return, if the database has as many images.
+            `Chain.search` sets it.
         allowed: mask of the rows that may be results, for `Database.nearest`; None for all. `Index.search` sets it.
     """
 
@@ -121,11 +122,26 @@ class Database(Protocol):
 
 
 class Step(Protocol):
-    """One method. Any number of threads may call it; the same arguments always give the same list."""
+    """One re-ranking method. Any number of threads may call it; the same arguments always give the same list.
+
+    Subclass it to inherit the defaults of `searches_again` and `needs_local_features`. At run time, `Chain` also takes
+    an object with just ``depth`` and ``__call__``, for which both are False.
+    """
 
     @property
     def depth(self) -> int:
         """How many images it looks at, from the top of the list: a list should be as long to begin with."""
+
+    @property
+    def searches_again(self) -> bool:
+        """Whether it searches the database for a list of `Query.length` images, so that ``depth`` images are enough to
+        begin with. Counts only for the first step of a chain."""
+        return False
+
+    @property
+    def needs_local_features(self) -> bool:
+        """Whether it calls `Query.local_features`."""
+        return False
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """A list of the same images, and possibly more. Those that it does not look at follow in their order.

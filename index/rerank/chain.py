@@ -43,6 +43,11 @@ class Chain:
         """Of the step that looks furthest."""
         return max(step.depth for step in self.steps)
 
+    @property
+    def needs_local_features(self) -> bool:
+        """Whether a step needs the local features of the query."""
+        return any(getattr(step, "needs_local_features", False) for step in self.steps)  # see `Step`
+
     def __str__(self) -> str:
         """As it is written, with every option."""
         return ",".join(_written(step) for step in self.steps)
@@ -62,7 +67,7 @@ class Chain:
         """
         first, length = self.steps[0], max(k, self.depth)
         while True:  # more than once only where too few rows of the list are accepted
-            enough = first.depth if isinstance(first, AlphaQueryExpansion) else length  # it searches again by itself
+            enough = first.depth if getattr(first, "searches_again", False) else length  # see `Step`
             scores, rows = database.nearest(query.descriptor[None], enough, query.allowed)
             found = rows[0] >= 0
             ranked, asked = Ranked(rows[0, found], scores[0, found]), replace(query, length=length)

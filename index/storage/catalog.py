@@ -135,7 +135,7 @@ class NewImage(NamedTuple):
 
 
 class Catalog:
-    """The catalog of one index. One thread at a time may use it; `glam.index.index.Index` sees to that.
+    """The catalog of one index. One thread at a time may use it; `IndexReader` sees to that.
 
     Attributes:
         connection: to the database; `glam.index.storage.filters` asks it.

@@ -1,6 +1,6 @@
 """One moment of an index: the images that are present, and where their descriptors lie.
 
-    Index, ann_cache, knn_graph, compact, verify --> take_snapshot --> Catalog, segments
+    IndexReader, ann_cache, knn_graph, compact, verify --> take_snapshot --> Catalog, segments
 
 A snapshot stays what it is while a writer adds, removes or compacts: the maps keep even files that are deleted since.
 """

@@ -122,6 +122,8 @@ def test_it_may_be_deleted_or_damaged(index: Path, folder: Path, built: list[int
 def test_an_unknown_kind_is_refused_before_anything_is_done(folder: Path, tmp_path: Path, content_model: Any) -> None:
     with pytest.raises(GlamError, match="no search structure 'fast'; there is: exact"):
         build(tmp_path / "new.glam", read_folder(folder), content_model, structure="fast")
+    with pytest.raises(TypeError, match="structures"):
+        build(tmp_path / "new.glam", read_folder(folder), content_model, structures="exact")
     assert not (tmp_path / "new.glam").exists()
 
 

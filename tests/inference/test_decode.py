@@ -69,6 +69,42 @@ def test_every_kind_of_jpeg(draw_image: Draw, mode: str, progressive: bool) -> N
     assert np.abs(pixels_of(source, 96) - plainly(source, 96)).max() <= 1
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("box", [None, (10, 20, 90.5, 70)])
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGB", {}),
+        ("RGB", {"subsampling": 0}),
+        ("L", {}),
+        ("CMYK", {}),
+        ("RGB", {"progressive": True}),
+        ("RGB", {"format": "PNG"}),
+        ("P", {"format": "PNG", "transparency": 0}),
+        ("RGB", {"format": "WEBP"}),
+    ],
+    ids=str,
+)
+def test_all_pixels_are_kept_on_request(
+    mode: str, options: dict[str, object], box: Box | None, orientation: int
+) -> None:
+    """With one decode, and exactly as the plain reader gives them, whichever decoder it is."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (121, 163, 3), dtype=np.uint8))
+    source = encoded(noise.convert(mode), exif=turned(orientation), **options)
+    prepared = prepare(source, box, 96, 16, Times(), keep_full_size=True)
+    assert prepared.full_size is not None
+    assert np.array_equal(prepared.full_size.numpy(), np.asarray(read_image(source)))
+    plain = prepare(source, box, 96, 16, Times())
+    assert plain.full_size is None
+    assert torch.equal(prepared.pixels, plain.pixels)  # type: ignore[arg-type]
+
+
+def test_there_are_no_pixels_to_keep_of_a_jpeg_decoded_at_a_fraction(draw_image: Draw) -> None:
+    source = encoded(draw_image(2 * DRAFT_OVERSAMPLING * 96, 2 * DRAFT_OVERSAMPLING * 64))
+    assert prepare(source, None, 96, 16, Times(), keep_full_size=True).full_size is None
+    assert prepare(source, (0, 0, 300, 300), 96, 16, Times(), keep_full_size=True).full_size is not None
+
+
 def test_other_formats_and_images_in_memory(draw_image: Draw) -> None:
     image = draw_image(160, 120)
     expected = plainly(encoded(image, format="PNG"), 96)

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
+from docstring_parser import parse
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -22,6 +25,7 @@ from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace
 from glam.training.cli import bundled_configs, train
 from glam.training.module import Batch, LandmarkModule, _without_statistics
+from glam.training.options import DataOptions, ModelOptions
 from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca
 from glam.training.whitening import whiten_head
 
@@ -270,6 +274,32 @@ def test_bundled_configurations_parse() -> None:
         with pytest.raises(SystemExit) as ended:
             train(["--config", name, "--data.train", "nowhere", "--print_config"])
         assert ended.value.code == 0
+
+
+def test_every_option_is_on_the_command_line_under_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train(["--data.train", "nowhere", "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    model, data = asdict(ModelOptions()), asdict(DataOptions())
+    del model["seed"]  # that of the data
+    assert printed["model"] == {"backbone": "resnet101", "dim": 512, **model}
+    assert printed["data"] == {"train": "nowhere", "val": None, "leave_out": None, **data}
+
+
+@pytest.mark.parametrize("kind", [ModelOptions, DataOptions])
+def test_the_help_explains_every_option(kind: type, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train(["--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    described = {param.arg_name: "".join((param.description or "").split()) for param in parse(kind.__doc__).params}
+    assert list(described) == [field.name for field in fields(kind)]
+    assert all(text and text in shown for name, text in described.items() if (kind, name) != (ModelOptions, "seed"))
+
+
+@pytest.mark.parametrize("options", [{"learning_rate": 1e-4}, {"size": 64}], ids=str)
+def test_a_module_refuses_an_option_that_it_does_not_have(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(options))):
+        LandmarkModule("resnet10t", 8, pretrained=False, **options)
 
 
 def test_training_wants_landmarks(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The JSON API to search the index and to read its images, under ``/api``."""
 
-from functools import cache, partial
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import Services, get_services
-from glam.app.service.uploads import decode_upload, read_header, upload_bytes
+from glam.app.service.uploads import read_header, upload_bytes, upright_size
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
@@ -173,23 +173,14 @@ async def search_with_upload(
 
     def read() -> bytes:
         data = upload_bytes(image.file, limits)
-        header = read_header(data, limits)
+        read_header(data, limits)
         if box is not None:
-            check_box(box, header.width, header.height)
+            check_box(box, *upright_size(data))
         return data
 
-    if options.chain is not None:  # which may need the bytes again; without one they are not held while it waits
-        read = cache(read)
-    described = await services.describe(read, box)
+    described = await services.describe(read, box, local_features=options.needs_local_features)
     query_info = schemas.QueryInfo(image=None, width=described.width, height=described.height, box=box)
-
-    def features() -> LocalFeatures:
-        # Decoded again: for the network large JPEGs are decoded at 1/2 to 1/8 and the others not by Pillow, and local
-        # features of those pixels would differ from the ones in the index.
-        return extract(decode_upload(read(), limits), box=box)
-
-    query = SearchQuery(described.descriptor, features)
-    return await services.search(query_info, query, options, stopwatch.lap())
+    return await services.search(query_info, _query(described), options, stopwatch.lap())
 
 
 @router.get(
@@ -206,25 +197,29 @@ async def search_with_indexed(
 ) -> schemas.SearchAnswer:
     """Returns the images most similar to an indexed one, without that one. With a box, its crop is described first."""
     stopwatch = Stopwatch()
-    content = cache(partial(services.image_files.content, entry.image_id))
     if box is None:
         descriptor = await run_in_threadpool(services.index.descriptor, entry.image_id)
-        described = ImageDescriptor(descriptor, entry.width, entry.height)
+
+        def features() -> LocalFeatures:
+            stored = services.index.local_features(entry.image_id)
+            return extract(services.image_files.read(entry.image_id)) if stored is None else stored
+
+        described, query = ImageDescriptor(descriptor, entry.width, entry.height), SearchQuery(descriptor, features)
     else:
         check_box(box, entry.width, entry.height)
-        described = await services.describe(content, box)
+        read = partial(services.image_files.content, entry.image_id)
+        described = await services.describe(read, box, local_features=options.needs_local_features)
+        query = _query(described)
     query_info = schemas.QueryInfo(
         image=schemas.Image.of(entry), width=described.width, height=described.height, box=box
     )
-
-    def features() -> LocalFeatures:
-        stored = services.index.local_features(entry.image_id) if box is None else None
-        if stored is not None:
-            return stored
-        return extract(services.image_files.decode(entry.image_id, content()), box=box)
-
-    query = SearchQuery(described.descriptor, features)
     return await services.search(query_info, query, options, stopwatch.lap(), exclude=entry.image_id)
+
+
+def _query(described: ImageDescriptor) -> SearchQuery:
+    """The query with the descriptor of an image, and with its local features if it has them."""
+    features = described.local_features
+    return SearchQuery(described.descriptor, None if features is None else lambda: features)
 
 
 @router.get(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,6 +38,25 @@ class _Waiting(Generic[Item, Result]):
     future: "Future[Result]" = field(default_factory=Future)
 
 
+@dataclass(frozen=True)
+class BatchRule(Generic[Item]):
+    """Which items of a queue share a batch.
+
+    Attributes:
+        max_size: most items in a batch.
+        window: how long the oldest item waits for others with its key, in seconds.
+        key: only items with the same key share a batch.
+    """
+
+    max_size: int = 1
+    window: float = 0.0
+    key: Callable[[Item], Hashable] = lambda item: None
+
+
+ONE_BY_ONE: BatchRule[Any] = BatchRule()
+"""Each item is a batch."""
+
+
 class Batcher(Generic[Item, Result]):
     """Groups items by key, and works on the group whose items have the longest total waiting time.
 
@@ -45,10 +64,8 @@ class Batcher(Generic[Item, Result]):
         work: see `Work`; an exception that it raises is raised for each item of the batch.
         name: prefix of the names of its threads.
         capacity: most items in the queue.
-        max_batch: most items in a batch.
-        window: how long the oldest item waits for others with its key, in seconds.
+        rule: which items share a batch.
         threads: number of threads.
-        key: only items with the same key share a batch.
         prepare: called once in each thread, before any work.
         report: called with the size of each batch.
     """
@@ -59,15 +76,13 @@ class Batcher(Generic[Item, Result]):
         *,
         name: str,
         capacity: int,
-        max_batch: int = 1,
-        window: float = 0.0,
+        rule: BatchRule[Item] = ONE_BY_ONE,
         threads: int = 1,
-        key: Callable[[Item], Hashable] = lambda item: None,
         prepare: Callable[[], None] = lambda: None,
         report: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._work, self._key, self._prepare, self._report = work, key, prepare, report
-        self._capacity, self._max_batch, self._window = capacity, max_batch, window
+        self._work, self._prepare, self._report = work, prepare, report
+        self._capacity, self._rule = capacity, rule
         self._queue: list[_Waiting[Item, Result]] = []
         self._changed = Condition()
         self._closed = False
@@ -85,7 +100,7 @@ class Batcher(Generic[Item, Result]):
             FullError: the queue is full.
             ClosedError: it was closed.
         """
-        waiting: _Waiting[Item, Result] = _Waiting(item, self._key(item))
+        waiting: _Waiting[Item, Result] = _Waiting(item, self._rule.key(item))
         with self._changed:
             if self._closed:
                 raise ClosedError
@@ -136,8 +151,8 @@ class Batcher(Generic[Item, Result]):
                     self._changed.wait()
                     continue
                 batch = self._longest_waiting()
-                left = batch[0].since + self._window - time.monotonic()
-                if len(batch) < self._max_batch and left > 0 and not self._closed:
+                left = batch[0].since + self._rule.window - time.monotonic()
+                if len(batch) < self._rule.max_size and left > 0 and not self._closed:
                     self._changed.wait(left)
                     continue
                 taken = set(map(id, batch))
@@ -152,7 +167,7 @@ class Batcher(Generic[Item, Result]):
         groups: dict[Hashable, list[_Waiting[Item, Result]]] = {}
         for waiting in self._queue:
             group = groups.setdefault(waiting.key, [])
-            if len(group) < self._max_batch:
+            if len(group) < self._rule.max_size:
                 group.append(waiting)
         now = time.monotonic()
         return max(groups.values(), key=lambda group: sum(now - waiting.since for waiting in group))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from glam.app.service import schemas
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher
+from glam.app.service.workers.batcher import Batcher, BatchRule
 from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Hit, Index
@@ -48,6 +48,11 @@ class SearchOptions:
     threshold: float | None = None
     chain: Chain | None = None
 
+    @property
+    def needs_local_features(self) -> bool:
+        """Whether a re-ranking step compares the local features of the query."""
+        return self.chain is not None and self.chain.needs_local_features
+
 
 class Page(NamedTuple):
     """One page of hits, and whether there are more."""
@@ -78,8 +83,7 @@ class Searcher:
             _run,
             name="search",
             capacity=limits.waiting,
-            max_batch=limits.batch or BATCH,
-            key=_Search.key,
+            rule=BatchRule(max_size=limits.batch or BATCH, key=_Search.key),
             report=metrics.batch("search"),
         )
         # Re-ranking takes longer; in its own queue, it does not delay plain searches.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher
+from glam.app.service.workers.batcher import Batcher, BatchRule
 from glam.app.service.workers.search import sentence
 from glam.datasets.collection import ImageFile
 from glam.errors import GlamError
@@ -78,7 +78,11 @@ class WriteQueue:
     def __init__(self, path: Path, on_change: Callable[[], object], limits: ServiceLimits, metrics: Metrics) -> None:
         self._path, self._on_change = path, on_change
         self._batcher: Batcher[Change, int] = Batcher(
-            self._run, name="write", capacity=limits.waiting, max_batch=BATCH, report=metrics.batch("write")
+            self._run,
+            name="write",
+            capacity=limits.waiting,
+            rule=BatchRule(max_size=BATCH),
+            report=metrics.batch("write"),
         )
         metrics.watch_queue("write", self._batcher)
         self.run = self._batcher.run

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.index.rerank.base import Database, Query, Ranked, option
+from glam.index.rerank.base import Database, Query, Ranked, Step, option
 from glam.index.rerank.query_mean import averaged, powers
 from glam.index.types import Descriptors
 
 
 @dataclass(frozen=True)
-class AlphaQueryExpansion:
+class AlphaQueryExpansion(Step):
     """Searches again with the mean of the query and its first results; scores are cosines with that mean.
 
     The only step that brings images which were not in the list.
@@ -27,6 +27,8 @@ class AlphaQueryExpansion:
 
     k: int = option(2, 1, 100)
     alpha: float = option(1.0, 0.0, 10.0)
+
+    searches_again = True
 
     @property
     def depth(self) -> int:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, option, reordered
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, Step, option, reordered
 from glam.index.rerank.query_mean import averaged, powers
 from glam.index.rerank.steps.aqe import expand
 from glam.index.types import Descriptors, Rows
 
 
 @dataclass(frozen=True)
-class DatabaseAugmentation:
+class DatabaseAugmentation(Step):
     """Compares means with a mean: the query is averaged with its first results, as an image is with its neighbors.
 
     Scores are cosines of the means.

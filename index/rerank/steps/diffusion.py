@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, option, reordered
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, Step, option, reordered
 from glam.index.rerank.query_mean import powers
 from glam.index.types import Rows, rows_of_ids
 
 
 @dataclass(frozen=True)
-class Diffusion:
+class Diffusion(Step):
     """Scores are what has flowed to an image; 0 where nothing did, and those keep their order.
 
     Attributes:

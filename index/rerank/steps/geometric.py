@@ -15,14 +15,14 @@ import numpy as np
 
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.local_matching.verify import match_features
-from glam.index.rerank.base import Database, Query, Ranked, option, reordered
+from glam.index.rerank.base import Database, Query, Ranked, Step, option, reordered
 
 THREADS = 2
 """That compare at once; more would take a service's cores from its other requests."""
 
 
 @dataclass(frozen=True)
-class GeometricVerification:
+class GeometricVerification(Step):
     """Scores are the pairs of points that agree, and 0 where they are fewer than ``least``.
 
     Attributes:
@@ -32,6 +32,8 @@ class GeometricVerification:
 
     least: int = option(8, 4, 1000)
     depth: int = option(50, 1, 500)
+
+    needs_local_features = True
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
         """See `glam.index.rerank.base.Step`."""

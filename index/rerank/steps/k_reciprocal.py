@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, option, reordered
+from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, Step, option, reordered
 from glam.index.types import Scores
 
 Sets = NDArray[np.bool_]
@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class KReciprocal:
+class KReciprocal(Step):
     """Scores are a weighted mean of the overlap of neighborhoods, in [0, 1], and the cosine.
 
     Attributes:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glam.index.rerank.base import Database, Query, Ranked, option, reordered
+from glam.index.rerank.base import Database, Query, Ranked, Step, option, reordered
 from glam.index.rerank.query_mean import averaged, powers
 from glam.index.types import Descriptors
 
 
 @dataclass(frozen=True)
-class SuperGlobal:
+class SuperGlobal(Step):
     """Scores are cosines of the expanded query with the refined images.
 
     Attributes:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from glam.app.service.workers.batcher import Batcher, ClosedError, FullError
+from glam.app.service.workers.batcher import Batcher, BatchRule, ClosedError, FullError
 
 
 class Gate:
@@ -31,7 +31,7 @@ def results(futures: Sequence["Future[int]"]) -> list[int]:
 
 def test_what_waits_is_worked_on_together_by_key_the_most_first() -> None:
     gate = Gate()
-    batcher = Batcher(gate, name="test", capacity=10, max_batch=3, key=lambda item: item % 2)
+    batcher = Batcher(gate, name="test", capacity=10, rule=BatchRule(max_size=3, key=lambda item: item % 2))
     futures = [batcher.submit(0)]
     gate.begun.acquire()
     futures += [batcher.submit(item) for item in (1, 2, 3, 4, 6, 8)]
@@ -43,7 +43,7 @@ def test_what_waits_is_worked_on_together_by_key_the_most_first() -> None:
 
 def test_one_that_has_waited_long_goes_before_several_that_have_not() -> None:
     gate = Gate()
-    batcher = Batcher(gate, name="test", capacity=10, max_batch=3, key=lambda item: item % 2)
+    batcher = Batcher(gate, name="test", capacity=10, rule=BatchRule(max_size=3, key=lambda item: item % 2))
     futures = [batcher.submit(0)]
     gate.begun.acquire()
     futures.append(batcher.submit(1))
@@ -58,7 +58,7 @@ def test_one_that_has_waited_long_goes_before_several_that_have_not() -> None:
 def test_the_first_waits_a_moment_for_others_and_not_longer_than_needed() -> None:
     gate = Gate()
     gate.open.set()
-    batcher = Batcher(gate, name="test", capacity=10, max_batch=2, window=5.0)
+    batcher = Batcher(gate, name="test", capacity=10, rule=BatchRule(max_size=2, window=5.0))
     began = time.monotonic()
     assert results([batcher.submit(1), batcher.submit(2)]) == [10, 20]
     assert time.monotonic() - began < 4
@@ -85,7 +85,7 @@ def test_more_than_the_room_are_refused_until_one_has_left() -> None:
 def test_an_error_goes_to_the_item_it_is_about() -> None:
     gate = Gate()
     gate.open.set()
-    batcher = Batcher(gate, name="test", capacity=10, max_batch=2, window=5.0)
+    batcher = Batcher(gate, name="test", capacity=10, rule=BatchRule(max_size=2, window=5.0))
     bad, good = batcher.submit(-1), batcher.submit(1)
     assert good.result(10) == 10
     with pytest.raises(ValueError, match="-1"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glam.errors import GlamError
-from glam.index.rerank.base import Database, Query, Ranked
+from glam.index.rerank.base import Database, Query, Ranked, Step
 from glam.index.rerank.chain import DEFAULT, LONGEST, STEPS, Chain, parse_chain
 from glam.index.rerank.memory_database import MemoryDatabase
 from glam.index.rerank.steps.aqe import AlphaQueryExpansion
@@ -58,7 +58,8 @@ def test_every_option_has_bounds_that_hold_its_default(name: str) -> None:
 
 
 class Noted:
-    """A step that reverses the list and remembers how long it was."""
+    """A step that reverses the list and remembers how long it was. It has no more than a step needs, and inherits
+    nothing."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -86,6 +87,56 @@ def test_query_expansion_needs_few_results_to_bring_many() -> None:
     assert len(chain.search(Query(descriptors[0]), MemoryDatabase([descriptors]), 5)) == 5
     assert step.seen == [12]
     assert len(parse_chain("aqe").search(Query(descriptors[0]), MemoryDatabase([descriptors]), 15)) == 15
+
+
+class Searching(Step):
+    """A step that searches again with the query itself, and remembers how long the list was."""
+
+    depth = 2
+    searches_again = True
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        self.seen.append(len(ranked))
+        scores, rows = database.nearest(query.descriptor[None], query.length, query.allowed)
+        return Ranked(rows[0], scores[0])
+
+
+def test_a_first_step_that_searches_again_gets_a_list_of_its_own_depth() -> None:
+    descriptors = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
+    database, query = MemoryDatabase([descriptors]), Query(descriptors[0])
+    step, deeper = Searching(), Noted(12)
+    found = Chain((step, deeper)).search(query, database, 5)
+    assert (step.seen, deeper.seen) == ([2], [12])
+    assert found.rows.tolist() == database.nearest(descriptors[:1], 12)[1][0, :-6:-1].tolist()
+    later = Searching()
+    Chain((deeper, later)).search(query, database, 5)
+    assert later.seen == [12], "the first step looks at them all"
+
+
+class Inheriting(Step):
+    """A step that says nothing about searching again."""
+
+    depth = 2
+
+    def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
+        assert len(ranked) == 5
+        return ranked
+
+
+def test_a_step_does_not_search_again_by_default() -> None:
+    descriptors = np.eye(20, dtype=np.float32)
+    assert len(Chain((Inheriting(),)).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 5)) == 5
+    assert [name for name, kind in STEPS.items() if kind().searches_again] == ["aqe"]
+
+
+def test_a_chain_needs_local_features_if_a_step_does() -> None:
+    assert [name for name, kind in STEPS.items() if kind().needs_local_features] == ["geometric"]
+    assert parse_chain("aqe,geometric").needs_local_features
+    assert not parse_chain("aqe,superglobal").needs_local_features
+    assert not Chain((Noted(3), Inheriting())).needs_local_features
 
 
 def test_an_empty_list_stays_empty() -> None:

@@ -1,0 +1,154 @@
+"""An open index as a set of images: entries, files, and descriptors by image_id.
+
+IndexReader --take_snapshot--> image_ids, matrix          the base of `glam.index.index.Index`, which adds searching
+            --under a lock--> Catalog --> Entry
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.index.ann import DescriptorSource
+from glam.index.storage.catalog import Catalog, Entry
+from glam.index.storage.snapshot import take_snapshot
+from glam.index.types import Descriptors, Rows
+
+if TYPE_CHECKING:
+    from glam.model import Model
+
+
+class IndexReader:
+    """The images of an index at one moment. Any number of threads may use it.
+
+    Args:
+        path: folder of the index.
+        catalog: of the index; closed by `close`.
+
+    Attributes:
+        path: folder of the index.
+        model_name: the name or path that its model was loaded by.
+        fingerprint: of that model.
+        dim: length of a descriptor.
+        size: longest side in pixels at which its images were described.
+        scales: that were averaged.
+        root: folder that the paths of its images are relative to.
+        image_ids: (n,) int64, ids of its images in ascending order.
+        matrix: (n, dim), their descriptors; the row of an image is its position in ``image_ids``.
+
+    Raises:
+        GlamError: a file of descriptors is missing or too short.
+    """
+
+    def __init__(self, path: Path, catalog: Catalog) -> None:
+        config = catalog.config
+        self.path = path
+        self.model_name = config.model
+        self.fingerprint = config.fingerprint
+        self.dim = config.dim
+        self.size = config.size
+        self.scales = config.scales
+        self.root = Path(config.root)
+        self._config = config
+        self._catalog = catalog
+        self._lock = Lock()  # held while the catalog is used
+        self._snapshot = take_snapshot(path, catalog)
+        self.image_ids = self._snapshot.image_ids
+        self.matrix: DescriptorSource = self._snapshot.descriptors_of(self.image_ids)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the catalog."""
+        self._catalog.close()
+
+    def check_model(self, model: "Model") -> None:
+        """Makes sure that descriptors of ``model`` can be compared with those in the index.
+
+        Raises:
+            GlamError: it is another model than the index was built with.
+        """
+        self._config.check_model(self.path, model)
+
+    def entry(self, image_id: int) -> Entry:
+        """The entry of an image.
+
+        Raises:
+            KeyError: there is no image with this id.
+        """
+        return self.entries([image_id])[0]
+
+    def entries(self, image_ids: Sequence[int]) -> tuple[Entry, ...]:
+        """The entries of images, in the order of their ids here.
+
+        Raises:
+            KeyError: there is no image with one of these ids.
+        """
+        self._rows_of(image_ids)
+        found = self._read_entries(image_ids)
+        return tuple(found[image_id] for image_id in image_ids)
+
+    def file(self, image_id: int) -> Path:
+        """The path of an image's file on disk.
+
+        Raises:
+            KeyError: there is no image with this id.
+        """
+        return self.root / self.entry(image_id).path
+
+    def descriptor(self, image_id: int) -> NDArray[np.float32]:
+        """The descriptor of an image, (dim,).
+
+        Raises:
+            KeyError: there is no image with this id.
+        """
+        descriptor: NDArray[np.float32] = self.descriptors([image_id])[0]
+        return descriptor
+
+    def descriptors(self, image_ids: Sequence[int]) -> Descriptors:
+        """The descriptors of images, (n, dim), in the order of their ids here.
+
+        Raises:
+            KeyError: there is no image with one of these ids.
+        """
+        descriptors = np.array(self.matrix[self._rows_of(image_ids)])
+        gone = ~descriptors.any(axis=1)  # removed since, and compacted away
+        if gone.any():
+            raise KeyError(image_ids[int(np.flatnonzero(gone)[0])])
+        return descriptors
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(path, reason) of each file that could not be read when the index was built."""
+        with self._lock:
+            return self._catalog.unreadable()
+
+    def landmark_count(self) -> int:
+        """The number of landmarks that are named among its images."""
+        with self._lock:
+            return self._catalog.landmark_count()
+
+    def _rows_of(self, image_ids: Sequence[int]) -> Rows:
+        """The row of each image in ``matrix``; raises `KeyError` for an id that is not in ``IndexReader.image_ids``."""
+        wanted = np.array(image_ids, dtype=np.int64)
+        rows = self._snapshot.rows_of(wanted)
+        if (rows < 0).any():
+            raise KeyError(int(wanted[rows < 0][0]))
+        return rows
+
+    def _read_entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
+        """Entries by image_id, without those of images that were compacted away since."""
+        with self._lock:
+            return self._catalog.entries(image_ids)
