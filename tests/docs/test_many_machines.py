@@ -1,8 +1,7 @@
-"""The recipes of the documentation: the scripts run, the command line takes their calls, and no part is left out."""
+"""The recipes of `docs/many_machines.md`: the scripts run, the command line takes their calls, and no part is left out."""
 
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -111,14 +110,3 @@ def script_of(job: dict[str, Any], root: Path) -> str:
     assert container["command"] == ["/bin/bash", "-euc"]
     (script,) = container["args"]
     return str(script).replace("/index", str(root))
-
-
-@pytest.mark.parametrize("page", ["many_machines.md", "milvus.md"])
-def test_the_commands_of_a_page_are_taken(page: str) -> None:
-    text = (DOCS / page).read_text(encoding="utf-8")
-    found = re.findall(r"^    (?:[A-Z_]+=\S+ )?glam (.*)$", text, re.MULTILINE)
-    assert len(found) >= 2
-    for command in found:
-        taken(shlex.split(command))
-    with pytest.raises(Exception, match="No such option"):
-        taken([*shlex.split(found[0]), "--none-such"])

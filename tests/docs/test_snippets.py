@@ -35,6 +35,9 @@ CHECKED = [block for block in ALL if block.language in ("sh", "python") and bloc
 SECONDS = 120
 """Limit for one block."""
 
+TERMINAL = {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "140"}
+"""Output as on a terminal, which is what pages show: tables instead of tabs."""
+
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -42,7 +45,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("server")
     address = folder / "socket"
     write_shims(folder / "programs", address)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **TERMINAL, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.docs.command_server", str(address)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -79,7 +82,7 @@ class Shell:
             self.port = str(free.getsockname()[1])
         self.pid_file = folder.parent / f"{folder.name}.pid"
         own = {"PATH": f"{programs}:{os.environ['PATH']}", "SNIPPET_PORT": self.port, "PYTHONPATH": str(ROOT)}
-        self.environment = {**os.environ, **own, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+        self.environment = {**os.environ, **own, **TERMINAL, "OMP_NUM_THREADS": "1"}
         self.environment["SNIPPET_PID_FILE"] = str(self.pid_file)
 
     def run(self, script: str) -> str:
