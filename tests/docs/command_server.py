@@ -105,7 +105,7 @@ def _run(connection: socket.socket, request: dict[str, object], files: list[int]
             glam.app.cli.main.main()
     except SystemExit as exit_:
         code = exit_.code or 0
-    except BaseException:
+    except Exception:
         sys.excepthook(*sys.exc_info())
         code = 1
     sys.stdout.flush()

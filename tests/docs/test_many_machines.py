@@ -1,4 +1,4 @@
-"""The recipes of `docs/many_machines.md`: the scripts run, the command line takes their calls, and no part is left out."""
+"""The recipes of `docs/many_machines.md`: scripts run, `glam` takes their calls, no part is missing."""
 
 import os
 import re
