@@ -93,7 +93,7 @@ def _run(connection: socket.socket, request: dict[str, object], files: list[int]
     os.environ.clear()
     os.environ.update(dict(request["environment"]))  # type: ignore[call-overload]
     sys.argv = [str(request["name"]), *request["arguments"]]  # type: ignore[misc]
-    code: object = 0
+    code: object = 1
     try:
         if request["name"] == "python":
             sys.argv = sys.argv[1:]
@@ -103,16 +103,17 @@ def _run(connection: socket.socket, request: dict[str, object], files: list[int]
             import glam.app.cli.main
 
             glam.app.cli.main.main()
+        code = 0
     except SystemExit as exit_:
         code = exit_.code or 0
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with contextlib.suppress(OSError):
-        connection.sendall(f"{code if isinstance(code, int) else 1}\n".encode())
-    os._exit(0)
+    finally:  # it must not return to the loop of the parent
+        if sys.exc_info()[0] is not None:
+            sys.excepthook(*sys.exc_info())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            connection.sendall(f"{code if isinstance(code, int) else 1}\n".encode())
+        os._exit(0)
 
 
 if __name__ == "__main__":
