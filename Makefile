@@ -23,9 +23,9 @@ format: $(VENV)/.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The manual, in build/site; a broken link fails.
+# The manual, in build/site; a broken link fails, which --quiet would hide.
 docs: $(VENV)/.done
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
 $(VENV)/.done: pyproject.toml

@@ -23,7 +23,7 @@ LINK = re.compile(r"<link\b[^>]*>")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built manual."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     environment["https_proxy"] = environment["http_proxy"]  # a request to the internet would fail
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
