@@ -7,15 +7,17 @@ request --> AccessLogMiddleware (id, log, metrics) --> SecurityHeadersMiddleware
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from html import escape
 from importlib import resources
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import AppState, get_app_state
@@ -35,6 +37,9 @@ from glam.index import Index
 from glam.model import Model
 
 PAGE = Path(str(resources.files("glam.app") / "page"))
+
+NOT_FOUND = "Not Found"
+"""Starlette's detail of a 404 for a path that nothing is served at."""
 
 
 def create_app(
@@ -76,6 +81,7 @@ def create_app(
     app.add_middleware(DrainMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=app_state.metrics, in_flight=app_state.in_flight)
+    app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_invalid_value)
     app.add_exception_handler(FullError, answer_busy)
     app.add_exception_handler(ClosedError, answer_stopping)
@@ -157,9 +163,27 @@ def answer_unprocessable(request: Request, error: Exception) -> JSONResponse:
     return _error(422, str(error))
 
 
-def answer_not_found(request: Request, error: Exception) -> JSONResponse:
+async def answer_not_found(request: Request, error: Exception) -> Response:
     """404 with the sentence of an ``ImageFileGone``."""
-    return _error(404, str(error))
+    return await answer_http_error(request, HTTPException(404, str(error)))
+
+
+async def answer_http_error(request: Request, error: Exception) -> Response:
+    """The status and the sentence of an ``HTTPException``, in JSON; for a 404 that a browser shows, a page."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404 and "text/html" in request.headers.get("Accept", ""):
+        return _not_found_page(request, error.detail)
+    return await http_exception_handler(request, error)
+
+
+def _not_found_page(request: Request, sentence: str) -> HTMLResponse:
+    page = (PAGE / "not_found.html").read_text(encoding="utf-8")
+    if sentence != NOT_FOUND:
+        page = page.replace("There is nothing at this address.", escape(sentence))
+    # Relative links, because a proxy may serve the page below a path of its own.
+    depth = request.scope["path"].removeprefix(request.scope.get("root_path", "")).count("/") - 1
+    page = page.replace('="./', '="' + ("../" * depth or "./"))
+    return HTMLResponse(page, 404, {"Vary": "Accept"})
 
 
 def _error(status: int, sentence: str, headers: Mapping[str, str] = {}) -> JSONResponse:
