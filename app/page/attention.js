@@ -12,7 +12,7 @@ export const MAPS = {
   },
   global_channel: {
     name: "Global channel",
-    tells: "In each photo, bright areas contain the features that stand out once the model has combined related ones.",
+    tells: "In each photo, bright areas contain the features that are strongest after the model has combined related ones.",
   },
   global_spatial: {
     name: "Global spatial",

@@ -19,7 +19,7 @@ def is_search(message: Any) -> bool:
 def test_the_whole_round_from_upload_to_box_to_result_and_back(visit: Any) -> None:
     page, bridge = visit.page, visit.site.bridge
     visit.open()
-    expect(page.get_by_role("heading", name="Find more photos of a landmark")).to_be_visible()
+    expect(page.get_by_role("heading", name="Find photos of a landmark")).to_be_visible()
     visit.choose(bridge)
     visit.expect_found("Golden Gate Bridge")
     expect(visit.tiles.first).to_contain_text("Golden Gate Bridge")
@@ -49,7 +49,7 @@ def test_the_whole_round_from_upload_to_box_to_result_and_back(visit: Any) -> No
     expect(page.locator("#found .score").first).to_have_text(of_part[0])
 
     page.go_back()
-    expect(page.get_by_role("heading", name="Find more photos of a landmark")).to_be_visible()
+    expect(page.get_by_role("heading", name="Find photos of a landmark")).to_be_visible()
     expect(visit.tiles).to_have_count(0)
     page.go_forward()
     expect(page.locator("#query-name")).to_have_text(bridge.name)
@@ -220,7 +220,7 @@ def test_a_text_named_jpg_shows_why_it_was_refused_and_the_next_photo_works(visi
     page.dispatch_event("body", "drop", {"dataTransfer": visit.transfer(fake, "text/plain")})
     expect(page.get_by_role("alert")).to_contain_text("holiday.jpg is not an image.")  # it is not even sent
     page.set_input_files("#file", fake)
-    expect(page.get_by_role("alert")).to_contain_text("not an image that can be read")
+    expect(page.get_by_role("alert")).to_contain_text("not an image in a supported format")
     expect(page.locator("#unseen")).to_be_visible()
     expect(visit.button("Select a region")).to_be_disabled()
     visit.choose(visit.site.bridge)
