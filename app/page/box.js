@@ -73,7 +73,7 @@ export class BoxEditor {
     const action = edges ? "resize" : this.frame.contains(event.target) ? "move" : "draw";
     this.drag = { action, edges, before: this.box, from: this.point(event), client: event, begun: false };
     this.stage.setPointerCapture(event.pointerId);
-    if (action === "draw") event.preventDefault(); // prevents text selection; not for the box itself, which would not get the focus
+    if (action === "draw") event.preventDefault(); // prevents text selection, but also focus, which the box needs
   }
 
   follow(event) {

@@ -29,19 +29,19 @@ class Health(BaseModel):
 
 
 class UploadLimits(BaseModel):
-    """The largest upload that is accepted."""
+    """Limits on uploads."""
 
     bytes: int = Field(description="Largest file size in bytes.")
     pixels: int = Field(description="Largest image size in pixels: width times height.")
 
 
 class Info(BaseModel):
-    """The index being served."""
+    """Facts about the index and the service."""
 
-    images: int = Field(description="Number of images in the index.")
+    images: int = Field(description="Number of images in the index, from 0.")
     model: str = Field(description="Name of the model that computed the descriptors.")
     dimension: int = Field(description="Number of dimensions of a descriptor.")
-    limits: UploadLimits
+    limits: UploadLimits = Field(description="Limits on uploads.")
     writable: bool = Field(description="Whether the service can add and remove images. A write token may be required.")
     needs_token: bool = Field(description="Whether searching requires a token.")
     explains: bool = Field(description="Whether the service can explain a hit. Always true.")
@@ -106,26 +106,26 @@ class Result(BaseModel):
         description="Chance that an index of the same size, but with unrelated images, would have no score this high: "
         "0 to 1, or null if the index has too few images to estimate it."
     )
-    image: Image
+    image: Image = Field(description="The image that was found.")
 
 
 class Timing(BaseModel):
     """Durations in milliseconds, including the wait for other requests."""
 
     describe: float = Field(
-        description="Time to read the query and to compute its descriptor and, if a re-ranking step compares them, its "
-        "local features, in milliseconds. About 0 if the descriptor is stored."
+        description="Time in milliseconds to read the query and compute its descriptor, and its local features if a "
+        "re-ranking step compares them. About 0 if the descriptor is stored."
     )
-    search: float = Field(description="Time to search the index and to re-rank, in milliseconds.")
+    search: float = Field(description="Time in milliseconds to search the index and re-rank the hits.")
 
 
 class SearchAnswer(BaseModel):
-    """One page of hits, best first."""
+    """One page of hits."""
 
-    query: QueryInfo
-    results: list[Result]
+    query: QueryInfo = Field(description="Facts about the query.")
+    results: list[Result] = Field(description="The hits, best first.")
     more: bool = Field(description="Whether there are more hits. Request them with skip increased by top.")
-    milliseconds: Timing
+    milliseconds: Timing = Field(description="Durations of the search in milliseconds.")
 
 
 class Value(BaseModel):
@@ -151,6 +151,6 @@ class Column(BaseModel):
 
 
 class Filters(BaseModel):
-    """Columns that the images can be filtered by."""
+    """Columns that filter expressions can use."""
 
-    columns: list[Column]
+    columns: list[Column] = Field(description="The columns, at most 100. Columns without any value are left out.")

@@ -72,7 +72,7 @@ WHERE = (
 )
 THRESHOLD = "Minimum score (cosine similarity) of a result, -1 to 1; no minimum by default."
 RERANK = (
-    "Re-ranking steps, such as: aqe,geometric:depth=50. The value default means the recommended steps. At most "
+    "Re-ranking steps, such as: aqe,geometric:depth=50. Send default for the recommended steps. At most "
     f"{MAX_CHAIN_LENGTH} characters; empty for a plain search, which is faster. Scores remain cosine similarities, so "
     "they may not decrease with the rank."
 )
