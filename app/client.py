@@ -23,29 +23,30 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Query: TypeAlias = "str | Path | bytes | Image | int"
-"""An image as a path, the bytes of a file or a Pillow image; or the image_id of an image in the index."""
+"""An image as a path, as the bytes of a file, or as a Pillow image; or the image_id of an indexed image."""
 
 BUSY = 503
+"""HTTP status of a busy service."""
 
 MAX_WAIT = 10.0
-"""Longest pause between two tries, in seconds; arbitrary."""
+"""Maximum pause between two tries in seconds; arbitrary."""
 
 
 class Client:
-    """A client of a service.
+    """A client of a running service.
+
+    Its methods raise `GlamError` with the message of the service, or if the service cannot be reached.
 
     Args:
         url: address of the service, such as ``http://localhost:8000``.
         token: access token; None if the service requires none.
-        timeout: timeout for one answer, in seconds.
-        tries: how often a request is sent while the service answers 503; ``Retry-After`` sets the pause.
-
-    Its methods raise `GlamError` with the sentence of the service, or if it cannot be reached.
+        timeout: timeout of one request in seconds.
+        tries: maximum number of tries while the service is busy (503). ``Retry-After`` sets the pause between them.
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 60.0, tries: int = 5) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise GlamError(f"{url!r} is not an address such as http://localhost:8000")
+            raise GlamError(f"{url!r} is not an address of a service. Use a URL such as http://localhost:8000.")
         self._url = url.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._timeout, self._tries = timeout, tries
@@ -64,13 +65,17 @@ class Client:
         """Search for the most similar images, best first.
 
         Args:
-            query: see `Query`; an image of the index does not find itself.
-            box: part of the query to search with: x1, y1, x2, y2 in pixels of the upright image; None for all of it.
-            top: most results to return, up to 200.
-            skip: number of the best results to leave out.
-            where: filter expression, such as ``city = 'Paris' and year > 2010``; None for all images.
-            threshold: lowest score (cosine similarity) of a result; None for no limit.
+            query: image, or image_id of an indexed image, which the results leave out; see `Query`.
+            box: region of the query to search with: x1, y1, x2, y2 in pixels of the upright image; None for the whole
+                image.
+            top: maximum number of results, 1 to 200.
+            skip: number of top results to skip, 0 to 10,000.
+            where: filter expression, such as ``width > 1000 and landmark = 'petra'``; None for all images.
+            threshold: minimum score (cosine similarity, -1 to 1) of a result; None for no minimum.
             rerank: re-ranking steps, such as ``aqe,geometric``, or ``default``; None for a plain search.
+
+        Raises:
+            GlamError: the image cannot be read, an argument is not valid, or the service cannot be reached.
         """
         corners = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) if box is not None else {}
         fields = {"top": top, "skip": skip, "where": where, "threshold": threshold, "rerank": rerank, **corners}
@@ -86,27 +91,33 @@ class Client:
         """Add an image to the index.
 
         Args:
-            image: a path, the bytes of a file, or a Pillow image.
+            image: path, bytes of a file, or Pillow image.
             landmark: landmark that the image shows; "" if unknown.
-            metadata: further metadata: strings and numbers by name.
+            metadata: further metadata: strings, numbers, booleans, and None by name.
+
+        Returns:
+            The added image, with its image_id.
+
+        Raises:
+            GlamError: the image cannot be read, the service is read-only, or it cannot be reached.
         """
         fields = {"landmark": landmark, "metadata": json.dumps(dict(metadata))}
         return schemas.Image.model_validate_json(self._post("/api/images", fields, _content(image)))
 
     def remove(self, image_id: int) -> None:
-        """Remove an image from the index; its file stays."""
+        """Remove an image from the index. Its file stays."""
         self._send(Request(f"{self._url}/api/images/{image_id}", method="DELETE"))
 
     def image(self, image_id: int) -> schemas.Image:
-        """Path, landmark, size and metadata of an image."""
+        """Path, landmark, size, and metadata of an indexed image."""
         return schemas.Image.model_validate_json(self._get(f"/api/images/{image_id}", {}))
 
     def filters(self) -> list[schemas.Column]:
-        """Columns that `where` can name."""
+        """Columns that filter expressions can use."""
         return schemas.Filters.model_validate_json(self._get("/api/filters", {})).columns
 
     def info(self) -> schemas.Info:
-        """Facts about the index being served."""
+        """Facts about the index and the service."""
         return schemas.Info.model_validate_json(self._get("/api/info", {}))
 
     def _get(self, path: str, fields: Mapping[str, object]) -> bytes:
@@ -118,7 +129,7 @@ class Client:
         return self._send(Request(f"{self._url}{path}", body, {"Content-Type": kind}))
 
     def _send(self, request: Request) -> bytes:
-        """Send a request, again while the service is busy, and return the body of the answer."""
+        """Send a request, retry it while the service is busy, and return the body of the response."""
         for name, value in self._headers.items():
             request.add_unredirected_header(name, value)
         for last in [*[False] * (self._tries - 1), True]:
@@ -131,12 +142,13 @@ class Client:
                     raise GlamError(f"{self._url}: {_detail(error)}") from error
                 time.sleep(_wait(error))
             except (URLError, OSError) as error:
-                raise GlamError(f"{self._url}: no answer ({getattr(error, 'reason', error)})") from error
+                reason = getattr(error, "reason", error)
+                raise GlamError(f"{self._url} does not answer ({reason}). Check that the service runs.") from error
         raise AssertionError("the last try returns or raises")
 
 
 def form(fields: Mapping[str, object], content: bytes) -> tuple[bytes, str]:
-    """A multipart form with an image, and its content type; fields that are None are left out."""
+    """Body of a multipart form with an image, and its content type. Fields that are None are omitted."""
     boundary = uuid4().hex
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -150,21 +162,21 @@ def form(fields: Mapping[str, object], content: bytes) -> tuple[bytes, str]:
 
 
 def _content(image: "str | Path | bytes | Image") -> bytes:
-    """Bytes of an image to send."""
+    """Encoded bytes of an image."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
         try:
             return Path(image).read_bytes()
         except OSError as error:
-            raise GlamError(f"{image}: {error.strerror}") from error
+            raise GlamError(f"{image} cannot be read: {error.strerror}. Check the path.") from error
     out = io.BytesIO()
     image.convert("RGB").save(out, "PNG")
     return out.getvalue()
 
 
 def _detail(error: HTTPError) -> str:
-    """The sentence of an error answer."""
+    """Message of an error response."""
     try:
         return str(json.loads(error.read())["detail"])
     except (ValueError, KeyError, TypeError, OSError):
@@ -172,6 +184,7 @@ def _detail(error: HTTPError) -> str:
 
 
 def _wait(error: HTTPError) -> float:
+    """Seconds until the next try."""
     try:
         return min(float(error.headers.get("Retry-After", 1)), MAX_WAIT)
     except ValueError:

@@ -1,17 +1,17 @@
-// Talks to the service. Every failure that a person should hear of is a Problem, whose message is one sentence.
+// Client of the API. A failure that the user should see is thrown as a Problem, whose message is shown on the page.
 //
-// A source is the image to search with: {image: image_id} of an indexed one, or {file: File}. A box is {x1, y1, x2, y2}
-// in pixels of the upright image, or null for all of it.
+// A source is the query image: {image: image_id} for an indexed one, or {file: File}. A box is {x1, y1, x2, y2} in pixels
+// of the upright image, or null for the whole image.
 
 import { askForToken, token } from "./token.js";
 
 const BUSY = 503;
-const UNKNOWN_WAIT = 3; // seconds, when a busy service does not say how long
+const UNKNOWN_WAIT = 3; // seconds to wait for a busy service that sends no Retry-After; arbitrary
 
 export class Problem extends Error {
   /**
-   * @param status of HTTP; 0 when there was no answer.
-   * @param retryAfter seconds after which a busy service may be asked again; 0 when it is not that.
+   * @param status HTTP status; 0 if there was no response.
+   * @param retryAfter seconds after which to try again; 0 unless the service is busy.
    */
   constructor(message, status = 0, retryAfter = 0) {
     super(message);
@@ -19,7 +19,7 @@ export class Problem extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the same request could succeed when tried again. */
+  /** Whether the same request may succeed later. */
   get mayPass() {
     return this.status === 0 || this.status === 401 || this.status >= 500;
   }
@@ -30,7 +30,7 @@ export function fetchInfo() {
   return ask("api/info");
 }
 
-/** Columns to filter by: [{name, kind: "text" or "number", values: [{value, count}], least, most}]. */
+/** Columns to filter by: [{name, kind: "text" or "number", values: [{value, count}], least, most}, ...]. */
 export async function fetchColumns() {
   return (await ask("api/filters")).columns;
 }
@@ -40,7 +40,7 @@ export function fetchImage(imageId, signal) {
   return ask(`api/images/${imageId}`, { signal });
 }
 
-/** {query, results, more, milliseconds} for `top` results after the first `skip`; `rerank` names a chain, or is "". */
+/** {query, results, more, milliseconds}: `top` results after the first `skip`. `rerank`: re-ranking steps, or "". */
 export function search(source, { box, where, rerank, top, skip }, signal) {
   const fields = { top, ...(skip ? { skip } : {}), ...(where ? { where } : {}), ...(rerank ? { rerank } : {}), ...box };
   if (source.file) return ask("api/search", { method: "POST", body: form({ image: source.file, ...fields }), signal });
@@ -82,7 +82,7 @@ async function ask(url, options = {}) {
     return await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The search service gave an answer that cannot be read.", response.status);
+    throw new Problem("The search service sent an invalid response. Try again later.", response.status);
   }
 }
 
@@ -90,7 +90,10 @@ async function answered(url, options) {
   const used = token();
   const response = await reached(url, options);
   if (response.ok) return response;
-  if (response.status === 401 && (await askForToken(used))) return answered(url, options);
+  if (response.status === 401) {
+    if (await askForToken(used)) return answered(url, options);
+    throw new Problem("An access token is required. Try again to enter one.", 401);
+  }
   throw new Problem(await sentence(response), response.status, waitOf(response));
 }
 
@@ -99,8 +102,8 @@ async function reached(url, options) {
     return await fetch(url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    if (!navigator.onLine) throw new Problem("You are offline. The search goes on when there is a connection again.");
-    throw new Problem("The search service does not answer. Is it still running?");
+    if (!navigator.onLine) throw new Problem("You are offline. The search continues when you are online again.");
+    throw new Problem("The search service does not answer. Check that it is running, then try again.");
   }
 }
 
@@ -115,7 +118,7 @@ async function sentence(response) {
     const { detail } = await response.json();
     if (typeof detail === "string" && detail) return detail;
   } catch {
-    // no JSON: perhaps from something between the service and us
+    // not JSON: perhaps the answer of a proxy
   }
-  return `The search service answered with an error (${response.status}).`;
+  return `The search service reported an error (HTTP ${response.status}). Try again later.`;
 }

@@ -1,6 +1,6 @@
-// Arrow keys in a grid of links: left and right in order, up and down to the nearest in the row above or below.
+// Arrow keys in a grid of links: left and right go to the neighbor, up and down to the nearest link in the next row.
 
-/** Let the arrow keys move the focus among the elements of `root` that match `selector`. */
+/** Make the arrow keys move the focus among the elements in `root` that match `selector`. */
 export function moveByArrows(root, selector) {
   root.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -25,7 +25,7 @@ function target(key, all, from) {
   return undefined;
 }
 
-/** Of the first row that is not that of `from`, the element whose middle is nearest to the middle of `from`. */
+/** The element of the first other row whose center is horizontally nearest to the center of `from`. */
 function nearest(from, others) {
   const here = from.getBoundingClientRect();
   const middle = (rect) => rect.left + rect.width / 2;

@@ -1,22 +1,22 @@
 // Attention maps: from the API's answer to colors on a canvas. A map is a Uint8Array of height * width bytes.
 
-/** The four maps, with what each shows. The order is that of the model: what is near, then the whole. */
+/** Name and explanation of each map, in the order of the model. */
 export const MAPS = {
   local_channel: {
     name: "Local channel",
-    tells: "Where the channels respond that local channel attention weights most.",
+    tells: "In each photo, bright areas contain the features that the model weights most.",
   },
   local_spatial: {
     name: "Local spatial",
-    tells: "The places that local spatial attention strengthens, from what lies around each.",
+    tells: "In each photo, bright areas are the spots that the model emphasizes, judging by what is around them.",
   },
   global_channel: {
     name: "Global channel",
-    tells: "Where the channels respond after global channel attention has mixed them.",
+    tells: "In each photo, bright areas contain the features that are strongest after the model has combined related ones.",
   },
   global_spatial: {
     name: "Global spatial",
-    tells: "Point at a place, or move the ring with the arrow keys: bright is where that place looks.",
+    tells: "Move the ring to a spot to see which other parts of the photo it is linked with.",
   },
 };
 
@@ -26,42 +26,40 @@ const RAMP = [
   [0.65, [150, 40, 60, 90]],
   [0.85, [240, 130, 40, 95]],
   [1, [255, 214, 90, 120]],
-]; // value -> red, green, blue and opacity: what is not looked at lies in the dark, what is glows
+]; // value -> red, green, blue, and opacity: low values darken the photo, high ones glow
 
-const FINER = 6; // pixels that a cell is drawn with, each way: values are blended, not colors
+const FINER = 6; // pixels per cell in each direction, to interpolate values instead of colors; arbitrary
 
 const COLORS = Array.from({ length: 256 }, (_, byte) => color(byte / 255));
 
-/**
- * The API's answer with its maps as bytes: {height, width, box: {x1, y1, x2, y2}, maps: {name: Uint8Array or null}}.
- */
+/** Decode an answer of the API: {height, width, box: {x1, y1, x2, y2}, maps: {name: Uint8Array or null}}. */
 export function decode(answer) {
   const [x1, y1, x2, y2] = answer.box;
   const maps = Object.fromEntries(Object.keys(MAPS).map((name) => [name, answer[name] ? bytes(answer[name]) : null]));
   return { height: answer.height, width: answer.width, box: { x1, y1, x2, y2 }, maps };
 }
 
-/** Where the place at a cell looks: a map, out of the global spatial one, which has one for every cell. */
+/** The map of one cell in the global spatial attention, which has a map for every cell. */
 export function looksFrom({ height, width, maps }, { column, row }) {
   const length = height * width;
   const start = (row * width + column) * length;
   return maps.global_spatial.subarray(start, start + length);
 }
 
-/** The cell of a map that holds most: {column, row}. */
+/** {column, row} of the largest value of a map. */
 export function peak(map, width) {
   const at = map.reduce((best, value, i) => (value > map[best] ? i : best), 0);
   return { column: at % width, row: Math.floor(at / width) };
 }
 
-/** Where a cell lies, in words: "upper left", "middle". */
+/** Position of a cell in words, such as "upper left" or "middle". */
 export function whereabouts({ column, row }, { height, width }) {
   const third = (place, length, names) => names[Math.min(2, Math.floor((3 * (place + 0.5)) / length))];
   const words = [third(row, height, ["upper", "", "lower"]), third(column, width, ["left", "", "right"])].filter(Boolean);
   return words.join(" ") || "middle";
 }
 
-/** Draw a map on a canvas; CSS makes it as large as the photo. */
+/** Draw a map on a canvas; CSS scales the canvas to the photo. */
 export function paint(canvas, map, { height, width }) {
   canvas.width = FINER * width;
   canvas.height = FINER * height;
@@ -76,7 +74,7 @@ export function paint(canvas, map, { height, width }) {
   context.putImageData(pixels, 0, 0);
 }
 
-/** The value of a map at a point between the middles of its cells. */
+/** The value of a map at a point, interpolated between the centers of its cells. */
 function between(map, width, height, x, y) {
   const [left, top] = [Math.max(0, Math.floor(x)), Math.max(0, Math.floor(y))];
   const [right, bottom] = [Math.min(left + 1, width - 1), Math.min(top + 1, height - 1)];

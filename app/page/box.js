@@ -1,21 +1,21 @@
-// The box on the query photo: drawn, moved and resized by mouse, finger, pen or keyboard.
+// The box on the query photo: drawn, moved, and resized by mouse, finger, pen, or keyboard.
 
 import { central, moved, resized, rounded, same, spanned } from "./geometry.js";
 
 const EDGES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
-const DRAG_STARTS_AFTER = 5; // CSS pixels; less is a click
+const DRAG_STARTS_AFTER = 5; // CSS pixels; a shorter movement is a click; arbitrary
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const ARROW_STEP = 0.02; // of the image's longest side
+const ARROW_STEP = 0.02; // fraction of the longest side of the image; arbitrary
 
 export class BoxEditor {
   /**
-   * @param stage the element that the image fills; the box is laid over it.
-   * @param onChange called with the new box (or null) when the user changed it, also in the middle of a drag.
+   * @param stage element that the image fills; the box is drawn over it.
+   * @param onChange called with the new box or null after each change by the user, also during a drag.
    */
   constructor(stage, onChange) {
     this.stage = stage;
     this.onChange = onChange;
-    this.size = null; // pixels of the upright image; until it is known, no box can be drawn
+    this.size = null; // {width, height} in pixels of the upright image; null until it is known, which disables drawing
     this.box = null;
     this.drag = null;
     this.build();
@@ -26,7 +26,7 @@ export class BoxEditor {
     this.frame.addEventListener("keydown", (event) => this.press(event));
   }
 
-  /** Show another image's size and box, without calling `onChange`. */
+  /** Set the size of the image and the box, without calling `onChange`. */
   show(size, box) {
     this.size = size;
     this.box = box;
@@ -34,20 +34,20 @@ export class BoxEditor {
     this.draw();
   }
 
-  /** Correct the size; a drag under way goes on. */
+  /** Correct the size of the image without ending a drag. */
   measure(size) {
     this.size = size;
     this.draw();
   }
 
-  /** Put a box in the middle, for those who do not drag, and move the focus to it. */
+  /** Add a box in the middle, and focus it for the keyboard. */
   add() {
     if (!this.size) return;
     this.change(central(this.size));
     this.frame.focus();
   }
 
-  /** Take the box away. */
+  /** Remove the box. */
   clear() {
     this.change(null);
   }
@@ -73,7 +73,7 @@ export class BoxEditor {
     const action = edges ? "resize" : this.frame.contains(event.target) ? "move" : "draw";
     this.drag = { action, edges, before: this.box, from: this.point(event), client: event, begun: false };
     this.stage.setPointerCapture(event.pointerId);
-    if (action === "draw") event.preventDefault(); // no text selection; a grip on the box still focuses it
+    if (action === "draw") event.preventDefault(); // prevents text selection, but also focus, which the box needs
   }
 
   follow(event) {
@@ -119,7 +119,7 @@ export class BoxEditor {
     this.onChange(next);
   }
 
-  /** Where a pointer is, in pixels of the image. */
+  /** Position of the pointer in pixels of the image. */
   point(event) {
     const rect = this.stage.getBoundingClientRect();
     return {
@@ -142,8 +142,8 @@ export class BoxEditor {
     }
     this.frame.setAttribute(
       "aria-label",
-      `Part to search with: ${x2 - x1} by ${y2 - y1} pixels, ${x1} from the left, ${y1} from the top. ` +
-        "Arrow keys move it, with Shift they resize it, Delete removes it.",
+      `Region to search with: ${x2 - x1} by ${y2 - y1} pixels, ${x1} from the left, ${y1} from the top. ` +
+        "Move it with the arrow keys, resize it with Shift and the arrow keys, remove it with Delete.",
     );
   }
 }

@@ -1,4 +1,4 @@
-// The query and one result, side by side: the photos, the parts of them that match, or where the model looks.
+// The comparison of the query and one result: the photos side by side, their matching points, or their attention maps.
 
 import { Problem, originalUrl, thumbnailUrl } from "./api.js";
 import { MAPS } from "./attention.js";
@@ -6,17 +6,17 @@ import { part, settled } from "./dom.js";
 import { Explanations } from "./explanations.js";
 import { Frame } from "./frame.js";
 import { drawLines } from "./lines.js";
-import { fileName, imageName, percent } from "./names.js";
+import { fileName, imageName, percent, seconds as secondsName } from "./names.js";
 
 const PREVIEW = 1024; // pixels of the longest side
-const LOOKING = 350; // milliseconds to point at a place before the note says where it looks
+const LOOKING = 350; // milliseconds that the ring rests on a spot before the note describes it; arbitrary
 
 export class Comparison {
   /**
-   * @param onShow called with one of state.js's SHOWS when another was chosen.
-   * @param onStep called with a result, to compare with that one instead.
+   * @param onShow called with the chosen one of SHOWS (state.js).
+   * @param onStep called with the result to compare with the query instead.
    * @param onSearch called with the result to search with.
-   * @param onClose called when the person closes the comparison.
+   * @param onClose called when the user closes the comparison.
    */
   constructor({ onShow, onStep, onSearch, onClose }) {
     this.dialog = part("compare");
@@ -26,18 +26,20 @@ export class Comparison {
     const look = settled((sentence) => this.tell(sentence), LOOKING);
     this.frames = [part("side-query"), part("side-result")].map((side) => new Frame(side, look));
     this.look = look;
-    this.explanations = new Explanations((seconds) => this.tell(`The service is busy; it is asked again in ${seconds} s.`));
+    this.explanations = new Explanations((seconds) => {
+      this.tell(`The service is busy. Trying again in ${secondsName(seconds)}.`);
+    });
     this.compared = null; // {query, result}; see open()
     this.lines = [];
-    this.show = null; // what is shown of them
-    this.turn = 0; // of explaining; an answer that comes when the turn is another's is dropped
-    this.running = null; // AbortController of what is asked about these two
+    this.show = null; // one of SHOWS
+    this.turn = 0; // number of the latest request for an explanation; answers to earlier ones are dropped
+    this.running = null; // AbortController of the requests for this pair
     this.listen({ onShow, onStep, onSearch, onClose });
   }
 
   listen({ onShow, onStep, onSearch, onClose }) {
     this.dialog.addEventListener("cancel", (event) => {
-      event.preventDefault(); // the address changes first, and that closes it
+      event.preventDefault(); // `onClose` changes the address, which closes the dialog
       onClose();
     });
     part("compare-close").addEventListener("click", onClose);
@@ -59,12 +61,12 @@ export class Comparison {
   }
 
   /**
-   * Open, or change, the comparison.
+   * Open the comparison, or update it.
    * @param query {name, source, url, width, height, box}: see frame.js and api.js.
-   * @param result {rank, score, confidence, image}; without a score where it was not among those found.
-   * @param around {before, after}: the results beside it, if any.
-   * @param show one of state.js's SHOWS.
-   * @param address of a search with the result.
+   * @param result {rank, score, confidence, image}; only the image if it is not among the results.
+   * @param around {before, after}: the previous and the next result; each undefined if there is none.
+   * @param show one of SHOWS (state.js).
+   * @param address address of a search with the result.
    */
   open({ query, result, around, show, address }) {
     const same = this.compared?.result.image.image_id === result.image.image_id && this.compared.query === query;
@@ -78,7 +80,7 @@ export class Comparison {
     this.choose(show);
     if (!this.dialog.open) {
       this.dialog.showModal();
-      this.dialog.focus(); // not its first button: the arrow keys go to the next result
+      this.dialog.focus(); // instead of its first button, so that the arrow keys step through the results
     }
     if (!unchanged) this.explain();
   }
@@ -100,9 +102,10 @@ export class Comparison {
     part("query-caption").textContent = `Query · ${query.name}`;
     part("result-caption").textContent = `Result · ${fileName(image)}`;
     part("compare-original").href = originalUrl(image.image_id);
-    this.frames[0].show({ ...query, name: `Query: ${query.name}` });
+    this.frames[0].show({ ...query, name: `Query: ${query.name}`, role: "query" });
     this.frames[1].show({
       name: `Result: ${imageName(image)}`,
+      role: "result",
       url: thumbnailUrl(image.image_id, PREVIEW),
       width: image.width,
       height: image.height,
@@ -111,7 +114,7 @@ export class Comparison {
     showMetadata(part("compare-metadata"), image);
   }
 
-  /** What is chosen among the radio buttons. */
+  /** The one of SHOWS that the radio buttons select. */
   chosen() {
     const mode = this.dialog.querySelector("[name=mode]:checked").value;
     return mode === "attention" ? this.dialog.querySelector("[name=map]:checked").value : mode;
@@ -124,7 +127,7 @@ export class Comparison {
     this.dialog.dataset.mode = mode;
   }
 
-  /** Show what is chosen, asking the service where need be. */
+  /** Show the chosen explanation; request it from the service if it is not cached. */
   async explain() {
     this.turn += 1;
     const { turn, show } = this;
@@ -133,7 +136,7 @@ export class Comparison {
     this.look.cancel();
     this.tell("");
     if (show === "photos") return;
-    this.tell(show === "matches" ? "Looking for matching parts…" : "Looking where the model looks…", { busy: true });
+    this.tell(show === "matches" ? "Looking for matching points…" : "Computing the attention maps…", { busy: true });
     try {
       await (show === "matches" ? this.explainMatches(turn) : this.explainAttention(show, turn));
     } catch (error) {
@@ -148,9 +151,10 @@ export class Comparison {
     const { inliers, tried, lines } = await this.explanations.matches(query, result.image.image_id, this.running.signal);
     if (turn !== this.turn) return;
     this.showLines(lines);
-    const parts = inliers ? `${inliers} matching part${inliers === 1 ? "" : "s"}` : "No matching parts";
-    const drawn = lines.length < inliers ? `; the best ${lines.length} are drawn` : "";
-    this.tell(`${parts} among ${tried} candidates${drawn}.`);
+    if (!inliers) return this.tell("No matching points; the photos may still show the same place from another side.");
+    const drawn = lines.length < inliers ? ` The best ${lines.length} are shown.` : "";
+    const points = `${inliers} matching point${inliers === 1 ? "" : "s"}`;
+    this.tell(`${points} (of ${tried} candidate${tried === 1 ? "" : "s"}).${drawn}`);
   }
 
   async explainAttention(name, turn) {
@@ -159,11 +163,11 @@ export class Comparison {
     const both = await Promise.all(sources.map((one) => this.explanations.attention(one, this.running.signal)));
     if (turn !== this.turn) return;
     if (both.some(({ maps }) => !maps[name])) {
-      this.tell(`This model was trained without ${MAPS[name].name.toLowerCase()} attention.`);
+      this.tell(`This model has no ${MAPS[name].name.toLowerCase()} attention.`);
       return;
     }
     both.forEach((attention, i) => this.frames[i].heat(attention, name));
-    this.look.cancel(); // the places in the middle were picked by nobody
+    this.look.cancel(); // the user has not moved the ring yet
     this.tell(MAPS[name].tells);
   }
 
@@ -172,7 +176,7 @@ export class Comparison {
     this.arrange();
   }
 
-  /** Put the photos beside or above each other, whichever shows more of them, and the lines where they belong. */
+  /** Lay out the photos side by side or stacked, whichever makes them larger, and redraw the lines. */
   arrange() {
     if (!this.compared) return;
     const { room, stacked } = arranged(this.pair, this.frames.map(({ side }) => side.width / side.height));
@@ -193,7 +197,7 @@ export class Comparison {
   }
 }
 
-/** The room that each of two photos gets within an element, and whether one stands above the other. */
+/** {room, stacked}: the space for each photo in CSS pixels, and whether the photos are stacked. */
 function arranged(element, aspects) {
   const style = getComputedStyle(element);
   const [width, height] = [
@@ -202,13 +206,13 @@ function arranged(element, aspects) {
   ];
   const caption = Number.parseFloat(style.getPropertyValue("--caption")) * Number.parseFloat(style.fontSize);
   const [across, down] = [Number.parseFloat(style.columnGap), Number.parseFloat(style.rowGap)];
-  const beside = { width: (width - across) / 2, height: height - caption };
+  const sideBySide = { width: (width - across) / 2, height: height - caption };
   const above = { width, height: (height - down) / 2 - caption };
-  const stacked = shown(above, aspects) > shown(beside, aspects);
-  return { room: stacked ? above : beside, stacked };
+  const stacked = shown(above, aspects) > shown(sideBySide, aspects);
+  return { room: stacked ? above : sideBySide, stacked };
 }
 
-/** How many pixels of the window photos cover, each in a room that it fills in one direction. */
+/** Total area in CSS pixels of photos that each fit into a space of this size. */
 function shown({ width, height }, aspects) {
   return aspects.reduce((sum, aspect) => sum + Math.min(width, height * aspect) ** 2 / aspect, 0);
 }
@@ -220,7 +224,7 @@ function facts(result) {
 }
 
 function showMetadata(list, { metadata = {}, width, height, path }) {
-  const rows = [["File", path], ["Pixels", `${width} × ${height}`], ...Object.entries(metadata ?? {})];
+  const rows = [["File", path], ["Size", `${width} × ${height} pixels`], ...Object.entries(metadata ?? {})];
   list.replaceChildren(
     ...rows.flatMap(([name, value]) => {
       const term = document.createElement("dt");

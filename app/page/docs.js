@@ -8,7 +8,7 @@ try {
     for (const [method, endpoint] of Object.entries(methods)) root.append(section(api, method, path, endpoint));
   }
 } catch {
-  root.textContent = "The description of the API could not be read.";
+  root.textContent = "The description of the API cannot be loaded. Reload the page.";
 }
 
 function section(api, method, path, endpoint) {
@@ -16,22 +16,23 @@ function section(api, method, path, endpoint) {
   part.className = "endpoint";
   part.append(make("h2", endpoint.summary), make("code", `${method.toUpperCase()} ${path}`), make("p", endpoint.description));
   part.append(...table("Parameters", (endpoint.parameters ?? []).map((one) => [one.name, one.description])));
-  part.append(...table("Fields of the form", fields(api, endpoint.requestBody)));
-  part.append(...table("Answer", fields(api, endpoint.responses["200"])));
-  const errors = Object.entries(endpoint.responses).filter(([code]) => code !== "200");
-  part.append(...table("Other answers", errors.map(([code, answer]) => [code, answer.description])));
+  part.append(...table("Form fields", fields(api, endpoint.requestBody)));
+  const answered = Object.keys(endpoint.responses).find((code) => code.startsWith("2"));
+  part.append(...table(`Response (${answered})`, fields(api, endpoint.responses[answered])));
+  const others = Object.entries(endpoint.responses).filter(([code]) => code !== answered);
+  part.append(...table("Other responses", others.map(([code, answer]) => [code, answer.description])));
   return part;
 }
 
-/** [[name, description], ...] of the object that a request or an answer carries, parts of parts as "result.score". */
+/** [[name, description], ...] of the object in a request or response; nested names are joined by dots. */
 function fields(api, message) {
   const media = Object.values(message?.content ?? {})[0];
   return properties(api, media?.schema ?? {}, "");
 }
 
 function properties(api, schema, prefix) {
-  const whole = resolved(api, schema);
-  return Object.entries(whole.properties ?? {}).flatMap(([name, property]) => {
+  const { properties: own } = resolved(api, schema);
+  return Object.entries(own ?? {}).flatMap(([name, property]) => {
     const inner = [property, property.items ?? {}, ...(property.anyOf ?? [])].find((one) => one.$ref);
     const text = property.description ?? resolved(api, inner ?? {}).description ?? "";
     return [[prefix + name, text], ...(inner ? properties(api, inner, `${prefix + name}.`) : [])];

@@ -1,28 +1,28 @@
-// The field for one column: choices for texts, a range for numbers.
+// Filter fields: checkboxes for a text column, a range for a number column.
 
 import { make } from "./dom.js";
-import { columnName, landmarkName } from "./names.js";
+import { columnName, landmarkName, plainNumber } from "./names.js";
 
-const MANY = 10; // choices from which on there is a field to narrow them down
-const NANOSECONDS = 1e9; // in a second; `modified` counts them since 1970
+const MANY = 10; // a list of more choices has a search field; arbitrary
+const NANOSECONDS = 1e9; // per second; `modified` is in nanoseconds since 1970
 const DAY = 24 * 60 * 60; // seconds
 
 let made = 0;
 
 /**
- * A field for a column of `api/filters`, or null where there is nothing to choose.
+ * A field for a column of `api/filters`; null if all images have the same value.
  * @param onChoose called with {values} or {from, to}.
- * @returns {element, set}: `set` shows a choice, or null for none.
+ * @returns {element, set}: `set` shows a choice; null for none.
  */
 export function columnField(column, onChoose) {
   if (column.kind === "text") return column.values?.length > 1 ? choices(column, onChoose) : null;
   return column.least < column.most ? range(column, onChoose) : null;
 }
 
-/** A choice in words: "Petra, Stonehenge", "100 to 300". */
+/** A choice as text, such as "Petra, Stonehenge" or "100 to 300". */
 export function chosenText(name, { values, from = null, to = null }) {
   if (values) return values.map((value) => valueName(name, value)).join(", ");
-  const [least, most] = [from, to].map((end) => end !== null && (name === "modified" ? dayOf(end) : end.toLocaleString("en")));
+  const [least, most] = [from, to].map((end) => end !== null && (name === "modified" ? dayOf(end) : plainNumber(end)));
   if (from === null) return `up to ${most}`;
   return to === null ? `from ${least}` : `${least} to ${most}`;
 }
@@ -41,7 +41,7 @@ function choices({ name, values }, onChoose) {
   const set = (chosen) => {
     const values = chosen?.values ?? [];
     const listed = new Set(inputs().map((one) => one.value));
-    for (const value of values) if (!listed.has(value)) list.append(choice(name, value)); // a rare one, by a link
+    for (const value of values) if (!listed.has(value)) list.append(choice(name, value)); // a rare value, from a link
     for (const input of inputs()) input.checked = values.includes(input.value);
   };
   return { element, set };
@@ -54,12 +54,12 @@ function choice(name, value, count = "") {
   return make("label", "choice", box, make("span", "", valueName(name, value)), make("span", "count", String(count)));
 }
 
-/** A field that hides the choices without the text that is written in it. */
+/** A search field that hides the choices that do not contain its text. */
 function narrower(name, boxes) {
   const field = make("input", "field");
   field.type = "search";
-  field.placeholder = `Among ${boxes.length}`;
-  field.setAttribute("aria-label", `Narrow down ${columnName(name)}`);
+  field.placeholder = `Search ${boxes.length} values`;
+  field.setAttribute("aria-label", `Search the values of ${columnName(name)}`);
   field.addEventListener("input", () => {
     const text = field.value.trim().toLowerCase();
     for (const box of boxes) box.hidden = !box.textContent.toLowerCase().includes(text);
@@ -103,7 +103,7 @@ function days(least, most) {
     input.title = dayOf(end);
     return input;
   });
-  // A day at the far end counts to its last second.
+  // The last day of the range counts until its last second.
   const read = (input, end) => (input.value === "" ? null : (Date.parse(input.value) / 1000 + end * (DAY - 1)) * NANOSECONDS);
   const write = (input, value) => {
     input.value = value === null ? "" : dayOf(value);

@@ -1,4 +1,4 @@
-// Filters on the columns of the index: a panel to choose them, and chips for the active ones.
+// Filters on the columns of the index: the panel to set them, and a chip per active filter.
 
 import { Problem, fetchColumns } from "./api.js";
 import { icon, make, part, settled } from "./dom.js";
@@ -6,7 +6,7 @@ import { NO_FILTERS, filterCount, withColumn } from "./expression.js";
 import { chosenText, columnField } from "./filter_fields.js";
 import { columnName } from "./names.js";
 
-const PAUSE = 350; // milliseconds without another choice before it is searched with
+const PAUSE = 350; // milliseconds after the last change of a filter until the search starts; arbitrary
 
 export class FilterPanel {
   /** @param onChange called with the new filters (see expression.js). */
@@ -18,9 +18,9 @@ export class FilterPanel {
     this.wrong = part("where-wrong");
     this.chips = part("chips");
     this.filters = NO_FILTERS;
-    this.columns = null; // until the service has answered
+    this.columns = null; // null until the service has answered
     this.loading = false;
-    this.setters = new Map(); // column -> shows a choice in its field
+    this.setters = new Map(); // column -> function that shows a choice in its field
     this.tell = settled(() => onChange(this.filters), PAUSE);
     this.tellNow = () => {
       this.tell.cancel();
@@ -39,7 +39,7 @@ export class FilterPanel {
     part("filter-clear").addEventListener("click", () => this.clear());
   }
 
-  /** Show other filters, without calling `onChange`. */
+  /** Show filters without calling `onChange`. */
   show(filters) {
     this.filters = filters;
     this.tell.cancel();
@@ -48,7 +48,7 @@ export class FilterPanel {
     this.draw();
   }
 
-  /** Say that the service did not understand what an expert wrote, or with "" that it did. */
+  /** Show what is wrong with the advanced filter; "" for nothing. */
   showWrong(sentence) {
     this.wrong.textContent = sentence;
     this.wrong.hidden = !sentence;
@@ -56,14 +56,14 @@ export class FilterPanel {
     if (sentence) this.open(true);
   }
 
-  /** Take all filters away. */
+  /** Remove all filters. */
   clear() {
     this.show(NO_FILTERS);
     this.showWrong("");
     this.tellNow();
   }
 
-  /** Ask the service what can be filtered on. A service without filters has no button for them. */
+  /** Load the columns from the service. The button stays hidden if the service has no filters. */
   async load() {
     if (this.columns || this.loading) return;
     this.loading = true;
@@ -72,7 +72,7 @@ export class FilterPanel {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (error.status === 404) this.columns = [];
-      return; // the search itself tells what is wrong
+      return; // the search reports the error
     } finally {
       this.loading = false;
     }

@@ -1,26 +1,26 @@
-// One search and its further results: asks, waits for a busy service, and forgets answers that came too late.
+// One search, page by page: sends the requests, retries while the service is busy, and drops late answers.
 
 import { Problem, search } from "./api.js";
 import { patiently } from "./patience.js";
 
-const FIRST = 40; // results of the first answer, and of each further one
+const PAGE_SIZE = 40; // results per request; arbitrary
 
 export class Finder {
   /**
-   * @param handlers functions that are called as things happen:
-   *   onWaiting()          a search went out
-   *   onAnswer(answer)     its first results came (see api.js)
-   *   onMore(answer)       further results came; they follow the former ones
-   *   onBusy(seconds)      the service is busy, and will be asked again then
-   *   onProblem(problem)   the search failed
-   *   onMoreProblem(problem)  further results failed; `more()` tries again
+   * @param handlers object of functions:
+   *   onWaiting()             the search has been sent
+   *   onAnswer(answer)        the first results have arrived (see api.js)
+   *   onMore(answer)          further results have arrived
+   *   onBusy(seconds)         the service is busy; the next try is after this pause
+   *   onProblem(problem)      the search has failed
+   *   onMoreProblem(problem)  loading further results has failed; `more()` tries again
    */
   constructor(handlers) {
     this.handlers = handlers;
     this.request = null;
     this.skip = 0;
-    this.ends = true; // no further results
-    this.running = null; // AbortController of what is under way
+    this.ends = true; // whether all results are loaded
+    this.running = null; // AbortController of the request in flight
   }
 
   /** Search from the start. `request` is {source, box, where, rerank}, as in api.js. */
@@ -31,13 +31,13 @@ export class Finder {
     await this.run(0, this.handlers.onAnswer, this.handlers.onProblem);
   }
 
-  /** Ask for the results after those there are, unless they are on their way or there are none. */
+  /** Load further results, unless a request is in flight or there are none. */
   async more() {
     if (this.running || this.ends) return;
     await this.run(this.skip, this.handlers.onMore, this.handlers.onMoreProblem);
   }
 
-  /** Forget what is under way. */
+  /** Cancel the request in flight. */
   stop() {
     this.running?.abort();
     this.running = null;
@@ -50,7 +50,7 @@ export class Finder {
     const running = new AbortController();
     const { signal } = running;
     this.running = running;
-    const ask = () => search(source, { ...options, top: FIRST, skip }, signal);
+    const ask = () => search(source, { ...options, top: PAGE_SIZE, skip }, signal);
     try {
       const answer = await patiently(ask, { signal, onWait: this.handlers.onBusy });
       if (signal.aborted) return;

@@ -1,13 +1,13 @@
-// One of the two photos of a comparison, with what is laid over it: the box, or an attention map.
+// One of the two photos of a comparison, with its overlays: the box and an attention map.
 
 import { looksFrom, paint, peak, whereabouts } from "./attention.js";
-import { make } from "./dom.js";
+import { make, sayIfMissing } from "./dom.js";
 import { PlacePicker } from "./place.js";
 
 export class Frame {
   /**
-   * @param figure element that takes the photo.
-   * @param onLook called with a sentence, when another place of the global spatial map was picked.
+   * @param figure element that contains the photo.
+   * @param onLook called with a sentence about the selected spot of the global spatial attention.
    */
   constructor(figure, onLook) {
     this.onLook = onLook;
@@ -17,14 +17,15 @@ export class Frame {
     this.area = make("div", "map", this.canvas);
     this.outline = make("div", "outline");
     this.photo = make("div", "photo", this.picture, this.outline, this.area);
+    sayIfMissing(this.picture, this.photo);
     figure.prepend(this.photo);
     this.picker = new PlacePicker(this.area, (cell) => this.look(cell));
   }
 
   /**
    * Show a photo.
-   * @param side {name, url, width, height, box}: width and height in pixels of the upright image; `box` is the part
-   *   of it that is meant, or null.
+   * @param side {name, role, url, width, height, box}: `role` is "query" or "result", width and height are in pixels of
+   *   the upright image, and `box` is the region that was searched with, or null.
    */
   show(side) {
     this.side = side;
@@ -35,15 +36,15 @@ export class Frame {
     if (side.box) this.lay(this.outline, side.box);
   }
 
-  /** Make the photo as large as a room of this size lets it be. */
+  /** Scale the photo to fit into a space of this size in CSS pixels. */
   fit(width, height) {
     const aspect = this.side.width / this.side.height;
-    const wide = Math.max(1, Math.min(width, height * aspect));
-    this.photo.style.width = `${wide}px`;
-    this.photo.style.height = `${wide / aspect}px`;
+    const fitted = Math.max(1, Math.min(width, height * aspect));
+    this.photo.style.width = `${fitted}px`;
+    this.photo.style.height = `${fitted / aspect}px`;
   }
 
-  /** Lay one of the maps of an attention (see attention.js) over the photo. */
+  /** Show one of the attention maps over the photo; see `decode` in attention.js. */
   heat(attention, name) {
     this.attention = attention;
     this.lay(this.area, attention.box);
@@ -56,7 +57,7 @@ export class Frame {
     }
   }
 
-  /** Take the map away. */
+  /** Remove the attention map. */
   clear() {
     this.area.hidden = true;
     this.picker.show(null);
@@ -66,10 +67,10 @@ export class Frame {
     const map = looksFrom(this.attention, cell);
     paint(this.canvas, map, this.attention);
     const [from, to] = [cell, peak(map, this.attention.width)].map((one) => whereabouts(one, this.attention));
-    this.onLook(`In ${this.side.name}, this place (${from}) looks most at the ${to}.`);
+    this.onLook(`In the ${this.side.role} photo, this spot (${from}) is linked most strongly with the ${to} part.`);
   }
 
-  /** Put an element where a box of the photo is. */
+  /** Position an element over a box of the photo. */
   lay(element, { x1, y1, x2, y2 }) {
     const { width, height } = this.side;
     element.style.left = `${(100 * x1) / width}%`;

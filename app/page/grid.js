@@ -1,4 +1,4 @@
-// A list of photos, laid out in justified rows again whenever its width changes.
+// A list of photos in justified rows, laid out again when its width changes.
 
 import { make } from "./dom.js";
 import { justified } from "./justified.js";
@@ -7,10 +7,10 @@ const observer = new ResizeObserver((entries) => {
   for (const { target } of entries) layOut(target);
 });
 
-/** A list of tiles; each tile carries its photo's width divided by its height in `data-aspect`. */
+/** A list of tiles; `data-aspect` of a tile is the width of its photo divided by the height. */
 export function grid(tiles) {
   const list = make("ul", "grid");
-  list.setAttribute("role", "list"); // Safari takes it away from lists without bullets
+  list.setAttribute("role", "list"); // Safari removes the role from lists without bullets
   list.append(...tiles);
   observer.observe(list);
   return list;

@@ -1,21 +1,21 @@
-// The ways a photo comes in: chosen, taken, dropped or pasted; and a link to one of the index, dropped or pasted.
+// Input of photos: chosen, taken with the camera, dropped, or pasted; and dropped or pasted links to a search.
 
 const IMAGE_NAME = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|heic)$/i;
 
 /**
  * Listen for photos.
- * @param inputs file inputs.
- * @param overlay element shown while something is dragged over the window.
- * @param onFile called with the File that came in.
- * @param onLink called with the URL of a search of this page that came in.
- * @param onProblem called with a sentence when what came in is neither.
+ * @param inputs array of file inputs.
+ * @param overlay element to show while a file or link is dragged over the window.
+ * @param onFile called with the File of a photo.
+ * @param onLink called with the URL of a search on this page.
+ * @param onProblem called with a sentence if a file is not an image.
  */
 export function listenForPhotos({ inputs, overlay, onFile, onLink, onProblem }) {
   const take = (list) => {
     const all = [...list];
     const image = all.find(looksLikeImage);
     if (image) onFile(image);
-    else if (all.length) onProblem(`${all[0].name || "What was given"} is not an image.`);
+    else if (all.length) onProblem(`${all[0].name || "This file"} is not an image. Choose a photo, such as a JPEG or PNG file.`);
   };
   const takeTransfer = (transfer) => {
     const link = linkOf(transfer);
@@ -36,7 +36,7 @@ export function listenForPhotos({ inputs, overlay, onFile, onLink, onProblem }) 
 
 function listenForDrops(overlay, take) {
   const accepts = ({ dataTransfer }) => ["Files", "text/uri-list"].some((kind) => dataTransfer?.types.includes(kind));
-  // dragleave also fires on the way into a child, so the overlay, once shown, covers everything and does the listening.
+  // Entering a child fires dragleave on the window, too. The overlay covers everything, so it has the listener.
   window.addEventListener("dragenter", (event) => {
     if (accepts(event)) overlay.hidden = false;
   });
@@ -44,7 +44,7 @@ function listenForDrops(overlay, take) {
     overlay.hidden = true;
   });
   window.addEventListener("dragover", (event) => {
-    if (accepts(event)) event.preventDefault(); // else the browser would open the file instead
+    if (accepts(event)) event.preventDefault(); // otherwise the browser opens the file
   });
   window.addEventListener("dragend", () => {
     overlay.hidden = true;
@@ -61,7 +61,7 @@ function looksLikeImage(file) {
   return file.type.startsWith("image/") || (!file.type && IMAGE_NAME.test(file.name));
 }
 
-/** The address of a search of this very page that a drop or a paste carries, or null. */
+/** The URL in a drop or a paste if it is a search on this page; otherwise null. */
 function linkOf(transfer) {
   const text = transfer.getData("text/uri-list") || transfer.getData("text/plain");
   if (!URL.canParse(text)) return null;

@@ -1,13 +1,13 @@
-// Rows of photos that are equally high and fill the width: pure arithmetic. All lengths are CSS pixels.
+// Justified rows: photos of equal height that fill the width. Pure arithmetic; all lengths are in CSS pixels.
 
-const ASPECTS = [0.45, 3.2]; // narrower and wider photos are cropped
-const TALLEST = 1.35; // of the target height, for a last row that nearly fills the width
+const ASPECTS = [0.45, 3.2]; // width divided by height; narrower and wider photos are cropped; arbitrary
+const TALLEST = 1.35; // greatest height of a justified last row, as a multiple of the target height; arbitrary
 
 /**
- * Sizes of photos laid out in rows.
- * @param aspects width divided by height of each photo.
- * @param space {width, gap, height}: of the whole, between two neighbors, and the height that rows aim at.
- * @returns [{width, height}, ...], as many as aspects; a row ends where the next one would not fit.
+ * Sizes of photos in justified rows.
+ * @param aspects array of width divided by height per photo.
+ * @param space {width, gap, height}: width of the grid, gap between neighbors, and target height of a row.
+ * @returns [{width, height}, ...], one per photo.
  */
 export function justified(aspects, { width, gap, height }) {
   const sizes = [];
@@ -15,7 +15,7 @@ export function justified(aspects, { width, gap, height }) {
   for (const aspect of aspects.map(within)) {
     const before = heightOf(row, width, gap);
     const after = heightOf([...row, aspect], width, gap);
-    // The row is full when one more would take it farther below the target than it is above.
+    // The row is full if one more photo would take it farther below the target height than it is above now.
     if (row.length && after < height && before / height < height / after) {
       sizes.push(...sizesOf(row, before, width, gap));
       row = [];
@@ -32,13 +32,13 @@ function within(aspect) {
   return Math.min(Math.max(aspect || 1, ASPECTS[0]), ASPECTS[1]);
 }
 
-/** The height at which a row fills the width; endless for an empty row. */
+/** The height at which a row fills the width; infinite for an empty row. */
 function heightOf(row, width, gap) {
   const sum = row.reduce((total, aspect) => total + aspect, 0);
   return sum ? Math.max(1, width - gap * (row.length - 1)) / sum : Infinity;
 }
 
-/** Widths in whole 64ths, as browsers lay out, and never wider together than the row. */
+/** Sizes of a row. Widths are rounded down to 1/64 pixel, the unit of browsers, so that the row does not wrap. */
 function sizesOf(row, height, width, gap) {
   let left = width - gap * (row.length - 1);
   return row.map((aspect, i) => {

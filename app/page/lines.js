@@ -1,12 +1,13 @@
-// Lines between the parts of two photos that match.
+// Lines between the matching points of two photos.
 
 import { shape } from "./dom.js";
 
 /**
- * Draw lines over two photos, in the place of former ones.
- * @param drawing an svg element that covers both.
- * @param lines [[x1, y1, x2, y2], ...] in pixels of the first and of the second photo.
- * @param first,second {element, width, height}: where each photo is shown, and its pixels.
+ * Replace the lines over two photos.
+ * @param drawing svg element that covers both photos.
+ * @param lines [[x1, y1, x2, y2], ...]: (x1, y1) in pixels of the first photo, (x2, y2) in pixels of the second.
+ * @param first {element, width, height}: element that shows the first photo, and the size of the photo in pixels.
+ * @param second {element, width, height} of the second photo.
  */
 export function drawLines(drawing, lines, first, second) {
   const origin = drawing.getBoundingClientRect();
@@ -33,7 +34,7 @@ function match([x1, y1], [x2, y2], color) {
   return group;
 }
 
-/** Neighboring parts have like colors, so that the eye can follow a bundle of lines. */
+/** Color by position: neighboring points have similar colors, so that the eye can follow a bundle of lines. */
 function hue(across, down) {
   return `hsl(${Math.round(20 + 300 * (0.75 * across + 0.25 * down))} 90% 62%)`;
 }

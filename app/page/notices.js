@@ -1,9 +1,9 @@
-// What the page says about itself: how it stands, that it waits, and what went wrong.
+// Status line, progress bar, and error message.
 
 import { part } from "./dom.js";
 
 export class Notices {
-  /** @param onAgain called to try again: on the button, or when the connection is back. */
+  /** @param onAgain called to try again: when the button is pressed, or when the browser is online again. */
   constructor(onAgain) {
     this.status = part("status");
     this.progress = part("progress");
@@ -16,23 +16,23 @@ export class Notices {
     });
   }
 
-  /** Say how it stands. */
+  /** Show a status. */
   tell(sentence) {
     this.show(sentence);
   }
 
-  /** Say what is being waited for. */
+  /** Show a status and the progress bar. */
   wait(sentence) {
     this.show(sentence, { waiting: true });
   }
 
-  /** Say what went wrong; `mayPass` offers to try it again. */
+  /** Show an error; `mayPass` adds a button to try again. */
   alarm(sentence, mayPass = false) {
     this.show("", { problem: sentence });
     this.again.hidden = !mayPass;
   }
 
-  /** Say nothing. */
+  /** Remove all messages. */
   clear() {
     this.show("");
   }

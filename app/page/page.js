@@ -1,4 +1,4 @@
-// Ties the page together: the address says what is looked at (state.js); the parts of the page show it, and change it.
+// The entry point. The address holds the state of the page (state.js); the other modules display it and change it.
 
 import { Problem, fetchImage, fetchInfo } from "./api.js";
 import { Comparison } from "./compare.js";
@@ -7,7 +7,7 @@ import { expression, filterCount } from "./expression.js";
 import { FilterPanel } from "./filters.js";
 import { Finder } from "./finder.js";
 import { listenForPhotos } from "./intake.js";
-import { imageName, megabytes, photoCount, seconds as secondsName } from "./names.js";
+import { landmarkName, megabytes, photoCount, seconds as secondsName } from "./names.js";
 import { Notices } from "./notices.js";
 import { QueryPanel } from "./query.js";
 import { ResultsView, nothingFound } from "./results.js";
@@ -18,15 +18,19 @@ import { mayAskAgain } from "./token.js";
 import { findUpload, saveUpload } from "./uploads.js";
 
 const NOT_HERE =
-  "This search was made with a photo that this browser does not have. Choose it again to search with it.";
-const RERANK_NOTE = "The first results are looked at again, for a better order. That makes a search slower";
-const BOX_PAUSE = 250; // milliseconds without a change of the box before it is searched with
+  "This browser does not have the photo of this search: it was uploaded in another browser or more than a day ago. " +
+  "Choose the photo again.";
+const RERANK_NOTE =
+  "The top results are also compared with each other, which usually puts them in a better order. " +
+  "Scores are those of the plain search.";
+const BOX_PAUSE = 250; // milliseconds after the last change of the box until the search starts; arbitrary
+const SURE = 0.95; // confidence of the best result from which on the summary names its landmark; arbitrary
 
 let view = NOTHING; // see state.js
-let source = null; // what is searched with, see api.js; null until it is found
-let compared = null; // the query as the comparison takes it, once the service has answered
-let limits = null; // {bytes, pixels}, once the service has answered
-let images = 0; // number of images in the index, once the service has answered
+let source = null; // the query, see api.js; null until it is loaded
+let compared = null; // the query for compare.js; null until the service has answered
+let limits = null; // {bytes, pixels}; null until the service has answered
+let images = 0; // number of images in the index; 0 until the service has answered
 
 const notices = new Notices(() => search());
 const panel = new QueryPanel(document, changeBox);
@@ -38,12 +42,12 @@ const finder = new Finder({
     notices.wait("Searching…");
     results.showWaiting();
   },
-  onBusy: (seconds) => notices.wait(`The service is busy. It is asked again in ${secondsName(seconds)}.`),
+  onBusy: (seconds) => notices.wait(`The service is busy. Trying again in ${secondsName(seconds)}.`),
   onAnswer: showAnswer,
   onMore: (answer) => {
     results.add(answer.results, answer.more);
-    notices.tell(summary(answer));
-    showComparison(); // there may be a next result now
+    notices.tell(summary());
+    showComparison(); // it may have a next result now
   },
   onProblem: showProblem,
   onMoreProblem: (problem) => {
@@ -74,7 +78,7 @@ const comparison = new Comparison({
   onClose: closeComparison,
 });
 
-/** A search with an indexed image, filtered and grouped as now. */
+/** The view of a search with an indexed image; filters and grouping stay. */
 function searchWith(imageId) {
   return { ...view, image: imageId, upload: null, box: null, compare: null, show: NOTHING.show };
 }
@@ -83,20 +87,20 @@ function addressOf(next) {
   return location.pathname + format(next);
 }
 
-/** Look at what the address says. An address with deprecated names is rewritten in place. */
+/** Open the view in the address. Deprecated names in the address are replaced. */
 function openAddress() {
   const next = parse(location.search);
   if (isDeprecated(location.search)) history.replaceState(history.state, "", addressOf(next));
   open(next);
 }
 
-/** Look at something else, as a new entry of the history. */
+/** Open a view as a new entry of the browser history. */
 function go(next, { entry = null } = {}) {
   history.pushState(entry, "", addressOf(next));
   open(next);
 }
 
-/** Look at it differently, within the same entry of the history: Back does not step through such changes. */
+/** Open a view within the current entry of the browser history, so that Back skips it. */
 function amend(next) {
   history.replaceState(history.state, "", addressOf(next));
   open(next);
@@ -107,13 +111,13 @@ function begin(next) {
   window.scrollTo({ top: 0 });
 }
 
-/** Show a view; only what is another than before is done again. */
+/** Show a view, and update only what has changed. */
 async function open(next) {
   const before = view;
   view = next;
   document.body.dataset.view = hasQuery(view) ? "search" : "home";
   part("tools").hidden = !hasQuery(view);
-  part("share").hidden = view.image === null; // a link to an upload opens in this browser only
+  part("share").hidden = view.image === null; // a link to an upload works in this browser only
   part("group").setAttribute("aria-pressed", String(view.group));
   results.setGrouped(view.group);
   part("rerank").setAttribute("aria-pressed", String(view.rerank));
@@ -137,7 +141,7 @@ async function openSource() {
   source = view.image !== null ? { image: view.image } : null;
   if (view.upload !== null) {
     const file = await findUpload(view.upload);
-    if (view.upload !== opened.upload) return; // something else was opened meanwhile
+    if (view.upload !== opened.upload) return; // another view has been opened since
     source = file && { file, key: view.upload };
   }
   panel.show(source, view.box);
@@ -157,7 +161,7 @@ function openBox() {
 function changeBox(box) {
   view = { ...view, box };
   history.replaceState(history.state, "", addressOf(view));
-  finder.stop(); // its answer would be for the former box
+  finder.stop(); // its answer would be for the old box
   searchSoon();
 }
 
@@ -177,33 +181,33 @@ function showAnswer(answer) {
   results.show(answer.results, answer.more);
   part("group").hidden = !results.canGroup;
   if (view.rerank) tellCost(answer.milliseconds.search);
-  notices.tell(summary(answer));
+  notices.tell(summary());
   if (!answer.results.length) showNothingFound();
   showComparison();
-  filters.load(); // where that failed at first, for want of a token perhaps
+  filters.load(); // again, if it failed before, for example without a token
 }
 
-/** Say what looking again costs: what it does, and once there is an answer how long that took. */
+/** Explain re-ranking, and say how long the search took once there is an answer. */
 function tellCost(milliseconds = null) {
-  const took = milliseconds === null ? "" : `; this one took ${Math.max(1, Math.round(milliseconds))} ms`;
-  part("rerank-note").textContent = `${RERANK_NOTE}${took}.`;
+  const took = milliseconds === null ? "" : ` This search took ${Math.max(1, Math.round(milliseconds))} ms.`;
+  part("rerank-note").textContent = `${RERANK_NOTE}${took}`;
 }
 
 function showNothingFound() {
   if (!filterCount(view.filters)) {
-    results.clear(nothingFound("There is no other photo in this index."));
+    results.clear(nothingFound("This index has no other photos."));
     return;
   }
-  const button = make("button", "button", "Clear all filters");
+  const button = make("button", "button", "Clear filters");
   button.type = "button";
   button.addEventListener("click", () => filters.clear());
-  results.clear(nothingFound("No photo fits these filters.", button));
+  results.clear(nothingFound("No photos match these filters.", button));
 }
 
 function showProblem(problem) {
   results.clear();
   if (view.filters.where.trim() && problem.status === 422 && /\bfilter\b/.test(problem.message)) {
-    notices.tell("The expression among the filters cannot be used.");
+    notices.tell("The advanced filter is not valid. Correct it under Filters.");
     filters.showWrong(problem.message);
   } else {
     notices.alarm(problem.message, problem.mayPass);
@@ -235,18 +239,28 @@ function closeComparison() {
   }
 }
 
-function summary({ milliseconds }) {
+/** The line above the results: "40 photos so far, most similar first. The first 12 show Petra." */
+function summary() {
   const { results: found } = results;
-  if (!found.length) return "Nothing was found.";
-  const [best] = found;
-  const time = Math.max(1, Math.round(milliseconds.describe + milliseconds.search));
-  const far = finder.ends ? "" : " so far,";
-  return `Best match: ${imageName(best.image)}, ${best.score.toFixed(2)}. ${photoCount(found.length)}${far} in ${time} ms.`;
+  if (!found.length) return "No photos found.";
+  const count = `${photoCount(found.length)}${finder.ends ? "" : " so far"}`;
+  const order = view.rerank ? "best first" : "most similar first";
+  return `${count}, ${order}.${leaders(found)}`;
+}
+
+/** A sentence on the landmark of the first results; "" unless the best of them is a confident match. */
+function leaders(found) {
+  const { landmark } = found[0].image;
+  if (!landmark || !(found[0].confidence >= SURE)) return "";
+  const end = found.findIndex(({ image }) => image.landmark !== landmark);
+  const count = end < 0 ? found.length : end;
+  const which = count === 1 ? "The first one shows" : count === found.length ? "All show" : `The first ${count} show`;
+  return ` ${which} ${landmarkName(landmark)}.`;
 }
 
 function takeFile(file) {
   if (limits && file.size > limits.bytes) {
-    notices.alarm(`${file.name} has ${megabytes(file.size)}; the most this service takes is ${megabytes(limits.bytes)}.`);
+    notices.alarm(`${file.name} has ${megabytes(file.size)}. Choose a file of at most ${megabytes(limits.bytes)}.`);
   } else {
     begin({ ...searchWith(null), upload: saveUpload(file) });
   }
@@ -256,17 +270,17 @@ async function showInfo() {
   try {
     const info = await fetchInfo();
     limits = info.limits;
-    part("info").textContent = `${photoCount(info.images)} · ${info.model}`;
-    if (!info.images) return notices.alarm("There are no photos in this index yet. Add some with: glam index add");
+    part("info").textContent = `${photoCount(info.images)} in this collection`;
+    if (!info.images) return notices.alarm("There are no photos in this index yet. Add some with: glam index add INDEX FILE");
     images = info.images;
     showBeginnings();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (!hasQuery(view)) notices.alarm(error.message); // else the search tells
+    if (!hasQuery(view)) notices.alarm(error.message); // otherwise the search reports it
   }
 }
 
-/** Offer photos to begin with, where nothing is searched with yet. */
+/** Show sample photos while there is no query. */
 function showBeginnings() {
   if (hasQuery(view) || !images) return;
   showSamples(
@@ -274,7 +288,7 @@ function showBeginnings() {
     (imageId) => addressOf(searchWith(imageId)),
     (image) => begin(searchWith(image.image_id)),
   );
-  images = 0; // once is enough
+  images = 0; // show them only once
 }
 
 listenForPhotos({

@@ -1,12 +1,12 @@
-// Waiting for a service that is busy: it says for how long (503 with Retry-After), we wait and ask again.
+// Retries while the service is busy (503), after the pause that its Retry-After header names.
 
-const TRIES = 8;
-const LONGEST = 30; // seconds
+const TRIES = 8; // arbitrary
+const LONGEST = 30; // seconds between two tries, at most; arbitrary
 
 /**
- * What `work` returns, tried again while it throws a Problem with `retryAfter` (seconds).
- * @param signal ends the waiting, with an AbortError.
- * @param onWait called with the seconds before each pause.
+ * Return the result of `work`; call it again while it throws a Problem with `retryAfter` (seconds).
+ * @param signal AbortSignal: ends a pause with an AbortError.
+ * @param onWait called before each pause with its length in seconds.
  */
 export async function patiently(work, { signal, onWait }) {
   for (let tries = 1; ; tries += 1) {
@@ -16,7 +16,7 @@ export async function patiently(work, { signal, onWait }) {
       if (!error.retryAfter || tries === TRIES) throw error;
       const seconds = Math.min(error.retryAfter, LONGEST);
       onWait?.(seconds);
-      // A little chance, or all who were sent away together would come back together.
+      // Random jitter, so that rejected clients do not all return at the same moment.
       await pause(seconds * (1 + 0.2 * Math.random()), signal);
     }
   }

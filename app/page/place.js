@@ -1,4 +1,4 @@
-// A ring on a photo that picks one cell of a map: by mouse (it follows), finger, or the arrow keys.
+// A ring on a photo that selects a cell of an attention map: it follows the mouse, a finger, or the arrow keys.
 
 import { make } from "./dom.js";
 
@@ -7,7 +7,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export class PlacePicker {
   /**
    * @param area element that the map fills.
-   * @param onPick called with the cell {column, row} that was picked.
+   * @param onPick called with the selected cell {column, row}.
    */
   constructor(area, onPick) {
     this.area = area;
@@ -21,7 +21,7 @@ export class PlacePicker {
     this.ring.addEventListener("keydown", (event) => this.press(event));
   }
 
-  /** Pick among the cells of a map {height, width}, from its middle, or with null among none. */
+  /** Show the ring in the middle of a map {height, width}; hide it if the map is null. */
   show(map, name = "") {
     this.map = map;
     this.name = name;
@@ -44,7 +44,7 @@ export class PlacePicker {
   press(event) {
     if (!(event.key in ARROWS)) return;
     event.preventDefault();
-    event.stopPropagation(); // elsewhere, the arrows go to the next photo
+    event.stopPropagation(); // outside the ring, the arrow keys step through the results
     const [dx, dy] = ARROWS[event.key];
     const { width, height } = this.map;
     this.pick({
@@ -59,7 +59,7 @@ export class PlacePicker {
     this.ring.style.left = `${(100 * (cell.column + 0.5)) / width}%`;
     this.ring.style.top = `${(100 * (cell.row + 0.5)) / height}%`;
     const at = `column ${cell.column + 1} of ${width}, row ${cell.row + 1} of ${height}`;
-    this.ring.setAttribute("aria-label", `Place in ${this.name}: ${at}. Arrow keys move it.`);
+    this.ring.setAttribute("aria-label", `Spot in ${this.name}: ${at}. Move it with the arrow keys.`);
     this.onPick(cell);
   }
 }

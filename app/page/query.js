@@ -1,4 +1,4 @@
-// The panel with the photo that is being searched with.
+// The panel that shows the query.
 
 import { originalUrl, thumbnailUrl } from "./api.js";
 import { BoxEditor } from "./box.js";
@@ -7,7 +7,7 @@ import { fileName, imageName } from "./names.js";
 const PREVIEW = 1024; // pixels of the longest side
 
 export class QueryPanel {
-  /** @param onBox called with the box, or null, when the user changed it. */
+  /** @param onBox called with the new box, or null, after the user has changed it. */
   constructor(root, onBox) {
     const part = (id) => root.querySelector(`#${id}`);
     this.preview = part("preview");
@@ -32,7 +32,7 @@ export class QueryPanel {
     this.picture.addEventListener("error", () => this.showPicture(false));
   }
 
-  /** Show a source (see api.js) with a box or null, or with null for the source hide the panel. */
+  /** Show a source (see api.js) and a box or null; hide the panel if the source is null. */
   show(source, box) {
     this.source = source;
     this.preview.hidden = !source;
@@ -45,16 +45,16 @@ export class QueryPanel {
     this.original.hidden = Boolean(source.file);
     if (!source.file) this.original.href = originalUrl(source.image);
     this.picture.src = this.url;
-    this.describe(source.file ? source.file.name || "Pasted photo" : `Image ${source.image}`, "");
+    this.describe(source.file ? source.file.name || "Pasted photo" : `Photo ${source.image}`, "");
   }
 
-  /** Show another box on the same photo. */
+  /** Replace the box. */
   showBox(box) {
     this.editor.show(this.editor.size, box);
     this.updateButtons();
   }
 
-  /** Fill in what only the service knows of the query: its size, and for an indexed image its name. */
+  /** Fill in facts from the service: the size of the query, and the name of an indexed image. */
   complete({ image, width, height }) {
     this.editor.measure({ width, height });
     this.updateButtons();
@@ -63,7 +63,7 @@ export class QueryPanel {
     else this.describe(this.name.textContent, size);
   }
 
-  /** What the comparison needs of the photo: its name, and where it is shown from. */
+  /** {name, url} of the photo, for the comparison. */
   get shown() {
     return { name: this.name.textContent, url: this.url };
   }
@@ -75,7 +75,7 @@ export class QueryPanel {
   loaded() {
     const { naturalWidth: width, naturalHeight: height } = this.picture;
     this.stage.style.setProperty("--aspect", width / height);
-    // A file can be drawn on before any answer; the preview of an indexed image may be smaller than the image.
+    // An upload has its full size here. The preview of an indexed image may be smaller than the image.
     if (!this.source?.file || this.editor.size) return;
     this.editor.measure({ width, height });
     this.updateButtons();
@@ -95,6 +95,9 @@ export class QueryPanel {
   showPicture(seen) {
     this.picture.hidden = !seen;
     this.unseen.hidden = seen;
+    this.unseen.textContent = this.source?.file
+      ? "The browser cannot display this photo."
+      : "Photo not available. Was its file moved or deleted?";
   }
 
   updateButtons() {

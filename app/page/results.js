@@ -1,4 +1,4 @@
-// The photos that were found, in order of score or by landmark, and the way to more of them.
+// The search results: a grid by rank or by landmark, and the button that loads more.
 
 import { moveByArrows } from "./arrows.js";
 import { icon, make } from "./dom.js";
@@ -7,33 +7,35 @@ import { landmarkName } from "./names.js";
 import { placeholderTile, resultTile } from "./tile.js";
 
 const PLACEHOLDERS = [1.5, 0.75, 1.33, 1, 1.5, 1.33, 0.67, 1.5, 1, 1.33, 1.78, 0.75];
-const AHEAD = "900px"; // how far below the window the end of the results may be when more are asked for
+const AHEAD = "900px"; // more results load when their end is this close to the window; arbitrary
 
 export class ResultsView {
   /**
-   * @param found element that takes the grid; moreButton the button below it.
-   * @param linksOf gives {compare, search}, addresses for an image_id.
-   * @param onOpen,onSearch called with the result whose comparison, or search, was asked for.
+   * @param found element that contains the grid.
+   * @param moreButton button below the grid.
+   * @param linksOf function from an image_id to {compare, search}: addresses of its comparison and of a search with it.
+   * @param onOpen called with the result to compare with the query.
+   * @param onSearch called with the result to search with.
    * @param onMore called to load more results.
    */
   constructor({ found, moreButton, linksOf, onOpen, onSearch, onMore }) {
     Object.assign(this, { found, moreButton, linksOf, onOpen, onSearch, onMore });
     this.results = [];
-    this.tiles = new Map(); // image_id -> tile, so that a redrawn grid keeps its pictures
+    this.tiles = new Map(); // image_id -> tile, reused so that a redrawn grid loads no photo again
     this.grouped = false;
     moreButton.addEventListener("click", () => onMore());
     moveByArrows(found, "a.open");
     this.end = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && onMore(), { rootMargin: AHEAD });
   }
 
-  /** Show results ([{rank, score, confidence, image}], best first) in the place of former ones. */
+  /** Replace the results by [{rank, score, confidence, image}], best first. */
   show(results, more) {
     this.results = [];
     this.tiles.clear();
     this.add(results, more);
   }
 
-  /** Show further results below. `more` tells whether there are still others. */
+  /** Append results. `more`: whether the service has further ones. */
   add(results, more) {
     this.results.push(...results);
     for (const result of results) this.tiles.set(result.image.image_id, this.tile(result));
@@ -41,14 +43,14 @@ export class ResultsView {
     this.setMore(more ? "ready" : "none");
   }
 
-  /** Show that results are on their way: former ones stay, dimmed; where there are none, gray shapes. */
+  /** Show that a search is running: dim the old results, or show placeholders if there are none. */
   showWaiting() {
     this.found.setAttribute("aria-busy", "true");
     this.setMore("none");
     if (!this.results.length) this.found.replaceChildren(grid(PLACEHOLDERS.map(placeholderTile)));
   }
 
-  /** Show nothing, or an element that says why there is nothing. */
+  /** Remove all results, and show an element that gives the reason, if any. */
   clear(reason = null) {
     this.results = [];
     this.tiles.clear();
@@ -57,16 +59,16 @@ export class ResultsView {
     this.setMore("none");
   }
 
-  /** How it stands with further results: "none" are there, "ready" to come, on their way ("loading"), or "failed". */
+  /** State of further results: "none", "ready" (to be loaded), "loading", or "failed". */
   setMore(state) {
     this.end.disconnect();
     this.moreButton.hidden = state === "none";
     this.moreButton.textContent = { loading: "Loading more…", failed: "Try again" }[state] ?? "Show more";
     this.moreButton.setAttribute("aria-disabled", String(state === "loading"));
-    if (state === "ready") this.end.observe(this.moreButton); // it tells at once when the end is in sight already
+    if (state === "ready") this.end.observe(this.moreButton); // fires at once if the end is already close
   }
 
-  /** Group the results by landmark, or not. */
+  /** Turn grouping by landmark on or off. */
   setGrouped(grouped) {
     if (grouped === this.grouped) return;
     this.grouped = grouped;
@@ -78,7 +80,7 @@ export class ResultsView {
     return this.results.some(({ image }) => image.landmark);
   }
 
-  /** The result for an image_id, and its neighbors in order of rank; undefined if there is none. */
+  /** {before, result, after}: the result with an image_id and its neighbors by rank; each undefined if absent. */
   around(imageId) {
     const i = this.results.findIndex(({ image }) => image.image_id === imageId);
     if (i < 0) return {};
@@ -90,7 +92,7 @@ export class ResultsView {
     this.tiles.get(imageId)?.querySelector("a").focus();
   }
 
-  /** Write the addresses of the tiles again, after something that they carry changed. */
+  /** Update the links of the tiles after a change of the view that they contain. */
   readdress() {
     for (const [imageId, tile] of this.tiles) {
       const { compare, search } = this.linksOf(imageId);
@@ -111,7 +113,7 @@ export class ResultsView {
     if (!results.length) return [];
     const tiles = grid(results.map(({ image }) => this.tiles.get(image.image_id)));
     if (landmark === null) return [tiles];
-    const heading = make("h2", "group-heading", landmark ? landmarkName(landmark) : "No landmark named");
+    const heading = make("h2", "group-heading", landmark ? landmarkName(landmark) : "Unknown landmark");
     heading.append(make("span", "count", String(results.length)));
     return [heading, tiles];
   }
@@ -121,14 +123,14 @@ export class ResultsView {
   }
 }
 
-/** What to show where nothing was found: a sentence, and a button that may help. */
+/** An element for an empty result: a sentence and optionally a button. */
 export function nothingFound(sentence, button = null) {
   const made = make("div", "empty", icon("search"), make("p", "", sentence));
   if (button) made.append(button);
   return made;
 }
 
-/** [[landmark, results], ...], in the order in which the landmarks first appear. */
+/** [[landmark, results], ...] in order of first appearance. */
 function byLandmark(results) {
   const groups = new Map();
   for (const result of results) {

@@ -5,14 +5,14 @@ import { part } from "./dom.js";
 import { grid } from "./grid.js";
 import { sampleTile } from "./tile.js";
 
-const ASKED = 18; // some numbers may have been removed from the index
-const SHOWN = 12;
+const ASKED = 18; // more than are shown, because some image_ids may have been removed from the index; arbitrary
+const SHOWN = 12; // arbitrary
 
 /**
- * Show photos from all over an index.
- * @param count images in the index.
- * @param addressOf gives the address of a search with an image_id.
- * @param onSearch called with the image that was picked.
+ * Show photos from evenly spaced positions in the index.
+ * @param count number of images in the index.
+ * @param addressOf function from an image_id to the address of a search with it.
+ * @param onSearch called with the chosen image.
  */
 export async function showSamples(count, addressOf, onSearch) {
   const imageIds = new Set(Array.from({ length: ASKED }, (_, i) => Math.floor(((i + 0.5) * count) / ASKED)));
@@ -24,7 +24,7 @@ export async function showSamples(count, addressOf, onSearch) {
   part("samples").hidden = !images.length;
 }
 
-/** The images, the first one of each landmark before all others. */
+/** The images, with the first one of each landmark before the others. */
 function landmarksFirst(images) {
   const seen = new Set();
   const first = images.filter(({ landmark }) => landmark && !seen.has(landmark) && seen.add(landmark));

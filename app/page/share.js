@@ -1,10 +1,10 @@
-// The button that hands on the address of the search.
+// The button that shares the address of the search.
 
 import { part } from "./dom.js";
 
-const SHOWN_FOR = 2500; // milliseconds
+const SHOWN_FOR = 2500; // milliseconds; arbitrary
 
-/** Let the button share the address, or copy it where there is nothing to share with. */
+/** On a touch screen, share the address; elsewhere, copy it. */
 export function listenForSharing() {
   part("share").addEventListener("click", async () => {
     try {
@@ -15,7 +15,7 @@ export function listenForSharing() {
         say("Copied");
       }
     } catch (error) {
-      if (error.name !== "AbortError") say("Copy it from the address bar"); // no permission, or no https
+      if (error.name !== "AbortError") say("Copy the link from the address bar"); // no permission, or no https
     }
   });
 }

@@ -1,21 +1,21 @@
-// What is being looked at, as the address says it: pure functions between a view and an address.
+// The state of the page, stored in its address: pure functions between a view and an address.
 //
 // A view is {image, upload, box, filters, rerank, group, compare, show}:
 //   image    image_id of the indexed query, or null
 //   upload   key of the uploaded query (see uploads.js), or null
-//   box      {x1, y1, x2, y2} in pixels of that image, or null for all of it
+//   box      {x1, y1, x2, y2} in pixels of that image, or null for the whole image
 //   filters  see expression.js
-//   rerank   whether the first results are re-ranked
+//   rerank   whether the top results are re-ranked
 //   group    whether the results are grouped by landmark
-//   compare  image_id of the result that is compared with the query, or null
-//   show     what the comparison shows, one of SHOWS
+//   compare  image_id of the result to compare with the query, or null
+//   show     what the comparison shows: one of SHOWS
 
 import { NO_FILTERS } from "./expression.js";
 
-// Old addresses say "photographs" for the first; `parse` maps any unknown value to it.
+// Old addresses have "photographs" for the first; `parse` maps any unknown value to it.
 export const SHOWS = ["photos", "matches", "local_channel", "local_spatial", "global_channel", "global_spatial"];
 
-export const RERANK = "default"; // the chain of steps that the service is asked for
+export const RERANK = "default"; // value of the API's `rerank` parameter
 
 export const NOTHING = Object.freeze({
   image: null,
@@ -28,13 +28,13 @@ export const NOTHING = Object.freeze({
   show: SHOWS[0],
 });
 
-const DEPRECATED_COLUMNS = new Map([["id", "image_id"], ["label", "landmark"]]); // former names, in old links
+const DEPRECATED_COLUMNS = new Map([["id", "image_id"], ["label", "landmark"]]); // old names in old links
 
 export function hasQuery(view) {
   return view.image !== null || view.upload !== null;
 }
 
-/** The view that an address stands for. What makes no sense in it is left out. */
+/** The view in a query string. Invalid fields are ignored. */
 export function parse(search) {
   const fields = new URLSearchParams(search);
   const image = parseId(fields.get("image"));
@@ -52,7 +52,7 @@ export function parse(search) {
   };
 }
 
-/** The part of the address from the question mark on; "" for a view without a query. */
+/** The query string of a view, with its question mark; "" for a view without a query. */
 export function format(view) {
   if (!hasQuery(view)) return "";
   const fields = new URLSearchParams(view.image !== null ? { image: view.image } : { upload: view.upload });
@@ -70,7 +70,7 @@ export function format(view) {
   return `?${fields.toString().replaceAll("%2C", ",")}`;
 }
 
-/** Whether an address has deprecated names of columns. `format(parse(search))` has the current ones. */
+/** Whether a query string has deprecated column names; `format(parse(search))` has the current ones. */
 export function isDeprecated(search) {
   return [...new URLSearchParams(search).keys()].some((field) => DEPRECATED_COLUMNS.has(columnOf(field)?.name));
 }
@@ -86,7 +86,7 @@ function parseBox(text) {
   return { x1, y1, x2, y2 };
 }
 
-/** {kind: "is", "from" or "to", name} of a field that filters a column; undefined for another field. */
+/** {kind: "is", "from" or "to", name} of a field that filters a column; undefined for any other field. */
 function columnOf(field) {
   return /^(?<kind>is|from|to)\.(?<name>.+)$/s.exec(field)?.groups;
 }

@@ -1,6 +1,6 @@
-// Light or dark: as the system says, until the switch is used; a choice against the system is remembered.
+// Light or dark colors: those of the system, unless the user has switched, which is stored.
 //
-// A classic script in the head, not a module: it runs before the page is drawn, so no wrong colors flash.
+// A classic script in the head, not a module: it runs before the page is drawn, so that no wrong colors flash.
 
 {
   const KEY = "glam-theme";
@@ -12,7 +12,7 @@
     try {
       return localStorage.getItem(KEY);
     } catch {
-      return root.dataset.theme; // storage is forbidden: for this visit
+      return root.dataset.theme; // storage is forbidden: the choice lasts for this visit
     }
   };
 
@@ -23,7 +23,7 @@
       if (theme === system()) localStorage.removeItem(KEY);
       else localStorage.setItem(KEY, theme);
     } catch {
-      // the attribute has it
+      // storage is forbidden: the attribute has the choice
     }
   };
 

@@ -1,15 +1,16 @@
 // A tile of the grid: one photo.
 
 import { thumbnailUrl } from "./api.js";
-import { icon, make } from "./dom.js";
+import { icon, make, sayIfMissing } from "./dom.js";
 import { fileName, imageName, landmarkName, percent, scoreText } from "./names.js";
 
-const THUMBNAIL = 480; // pixels of the longest side: sharp at the grid's row height on screens of twice the density
+const THUMBNAIL = 480; // pixels of the longest side: sharp at the row height of the grid on screens of double density
 
 /**
  * A tile for a result ({rank, score, confidence, image}).
- * @param links {compare, search}: addresses of the comparison with it, and of a search with it.
- * @param onOpen,onSearch called with the result when such a link is followed here.
+ * @param links {compare, search}: addresses of its comparison and of a search with it.
+ * @param onOpen called with the result when the first link is clicked.
+ * @param onSearch called with the result when the second link is clicked.
  */
 export function resultTile(result, links, { onOpen, onSearch }) {
   const { rank, image } = result;
@@ -49,7 +50,7 @@ function link(className, address, follow) {
   const made = make("a", className);
   made.href = address;
   made.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // the browser opens another tab
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // the browser opens a new tab
     event.preventDefault();
     follow();
   });
@@ -62,9 +63,8 @@ function picture(image, confidence) {
   img.alt = imageName(image);
   img.loading = "lazy";
   img.decoding = "async";
-  img.draggable = false; // the link is dragged, not the picture
-  img.addEventListener("load", () => frame.classList.remove("missing"));
-  img.addEventListener("error", () => frame.classList.add("missing"));
+  img.draggable = false; // dragging moves the link instead
+  sayIfMissing(img, frame);
   img.src = thumbnailUrl(image.image_id, THUMBNAIL);
   if (Number.isFinite(confidence)) frame.append(bar(confidence));
   return frame;
@@ -79,12 +79,12 @@ function bar(confidence) {
 function caption({ score, confidence, image }) {
   const landmark = landmarkName(image.landmark);
   const number = make("span", "score", score.toFixed(2));
-  number.title = "Cosine similarity of the descriptors";
+  number.title = "Score: similarity of the two photos, at most 1";
   const lines = [make("strong", "landmark", landmark || fileName(image)), number];
   if (landmark) lines.push(make("span", "file", fileName(image)));
   if (Number.isFinite(confidence)) {
     const sure = make("span", "confidence", percent(confidence));
-    sure.title = "Confidence: how likely it is that the best of as many unrelated photos would score lower";
+    sure.title = "Confidence: the chance that a collection of unrelated photos of this size would have no match this strong";
     lines.push(sure);
   }
   return make("span", "caption", ...lines);

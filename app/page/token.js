@@ -1,24 +1,25 @@
-// The access token of a service that requires one: asked for when it is needed, and stored until the browser is closed.
+// The access token, for a service that requires one: requested in a dialog, and stored until the browser is closed.
 //
-// It is stored in a cookie, which the browser also sends when it loads images. A cookie grants reading, never writing.
+// It is stored in a cookie because the browser sends cookies, but no custom headers, when it loads images. The service
+// accepts the cookie for reading only.
 
 import { part } from "./dom.js";
 
 const COOKIE = "glam_token";
 
-let asking = null; // the promise of the question that is open
-let declined = false; // and nobody is asked again for the same thing
+let asking = null; // promise of the open dialog
+let declined = false; // whether the user has canceled the dialog; it stays closed until `mayAskAgain`
 
-/** The token, or "" when none was given. */
+/** The stored token; "" if there is none. */
 export function token() {
   const cookies = document.cookie.split("; ").map((one) => one.split(/=(.*)/s));
   return cookies.find(([name]) => name === COOKIE)?.[1] ?? "";
 }
 
 /**
- * Ask for a token.
- * @param refused the token with which a request was refused; when another has come since, nobody is asked.
- * @returns a promise of whether there is a token to try again with.
+ * Ask the user for a token.
+ * @param refused token of the rejected request. If another one has been stored since, the dialog stays closed.
+ * @returns promise of a boolean: whether there is another token to try.
  */
 export function askForToken(refused) {
   if (token() !== refused) return Promise.resolve(Boolean(token()));
@@ -31,7 +32,7 @@ export function askForToken(refused) {
   return asking;
 }
 
-/** Whoever declined may be asked again: there is something new that needs a token. */
+/** Allow the dialog again after the user has canceled it. */
 export function mayAskAgain() {
   declined = false;
 }
@@ -54,7 +55,7 @@ function ask(refused) {
   });
 }
 
-/** Without an age, a cookie is gone when the browser is closed. */
+/** Store a token in a cookie without an expiry date, which the browser deletes when it is closed. */
 function keep(value) {
   const folder = location.pathname.replace(/[^/]*$/, "");
   const secure = location.protocol === "https:" ? "; Secure" : "";

@@ -1,23 +1,23 @@
-// Uploaded photos, stored in this browser so that Back, a reload and a link find them again.
+// Uploaded photos, stored in this browser for Back, reload, and links.
 //
-// The service stores no upload, so a link with one opens only where it was made, and for a day.
+// The service stores no uploads. So a link to an upload works only in the browser that made it, and for one day.
 
-const MAX_STORED = 8;
-const MAX_AGE = 24 * 60 * 60 * 1000; // milliseconds
-const STORE = "photographs"; // not renamed: browsers have uploads under this name
+const MAX_STORED = 8; // arbitrary
+const MAX_AGE = 24 * 60 * 60 * 1000; // milliseconds; arbitrary
+const STORE = "photographs"; // an old name: browsers have stored uploads under it
 
-const files = new Map(); // key -> File of this visit; all there is where the browser forbids storage
+const files = new Map(); // key -> File of this visit: the only copy if the browser forbids storage
 
-/** Store a file, and return its key at once. */
+/** Store a file in the background, and return its key. */
 export function saveUpload(file) {
   const key = newKey();
   files.set(key, file);
   if (files.size > MAX_STORED) files.delete(files.keys().next().value);
-  store(key, file).catch(() => {}); // forbidden or full: this visit's own list is enough
+  store(key, file).catch(() => {}); // storage is forbidden or full: `files` still has it
   return key;
 }
 
-/** The file with this key, or null when this browser has it no longer, or never had. */
+/** The file with this key; null if this browser does not have it. */
 export async function findUpload(key) {
   if (files.has(key)) return files.get(key);
   try {
@@ -49,7 +49,7 @@ function done(request) {
   });
 }
 
-/** Nine letters of time, which sort as they were made until the year 5188, and six of chance. */
+/** A new key: nine characters of time, which sort by age until the year 5188, and six random ones. */
 function newKey() {
   const chance = crypto.getRandomValues(new Uint32Array(1))[0];
   return Date.now().toString(36).padStart(9, "0") + chance.toString(36).padStart(7, "0").slice(-6);

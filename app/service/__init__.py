@@ -1,1 +1,1 @@
-"""The web service: the API and the page, over one open index and one model."""
+"""The web service: the API and the page for one index and its model."""

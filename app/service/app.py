@@ -1,21 +1,23 @@
-"""The web service: the API, the page, and the middleware before both.
+"""The web service: the API and the page, behind middleware.
 
 request --> AccessLogMiddleware (id, log, metrics) --> SecurityHeadersMiddleware --> DrainMiddleware
-        --> AuthMiddleware (host, origin, token) --> AdmissionMiddleware (uploads at a time) --> TimeoutMiddleware
+        --> AuthMiddleware (host, origin, token) --> AdmissionMiddleware (concurrent uploads) --> TimeoutMiddleware
         --> BodyLimitMiddleware --> endpoint
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from html import escape
 from importlib import resources
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import AppState, get_app_state
@@ -23,7 +25,12 @@ from glam.app.service.image_files import ImageFileGone
 from glam.app.service.middleware.access_log import AccessLogMiddleware
 from glam.app.service.middleware.auth import Access, AuthMiddleware
 from glam.app.service.middleware.body_limit import BodyLimitMiddleware
-from glam.app.service.middleware.errors import DrainMiddleware, service_busy
+from glam.app.service.middleware.errors import (
+    SHUTDOWN_RETRY_SECONDS,
+    SHUTTING_DOWN,
+    DrainMiddleware,
+    service_busy,
+)
 from glam.app.service.middleware.security_headers import SecurityHeadersMiddleware
 from glam.app.service.middleware.timeouts import AdmissionMiddleware, TimeoutMiddleware
 from glam.app.service.routes import explain, images, search
@@ -36,6 +43,9 @@ from glam.model import Model
 
 PAGE = Path(str(resources.files("glam.app") / "page"))
 
+NOT_FOUND = "Not Found"
+"""Starlette's detail of a 404 for a path that nothing is served at."""
+
 
 def create_app(
     index: Index,
@@ -45,15 +55,15 @@ def create_app(
     *,
     owns_index: bool = False,
 ) -> FastAPI:
-    """The service for one index.
+    """Create the service for one index.
 
     Args:
-        index: open for reading. When the index on disk changes, the service opens it again for itself.
+        index: open index. When it changes on disk, the service opens the new snapshot itself.
         model: the model that the index was built with.
-        limits: limits on requests.
+        limits: limits on requests and on memory.
         access: access rules.
-        owns_index: whether the service closes ``index`` when a newer snapshot takes its place or it stops; otherwise
-            the caller closes it after the service has stopped.
+        owns_index: whether the service closes ``index``, when a newer snapshot replaces it or the service stops. If
+            False, the caller closes it after the service has stopped.
 
     Raises:
         GlamError: the index was built with another model.
@@ -62,8 +72,8 @@ def create_app(
     app_state = AppState(index, model, Path(model.name).name, limits, access, owns_index=owns_index)
     app = FastAPI(
         title="GLAM landmark search",
-        description='Find images of the same landmark. Every error is answered with `{"detail": "one sentence"}`.',
-        # FastAPI's own documentation pages load scripts from another site; `page/docs.html` does not.
+        description='Find images that show the same landmark. The response to an error is {"detail": "what is wrong"}.',
+        # The documentation pages of FastAPI load scripts from another site; `page/docs.html` does not.
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
@@ -76,6 +86,7 @@ def create_app(
     app.add_middleware(DrainMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=app_state.metrics, in_flight=app_state.in_flight)
+    app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_invalid_value)
     app.add_exception_handler(FullError, answer_busy)
     app.add_exception_handler(ClosedError, answer_stopping)
@@ -85,17 +96,19 @@ def create_app(
     app.add_exception_handler(ImageFileGone, answer_not_found)
     for router in (search.router, images.router, explain.router):
         app.include_router(router)
-    app.add_api_route("/healthz", health, tags=["service"], summary="Whether the service is up")
+    app.add_api_route("/healthz", health, tags=["service"], summary="Check that the service runs")
     app.add_api_route(
-        "/readyz", ready, tags=["service"], summary="Whether it accepts requests", responses={503: STOPPING}
+        "/readyz", ready, tags=["service"], summary="Check that the service accepts requests", responses={503: STOPPING}
     )
-    app.add_api_route("/metrics", metrics, tags=["service"], summary="Metrics for Prometheus", response_class=Response)
+    app.add_api_route(
+        "/metrics", metrics, tags=["service"], summary="Get metrics for Prometheus", response_class=Response
+    )
     app.add_api_route("/docs", docs, include_in_schema=False)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 
 
-STOPPING = {"model": schemas.Health, "description": "It is shutting down."}
+STOPPING = {"model": schemas.Health, "description": "The service is shutting down."}
 
 
 @asynccontextmanager
@@ -107,12 +120,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def health() -> schemas.Health:
-    """Answers while the service runs; the index and the model are loaded."""
+    """Answers 200 while the service runs. The index and the model are loaded before it starts."""
     return schemas.Health(status="ok")
 
 
 async def ready(request: Request, response: Response) -> schemas.Health:
-    """Answers 200 while new requests are accepted, and 503 when the service is stopping."""
+    """Answers 200 while the service accepts requests, and 503 during a shutdown."""
     if get_app_state(request.app).in_flight.stopping:
         response.status_code = 503
         return schemas.Health(status="stopping")
@@ -120,17 +133,17 @@ async def ready(request: Request, response: Response) -> schemas.Health:
 
 
 async def metrics(request: Request) -> Response:
-    """Returns the number of requests, their duration, the length of the queues, and the size of the batches."""
+    """Returns the number and duration of requests, queue lengths, and batch sizes, in the text format of Prometheus."""
     return Response(get_app_state(request.app).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def docs() -> FileResponse:
-    """The page that lists the API."""
+    """The page that documents the API."""
     return FileResponse(PAGE / "docs.html")
 
 
 def answer_invalid_value(request: Request, error: Exception) -> JSONResponse:
-    """422 with one sentence about the first value that is missing or out of range."""
+    """422 with a sentence about the first missing or invalid value."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     return _error(422, f"{first['loc'][-1]}: {first['msg']}.")
@@ -142,14 +155,14 @@ async def answer_busy(request: Request, error: Exception) -> Response:
 
 
 def answer_stopping(request: Request, error: Exception) -> JSONResponse:
-    """503: the workers accept nothing more."""
-    return _error(503, "The service is stopping.", {"Retry-After": "5"})
+    """503: the workers no longer accept requests."""
+    return _error(503, SHUTTING_DOWN, {"Retry-After": SHUTDOWN_RETRY_SECONDS})
 
 
 def answer_unreadable(request: Request, error: Exception) -> JSONResponse:
-    """422 with the reason why an image cannot be decoded."""
+    """422 with the reason why the image cannot be decoded."""
     assert isinstance(error, ImageError)
-    return _error(422, f"The image cannot be read: {error.reason}.")
+    return _error(422, f"The image cannot be read: {error.reason}. Send another file.")
 
 
 def answer_unprocessable(request: Request, error: Exception) -> JSONResponse:
@@ -157,9 +170,27 @@ def answer_unprocessable(request: Request, error: Exception) -> JSONResponse:
     return _error(422, str(error))
 
 
-def answer_not_found(request: Request, error: Exception) -> JSONResponse:
+async def answer_not_found(request: Request, error: Exception) -> Response:
     """404 with the sentence of an ``ImageFileGone``."""
-    return _error(404, str(error))
+    return await answer_http_error(request, HTTPException(404, str(error)))
+
+
+async def answer_http_error(request: Request, error: Exception) -> Response:
+    """The status and the sentence of an ``HTTPException``, in JSON; for a 404 that a browser shows, a page."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404 and "text/html" in request.headers.get("Accept", ""):
+        return _not_found_page(request, error.detail)
+    return await http_exception_handler(request, error)
+
+
+def _not_found_page(request: Request, sentence: str) -> HTMLResponse:
+    page = (PAGE / "not_found.html").read_text(encoding="utf-8")
+    if sentence != NOT_FOUND:
+        page = page.replace("There is nothing at this address.", escape(sentence))
+    # Relative links, because a proxy may serve the page below a path of its own.
+    depth = request.scope["path"].removeprefix(request.scope.get("root_path", "")).count("/") - 1
+    page = page.replace('="./', '="' + ("../" * depth or "./"))
+    return HTMLResponse(page, 404, {"Vary": "Accept"})
 
 
 def _error(status: int, sentence: str, headers: Mapping[str, str] = {}) -> JSONResponse:

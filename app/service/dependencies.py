@@ -1,6 +1,6 @@
-"""State that endpoints share: for the lifetime of the app, and for one request.
+"""Dependencies of the endpoints: the state of the app, and the services for one request.
 
-create_app --creates once--> AppState --per request, with the index served at that moment--> Services --> endpoints
+create_app --once--> AppState --per request, with the current index--> Services --> endpoint
 """
 
 import asyncio
@@ -31,24 +31,26 @@ from glam.model import Model
 T = TypeVar("T")
 
 DISCONNECT_POLL_SECONDS = 0.25
-"""Between two checks that the client is still connected; arbitrary."""
+"""Interval between two checks that the client is still connected; arbitrary."""
 
 SERIAL_QUEUE_SIZE = 16
-"""Tasks that may wait in `AppState.serial_queue`; arbitrary."""
+"""Maximum length of `AppState.serial_queue`; arbitrary."""
 
 CLIENT_CLOSED_REQUEST = 499
-"""Status of a request whose client disconnected; only the log shows it. The number is nginx's."""
+"""Status in the log for a request whose client has disconnected; the number is that of nginx."""
 
 
 class AppState:
     """State that lives as long as the app.
 
     Attributes:
-        model, limits, access: the arguments of `glam.app.service.app.create_app`.
+        model: model that the index was built with.
         model_name: name of the model without its path, because clients see it.
-        metrics: counters for Prometheus.
-        in_flight: requests that are being answered.
-        live_index: the index being served, reloaded when it changes on disk.
+        limits: limits on requests and on memory.
+        access: access rules.
+        metrics: metrics for Prometheus.
+        in_flight: in-flight requests.
+        live_index: current index, reloaded when it changes on disk.
         describer: computes descriptors, in batches.
         searcher: searches the index, in batches.
         write_queue: adds and removes images.
@@ -72,7 +74,7 @@ class AppState:
         self.metrics.watch_queue("turn", self.serial_queue)
 
     def close(self) -> None:
-        """Finish the work in the queues, then close the index."""
+        """Finish the work in the queues, and close the index."""
         self.watcher.stop()
         for part in (self.describer, self.searcher, self.write_queue, self.serial_queue, self.live_index):
             part.close()
@@ -80,11 +82,11 @@ class AppState:
 
 @dataclass(frozen=True)
 class Services:
-    """Services for the endpoints of one request, which sees one snapshot of the index.
+    """Services for one request, which uses one snapshot of the index.
 
     Attributes:
-        app_state: shared with all other requests.
-        served: the index being served when the request came in.
+        app_state: state that all requests share.
+        served: snapshot of the index at the start of the request.
         request: the request.
     """
 
@@ -94,17 +96,17 @@ class Services:
 
     @property
     def index(self) -> Index:
-        """The index."""
+        """Snapshot of the index."""
         return self.served.index
 
     @property
     def image_files(self) -> IndexedFiles:
-        """The image files of the index."""
+        """Image files of the index."""
         return self.served.image_files
 
     @property
     def model(self) -> Model:
-        """The model that the index was built with."""
+        """Model that the index was built with."""
         return self.app_state.model
 
     @property
@@ -114,7 +116,7 @@ class Services:
 
     @property
     def limits(self) -> ServiceLimits:
-        """Limits on uploads."""
+        """Limits on requests and on memory."""
         return self.app_state.limits
 
     async def run_serially(self, work: Callable[[], T]) -> T:
@@ -128,7 +130,7 @@ class Services:
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, *, local_features: bool = False
     ) -> ImageDescriptor:
-        """Describe an image; see `glam.app.service.workers.describe.Describer.describe`.
+        """Compute the descriptor of an image; see `glam.app.service.workers.describe.Describer.describe`.
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -147,14 +149,14 @@ class Services:
         """Search with a descriptor.
 
         Args:
-            query_info: facts about the query, for the answer.
-            query: descriptor and local features.
-            options: filter, threshold, chain and page of the results.
-            describe_milliseconds: time spent describing the query.
-            exclude: image_id of an image to leave out of the results, the query itself; None for none.
+            query_info: facts about the query for the answer.
+            query: descriptor and local features of the query.
+            options: filter, threshold, re-ranking steps, and page.
+            describe_milliseconds: time to describe the query, for the answer.
+            exclude: image_id to leave out of the results, which is the query itself; None for none.
 
         Raises:
-            FilterError: the filter is invalid, or the chain cannot be used on this index.
+            FilterError: the filter is invalid, or the index does not support the re-ranking steps.
             FullError: the queue is full.
         """
         began = asyncio.get_running_loop().time()
@@ -165,10 +167,10 @@ class Services:
         )
 
     async def change(self, change: Change) -> int:
-        """Change the index, and return the image_id that the change is about. Later requests see the change.
+        """Change the index, and return the image_id of the changed image. Later requests see the change.
 
         Raises:
-            HTTPException: 409, another writer is at work; 503, the index cannot be written.
+            HTTPException: 409, another program is writing to the index; 503, the index cannot be written.
             FullError: the queue is full.
         """
         try:
@@ -177,7 +179,7 @@ class Services:
             raise write_error(error) from error
 
     async def _until_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work``, and cancel it when the client disconnects, as the page does when it starts a new search."""
+        """Await ``work``, but cancel it if the client disconnects, as the page does when it starts another search."""
         task = asyncio.create_task(work)
         try:
             while not (await asyncio.wait([task], timeout=DISCONNECT_POLL_SECONDS))[0]:
@@ -189,7 +191,7 @@ class Services:
 
 
 async def get_services(request: Request) -> AsyncIterator[Services]:
-    """Dependency: the services for one request, with the index as it is now."""
+    """Dependency: the services for one request, with the current index."""
     app_state = get_app_state(request.app)
     with app_state.live_index.use() as served:
         yield Services(app_state, served, request)

@@ -1,4 +1,4 @@
-"""Facets: the columns that the images of an index can be filtered by, with their values and counts."""
+"""Facets: the columns that filter expressions can use, with their values and counts."""
 
 import sqlite3
 from pathlib import Path
@@ -8,17 +8,23 @@ from glam.index.storage.filters import columns, value_of
 from glam.index.storage.migrations import open_catalog
 
 MAX_VALUES = 100
+"""Values of a column in an answer; arbitrary."""
+
 MAX_COLUMNS = 100
+"""Columns in an answer; arbitrary."""
 
 UNLISTED = frozenset({"image_id", "path"})
-"""Columns whose value is unique per image."""
+"""Columns that are left out, because each image has another value."""
 
 
 def facets(index: Path) -> list[schemas.Column]:
-    """The columns of the index in the folder ``index``, without those that no present image has a value in.
+    """List the columns of an index that have a value in at least one image.
+
+    Args:
+        index: folder of the index.
 
     Raises:
-        GlamError: there is no index.
+        GlamError: the folder has no index.
     """
     catalog = open_catalog(index)
     try:
@@ -31,7 +37,7 @@ def facets(index: Path) -> list[schemas.Column]:
 
 
 def _column(connection: sqlite3.Connection, name: str) -> schemas.Column | None:
-    """One column; None where no image has a value."""
+    """One column; None if no image has a value."""
     values = f"SELECT {value_of(name)} AS value FROM images WHERE state = 'present'"
     present = f"(SELECT value FROM ({values}) WHERE value IS NOT NULL AND value != '')"
     texts = "coalesce(sum(typeof(value) = 'text'), 0)"

@@ -1,4 +1,4 @@
-"""Image files of the index: resolved safely, sent as they are, or reduced to thumbnails."""
+"""Image files of the index: safe paths, original files, and thumbnails."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from glam.errors import ImageError
 from glam.images import read_image
 from glam.index import Index
 
-# Formats that every current browser shows, by Pillow's names. A file of another format is sent as a JPEG.
+# Formats that every current browser displays, by Pillow's names. A file in another format is sent as a JPEG.
 SHOWN_BY_BROWSERS = {
     "JPEG": "image/jpeg",
     "MPO": "image/jpeg",  # a JPEG with further pictures after the first, as some cameras write
@@ -21,12 +21,16 @@ SHOWN_BY_BROWSERS = {
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
-JPEG_QUALITY = 88
-THUMBNAIL_QUALITY = 82
+JPEG_QUALITY = 88  # arbitrary: no visible artifacts at full size
+THUMBNAIL_QUALITY = 82  # arbitrary: smaller files for the grid
+
+
+CURE = "Restore it or run glam index sync."
+"""What to do about a missing file."""
 
 
 class ImageFileGone(Exception):
-    """The file of an indexed image cannot be served. ``str(error)`` is one sentence without an absolute path."""
+    """The file of an indexed image cannot be served. ``str(error)`` is a message without absolute paths."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Thumbnail:
     """A small upright JPEG.
 
     Attributes:
-        jpeg: the encoded bytes; None if the client's copy is current.
-        etag: identifies the version, in quotes, as HTTP requires.
+        jpeg: encoded bytes; None if the client's copy is current.
+        etag: version of the thumbnail, in the quotes that HTTP requires.
     """
 
     jpeg: bytes | None
@@ -43,10 +47,10 @@ class Thumbnail:
 
 
 class IndexedFiles:
-    """Reads the image files of an index, and no other file.
+    """Reads the image files of an index, and no other files. Thread-safe.
 
-    Methods raise ``KeyError`` for an image_id that is not in the index and ``ImageFileGone`` for a file that is
-    missing, unreadable, or outside the root of the index. They are thread-safe.
+    Methods raise ``KeyError`` for an image_id that is not in the index, and ``ImageFileGone`` for a file that is
+    missing, unreadable, or outside the root of the index.
     """
 
     def __init__(self, index: Index, thumbnails: LruCache[str, bytes]) -> None:
@@ -55,19 +59,21 @@ class IndexedFiles:
         self._thumbnails = thumbnails
 
     def path(self, image_id: int) -> Path:
-        """Path of an image file inside the root of the index, with symbolic links resolved."""
+        """Path of an image file, with symbolic links resolved. It is inside the root of the index."""
         name = self._index.entry(image_id).path
         path = self._index.file(image_id).resolve()
-        # A catalog is a file that came from somewhere: a path in it with `..`, or a link put into the folder later,
-        # must not open the rest of the disk.
+        # A catalog may come from a stranger. A path with `..` in it, or a link in the folder, must not lead to other
+        # files of this machine.
         if not path.is_relative_to(self._root):
-            raise ImageFileGone(f"Image {image_id} ({name}) lies outside the indexed folder and is not served.")
+            raise ImageFileGone(
+                f"The file of image {image_id} ({name}) is outside the indexed folder and is not served."
+            )
         if not path.is_file():
-            raise ImageFileGone(f"The file of image {image_id} ({name}) is no longer where it was when it was indexed.")
+            raise ImageFileGone(f"The file of image {image_id} ({name}) is missing. {CURE}")
         return path
 
     def read(self, image_id: int) -> Image.Image:
-        """The image, upright, RGB."""
+        """The decoded image, upright and RGB."""
         try:
             return read_image(self.path(image_id))
         except ImageError as error:
@@ -81,7 +87,7 @@ class IndexedFiles:
             raise self._unreadable(image_id) from error
 
     def browser_type(self, image_id: int) -> str | None:
-        """Media type of a file that browsers can show, else None; by its content, not its name."""
+        """Media type of a file, from its content; None if browsers cannot display the format."""
         try:
             with Image.open(self.path(image_id)) as image:
                 return SHOWN_BY_BROWSERS.get(image.format or "")
@@ -93,12 +99,12 @@ class IndexedFiles:
         return _encode(self.read(image_id), JPEG_QUALITY)
 
     def thumbnail(self, image_id: int, size: int, known_etag: str = "") -> Thumbnail:
-        """The image reduced to at most ``size`` pixels on the longest side.
+        """A thumbnail of an image.
 
         Args:
-            image_id: number of the image in the index.
-            size: longest side in pixels; a smaller image is not enlarged.
-            known_etag: ETag of the client's copy; if it is current, nothing is decoded.
+            image_id: image_id of an indexed image.
+            size: longest side in pixels. A smaller image is not enlarged.
+            known_etag: ETag of the client's copy, or "". If it is current, no JPEG is returned.
         """
         path = self.path(image_id)
         stat = path.stat()
@@ -115,9 +121,8 @@ class IndexedFiles:
         return Thumbnail(jpeg, etag)
 
     def _unreadable(self, image_id: int) -> ImageFileGone:
-        return ImageFileGone(
-            f"The file of image {image_id} ({self._index.entry(image_id).path}) can no longer be read as an image."
-        )
+        name = self._index.entry(image_id).path
+        return ImageFileGone(f"The file of image {image_id} ({name}) can no longer be read as an image. {CURE}")
 
 
 def _encode(image: Image.Image, quality: int) -> bytes:

@@ -1,7 +1,7 @@
-"""The index being served, and its hot reload: requests go on while a newer snapshot takes its place.
+"""Hot reload of the index: in-flight requests finish on the old snapshot, new ones use the new snapshot.
 
-request --use--> current ServedIndex          catalog changed --reload--> a new ServedIndex becomes the current one;
-                                              the old one is closed when its last request has ended
+request --use--> current ServedIndex
+catalog changed --reload--> new current ServedIndex; the old one is closed after its last request
 """
 
 import logging
@@ -27,22 +27,22 @@ from glam.model import Model
 log = logging.getLogger("glam.service")
 
 POLL_SECONDS = 1.0
-"""Between two checks of the catalog; arbitrary."""
+"""Interval between two checks of the catalog; arbitrary."""
 
 REST_FACTOR = 4
-"""The watcher waits at least this many times as long as the last reload took: a writer that adds images for hours
-changes the catalog all the time. Arbitrary."""
+"""The watcher pauses at least this many times the duration of the last reload, because a writer that adds images for
+hours changes the catalog all the time. Arbitrary."""
 
 
 class ServedIndex:
     """A snapshot of the index, with its image files.
 
     Attributes:
-        index: open.
-        image_files: its files.
-        owns_index: whether the service closes the index, rather than the code that opened it.
-        users: requests that use it.
-        is_current: False once a newer snapshot has taken its place.
+        index: open index.
+        image_files: image files of the index.
+        owns_index: whether the service closes the index. If False, the code that opened it does.
+        users: number of requests that use the snapshot.
+        is_current: whether no newer snapshot has replaced it.
     """
 
     def __init__(self, index: Index, thumbnails: LruCache[str, bytes], *, owns_index: bool) -> None:
@@ -59,7 +59,7 @@ class ServedIndex:
 
     @cached_property
     def columns(self) -> list[schemas.Column]:
-        """Columns that its images can be filtered by."""
+        """Columns that filter expressions can use."""
         return facets(self.index.path)
 
 
@@ -67,10 +67,10 @@ class LiveIndex:
     """The current snapshot of the index.
 
     Args:
-        index: the first snapshot.
-        model: the model that described the index; a newer index of another model is not served.
-        cache_bytes: memory for thumbnails.
-        metrics: counters.
+        index: first snapshot.
+        model: model that the index was built with. A newer snapshot with another model is not served.
+        cache_bytes: capacity of the thumbnail cache in bytes.
+        metrics: metrics to update.
         owns_index: whether the service closes the first snapshot.
     """
 
@@ -85,12 +85,12 @@ class LiveIndex:
 
     @property
     def served(self) -> ServedIndex:
-        """The current snapshot. Take it with `use` to keep it open."""
+        """The current snapshot, which may be closed at any time; `use` keeps it open."""
         return self._served
 
     @contextmanager
     def use(self) -> Iterator[ServedIndex]:
-        """Context manager: the current snapshot, which stays open inside the block."""
+        """Context manager: the current snapshot, kept open inside the block."""
         with self._lock:
             served = self._served
             served.users += 1
@@ -102,10 +102,10 @@ class LiveIndex:
                 served.close_if_unused()
 
     def reload(self) -> bool:
-        """Open the index again if its catalog has changed, and return whether it did.
+        """Reload the index if its catalog has changed, and return whether it has.
 
         Raises:
-            GlamError: the index cannot be opened, or has another model now; the old snapshot stays current.
+            GlamError: the index cannot be opened, or now has another model. The old snapshot stays current.
         """
         with self._reload_lock:
             version = _version(self._served.index.path)
@@ -125,7 +125,7 @@ class LiveIndex:
             return True
 
     def _open(self) -> Index:
-        """The index as it is on disk, warmed up: the first search of an index is slower than the others."""
+        """Open the index on disk and warm it up, because the first search of an index is slow."""
         index = Index.open(self._served.index.path, device=self._served.index.device)
         try:
             index.check_model(self._model)
@@ -137,7 +137,7 @@ class LiveIndex:
         return index
 
     def close(self) -> None:
-        """Close the index once its last request has ended."""
+        """Close the index when its last request has ended."""
         with self._lock:
             self._served.is_current = False
             self._served.close_if_unused()
@@ -156,7 +156,7 @@ class IndexWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop polling, after a reload that is under way."""
+        """Stop polling, and wait for a reload in progress."""
         self._stop.set()
         self._thread.join()
 
@@ -173,7 +173,7 @@ class IndexWatcher:
 
 
 def _version(index: Path) -> tuple[int, int, int]:
-    """Inode, size and time of the catalog in the folder ``index``: they change with every commit."""
+    """Inode, size, and modification time of the catalog in the folder ``index``; they change with every commit."""
     try:
         stat = (index / CATALOG).stat()
     except OSError:

@@ -10,11 +10,11 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """A cache that drops the least recently used values.
+    """A cache that evicts the least recently used values.
 
     Args:
-        capacity: most that the sizes of all values may add up to.
-        size: size of a value; 1 by default, so that ``capacity`` is a number of values.
+        capacity: maximum total size of the values, in the unit of ``size``.
+        size: function that returns the size of a value; by default 1, so that ``capacity`` counts values.
     """
 
     def __init__(self, capacity: int, size: Callable[[Value], int] = lambda value: 1) -> None:
@@ -24,14 +24,14 @@ class LruCache(Generic[Key, Value]):
         self._lock = Lock()
 
     def get(self, key: Key) -> Value | None:
-        """The value of ``key``, which becomes the most recently used; None if there is none."""
+        """The value of ``key``, which becomes the most recently used one; None if there is none."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Store a value, and drop the least recently used ones to make room. One above the capacity is not stored."""
+        """Store a value, and evict old ones to make room. A value larger than the capacity is not stored."""
         with self._lock:
             if key in self._values:
                 self._total -= self._size(self._values.pop(key))

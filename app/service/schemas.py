@@ -1,4 +1,4 @@
-"""JSON schemas of the answers. The descriptions appear in ``/openapi.json`` and on ``/docs``."""
+"""JSON schemas of the responses. The descriptions appear in ``/openapi.json`` and, as plain text, on ``/docs``."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,53 +15,55 @@ Pixels = Annotated[
 
 
 class ErrorAnswer(BaseModel):
-    """Why a request was not answered."""
+    """The reason why a request failed."""
 
-    detail: str = Field(description="One sentence for the person who asked.")
+    detail: str = Field(description="What is wrong, and what to do about it: one or two sentences.")
 
 
 class Health(BaseModel):
     """Health of the service."""
 
-    status: Literal["ok", "stopping"] = Field(description='"ok" while it accepts requests.')
+    status: Literal["ok", "stopping"] = Field(
+        description="ok while the service accepts requests, stopping during a shutdown."
+    )
 
 
 class UploadLimits(BaseModel):
-    """The largest upload that is accepted."""
+    """Limits on uploads."""
 
-    bytes: int = Field(description="Bytes of the image file.")
-    pixels: int = Field(description="Width times height of the image.")
+    bytes: int = Field(description="Largest file size in bytes.")
+    pixels: int = Field(description="Largest image size in pixels: width times height.")
 
 
 class Info(BaseModel):
-    """The index being served."""
+    """Facts about the index and the service."""
 
-    images: int = Field(description="Number of images in the index.")
-    model: str = Field(description="Name of the model that described them.")
-    dimension: int = Field(description="Length of a descriptor.")
-    limits: UploadLimits
-    writable: bool = Field(description="Whether images can be added and removed here, given the right token.")
-    needs_token: bool = Field(description="Whether searching needs a token.")
-    explains: bool = Field(description="Whether it can explain why an image was found.")
+    images: int = Field(description="Number of images in the index, from 0.")
+    model: str = Field(description="Name of the model that computed the descriptors.")
+    dimension: int = Field(description="Number of dimensions of a descriptor.")
+    limits: UploadLimits = Field(description="Limits on uploads.")
+    writable: bool = Field(description="Whether the service can add and remove images. A write token may be required.")
+    needs_token: bool = Field(description="Whether searching requires a token.")
+    explains: bool = Field(description="Whether the service can explain a hit. Always true.")
 
 
 class Image(BaseModel):
     """An image of the index."""
 
-    image_id: int = Field(description="Number of the image in this index.")
+    image_id: int = Field(description="Number that identifies the image in this index, from 0.")
     path: str = Field(description="Path of the file, relative to the root of the index, with forward slashes.")
-    landmark: str = Field(description="The landmark that the image shows; empty if unknown.")
-    width: int = Field(description="Width in pixels, upright.")
-    height: int = Field(description="Height in pixels, upright.")
-    metadata: dict[str, Any] = Field(default={}, description="Further metadata, by name.")
+    landmark: str = Field(description="Landmark that the image shows; empty if unknown.")
+    width: int = Field(description="Width of the upright image in pixels.")
+    height: int = Field(description="Height of the upright image in pixels.")
+    metadata: dict[str, Any] = Field(default={}, description="Further metadata: values by name.")
 
-    @computed_field(description="Deprecated name of `image_id`.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
+    @computed_field(description="Deprecated name of image_id.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
     @property
     def id(self) -> int:
         """Deprecated name of ``image_id``."""
         return self.image_id
 
-    @computed_field(description="Deprecated name of `landmark`.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
+    @computed_field(description="Deprecated name of landmark.", json_schema_extra={"deprecated": True})  # type: ignore[prop-decorator]
     @property
     def label(self) -> str:
         """Deprecated name of ``landmark``."""
@@ -83,67 +85,72 @@ class Image(BaseModel):
 class QueryInfo(BaseModel):
     """Facts about the query."""
 
-    image: Image | None = Field(description="The indexed image that was the query; null for an upload.")
-    width: int = Field(description="Width of the whole query image in pixels, upright.")
-    height: int = Field(description="Height of the whole query image in pixels, upright.")
+    image: Image | None = Field(description="The query, if it is an indexed image; null for an upload.")
+    width: int = Field(description="Width of the upright query in pixels, without regard to the box.")
+    height: int = Field(description="Height of the upright query in pixels, without regard to the box.")
     box: Pixels | None = Field(
-        description="The part searched with: x1, y1, x2, y2 in pixels of the upright image; null for all."
+        description="Region of the query that was searched with: x1, y1, x2, y2 in pixels of the upright image; null "
+        "for the whole image."
     )
 
 
 class Result(BaseModel):
     """One hit."""
 
-    rank: int = Field(description="Rank, from 1 for the best.")
+    rank: int = Field(description="Rank of the hit: 1 for the best.")
     score: float = Field(
-        description="Cosine similarity of the descriptors, -1 to 1; with `rerank` it need not decrease."
+        description="Cosine similarity of the descriptors of the query and the image, -1 to 1. The results "
+        "are sorted by score, except after re-ranking."
     )
     confidence: float | None = Field(
-        description="How likely it is that the best of as many unrelated images scores lower, 0 to 1; null if the "
-        "index has too few images to tell."
+        description="Chance that an index of the same size, but with unrelated images, would have no score this high: "
+        "0 to 1, or null if the index has too few images to estimate it."
     )
-    image: Image
+    image: Image = Field(description="The image that was found.")
 
 
 class Timing(BaseModel):
-    """Time spent, in milliseconds, including the wait for other requests."""
+    """Durations in milliseconds, including the wait for other requests."""
 
     describe: float = Field(
-        description="Reading the image and computing its descriptor, and its local features if a re-ranking step "
-        "compares them; about 0 if the descriptor is stored."
+        description="Time in milliseconds to read the query and compute its descriptor, and its local features if a "
+        "re-ranking step compares them. About 0 if the descriptor is stored."
     )
-    search: float = Field(description="Searching the index, and re-ranking with `rerank`.")
+    search: float = Field(description="Time in milliseconds to search the index and re-rank the hits.")
 
 
 class SearchAnswer(BaseModel):
-    """The hits, best first."""
+    """One page of hits."""
 
-    query: QueryInfo
-    results: list[Result]
-    more: bool = Field(description="Whether there are more results; get them with a larger `skip`.")
-    milliseconds: Timing
+    query: QueryInfo = Field(description="Facts about the query.")
+    results: list[Result] = Field(description="The hits, best first.")
+    more: bool = Field(description="Whether there are more hits. Request them with skip increased by top.")
+    milliseconds: Timing = Field(description="Durations of the search in milliseconds.")
 
 
 class Value(BaseModel):
     """A value of a column."""
 
-    value: str = Field(description="As text.")
-    count: int = Field(description="How many images have it.")
+    value: str = Field(description="The value as text.")
+    count: int = Field(description="Number of images with this value, from 1.")
 
 
 class Column(BaseModel):
-    """A column that `where` can name."""
+    """A column that a filter expression can use."""
 
-    name: str = Field(description="Name in a filter; put it in double quotes if it is not a single word.")
-    kind: Literal["text", "number"] = Field(description="Type of its values.")
-    values: list[Value] = Field(
-        description="The most frequent values, at most 100, most frequent first; none for a number with more."
+    name: str = Field(
+        description="Name of the column. In a filter expression, put it in double quotes unless it is a single word."
     )
-    least: float | None = Field(description="The smallest number; null for text.")
-    most: float | None = Field(description="The largest number; null for text.")
+    kind: Literal["text", "number"] = Field(description="Type of the values: text or number.")
+    values: list[Value] = Field(
+        description="The most frequent values, most frequent first, at most 100. Empty for a number column with more "
+        "than 100 different values."
+    )
+    least: float | None = Field(description="Smallest value of a number column; null for text.")
+    most: float | None = Field(description="Largest value of a number column; null for text.")
 
 
 class Filters(BaseModel):
-    """Columns that the images can be filtered by."""
+    """Columns that filter expressions can use."""
 
-    columns: list[Column]
+    columns: list[Column] = Field(description="The columns, at most 100. Columns without any value are left out.")

@@ -1,7 +1,7 @@
-"""Server with a graceful shutdown, which drops no in-flight request.
+"""Server with a graceful shutdown, which finishes in-flight requests.
 
-SIGTERM, Ctrl-C --> new requests get 503, in-flight ones go on --all answered, or the grace time is over--> exit
-a second signal --> exit at once
+SIGTERM or Ctrl-C --> new requests get 503 --in-flight requests answered, or grace period over--> exit
+second signal --> exit immediately
 """
 
 import signal
@@ -17,20 +17,20 @@ from glam.app.service.dependencies import get_app_state
 from glam.app.service.middleware.access_log import InFlightRequests
 
 MIN_SHUTDOWN_SECONDS = 0.5
-"""How long new requests get 503 at least, so that a client that is about to send one gets an answer. Arbitrary."""
+"""Minimum duration of a shutdown, so that clients that are about to send a request get a response. Arbitrary."""
 
 MAX_CONNECTIONS = 1_000
-"""Open connections; one more gets a bare 503 from uvicorn. Arbitrary."""
+"""Maximum number of open connections; one more gets 503 from uvicorn. Arbitrary."""
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that exits when its app has answered all in-flight requests.
+    """A uvicorn server that exits after its app has answered all in-flight requests.
 
     Args:
         config: configuration of uvicorn.
-        in_flight: requests that the app is answering.
-        grace_seconds: time after which it exits in any case.
-        on_start: called with the port when it listens.
+        in_flight: in-flight requests of the app.
+        grace_seconds: maximum duration of the shutdown in seconds.
+        on_start: called with the port when the server listens.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Server(uvicorn.Server):
         self._stop_requested_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and report the port."""
+        """Start to listen, and report the port."""
         await super().startup(sockets)
         if self.started:
             self._on_start(self.servers[0].sockets[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin a graceful shutdown; on a second signal, exit."""
+        """Begin a graceful shutdown; exit on a second signal."""
         if self._stop_requested_at is None:
             self._stop_requested_at = time.monotonic()
             self._in_flight.stopping = True
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
             super().handle_exit(signal.SIGINT, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Check, ten times a second, whether all requests are answered."""
+        """Check whether all requests are answered; uvicorn calls this ten times per second."""
         if self._stop_requested_at is not None:
             waited = time.monotonic() - self._stop_requested_at
             self.should_exit |= waited > (MIN_SHUTDOWN_SECONDS if not self._in_flight.count else self._grace)
@@ -69,14 +69,14 @@ def make_server(
     grace_seconds: float = 30.0,
     on_start: Callable[[int], None] = lambda port: None,
 ) -> Server:
-    """A server for an app of `glam.app.service.app.create_app`; its ``run`` returns after the shutdown.
+    """Create a server whose ``run`` returns after the shutdown.
 
     Args:
-        app: the service.
+        app: the service, from `glam.app.service.app.create_app`.
         host: address to listen on.
-        port: 0 for any free port.
-        grace_seconds: how long in-flight requests may go on during the shutdown.
-        on_start: called with the port when it listens.
+        port: port to listen on; 0 for any free one.
+        grace_seconds: maximum duration of the shutdown in seconds.
+        on_start: called with the port when the server listens.
     """
     config = uvicorn.Config(
         app,

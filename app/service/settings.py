@@ -1,24 +1,24 @@
-"""Limits of the service: sizes of uploads, numbers of requests, and timeouts."""
+"""Limits of the service: upload sizes, queue lengths, timeouts, and cache sizes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """Limits on requests and on memory.
+    """Limits on requests and on memory. The defaults are arbitrary unless `docs/service.md` has measurements.
 
     Attributes:
-        upload_bytes: largest accepted image file, in bytes.
-        upload_pixels: largest accepted image, in pixels (width times height), checked before it is decoded.
-        uploads: most requests with a body at a time; one more gets 503.
-        waiting: most items in the queue of the model, and in that of the index; one more gets 503.
-        body_seconds: timeout for the body of a request to arrive, in seconds.
-        request_seconds: timeout for an answer, in seconds; then 503.
-        batch: most images in a batch of the network, and most queries in a batch of the search; None for a default that
-            is fast on the model's device.
-        window_seconds: how long the first item of a batch waits for others.
-        thumbnail_cache_bytes: size of the thumbnail cache, in bytes.
-        descriptors: size of the descriptor cache, in uploads.
+        upload_bytes: largest accepted image file in bytes.
+        upload_pixels: largest accepted image in pixels (width times height), checked before decoding.
+        uploads: maximum number of concurrent requests with a body; one more gets 503.
+        waiting: maximum length of each queue; one more item gets 503.
+        body_seconds: timeout in seconds for the body of a request; then 408.
+        request_seconds: timeout in seconds for the response; then 503.
+        batch: maximum number of images per batch of the network, and of queries per batch of the search; None for a
+            default that suits the device of the model.
+        window_seconds: time in seconds that the first item of a batch waits for others.
+        thumbnail_cache_bytes: capacity of the thumbnail cache in bytes.
+        descriptors: capacity of the descriptor cache in descriptors.
     """
 
     upload_bytes: int = 20_000_000

@@ -1,4 +1,4 @@
-"""Validation of uploaded files: bytes of an image that is safe to decode, or an HTTP error."""
+"""Validation of uploaded files: the bytes of an image that is safe to decode, or an HTTP error."""
 
 import io
 from functools import cache
@@ -12,7 +12,8 @@ from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError
 from glam.images import image_errors, read_image
 
-# By Pillow's names. Pillow reads more, some of it through other programs (EPS starts Ghostscript): not from strangers.
+# By Pillow's names. Pillow reads more formats, some with other programs (EPS starts Ghostscript), which is not safe for
+# uploads.
 UPLOAD_FORMATS = {
     "JPEG": ".jpg",
     "PNG": ".png",
@@ -22,17 +23,17 @@ UPLOAD_FORMATS = {
     "TIFF": ".tif",
     "AVIF": ".avif",
 }
-"""The accepted formats, each with the suffix of its files."""
+"""Accepted formats, and the file suffix of each."""
 
 SAME_AS = {"MPO": "JPEG"}
-"""Pillow's name of a JPEG with further pictures after the first, which some cameras write."""
+"""MPO is Pillow's name for a JPEG with further pictures after the first, which some cameras write."""
 
 ORIENTATION = 0x0112
 """EXIF tag."""
 
 
 class ImageHeader(NamedTuple):
-    """Header of an image: width and height in pixels as stored, before its EXIF orientation, and its format."""
+    """Header of an image: width and height in pixels before the EXIF orientation is applied, and format."""
 
     width: int
     height: int
@@ -40,51 +41,51 @@ class ImageHeader(NamedTuple):
 
 
 def upload_bytes(file: BinaryIO, limits: ServiceLimits) -> bytes:
-    """The bytes of an upload.
+    """Read the bytes of an upload.
 
     Args:
-        file: open for reading, at its start.
-        limits: of the service.
+        file: binary file, open for reading at its start.
+        limits: limits of the service.
 
     Raises:
-        HTTPException: 413 for too many bytes, 422 for none.
+        HTTPException: 413 for too many bytes, 422 for an empty file.
     """
     data = file.read(limits.upload_bytes + 1)
     if len(data) > limits.upload_bytes:
         raise upload_too_large(limits)
     if not data:
-        raise HTTPException(422, "The file is empty.")
+        raise HTTPException(422, "The file is empty. Send another file.")
     return data
 
 
 def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
-    """Read the header of an upload, without decoding it.
+    """Read the header of an upload without decoding the pixels.
 
     Raises:
-        HTTPException: 413 for too many pixels, 415 for anything but an image in ``UPLOAD_FORMATS``, 422 for such an
-            image whose header is damaged.
+        HTTPException: 413 for too many pixels, 415 for a file that is not an image in ``UPLOAD_FORMATS``, 422 for a
+            damaged header.
     """
-    most = f"{limits.upload_pixels / 1e6:g} megapixels, the most this service takes"
+    advice = f"Send an image of at most {limits.upload_pixels / 1e6:g} megapixels."
     try:
         with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
             width, height = image.size
             format = SAME_AS.get(image.format or "", image.format or "")
     except Image.DecompressionBombError as error:
-        raise HTTPException(413, f"The image has more than {most}.") from error
+        raise HTTPException(413, f"The image is too large. {advice}") from error
     except UnidentifiedImageError as error:
-        sentence = "The file is not an image that can be read here; JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF can."
+        sentence = "The file is not an image in a supported format. Send JPEG, PNG, WebP, GIF, BMP, TIFF, or AVIF."
         raise HTTPException(415, sentence) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow's readers raise on a broken header
-        raise HTTPException(422, "The image cannot be read: its header is damaged.") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # Pillow's errors for a damaged header
+        raise HTTPException(422, "The image cannot be read: its header is damaged. Send another file.") from error
     if width * height > limits.upload_pixels:
-        raise HTTPException(413, f"The image has {width} by {height} pixels: more than {most}.")
+        raise HTTPException(413, f"The image is too large: {width} by {height} pixels. {advice}")
     return ImageHeader(width, height, format)
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels of the upright image in the bytes of an upload whose header was read.
+    """Width and height in pixels of the upright image in an upload that `read_header` has accepted.
 
-    Of a PNG without EXIF before its pixels, Pillow decodes the pixels to look behind them.
+    If a PNG has no EXIF data before its pixels, Pillow decodes the pixels to look for EXIF data after them.
 
     Raises:
         ImageError: the image is damaged.
@@ -95,11 +96,11 @@ def upright_size(data: bytes) -> tuple[int, int]:
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
-    """Read an uploaded image, upright and RGB.
+    """Decode an uploaded image, upright and RGB.
 
     Args:
-        file: open for reading, at its start.
-        limits: of the service; the size in pixels is read from the header before anything is decoded.
+        file: binary file, open for reading at its start.
+        limits: limits of the service, checked before the pixels are decoded.
 
     Raises:
         HTTPException: see `upload_bytes` and `read_header`; 422 for a damaged image.
@@ -109,11 +110,11 @@ def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
     try:
         return read_image(data, max_pixels=limits.upload_pixels)
     except ImageError as error:
-        raise HTTPException(422, f"The image cannot be read: {error.reason}.") from error
+        raise HTTPException(422, f"The image cannot be read: {error.reason}. Send another file.") from error
 
 
 @cache
 def _readable_formats() -> tuple[str, ...]:
-    """The upload formats that this build of Pillow reads: some lack AVIF, and naming it would raise."""
+    """The upload formats that this build of Pillow reads. Some builds lack AVIF; naming it would raise an error."""
     Image.init()
     return tuple(name for name in UPLOAD_FORMATS if name in Image.OPEN)

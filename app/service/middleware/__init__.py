@@ -1,1 +1,1 @@
-"""What every request passes through: access, limits and the log."""
+"""ASGI middleware: access control, limits, security headers, and the access log."""

@@ -1,4 +1,4 @@
-"""Access log in JSON, one line per request; request ids; and the answer to unexpected exceptions."""
+"""Access log in JSON, one line per request; request ids; and the response to unexpected exceptions."""
 
 import json
 import logging
@@ -13,21 +13,21 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glam.app.service.metrics import Metrics
-from glam.app.service.middleware.errors import send_error
+from glam.app.service.middleware.errors import SHUTDOWN_RETRY_SECONDS, SHUTTING_DOWN, send_error
 
 log = logging.getLogger("glam.service")
 
 REQUEST_ID = "X-Request-ID"
 
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-"""A request id that is accepted from a client or a proxy; any other is replaced by a new one."""
+"""A request id that is accepted from a client or a proxy; any other is replaced."""
 
 
 class InFlightRequests:
-    """The in-flight requests, and whether new ones are accepted.
+    """Number of in-flight requests, and whether new ones are accepted.
 
     Attributes:
-        count: requests that are being answered.
+        count: number of in-flight requests.
         stopping: whether the service is shutting down, so that new requests get 503.
     """
 
@@ -37,8 +37,10 @@ class InFlightRequests:
 
 
 class AccessLogMiddleware:
-    """The outermost ASGI middleware: request id, log, metrics; 500 with a sentence for an unexpected exception; 503
-    while the service is stopping."""
+    """The outermost ASGI middleware: request id, access log, and metrics.
+
+    It answers 500 to an unexpected exception, and 503 to new requests during a shutdown.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, in_flight: InFlightRequests) -> None:
         self.app, self.metrics, self.in_flight = app, metrics, in_flight
@@ -64,15 +66,15 @@ class AccessLogMiddleware:
         self.metrics.set_in_flight(self.in_flight.count)
         try:
             if self.in_flight.stopping and not _is_probe(scope["path"]):
-                sentence = "The service is stopping; ask again when it is back."
-                await send_error(send_and_record, 503, sentence, {"Retry-After": "5", "Connection": "close"})
+                headers = {"Retry-After": SHUTDOWN_RETRY_SECONDS, "Connection": "close"}
+                await send_error(send_and_record, 503, SHUTTING_DOWN, headers)
             else:
                 await self.app(scope, receive, send_and_record)
         except Exception:
             log.exception("failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
             if status:
                 raise
-            sentence = f"Something went wrong here; the log has more under the request id {request_id}."
+            sentence = f"Internal error. The log of the service has the details under request_id {request_id}."
             await send_error(send_and_record, 500, sentence)
         finally:
             self.in_flight.count -= 1
@@ -83,7 +85,7 @@ class AccessLogMiddleware:
 
 
 def route(scope: Scope) -> str:
-    """The pattern of a request's path, such as ``/api/images/{image_id}``."""
+    """Pattern of the path of a request, such as ``/api/images/{image_id}``."""
     path = getattr(scope.get("route"), "path", None)
     if path is not None:
         return str(path)
@@ -94,7 +96,7 @@ class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record, with the values of ``extra={"facts": ...}``."""
+        """Format a record, with the values of ``extra={"facts": ...}``."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -107,7 +109,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Log the service, and uvicorn's warnings, to standard error as lines of JSON."""
+    """Log the service and the warnings of uvicorn to standard error, one line of JSON per record."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name, level in (("glam.service", logging.INFO), ("uvicorn", logging.WARNING)):

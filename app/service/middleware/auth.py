@@ -1,6 +1,6 @@
 """Access control: tokens, hosts, origins.
 
-Every request passes `AuthMiddleware` before a byte of its body is read.
+`AuthMiddleware` checks every request before its body is read.
 """
 
 import hmac
@@ -14,11 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from glam.app.service.middleware.errors import send_error
 
 COOKIE = "glam_token"
-"""The page stores its token in this cookie, because a browser sends no custom header when it loads images. It grants
-reading only: a browser also sends a cookie with requests that another site makes."""
+"""The page stores its token in this cookie, because a browser sends no custom headers when it loads images. The cookie
+grants reading only, because a browser may also send cookies with requests that another site makes."""
 
 OPEN = frozenset({"/api/info"})
-"""Paths under /api/ that need no token: the page learns here that one is needed."""
+"""Paths under /api/ that need no token: the page asks there whether a token is needed."""
 
 LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
@@ -28,10 +28,10 @@ class Access:
     """Access rules.
 
     Attributes:
-        read_token: token that is required to read the index; None if reading needs none.
-        write_token: token that is required to add and remove images; it grants reading, too. None for none.
-        allow_writes: allows adding and removing without a token.
-        loopback_only: rejects requests to any host name but this machine's own, against DNS rebinding.
+        read_token: token for reading the index; None if reading requires no token.
+        write_token: token for adding and removing images, which also grants reading; None for none.
+        allow_writes: whether adding and removing is allowed without a token.
+        loopback_only: whether to reject requests whose Host header is not a loopback name, against DNS rebinding.
     """
 
     read_token: str | None = None
@@ -46,7 +46,7 @@ class Access:
 
 
 class AuthMiddleware:
-    """ASGI middleware that rejects requests: 400 to another host name, 403 from another site, 401 without a token."""
+    """ASGI middleware: 400 for a wrong Host header, 403 for a request from another site, 401 without a valid token."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
@@ -64,29 +64,29 @@ class AuthMiddleware:
         await send_error(send, status, sentence, {"WWW-Authenticate": "Bearer"} if status == 401 else {})
 
     def _rejection(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
-        """Status and sentence of the error; None if the request is allowed."""
+        """Status and message of the error; None if the request is allowed."""
         if self.access.loopback_only and not is_loopback(host_name(headers.get("host", ""))):
-            return 400, "This service answers to the name of its own machine only, such as localhost or 127.0.0.1."
+            return 400, "This service accepts requests from its own machine only. Open it as localhost or 127.0.0.1."
         reads = method in ("GET", "HEAD", "OPTIONS")
         if not reads and not _same_origin(headers):
-            return 403, "The request comes from a page of another site."
+            return 403, "Requests from pages of other sites are rejected. Use the page of this service."
         if is_write(method, path):
             return self._write_rejection(headers)
         if needs_reading(path) and self.access.read_token is not None and not self._may_read(headers, reads):
-            return 401, "A token is required: send it as Authorization: Bearer TOKEN."
+            return 401, "A token is required. Send it in the header Authorization: Bearer TOKEN."
         return None
 
     def _write_rejection(self, headers: Headers) -> tuple[int, str] | None:
         access = self.access
         if not access.writable:
-            return 403, "Images cannot be added or removed here: the service was started without a token for writing."
+            return 403, "This service is read-only. To add or remove images, start it with a write token."
         if access.write_token is not None and not _is_one_of(bearer(headers), access.write_token):
-            return 401, "A token for writing is required: send it as Authorization: Bearer TOKEN."
+            return 401, "A write token is required. Send it in the header Authorization: Bearer TOKEN."
         return None
 
     def _may_read(self, headers: Headers, reads: bool) -> bool:
         tokens = [token for token in (self.access.read_token, self.access.write_token) if token is not None]
-        # A cookie also grants POST /api/search: `_same_origin` has checked where the request comes from.
+        # The cookie also grants POST /api/search, because `_same_origin` has checked the origin of the request.
         return _is_one_of(bearer(headers), *tokens) or _is_one_of(cookie(headers), *tokens)
 
 
@@ -96,19 +96,19 @@ def is_write(method: str, path: str) -> bool:
 
 
 def needs_reading(path: str) -> bool:
-    """Whether an answer reveals the index or the use of the service."""
+    """Whether the response reveals the index or the usage of the service."""
     return (path.startswith("/api/") and path not in OPEN) or path == "/metrics"
 
 
 def host_name(header: str) -> str:
-    """The host in a Host header, without the port: ``::1`` for ``[::1]:8000``."""
+    """The host in a Host header without the port, such as ``::1`` for ``[::1]:8000``."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.rpartition(":")[0] if header.count(":") == 1 else header
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is a loopback one."""
+    """Whether a host name or address is a loopback name or address."""
     if host.lower().rstrip(".") in LOOPBACK_NAMES or host.lower().endswith(".localhost"):
         return True
     try:
@@ -139,7 +139,7 @@ def _is_one_of(given: str, *tokens: str) -> bool:
 
 
 def _same_origin(headers: Headers) -> bool:
-    """Whether a browser sent the request for a page of this service, or something other than a browser sent it."""
+    """Whether the request comes from a page of this service, or from a program that is not a browser."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")

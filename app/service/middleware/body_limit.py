@@ -1,4 +1,4 @@
-"""The limit on the size of a request's body, counted while it arrives."""
+"""Limit on the size of a request's body, checked while it arrives."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,14 +7,13 @@ from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 
 ENVELOPE_BYTES = 64 * 1024
-"""Room for the multipart boundaries, part headers and small fields around an upload of the largest size."""
+"""Allowance for the multipart boundaries, part headers, and small fields around the largest upload; arbitrary."""
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware that answers 413 as soon as the body of a request exceeds the limit on uploads.
+    """ASGI middleware that answers 413 as soon as a body exceeds the limit on uploads.
 
-    The declared ``Content-Length`` is checked before a byte is read; the bytes are counted too, because a chunked
-    request declares none.
+    It checks ``Content-Length`` before reading, and counts the bytes, because a chunked request has no such header.
     """
 
     def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
@@ -31,7 +30,7 @@ class BodyLimitMiddleware:
         received = 0
 
         async def receive_within_limit() -> Message:
-            # Raised within `receive`, the exception reaches FastAPI where it reads the form, and is answered there.
+            # `receive` raises, so FastAPI gets the exception while it reads the form, and answers it.
             nonlocal received
             if declared.isdecimal() and int(declared) > self.body_bytes:
                 raise upload_too_large(self.limits)

@@ -1,4 +1,4 @@
-"""Error answers sent from outside FastAPI, and their delivery to a client that is still sending its request."""
+"""Error responses from middleware, and their delivery while a client is still sending its request."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,34 +9,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glam.app.service.settings import ServiceLimits
 
-RETRY_SECONDS = "2"
+RETRY_SECONDS, SHUTDOWN_RETRY_SECONDS = "2", "5"
+"""Values of ``Retry-After`` while the service is busy, and while it is shutting down; arbitrary."""
+
+SHUTTING_DOWN = "The service is shutting down. Try again in a few seconds."
 
 DRAIN_SECONDS = 2.0
-"""How long the rest of a rejected body is read and discarded; arbitrary."""
+"""Time limit for reading and discarding the rest of a rejected body; arbitrary."""
 
 
 def service_busy() -> HTTPException:
     """503: the queue is full."""
-    return HTTPException(503, "Too many requests wait already; try again soon.", headers={"Retry-After": RETRY_SECONDS})
+    return HTTPException(
+        503, "The service is busy. Try again in a few seconds.", headers={"Retry-After": RETRY_SECONDS}
+    )
 
 
 def upload_too_large(limits: ServiceLimits) -> HTTPException:
     """413: the file is larger than ``limits.upload_bytes``."""
-    return HTTPException(413, f"The file is larger than {limits.upload_bytes / 1e6:g} MB, the most this service takes.")
+    return HTTPException(413, f"The file is too large. Send a file of at most {limits.upload_bytes / 1e6:g} MB.")
 
 
 async def send_error(send: Send, status: int, sentence: str, headers: Mapping[str, str] = {}) -> None:
-    """Send an error answer: a status and ``{"detail": sentence}``."""
+    """Send an error response: a status and ``{"detail": sentence}``."""
     answer = JSONResponse({"detail": sentence}, status, headers=dict(headers))
     await send({"type": "http.response.start", "status": status, "headers": answer.raw_headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 class DrainMiddleware:
-    """ASGI middleware that reads the rest of a request's body after it was answered early.
+    """ASGI middleware that discards the rest of a request's body after an early response.
 
-    Closing a connection while its client sends resets it, and the client may never see the answer. So the answer is
-    sent, the rest of the body is read and discarded, and then the connection is closed.
+    If the server closes a connection while the client is sending, the connection is reset, and the client may not get
+    the response. So this middleware sends the response, reads and discards the rest of the body, and then ends.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# `blob:` shows an image that the user chose, without an upload; everything else is our own origin.
+# `blob:` is for the preview of an upload; everything else comes from this service.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -20,15 +20,15 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Other sites open in the same browser cannot embed the images of a service on localhost.
+    # Pages of other sites in the same browser cannot embed the images of a service on localhost.
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Cached, but revalidated each time: the page may be updated, and another index may be served on the same port.
+    # Cached but revalidated each time, because the page may be updated or the port may serve another index.
     "Cache-Control": "private, no-cache",
 }
 
 
 class SecurityHeadersMiddleware:
-    """ASGI middleware that adds ``HEADERS`` to every response that does not set them itself."""
+    """ASGI middleware that adds ``HEADERS`` to each response, unless the response sets them itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

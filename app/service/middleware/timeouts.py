@@ -1,4 +1,4 @@
-"""Timeouts for a request's body and for its answer, and a limit on the requests with a body at a time."""
+"""Timeouts for the body and the response of a request, and a limit on concurrent uploads."""
 
 import asyncio
 
@@ -10,9 +10,9 @@ from glam.app.service.settings import ServiceLimits
 
 
 class TimeoutMiddleware:
-    """ASGI middleware: 408 for a body that arrives too slowly, 503 for an answer that takes too long.
+    """ASGI middleware: 408 for a body that arrives too slowly, 503 for a response that takes too long.
 
-    An answer that has begun is not cut off.
+    A response that has begun is not interrupted.
     """
 
     def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
@@ -33,7 +33,7 @@ class TimeoutMiddleware:
                 async with asyncio.timeout_at(began + self.limits.body_seconds):
                     message = await receive()
             except TimeoutError as error:
-                sentence = f"The request did not arrive within {self.limits.body_seconds:g} seconds."
+                sentence = f"The upload took more than {self.limits.body_seconds:g} seconds. Send a smaller file."
                 raise HTTPException(408, sentence, headers={"Connection": "close"}) from error
             body_complete = not message.get("more_body", False)
             return message
@@ -49,12 +49,12 @@ class TimeoutMiddleware:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            sentence = f"The service is busy: no answer was ready within {self.limits.request_seconds:g} seconds."
+            sentence = f"The request took more than {self.limits.request_seconds:g} seconds. Try again later."
             await send_error(send, 503, sentence, {"Retry-After": RETRY_SECONDS})
 
 
 class AdmissionMiddleware:
-    """ASGI middleware that admits a limited number of requests with a body at a time; one more gets 503, unread."""
+    """ASGI middleware that limits the number of concurrent requests with a body; one more gets 503, unread."""
 
     def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
         self.app, self.max_requests = app, limits.uploads

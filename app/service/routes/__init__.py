@@ -1,1 +1,1 @@
-"""The routes of the API: a module for each subject."""
+"""Endpoints of the API, one module per subject."""

@@ -1,4 +1,4 @@
-"""The JSON API to explain a hit: matching points of two images, and attention maps of one."""
+"""Routes that explain a hit: matching points of two images, and attention maps of one image."""
 
 import base64
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from glam.images import Box
 from glam.index.local_matching import extract, match_features
 
 MAX_LINES = 200
+"""Most lines in an answer; more would hide the images. Arbitrary."""
 
 ATTENTIONS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 
@@ -37,35 +38,41 @@ Line = tuple[float, float, float, float]
 
 
 class MatchesAnswer(BaseModel):
-    """Local features that match in two images."""
+    """Matching points of two images."""
 
-    inliers: int = Field(description="Matches that agree with one homography.")
-    tried: int = Field(description="All matches of local features.")
+    inliers: int = Field(description="Number of matching points: pairs of local features that fit one homography.")
+    tried: int = Field(description="Number of candidates: pairs of similar local features.")
     lines: list[Line] = Field(
-        description="At most 200 of the inliers, the most similar ones first: x and y in pixels of the upright query, "
-        "then x and y in pixels of the upright indexed image."
+        description="Positions of at most 200 matching points, most similar first: x and y in pixels of the upright "
+        "query, then x and y in pixels of the upright indexed image."
     )
 
 
-MAP = "Base64 of height * width bytes, scaled from 0 (minimum) to 255 (maximum)."
+MAP = (
+    "Attention map as Base64 of height times width bytes, row by row from the top, scaled from 0 (minimum) to 255 "
+    "(maximum); null if the model lacks this attention."
+)
 
 
 class AttentionAnswer(BaseModel):
-    """The four attention maps, one byte per value, rows from the top; null for one that the model lacks."""
+    """The four attention maps of an image."""
 
-    height: int = Field(description="Rows of a map.")
-    width: int = Field(description="Columns of a map.")
+    height: int = Field(description="Number of rows of a map.")
+    width: int = Field(description="Number of columns of a map.")
     box: schemas.Pixels = Field(
-        description="The part that the maps cover: x1, y1, x2, y2 in pixels of the upright image."
+        description="Region that the maps cover: x1, y1, x2, y2 in pixels of the upright image."
     )
     local_channel: str | None = Field(description=MAP)
     local_spatial: str | None = Field(description=MAP)
     global_channel: str | None = Field(description=MAP)
     global_spatial: str | None = Field(
-        description="Base64 of (height * width) squared bytes: one map per position, of the positions that it attends "
-        "to, each scaled separately."
+        description="Base64 of height times width maps of height times width bytes each: the map of a position shows "
+        "which positions it attends to. Each map is scaled separately from 0 to 255. Null if the model lacks this "
+        "attention."
     )
-    ranges: dict[str, tuple[float, float]] = Field(description="Minimum and maximum of each map before scaling.")
+    ranges: dict[str, tuple[float, float]] = Field(
+        description="Minimum and maximum of each attention before scaling, by name."
+    )
 
 
 router = APIRouter(prefix="/api", tags=["explain"])
@@ -74,64 +81,77 @@ Upload = Annotated[UploadFile, File(description=FORMATS)]
 
 
 ImageReader = Callable[[], Image.Image]
-"""Reads an upright image; to be called in a thread."""
+"""Reads an upright image. Call it in a thread, because decoding takes time."""
 
 
 def query_reader(
     services: ServicesDep,
-    image: Annotated[UploadFile | None, File(description="The query, uploaded; alternatively give `query`.")] = None,
-    query: Annotated[int | None, Form(description="The query, as the number of an image in the index.")] = None,
+    image: Annotated[
+        UploadFile | None, File(description="Query as an uploaded file. Send either image or query.")
+    ] = None,
+    query: Annotated[int | None, Form(description="Query as the image_id of an indexed image.")] = None,
 ) -> ImageReader:
-    """Dependency: a reader of the query, from an upload or from the index."""
+    """Dependency: the reader of the query, which is an upload or an indexed image."""
     if image is not None and query is None:
         return partial(read_upload, image.file, services.limits)
     if image is None and query is not None:
         return partial(services.image_files.read, get_entry(query, services).image_id)
-    raise HTTPException(422, "Give the query as image or as query: one of both.")
+    raise HTTPException(422, "Send exactly one of image (an uploaded file) and query (an image_id).")
 
 
 def other_reader(
     services: ServicesDep,
-    image_id: Annotated[int, Form(alias="with", description="Number of the image in the index to compare with.")],
+    image_id: Annotated[int, Form(alias="with", description="image_id of the indexed image to compare with.")],
 ) -> ImageReader:
-    """Dependency: a reader of the indexed image to compare with."""
+    """Dependency: the reader of the indexed image to compare with."""
     return partial(services.image_files.read, get_entry(image_id, services).image_id)
 
 
-@router.post("/matches", summary="Matches of two images", responses=error_responses(404, 408, 413, 415, 422))
+@router.post(
+    "/matches", summary="Find matching points of two images", responses=error_responses(404, 408, 413, 415, 422)
+)
 async def matches(
     services: ServicesDep,
     query: Annotated[ImageReader, Depends(query_reader)],
     other: Annotated[ImageReader, Depends(other_reader)],
     box: Annotated[Box | None, Depends(box_in_form)],
 ) -> MatchesAnswer:
-    """Matches a query, or the part of it in a box, with an indexed image by their local features."""
+    """Compares the local features of a query, or of a region of it, with those of an indexed image."""
     return await services.run_serially(lambda: match_images(query(), other(), box))
 
 
 @router.get(
-    "/images/{image_id}/attention", summary="Attention maps of an indexed image", responses=error_responses(404, 422)
+    "/images/{image_id}/attention",
+    summary="Get the attention maps of an indexed image",
+    responses=error_responses(404, 422),
 )
 async def attention_of_indexed(
     services: ServicesDep, entry: EntryDep, box: Annotated[Box | None, Depends(box_in_url)]
 ) -> AttentionAnswer:
-    """Returns the four attention maps of an indexed image, or of the part of it in a box."""
+    """Computes the attention maps of an indexed image, or of a region of it."""
     return await services.run_serially(lambda: _attention(services, services.image_files.read(entry.image_id), box))
 
 
-@router.post("/attention", summary="Attention maps of an uploaded image", responses=error_responses(408, 413, 415, 422))
+@router.post(
+    "/attention", summary="Get the attention maps of an uploaded image", responses=error_responses(408, 413, 415, 422)
+)
 async def attention_of_upload(
     services: ServicesDep, image: Upload, box: Annotated[Box | None, Depends(box_in_form)]
 ) -> AttentionAnswer:
-    """Returns the four attention maps of an uploaded image, or of the part of it in a box."""
+    """Computes the attention maps of an uploaded image, or of a region of it."""
     return await services.run_serially(lambda: _attention(services, read_upload(image.file, services.limits), box))
 
 
 def match_images(query: Image.Image, other: Image.Image, box: Box | None) -> MatchesAnswer:
-    """Matches of the query, or of the part of it in a box, with another image; both upright.
+    """Match the local features of two images.
+
+    Args:
+        query: upright.
+        other: upright.
+        box: region of the query, (x1, y1, x2, y2) in pixels; None for the whole image.
 
     Raises:
-        BoxError: the box is empty or reaches outside the query.
+        BoxError: the box is empty or extends beyond the query.
     """
     if box is not None:
         check_box(box, *query.size)
@@ -141,7 +161,7 @@ def match_images(query: Image.Image, other: Image.Image, box: Box | None) -> Mat
 
 
 def encode_maps(maps: AttentionMaps) -> AttentionAnswer:
-    """The answer with these maps, scaled to bytes."""
+    """Encode attention maps for the answer, scaled to bytes."""
     encoded: dict[str, str | None] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for name in ATTENTIONS:
@@ -167,4 +187,6 @@ def _attention(services: Services, image: Image.Image, box: Box | None) -> Atten
     try:
         return encode_maps(attention_maps(services.model, image, box, services.index.size))
     except GlamError as error:
-        raise HTTPException(422, f"{services.model_name} has no attention to show.") from error
+        raise HTTPException(
+            422, f"The model {services.model_name} has no attention to show: it was trained without GLAM."
+        ) from error

@@ -1,4 +1,4 @@
-"""The JSON API to add and remove images. `glam.app.service.middleware.auth` checks the token."""
+"""Routes that add and remove images. `glam.app.service.middleware.auth` checks the token."""
 
 import asyncio
 from typing import Annotated
@@ -20,13 +20,26 @@ router = APIRouter(prefix="/api", tags=["images"])
 async def add_image(
     services: ServicesDep,
     image: Annotated[UploadFile, File(description=FORMATS)],
-    landmark: Annotated[str, Form(description="Landmark that it shows, if known; also the name of its folder.")] = "",
-    label: Annotated[str, Form(description="Deprecated name of `landmark`.", deprecated=True)] = "",
-    metadata: Annotated[str, Form(description="Further metadata: a JSON object of strings and numbers.")] = "{}",
+    landmark: Annotated[
+        str,
+        Form(
+            description="Landmark that the image shows: at most 100 characters, without slashes. It also names the "
+            "folder of the file. Empty if unknown."
+        ),
+    ] = "",
+    label: Annotated[str, Form(description="Deprecated name of landmark.", deprecated=True)] = "",
+    metadata: Annotated[
+        str,
+        Form(
+            description="Further metadata: a JSON object with at most 50 keys and 10,000 bytes. Its values are "
+            "strings, numbers, true, false, or null."
+        ),
+    ] = "{}",
 ) -> schemas.Image:
-    """Writes an uploaded image into the root of the index, describes it and adds it.
+    """Saves an uploaded image below the root of the index, and adds it to the index.
 
-    The same file with the same landmark keeps its image_id and gets the new metadata."""
+    If the index already has the same file with the same landmark, the image keeps its image_id, and its metadata is
+    replaced."""
     landmark, values = normalize_landmark(landmark or label), parse_metadata(metadata)
     content = await asyncio.to_thread(upload_bytes, image.file, services.limits)
     header: ImageHeader = await asyncio.to_thread(read_header, content, services.limits)
@@ -45,16 +58,16 @@ async def add_image(
             )
         )
     )
-    with services.app_state.live_index.use() as served:  # the new snapshot; `services` has the one before
+    with services.app_state.live_index.use() as served:  # the new snapshot; `services` has the previous one
         try:
             return schemas.Image.of(served.index.entry(image_id))
         except KeyError as error:
-            raise HTTPException(404, f"Image {image_id} was added, but another client has removed it.") from error
+            raise HTTPException(404, f"Image {image_id} was added, but another client has removed it again.") from error
 
 
 @router.delete(
     "/images/{image_id}", status_code=204, summary="Remove an image", responses=error_responses(403, 404, 409, 422)
 )
 async def remove_image(services: ServicesDep, entry: EntryDep) -> None:
-    """Removes an image from the index. Its file stays."""
+    """Removes an image from the index. The file stays on disk."""
     await services.change(removal(entry.image_id, entry.path))

@@ -1,4 +1,4 @@
-"""The JSON API to search the index and to read its images, under ``/api``."""
+"""Routes that search the index and read its images."""
 
 from functools import partial
 from pathlib import PurePosixPath
@@ -33,42 +33,48 @@ __all__ = [
 ]
 
 MAX_RESULTS = 200
+"""Results per request; arbitrary."""
 
 MAX_SKIP = 10_000
+"""Hits; arbitrary."""
 
 MAX_FILTER_LENGTH, MAX_CHAIN_LENGTH = 2_000, 500
-"""Characters."""
+"""Characters; arbitrary."""
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
 def get_entry(
-    image_id: Annotated[int, Path(description="Number of an image in the index.")], services: ServicesDep
+    image_id: Annotated[int, Path(description="image_id of an indexed image.")], services: ServicesDep
 ) -> Entry:
-    """Dependency: the entry of the image in the path.
+    """Dependency: the entry of an indexed image.
 
     Raises:
-        HTTPException: 404, there is no such image.
+        HTTPException: 404, the index has no such image.
     """
     try:
         return services.index.entry(image_id)
-    except (KeyError, OverflowError) as error:  # OverflowError: more than the 64 bits of a number in SQLite
-        raise HTTPException(404, f"There is no image {image_id} in this index.") from error
+    except (KeyError, OverflowError) as error:  # OverflowError: more than the 64 bits of an integer in SQLite
+        raise HTTPException(404, f"There is no image {image_id} in this index. It may have been removed.") from error
 
 
 EntryDep = Annotated[Entry, Depends(get_entry)]
 
 LEFT, TOP, RIGHT, BOTTOM = (
-    f"{edge} edge of the part to search with, in pixels of the upright image."
-    for edge in ("Left", "Top", "Right", "Bottom")
+    f"{edge} edge of the region to use, in pixels of the upright image, 0 to its {side}. Send all four edges or none."
+    for edge, side in (("Left", "width"), ("Top", "height"), ("Right", "width"), ("Bottom", "height"))
 )
-COUNT = "Most results to return."
-SKIP = "Number of the best results to leave out, to get the next page."
-WHERE = "Filter expression, as in `city = 'Paris' and year > 2010`; `/api/filters` lists the columns."
-THRESHOLD = "Lowest score (cosine similarity) of a result."
+COUNT = f"Maximum number of results, 1 to {MAX_RESULTS}; 50 by default."
+SKIP = f"Number of top results to skip, 0 to {MAX_SKIP}; 0 by default. Use it to request further pages."
+WHERE = (
+    "Filter expression in SQL syntax, such as: width > 1000 and landmark = 'petra'. /api/filters lists the columns. At "
+    f"most {MAX_FILTER_LENGTH} characters; empty for all images."
+)
+THRESHOLD = "Minimum score (cosine similarity) of a result, -1 to 1; no minimum by default."
 RERANK = (
-    "Re-ranking steps, as in `aqe,geometric:depth=50`, or `default`; scores remain cosine similarities, which need not "
-    "decrease along the results. Slower than a plain search."
+    "Re-ranking steps, such as: aqe,geometric:depth=50. Send default for the recommended steps. At most "
+    f"{MAX_CHAIN_LENGTH} characters; empty for a plain search, which is faster. Scores remain cosine similarities, so "
+    "they may not decrease with the rank."
 )
 
 
@@ -78,7 +84,7 @@ def box_in_url(
     x2: Annotated[float | None, Query(allow_inf_nan=False, description=RIGHT)] = None,
     y2: Annotated[float | None, Query(allow_inf_nan=False, description=BOTTOM)] = None,
 ) -> Box | None:
-    """The box in the query string, if any."""
+    """Dependency: the box in the query string; None if there is none."""
     return _complete_box(x1, y1, x2, y2)
 
 
@@ -88,7 +94,7 @@ def box_in_form(
     x2: Annotated[float | None, Form(allow_inf_nan=False, description=RIGHT)] = None,
     y2: Annotated[float | None, Form(allow_inf_nan=False, description=BOTTOM)] = None,
 ) -> Box | None:
-    """The box in the form, if any."""
+    """Dependency: the box in the form; None if there is none."""
     return _complete_box(x1, y1, x2, y2)
 
 
@@ -97,7 +103,7 @@ def _complete_box(x1: float | None, y1: float | None, x2: float | None, y2: floa
         return (x1, y1, x2, y2)
     if x1 is None and y1 is None and x2 is None and y2 is None:
         return None
-    raise HTTPException(422, "A box needs all four of x1, y1, x2 and y2.")
+    raise HTTPException(422, "The box is incomplete. Send x1, y1, x2, and y2, or none of them.")
 
 
 def options_in_url(
@@ -107,7 +113,7 @@ def options_in_url(
     threshold: Annotated[float | None, Query(ge=-1, le=1, description=THRESHOLD)] = None,
     rerank: Annotated[str, Query(max_length=MAX_CHAIN_LENGTH, description=RERANK)] = "",
 ) -> SearchOptions:
-    """Search options in the query string."""
+    """Dependency: the search options in the query string."""
     return SearchOptions(top, skip, where.strip() or None, threshold, _chain(rerank))
 
 
@@ -118,7 +124,7 @@ def options_in_form(
     threshold: Annotated[float | None, Form(ge=-1, le=1, description=THRESHOLD)] = None,
     rerank: Annotated[str, Form(max_length=MAX_CHAIN_LENGTH, description=RERANK)] = "",
 ) -> SearchOptions:
-    """Search options in the form."""
+    """Dependency: the search options in the form."""
     return SearchOptions(top, skip, where.strip() or None, threshold, _chain(rerank))
 
 
@@ -126,29 +132,29 @@ def _chain(rerank: str) -> Chain | None:
     try:
         return parse_chain(rerank) if rerank.strip() else None
     except GlamError as error:
-        raise HTTPException(422, f"rerank: {error}.") from error
+        raise HTTPException(422, f"rerank: {str(error).removesuffix('.')}.") from error
 
 
 def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Error answers of an endpoint, for its documentation; 400, 401 and 503 are added to all."""
-    sentences = {
-        403: "The index cannot be changed here.",
-        404: "There is no such image, or its file is gone.",
-        409: "Another writer is at work.",
-        413: "The upload has too many bytes or pixels.",
-        415: "The upload is not an image of a known format.",
+    """Documentation of the error responses of an endpoint, including 400, 401, and 503, which every endpoint has."""
+    descriptions = {
+        403: "The service is read-only, or the request comes from a page of another site.",
+        404: "The index has no such image, or its file is missing.",
+        409: "Another program is writing to the index. Try again after the seconds in the Retry-After header.",
+        413: "The upload has too many bytes or pixels. /api/info has the limits.",
+        415: "The upload is not an image in a supported format.",
         422: "A value is missing or out of range, or the image is damaged.",
-        400: "The request is malformed, or addresses another host.",
-        401: "A token is required.",
-        408: "The request arrived too slowly.",
-        503: "Too many requests wait, or the service is stopping; `Retry-After` says when to ask again.",
+        400: "The request is malformed, or its Host header names another machine.",
+        401: "A token is required. Send it in the Authorization header.",
+        408: "The request arrived too slowly. Try again.",
+        503: "The service is busy or shutting down. Try again after the seconds in the Retry-After header.",
     }
     always = (400, 401, 503)
-    return {code: {"model": schemas.ErrorAnswer, "description": sentences[code]} for code in (*codes, *always)}
+    return {code: {"model": schemas.ErrorAnswer, "description": descriptions[code]} for code in (*codes, *always)}
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
-FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
+FORMATS = "Image file: JPEG, PNG, WebP, GIF, BMP, TIFF, or AVIF. /api/info has the limits on its size."
 
 router = APIRouter(prefix="/api")
 
@@ -165,9 +171,9 @@ async def search_with_upload(
     box: Annotated[Box | None, Depends(box_in_form)],
     options: Annotated[SearchOptions, Depends(options_in_form)],
 ) -> schemas.SearchAnswer:
-    """Describes an uploaded image, or the part of it in a box, and returns the most similar images of the index.
+    """Finds the indexed images that are most similar to an uploaded image, or to a region of it.
 
-    The descriptors of recent uploads are cached: another `skip`, `where` or `threshold` is fast."""
+    The service caches the descriptors of recent uploads, so the next page or another filter is fast."""
     stopwatch = Stopwatch()
     limits = services.limits
 
@@ -195,7 +201,7 @@ async def search_with_indexed(
     box: Annotated[Box | None, Depends(box_in_url)],
     options: Annotated[SearchOptions, Depends(options_in_url)],
 ) -> schemas.SearchAnswer:
-    """Returns the images most similar to an indexed one, without that one. With a box, its crop is described first."""
+    """Finds the images that are most similar to an indexed image, or to a region of it. The results leave it out."""
     stopwatch = Stopwatch()
     if box is None:
         descriptor = await run_in_threadpool(services.index.descriptor, entry.image_id)
@@ -217,28 +223,31 @@ async def search_with_indexed(
 
 
 def _query(described: ImageDescriptor) -> SearchQuery:
-    """The query with the descriptor of an image, and with its local features if it has them."""
+    """The query of a described image, with its local features if it has them."""
     features = described.local_features
     return SearchQuery(described.descriptor, None if features is None else lambda: features)
 
 
 @router.get(
-    "/images/{image_id}", tags=["images"], summary="Facts about an indexed image", responses=error_responses(404, 422)
+    "/images/{image_id}",
+    tags=["images"],
+    summary="Get the entry of an indexed image",
+    responses=error_responses(404, 422),
 )
 def image(entry: EntryDep) -> schemas.Image:
-    """Returns the path, the landmark, the size and the metadata of an indexed image."""
+    """Returns the path, landmark, size, and metadata of an indexed image."""
     return schemas.Image.of(entry)
 
 
 @router.get(
     "/images/{image_id}/file",
     tags=["images"],
-    summary="The image file",
+    summary="Get the file of an indexed image",
     response_class=Response,
     responses={200: IMAGE_ANSWER, **error_responses(404, 422)},
 )
 def image_file(services: ServicesDep, entry: EntryDep) -> Response:
-    """Returns the file as it is on disk, or as a JPEG if browsers do not show its format."""
+    """Returns the unchanged file, or a JPEG if browsers cannot display its format."""
     media_type = services.image_files.browser_type(entry.image_id)
     if media_type is None:
         return Response(services.image_files.jpeg(entry.image_id), media_type="image/jpeg")
@@ -253,17 +262,23 @@ def image_file(services: ServicesDep, entry: EntryDep) -> Response:
 @router.get(
     "/images/{image_id}/thumbnail",
     tags=["images"],
-    summary="A thumbnail of an image",
+    summary="Get a thumbnail of an indexed image",
     response_class=Response,
-    responses={200: IMAGE_ANSWER, 304: {"description": "The client's copy is current."}, **error_responses(404, 422)},
+    responses={
+        200: IMAGE_ANSWER,
+        304: {"description": "The thumbnail has not changed since the ETag in If-None-Match."},
+        **error_responses(404, 422),
+    },
 )
 def image_thumbnail(
     services: ServicesDep,
     entry: EntryDep,
-    size: Annotated[int, Query(ge=32, le=1024, description="Longest side in pixels.")] = 320,
-    if_none_match: Annotated[str, Header(description="ETag of the client's copy.")] = "",
+    size: Annotated[
+        int, Query(ge=32, le=1024, description="Longest side of the thumbnail in pixels, 32 to 1024.")
+    ] = 320,
+    if_none_match: Annotated[str, Header(description="ETag of an earlier response, for status 304 if unchanged.")] = "",
 ) -> Response:
-    """Returns an upright JPEG. Send its ETag back to skip the transfer while the file is unchanged."""
+    """Returns an upright JPEG. An image smaller than the requested size is not enlarged."""
     thumbnail = services.image_files.thumbnail(entry.image_id, size, if_none_match)
     headers = {"ETag": thumbnail.etag}
     if thumbnail.jpeg is None:
@@ -271,15 +286,15 @@ def image_thumbnail(
     return Response(thumbnail.jpeg, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/filters", tags=["search"], summary="Columns to filter by", responses=error_responses())
+@router.get("/filters", tags=["search"], summary="List the columns for filters", responses=error_responses())
 def filters(services: ServicesDep) -> schemas.Filters:
-    """Returns the columns that `where` can name: landmark, size and the keys of the metadata, with their values."""
+    """Returns the columns that filter expressions can use, with their values: landmark, width, metadata, and others."""
     return schemas.Filters(columns=services.served.columns)
 
 
-@router.get("/info", tags=["service"], summary="The index being served", responses=error_responses())
+@router.get("/info", tags=["service"], summary="Get facts about the index and the service", responses=error_responses())
 def info(services: ServicesDep) -> schemas.Info:
-    """Returns the size of the index, its model, the limits on uploads, and what is allowed here."""
+    """Returns the size of the index, its model, the limits on uploads, and the required tokens."""
     limits = schemas.UploadLimits(bytes=services.limits.upload_bytes, pixels=services.limits.upload_pixels)
     access = services.app_state.access
     return schemas.Info(

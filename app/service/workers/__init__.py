@@ -1,1 +1,1 @@
-"""Threads behind the routes: they describe uploads in batches, search, and write to the index."""
+"""Worker threads: they compute descriptors, search, and write to the index, in batches."""

@@ -1,8 +1,8 @@
-"""Dynamic batching: work of several requests, done together in a thread behind a bounded queue.
+"""Dynamic batching: a bounded queue, and worker threads that process several requests together.
 
-    request --run--> queue (FullError when it is full) --batches of one key--> work --> a future for each request
+    request --run--> queue (FullError if full) --batches of items with the same key--> work --> one future per request
 
-Threads, not tasks: the work keeps a core busy, and the queue is tied to no event loop.
+It uses threads instead of asyncio tasks because the work is CPU-bound.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Work = Callable[[Sequence[Item]], Sequence[Result | Exception]]
-"""Computes one result per item of a batch; an exception in place of a result is raised for that item only."""
+"""Computes one result per item of a batch. An exception in place of a result is raised for that item only."""
 
 
 class FullError(Exception):
@@ -30,7 +30,7 @@ class ClosedError(Exception):
 
 @dataclass(eq=False)
 class _Waiting(Generic[Item, Result]):
-    """An item in the queue, the time when it came (monotonic seconds), and the future of its result."""
+    """An item in the queue, its arrival time (monotonic, in seconds), and the future of its result."""
 
     item: Item
     key: Hashable
@@ -43,9 +43,9 @@ class BatchRule(Generic[Item]):
     """Which items of a queue share a batch.
 
     Attributes:
-        max_size: most items in a batch.
-        window: how long the oldest item waits for others with its key, in seconds.
-        key: only items with the same key share a batch.
+        max_size: maximum number of items in a batch.
+        window: time in seconds that the oldest item waits for others with its key.
+        key: function from an item to its key; only items with equal keys share a batch.
     """
 
     max_size: int = 1
@@ -54,19 +54,19 @@ class BatchRule(Generic[Item]):
 
 
 ONE_BY_ONE: BatchRule[Any] = BatchRule()
-"""Each item is a batch."""
+"""Every item is a batch of its own."""
 
 
 class Batcher(Generic[Item, Result]):
-    """Groups items by key, and works on the group whose items have the longest total waiting time.
+    """Groups items by key, and processes the group with the longest total waiting time first.
 
     Args:
-        work: see `Work`; an exception that it raises is raised for each item of the batch.
-        name: prefix of the names of its threads.
-        capacity: most items in the queue.
+        work: processes a batch, see `Work`; an exception that it raises is raised for each item of the batch.
+        name: prefix of the thread names.
+        capacity: maximum length of the queue.
         rule: which items share a batch.
         threads: number of threads.
-        prepare: called once in each thread, before any work.
+        prepare: called once per thread before any work.
         report: called with the size of each batch.
     """
 
@@ -90,15 +90,15 @@ class Batcher(Generic[Item, Result]):
         self._started = False
 
     def __len__(self) -> int:
-        """Items in the queue."""
+        """Number of items in the queue."""
         return len(self._queue)
 
     def submit(self, item: Item) -> "Future[Result]":
-        """Put an item into the queue. Cancelling its future before its turn removes it.
+        """Put an item into the queue. Canceling its future removes it, unless its batch has begun.
 
         Raises:
             FullError: the queue is full.
-            ClosedError: it was closed.
+            ClosedError: the queue is closed.
         """
         waiting: _Waiting[Item, Result] = _Waiting(item, self._rule.key(item))
         with self._changed:
@@ -117,15 +117,16 @@ class Batcher(Generic[Item, Result]):
         return waiting.future
 
     async def run(self, item: Item) -> Result:
-        """Put an item into the queue and await its result. Cancelling the task before its turn removes the item.
+        """Put an item into the queue, and await its result. Canceling removes it, unless its batch has begun.
 
         Raises:
-            FullError, ClosedError: see `submit`.
+            FullError: the queue is full.
+            ClosedError: the queue is closed.
         """
         return await asyncio.wrap_future(self.submit(item))
 
     def close(self) -> None:
-        """Accept no more items, finish those in the queue, and return when the threads have ended."""
+        """Reject new items, finish those in the queue, and return after the threads have ended."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -138,10 +139,10 @@ class Batcher(Generic[Item, Result]):
         while batch := self._next_batch():
             self._report(len(batch))
             self._answer(batch)
-            del batch  # free its memory while the thread waits for the next
+            del batch  # frees its memory while the thread waits for the next batch
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Wait for a batch and take it from the queue; empty when the queue is closed and empty."""
+        """Wait for a batch and remove it from the queue; empty if the queue is closed and empty."""
         with self._changed:
             while True:
                 self._drop_cancelled()
@@ -162,8 +163,7 @@ class Batcher(Generic[Item, Result]):
                     return batch
 
     def _longest_waiting(self) -> list[_Waiting[Item, Result]]:
-        """The batch whose items have the longest total waiting time: a large batch goes before a small one, but none
-        starves."""
+        """The batch with the longest total waiting time: large batches are preferred, but none starves."""
         groups: dict[Hashable, list[_Waiting[Item, Result]]] = {}
         for waiting in self._queue:
             group = groups.setdefault(waiting.key, [])

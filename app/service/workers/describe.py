@@ -1,11 +1,10 @@
-"""Describe images of several requests in batches.
+"""Batched computation of descriptors for concurrent requests.
 
-    bytes --decoders, one a core--> pixels at the network's size --batches of one size--> network --> descriptors
-                                --> local features, for geometric re-ranking
+    bytes --decoders, one per core--> resized pixels --batches of equal size--> network --> descriptors
+                                  --> local features, for geometric re-ranking
 
-Images are decoded and reduced before they wait for the network, so that the queue needs little memory: each decoder
-holds one image at full size, and extracts its local features meanwhile. A batch holds images of one size, because none
-is padded; `docs/service.md` has measurements under load.
+The decoders resize images before the images wait for the network, which saves memory: only the image in each decoder
+has its full size. Images are not padded, so a batch holds images of equal size. `docs/service.md` has measurements.
 """
 
 import os
@@ -31,17 +30,19 @@ from glam.model import Model
 from glam.stage_times import Times
 
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
+"""Images per batch; `docs/service.md` has the measurements on a CPU."""
 
 Key = tuple[str, Box | None]
 
 
 class ImageDescriptor(NamedTuple):
-    """A description of an image, or of a part of it.
+    """Descriptor of an image, or of a region of it.
 
     Attributes:
-        descriptor: (dim,) float32 of unit length.
-        width, height: of the upright image, in pixels.
-        local_features: for geometric re-ranking; None if `Describer.describe` was not asked for them.
+        descriptor: (dim,) float32, unit length.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        local_features: local features for geometric re-ranking; None unless they were requested.
     """
 
     descriptor: NDArray[np.float32]
@@ -61,7 +62,7 @@ class _DecodeRequest:
 
 @dataclass(frozen=True)
 class _DecodeResult:
-    """An image that is ready for the network, or its descriptor from the cache; and its local features, if wanted."""
+    """Resized image, or None if its descriptor is cached; and its local features, if requested."""
 
     key: Key
     image: DecodedImage | None
@@ -70,14 +71,14 @@ class _DecodeResult:
 
 
 class Describer:
-    """Describes images with one model, at the size and scales of an index: at others, scores would be lower.
+    """Computes descriptors with the model, size, and scales of an index. Others would lower the scores.
 
     Args:
-        model: the model that the index was built with.
-        size: longest side in pixels.
-        scales: to average over.
-        limits: sizes of the queues, the batches and the cache.
-        metrics: counters.
+        model: model that the index was built with.
+        size: longest side in pixels that images are resized to.
+        scales: relative sizes that a descriptor is averaged over.
+        limits: limits on queues, batches, and the descriptor cache.
+        metrics: metrics to update.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Describer:
             name="decode",
             capacity=limits.waiting,
             threads=max(2, os.cpu_count() or 2),
-            prepare=lambda: torch.set_num_threads(1),  # there is one decoder a core already
+            prepare=lambda: torch.set_num_threads(1),  # there is one decoder per core
         )
         self._network: Batcher[DecodedImage, NDArray[np.float32]] = Batcher(
             self._run,
@@ -113,16 +114,17 @@ class Describer:
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, *, local_features: bool = False
     ) -> ImageDescriptor:
-        """Describe an image, or the part of it in a box.
+        """Compute the descriptor of an image, or of a region of it.
 
         Args:
-            read: returns the bytes of the file, or raises an exception if they are unusable; runs in a thread.
-            box: x1, y1, x2, y2 in pixels of the upright image.
-            local_features: whether to extract the local features, too.
+            read: returns the bytes of the file, or raises an exception if they are invalid; runs in a thread.
+            box: region to describe, (x1, y1, x2, y2) in pixels of the upright image; None for the whole image.
+            local_features: whether to extract local features, too.
 
         Raises:
             ImageError: the image cannot be decoded.
-            FullError, ClosedError: see `glam.app.service.workers.batcher`.
+            FullError: a queue is full.
+            ClosedError: the service is shutting down.
         """
         decoded = await self._decoders.run(_DecodeRequest(read, box, local_features))
         described = decoded.cached
@@ -150,8 +152,8 @@ class Describer:
         if not request.local_features:
             return _DecodeResult(key, image, cached, None)
         if image is None or image.full_size is None:
-            # A large JPEG is decoded at 1/2 to 1/8 for the network. Local features of those pixels would differ from
-            # the ones in the index, so it is decoded once more.
+            # A large JPEG is decoded at 1/2 to 1/8 of its size for the network. Local features of these pixels would
+            # differ from those in the index, so the image is decoded again.
             full_size = read_image(data)
         else:
             full_size = Image.fromarray(image.full_size.numpy())
@@ -159,7 +161,7 @@ class Describer:
         return _DecodeResult(key, image, cached, extract(full_size, box=box))
 
     def _run(self, images: Sequence[DecodedImage]) -> list[NDArray[np.float32]]:
-        """Descriptors, (dim,) each, of images of one size."""
+        """Descriptors, each (dim,) float32, of images of equal size."""
         network = self._model.fast
         pixels = torch.stack([image.pixels for image in images if image.pixels is not None])
         descriptors = describe_pixels(network, self._scales, pixels.to(next(network.parameters()).device))

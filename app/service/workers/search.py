@@ -1,7 +1,7 @@
-"""Search indexes for several requests at a time.
+"""Batched search for concurrent requests.
 
-request --run--> queries with the same index, filter and threshold --> one Index.search --> the hits of each query
-        --run, with a chain--> one at a time, in another thread --> Index.search --> the hits of the query
+request without re-ranking --batch of queries with the same index, filter, and threshold--> Index.search --> hits
+request with re-ranking --one at a time, in another thread--> Index.search --> hits
 """
 
 import time
@@ -20,26 +20,30 @@ from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
 
 BATCH = 32
+"""Queries per batch; arbitrary."""
 
 
 class BoxError(ValueError):
-    """The box is empty or reaches outside the image. ``str(error)`` is one sentence."""
+    """The box is empty or extends beyond the image. ``str(error)`` is a message for the client."""
 
 
 class FilterError(ValueError):
-    """The filter is invalid, or the chain cannot be used on this index. ``str(error)`` is one sentence."""
+    """The filter is invalid, or the index does not support the re-ranking steps.
+
+    ``str(error)`` is a message for the client.
+    """
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Filter, re-ranking and page of a search.
+    """Filter, re-ranking, and page of a search.
 
     Attributes:
-        top: most hits to return.
-        skip: how many of the best hits to leave out.
+        top: maximum number of hits.
+        skip: number of top hits to skip.
         where: filter expression; None for all images.
-        threshold: lowest score (cosine similarity) of a hit; None for no limit.
-        chain: re-ranking steps; None for the order of the scores.
+        threshold: minimum score (cosine similarity, -1 to 1) of a hit; None for no minimum.
+        chain: re-ranking steps; None for a plain search.
     """
 
     top: int
@@ -55,7 +59,7 @@ class SearchOptions:
 
 
 class Page(NamedTuple):
-    """One page of hits, and whether there are more."""
+    """One page of hits, and whether there are more hits."""
 
     hits: list[Hit]
     more: bool
@@ -63,7 +67,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class _Search:
-    """A search in the queue; ``count`` is the number of hits to find."""
+    """A search in the queue; ``count`` is the number of hits to request from the index."""
 
     index: Index
     query: Query
@@ -76,7 +80,7 @@ class _Search:
 
 
 class Searcher:
-    """Searches indexes in batches. The caller keeps an index open until its answer comes."""
+    """Searches an index in batches. The caller keeps the index open until the search ends."""
 
     def __init__(self, limits: ServiceLimits, metrics: Metrics) -> None:
         self._batcher: Batcher[_Search, list[Hit]] = Batcher(
@@ -86,7 +90,7 @@ class Searcher:
             rule=BatchRule(max_size=limits.batch or BATCH, key=_Search.key),
             report=metrics.batch("search"),
         )
-        # Re-ranking takes longer; in its own queue, it does not delay plain searches.
+        # Re-ranking is slower. It has its own queue, so that it does not delay plain searches.
         self._reranker: Batcher[_Search, list[Hit]] = Batcher(
             _run,
             name="rerank",
@@ -97,13 +101,20 @@ class Searcher:
         metrics.watch_queue("rerank", self._reranker)
 
     async def search(self, index: Index, query: Query, options: SearchOptions, exclude: int | None = None) -> Page:
-        """Search, and return one page of hits, best first, without the image ``exclude`` (an image_id).
+        """Search, and return one page of hits, best first.
+
+        Args:
+            index: open index.
+            query: descriptor and local features of the query.
+            options: filter, threshold, re-ranking steps, and page.
+            exclude: image_id to leave out of the hits; None for none.
 
         Raises:
-            FilterError: the filter is invalid, or the chain cannot be used on this index.
-            FullError, ClosedError: see `glam.app.service.workers.batcher`.
+            FilterError: the filter is invalid, or the index does not support the re-ranking steps.
+            FullError: the queue is full.
+            ClosedError: the service is shutting down.
         """
-        # One more to know whether there are more hits, and one because an indexed query finds itself.
+        # One more to know whether there are further hits, and another one because an indexed query finds itself.
         end = options.skip + options.top
         search = _Search(index, query, options, end + 1 + (exclude is not None))
         batcher = self._batcher if options.chain is None else self._reranker
@@ -119,7 +130,7 @@ class Searcher:
 
 
 def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
-    """Hits of each search; all share a key."""
+    """Hits of each search. All searches have the same key."""
     first, most = searches[0], max(search.count for search in searches)
     options = first.options
     queries = [search.query for search in searches]
@@ -139,13 +150,13 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self) -> float:
-        """Milliseconds since the last lap."""
+        """Milliseconds since the last call or the start."""
         before, self._last = self._last, time.perf_counter()
         return 1000 * (self._last - before)
 
 
 def search_answer(query: schemas.QueryInfo, page: Page, skip: int, timing: schemas.Timing) -> schemas.SearchAnswer:
-    """The answer to a search; the first hit of the page has rank ``skip + 1``."""
+    """The answer to a search. The first hit of the page has rank ``skip + 1``."""
     results = [
         schemas.Result(rank=rank, score=hit.score, confidence=hit.confidence, image=schemas.Image.of(hit.entry))
         for rank, hit in enumerate(page.hits, start=skip + 1)
@@ -154,15 +165,15 @@ def search_answer(query: schemas.QueryInfo, page: Page, skip: int, timing: schem
 
 
 def check_box(box: Box, width: int, height: int) -> None:
-    """Raise ``BoxError`` unless the box holds at least one pixel each way and lies within ``width`` by ``height``."""
+    """Raise ``BoxError`` unless a box has at least one pixel per side and is inside an image of this size in pixels."""
     x1, y1, x2, y2 = box
     if x2 - x1 < 1 or y2 - y1 < 1:
-        raise BoxError("The box is empty: x2 must be at least x1 + 1, and y2 at least y1 + 1.")
+        raise BoxError("The box is empty. Send an x2 of at least x1 + 1 and a y2 of at least y1 + 1.")
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        raise BoxError(f"The box reaches outside the image, which has {width} by {height} pixels.")
+        raise BoxError(f"The box extends beyond the image. Send edges from 0 to {width} (x) and 0 to {height} (y).")
 
 
 def sentence(error: Exception) -> str:
-    """Message of an error as a sentence: with a capital and a full stop."""
+    """Message of an error with a capital letter and a final period."""
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -1,9 +1,9 @@
-"""Add images to the index and remove them, through the index's writer.
+"""Addition and removal of images.
 
-    requests --run--> one Writer applies the changes in the queue, one after another --> the index is reloaded
+    requests --queue--> one Writer applies the changes one by one --> the index is reloaded
 
-An added file goes into the sub-folder that is named after its landmark, where `glam index sync` expects it. Its name is
-the digest of its content: the landmark is the only input of a client that becomes part of a path, and it is validated.
+An added file goes into the subfolder of its landmark, where `glam index sync` expects it, and is named by the digest of
+its content. The landmark is the only client input in the path, and it is validated.
 """
 
 import json
@@ -30,17 +30,19 @@ from glam.index.storage.lock import InUseError
 from glam.index.writer import DescribedFile, Writer, open_writer
 
 BATCH = 64
+"""Changes per writer; arbitrary."""
 
 MAX_LANDMARK_LENGTH = 100
-"""Characters."""
+"""Characters, and half the maximum number of bytes, because the name of a folder has at most 255 bytes."""
 
 MAX_METADATA_BYTES = 10_000
-"""Bytes of JSON."""
+"""Bytes of JSON; arbitrary."""
 
 MAX_METADATA_KEYS = 50
+"""Keys; arbitrary."""
 
 Change = Callable[[Writer], int]
-"""Changes an index atomically; returns the image_id that the change is about."""
+"""Changes an index atomically, and returns the image_id of the changed image."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class NewFile:
 
     Attributes:
         content: bytes of the file.
-        path: relative to the root of the index.
+        path: path relative to the root of the index.
         landmark: landmark that the image shows; "" if unknown.
-        metadata: further metadata, by name.
-        width, height: pixels of the upright image.
-        descriptor: (dim,) float32 of unit length.
+        metadata: further metadata: values by name.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        descriptor: (dim,) float32, unit length.
     """
 
     content: bytes
@@ -66,13 +69,13 @@ class NewFile:
 
 
 class WriteQueue:
-    """Applies changes to one index in a thread; the changes in the queue share a writer.
+    """Applies changes to an index in a thread. Changes that wait together share a writer.
 
     Args:
         path: folder of the index.
-        on_change: called after changes, before their requests are answered.
-        limits: size of the queue.
-        metrics: counters.
+        on_change: called after the changes and before the requests are answered.
+        limits: limits on the queue.
+        metrics: metrics to update.
     """
 
     def __init__(self, path: Path, on_change: Callable[[], object], limits: ServiceLimits, metrics: Metrics) -> None:
@@ -105,7 +108,7 @@ def _apply(change: Change, writer: Writer) -> int | Exception:
 
 
 def addition(file: NewFile) -> Change:
-    """A change that adds a file. If the index has the file, it keeps its image_id and gets the new metadata."""
+    """A change that adds a file. If the index already has it, its image_id stays and its metadata is replaced."""
 
     def change(writer: Writer) -> int:
         root = Path(writer.config.root).resolve()
@@ -114,7 +117,7 @@ def addition(file: NewFile) -> Change:
         try:
             facts = read_facts(root, image_file)
             if facts is None:
-                raise GlamError(f"{file.path} was written and cannot be read")
+                raise GlamError(f"{file.path} was saved but cannot be read back. Check the disk of the service.")
             existing = writer.catalog.ids_below(file.path)
             if existing:
                 writer.begin_changes()
@@ -132,15 +135,15 @@ def addition(file: NewFile) -> Change:
 
 
 def removal(image_id: int, path: str) -> Change:
-    """A change that removes an image from the index; its file stays.
+    """A change that removes an image from the index. Its file stays.
 
-    Raises (when applied):
-        HTTPException: 404, the image has been removed already.
+    The change raises:
+        HTTPException: 404, the image has already been removed.
     """
 
     def change(writer: Writer) -> int:
         if image_id not in writer.catalog.ids_below(path):
-            raise HTTPException(404, f"There is no image {image_id} in this index.")
+            raise HTTPException(404, f"There is no image {image_id} in this index. It may have been removed.")
         writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.remove([image_id])
@@ -150,74 +153,80 @@ def removal(image_id: int, path: str) -> Change:
 
 
 def write_error(error: GlamError) -> HTTPException:
-    """The answer to a change that failed: 409 while another writer is at work, otherwise 503."""
+    """The response to a failed change: 409 if another program is writing to the index, otherwise 503."""
     if isinstance(error, InUseError):
         return HTTPException(409, sentence(error), headers={"Retry-After": "10"})
     return HTTPException(503, sentence(error), headers={"Retry-After": "60"})
 
 
 def write_file(root: Path, path: str, content: bytes) -> bool:
-    """Write a file atomically and durably; return whether it is new.
+    """Write a file atomically and durably, and return whether it is new.
 
     Args:
         root: root of the index.
-        path: relative to ``root``.
+        path: path of the file relative to ``root``.
         content: bytes of the file.
 
     Raises:
-        GlamError: the path leads out of the folder through a link, or the file cannot be written.
+        GlamError: the path leads outside the root through a link, or the file cannot be written.
     """
     file = root / path
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.parent.resolve().is_relative_to(root):
-            raise GlamError(f"the folder of {path} is a link that leads out of the folder of the index")
+            raise GlamError(
+                f"The folder of {path} is a link to a place outside the indexed folder. Use another landmark."
+            )
         existed = file.exists()
-        atomic_write_bytes(file, content)  # its temporary name has no image suffix, so that a `sync` skips it
+        atomic_write_bytes(file, content)  # the temporary file has no image suffix, so that `sync` skips it
     except OSError as error:
-        raise GlamError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise GlamError(
+            f"{path} cannot be written ({error.strerror or error}). Check the permissions and the free space."
+        ) from error
     return not existed
 
 
 def normalize_landmark(landmark: str) -> str:
-    """Normalize a landmark, and make sure that it can name a folder: a single name, not hidden.
+    """Normalize a landmark, and check that it is valid as the name of a folder.
 
     Raises:
-        HTTPException: 422, it cannot name a folder.
+        HTTPException: 422, the landmark is not valid.
     """
     landmark = unicodedata.normalize("NFC", landmark.strip())
     if len(landmark) > MAX_LANDMARK_LENGTH or len(landmark.encode("utf-8", "replace")) > 2 * MAX_LANDMARK_LENGTH:
-        raise HTTPException(422, f"landmark: at most {MAX_LANDMARK_LENGTH} characters.")
+        raise HTTPException(422, f"landmark: The name is too long. Use at most {MAX_LANDMARK_LENGTH} characters.")
     if landmark.startswith(".") or any(not _is_plain(character) for character in landmark):
-        raise HTTPException(422, "landmark: it may not begin with a dot, or contain slashes or control characters.")
+        raise HTTPException(422, "landmark: Remove the dot at the start, slashes, and control characters.")
     return landmark
 
 
 def parse_metadata(text: str) -> dict[str, str | int | float | bool | None]:
-    """Parse metadata from the text of a JSON object.
+    """Parse metadata from a JSON object.
 
     Raises:
-        HTTPException: 422, it is not a JSON object, or has values other than strings, numbers, true, false and null.
+        HTTPException: 422, the text is not a JSON object of strings, numbers, true, false, and null, or is too large.
     """
     if len(text.encode("utf-8", "replace")) > MAX_METADATA_BYTES:
-        raise HTTPException(422, f"metadata: at most {MAX_METADATA_BYTES} bytes.")
+        raise HTTPException(422, f"metadata: The text is too long. Send at most {MAX_METADATA_BYTES} bytes.")
     try:
         values = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(422, "metadata: not a JSON object.") from error
+        raise HTTPException(422, 'metadata: This is not valid JSON. Send an object such as {"year": 1913}.') from error
     if not isinstance(values, dict) or len(values) > MAX_METADATA_KEYS:
-        raise HTTPException(422, f"metadata: a JSON object of at most {MAX_METADATA_KEYS} keys is required.")
+        raise HTTPException(422, f"metadata: Send a JSON object with at most {MAX_METADATA_KEYS} keys.")
     for key, value in values.items():
         if not all(map(_is_plain, key)) or not key or '"' in key:
-            raise HTTPException(422, "metadata: a key is empty, or contains quotes, slashes or control characters.")
+            raise HTTPException(
+                422, "metadata: A key is not valid. Use keys without quotes, slashes, and control characters."
+            )
         if not isinstance(value, str | int | float | None):
-            raise HTTPException(422, f"metadata: {key} is not a string, a number, true, false or null.")
+            raise HTTPException(422, f"metadata: The value of {key} must be a string, a number, true, false, or null.")
         if isinstance(value, float) and not math.isfinite(value):
-            raise HTTPException(422, f"metadata: {key} is too large a number.")
+            raise HTTPException(422, f"metadata: The value of {key} is too large. Use a 64-bit number.")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise HTTPException(422, f"metadata: {key} is too large a number.")
+            raise HTTPException(422, f"metadata: The value of {key} is too large. Use a 64-bit number.")
         if isinstance(value, str) and not _is_unicode(value):
-            raise HTTPException(422, f"metadata: {key} is not valid Unicode.")
+            raise HTTPException(422, f"metadata: The value of {key} is not valid Unicode. Send UTF-8.")
     return values
 
 

@@ -184,8 +184,9 @@ class Visit:
         assert picture.evaluate("(img) => img.naturalWidth > 0")
 
     def expect_found(self, landmark: str = "") -> None:
-        """The best match is of a landmark."""
-        expect(self.status).to_contain_text(f"Best match: {landmark}")
+        """There are results, and the first one shows a landmark."""
+        expect(self.tiles.first).to_contain_text(landmark)
+        expect(self.status).to_contain_text(" first.")
 
     def button(self, name: str) -> Locator:
         """A button by its name."""

@@ -56,8 +56,8 @@ def test_no_state_of_a_search_has_a_serious_fault(visit: Any, rules: list[str] |
 
     visit.search("?image=0&box=10,10,150,150&is.landmark=petra&is.landmark=lotus_temple&rerank=default&group=landmark")
     page.locator("#filter").click()
-    page.get_by_text("Write an expression").click()
-    page.get_by_label("Only photos for which this holds").fill("nothing = 1")
+    page.get_by_text("Advanced filter").click()
+    page.get_by_label("Show only photos that match this expression").fill("nothing = 1")
     inspector.look("results by landmark, with a box and filters")
     visit.button("Apply").click()
     expect(page.locator("#where-wrong")).to_be_visible()
@@ -77,7 +77,11 @@ def test_no_state_of_a_comparison_has_a_serious_fault(visit: Any, rules: list[st
     visit.search("?image=0&compare=1")
     page.get_by_text("Details").click()
     inspector.look("two photos")
-    for mode, said in (("Matches", "candidates"), ("Attention", "channels"), ("Global spatial", "Point at")):
+    for mode, said in (
+        ("Matches", "matching point"),
+        ("Attention", "bright areas"),
+        ("Global spatial", "Move the ring"),
+    ):
         page.get_by_role("radio", name=mode).check()
         expect(page.locator("#compare-note")).to_contain_text(said)
         inspector.look(mode)

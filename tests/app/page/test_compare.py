@@ -77,7 +77,7 @@ def test_the_keyboard_steps_through_the_results_and_closes(visit: Any) -> None:
     visit.tiles.first.locator("a.open").focus()
     page.keyboard.press("Enter")
     expect(facts).to_contain_text("Result 1 ·")
-    expect(visit.button("Result before")).to_be_disabled()
+    expect(visit.button("Previous result")).to_be_disabled()
     page.keyboard.press("ArrowRight")
     expect(facts).to_contain_text("Result 2 ·")
     page.keyboard.press("Escape")
@@ -107,7 +107,7 @@ def test_matched_parts_are_joined_by_lines(visit: Any) -> None:
     with page.expect_request("**/api/matches") as asked:
         page.get_by_role("radio", name="Matches").check()
     assert all(name in asked.value.post_data for name in ('name="query"', 'name="with"'))
-    expect(page.locator("#compare-note")).to_have_text("2 matching parts among 31 candidates.")
+    expect(page.locator("#compare-note")).to_have_text("2 matching points (of 31 candidates).")
     assert visit.fields_of_address()["show"] == "matches"
     ends = page.locator("#lines circle").evaluate_all(
         """(all) => all.map((one) => {
@@ -128,7 +128,15 @@ def test_the_service_finds_parts_that_match(visit: Any) -> None:
     visit.choose(visit.site.bridge)
     visit.tiles.first.locator("a.open").click()
     visit.page.get_by_role("radio", name="Matches").check()
-    expect(visit.page.locator("#compare-note")).to_contain_text("candidates")
+    expect(visit.page.locator("#compare-note")).to_contain_text("matching point")
+
+
+def test_no_matching_points_are_no_proof_of_another_place(visit: Any) -> None:
+    visit.answer("**/api/matches", {"json": {"inliers": 0, "tried": 31, "lines": []}})
+    visit.search("?image=0&compare=1&show=matches")
+    expect(visit.page.locator("#compare-note")).to_have_text(
+        "No matching points; the photos may still show the same place from another side."
+    )
 
 
 def test_the_service_shows_where_the_model_looks(visit: Any) -> None:
@@ -146,14 +154,14 @@ def test_attention_maps_lie_over_both_photos(visit: Any) -> None:
     visit.answer("**/api/images/0/attention*", {"json": attention(query)})
     visit.answer("**/api/images/1/attention*", {"json": attention(result)})
     visit.search("?image=0&compare=1&show=local_spatial")
-    expect(page.locator("#compare-note")).to_contain_text("strengthens")
+    expect(page.locator("#compare-note")).to_contain_text("emphasizes")
     for side in ("query", "result"):
         assert area(page.locator(f"#side-{side} canvas")) == pytest.approx(
             area(page.locator(f"#side-{side} img")), abs=1
         )
         assert opacity(visit, side, 2, 1) < opacity(visit, side, 0, 0)
     page.get_by_role("radio", name="Global channel").check()  # not asked for again: the service would answer otherwise
-    expect(page.locator("#compare-note")).to_contain_text("mixed")
+    expect(page.locator("#compare-note")).to_contain_text("combined")
     assert visit.fields_of_address()["show"] == "global_channel"
 
 
@@ -164,7 +172,7 @@ def test_pointing_at_a_place_shows_where_it_looks(visit: Any, context: Any) -> N
     visit.answer("**/api/images/0/attention*", {"json": attention(query)})
     visit.answer("**/api/images/1/attention*", {"json": attention(result)})
     visit.search("?image=0&compare=1&show=global_spatial")
-    ring = page.locator("#side-query").get_by_role("button", name="Place in Query")
+    ring = page.locator("#side-query").get_by_role("button", name="Spot in Query")
     expect(ring).to_be_visible()
 
     photo = area(page.locator("#side-query img"))
@@ -174,17 +182,19 @@ def test_pointing_at_a_place_shows_where_it_looks(visit: Any, context: Any) -> N
     else:
         page.mouse.move(x, y)
     expect(ring).to_have_accessible_name(
-        "Place in Query: " + query_name(page) + ": column 1 of 3, row 1 of 2. Arrow keys move it."
+        "Spot in Query: " + query_name(page) + ": column 1 of 3, row 1 of 2. Move it with the arrow keys."
     )
     assert opacity(visit, "query", 1, 0) < opacity(visit, "query", 0, 0)
-    expect(page.locator("#compare-note")).to_contain_text("this place (upper left) looks most at the upper")
+    expect(page.locator("#compare-note")).to_contain_text(
+        "In the query photo, this spot (upper left) is linked most strongly with the upper"
+    )
 
     ring.focus()
     page.keyboard.press("ArrowRight")
     assert opacity(visit, "query", 2, 0) < opacity(visit, "query", 1, 0)
     page.keyboard.press("ArrowDown")
     expect(ring).to_have_accessible_name(
-        "Place in Query: " + query_name(page) + ": column 2 of 3, row 2 of 2. Arrow keys move it."
+        "Spot in Query: " + query_name(page) + ": column 2 of 3, row 2 of 2. Move it with the arrow keys."
     )
     assert visit.fields_of_address()["compare"] == "1"
 
@@ -206,7 +216,7 @@ def test_a_map_that_a_model_was_trained_without_is_named(visit: Any) -> None:
         maps = {**attention(image), "local_spatial": None}
         visit.answer(f"**/api/images/{image['image_id']}/attention*", {"json": maps})
     visit.search("?image=0&compare=1&show=local_spatial")
-    expect(visit.page.locator("#compare-note")).to_have_text("This model was trained without local spatial attention.")
+    expect(visit.page.locator("#compare-note")).to_have_text("This model has no local spatial attention.")
 
 
 def test_a_comparison_that_failed_can_be_tried_again(visit: Any) -> None:
@@ -214,7 +224,7 @@ def test_a_comparison_that_failed_can_be_tried_again(visit: Any) -> None:
     visit.search("?image=0&compare=1&show=matches")
     expect(visit.page.locator("#compare-note")).to_have_text("Out of memory.")
     visit.page.locator("#compare-again").click()
-    expect(visit.page.locator("#compare-note")).to_contain_text("candidates")
+    expect(visit.page.locator("#compare-note")).to_contain_text("matching point")
 
 
 def test_the_box_is_drawn_on_the_query(visit: Any) -> None:
@@ -231,9 +241,9 @@ def test_another_map_may_be_chosen_while_the_first_is_on_its_way(visit: Any) -> 
     visit.page.route("**/api/images/*/attention*", lambda route: held.append(route))
     images = {image["image_id"]: image for image in sizes(visit, 0, 1)}
     visit.search("?image=0&compare=1&show=local_channel")
-    expect(visit.page.locator("#compare-note")).to_have_text("Looking where the model looks…")
+    expect(visit.page.locator("#compare-note")).to_have_text("Computing the attention maps…")
     visit.page.get_by_role("radio", name="Global channel").check()
     assert len(held) == 2
     for route in held:
         route.fulfill(json=attention(images[int(route.request.url.split("/images/")[1][0])]))
-    expect(visit.page.locator("#compare-note")).to_contain_text("mixed")
+    expect(visit.page.locator("#compare-note")).to_contain_text("combined")

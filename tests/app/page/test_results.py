@@ -76,6 +76,38 @@ def test_a_service_without_the_newer_fields_is_shown_all_the_same(visit: Any) ->
     expect(visit.button("Group by landmark")).to_be_hidden()
 
 
+@pytest.mark.parametrize(
+    ("confidences", "sentence"),
+    [
+        ([0.97, 0.5, 0.1], "3 photos, most similar first. The first 2 show Petra."),
+        ([0.94, 0.5, 0.1], "3 photos, most similar first."),
+        ([None, None, None], "3 photos, most similar first."),
+    ],
+)
+def test_the_summary_names_a_landmark_only_for_a_confident_match(
+    visit: Any, confidences: list[float | None], sentence: str
+) -> None:
+    answer = visit.page.request.get(f"{visit.site.url}api/images/0/search?top=3").json()
+    for result, confidence, landmark in zip(
+        answer["results"], confidences, ("petra", "petra", "stonehenge"), strict=True
+    ):
+        result["confidence"] = confidence
+        result["image"]["landmark"] = landmark
+    visit.answer("**/api/images/0/search*", {"json": {**answer, "more": False}})
+    visit.open("?image=0")
+    expect(visit.status).to_have_text(sentence)
+
+
+def test_a_missing_file_is_named_in_its_tile_and_in_the_comparison(visit: Any) -> None:
+    page = visit.page
+    page.route("**/thumbnail*", lambda route: route.fulfill(status=404, json={"detail": "Gone."}))
+    visit.search()
+    expect(visit.tiles.first).to_contain_text("Photo not available. Was its file moved or deleted?")
+    expect(page.locator("#unseen")).to_contain_text("Photo not available.")
+    visit.tiles.first.locator("a.open").click()
+    expect(page.locator("#side-result")).to_contain_text("Photo not available.")
+
+
 @on_both
 def test_scrolling_brings_more_until_there_is_no_more(visit: Any) -> None:
     visit.choose(visit.site.temple)
@@ -83,7 +115,7 @@ def test_scrolling_brings_more_until_there_is_no_more(visit: Any) -> None:
     expect(visit.status).to_contain_text("40 photos so far")
     visit.page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(visit.tiles).to_have_count(visit.site.images)
-    expect(visit.status).to_contain_text(f"{visit.site.images} photos in")
+    expect(visit.status).to_contain_text(f"{visit.site.images} photos, most similar first")
     expect(visit.button("Show more")).to_be_hidden()
     ranks = visit.page.locator("#found a.open").evaluate_all("(all) => all.map((one) => Number(one.dataset.rank))")
     assert ranks == list(range(1, visit.site.images + 1))

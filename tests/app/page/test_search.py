@@ -19,7 +19,7 @@ def is_search(message: Any) -> bool:
 def test_the_whole_round_from_upload_to_box_to_result_and_back(visit: Any) -> None:
     page, bridge = visit.page, visit.site.bridge
     visit.open()
-    expect(page.get_by_role("heading", name="Which landmark is this?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Find photos of a landmark")).to_be_visible()
     visit.choose(bridge)
     visit.expect_found("Golden Gate Bridge")
     expect(visit.tiles.first).to_contain_text("Golden Gate Bridge")
@@ -49,7 +49,7 @@ def test_the_whole_round_from_upload_to_box_to_result_and_back(visit: Any) -> No
     expect(page.locator("#found .score").first).to_have_text(of_part[0])
 
     page.go_back()
-    expect(page.get_by_role("heading", name="Which landmark is this?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Find photos of a landmark")).to_be_visible()
     expect(visit.tiles).to_have_count(0)
     page.go_forward()
     expect(page.locator("#query-name")).to_have_text(bridge.name)
@@ -93,7 +93,7 @@ def test_a_box_on_an_indexed_image_is_kept_in_the_address(visit: Any) -> None:
     page.reload()
     expect(page.locator(".box")).to_be_visible()
     assert visit.box_in_address() == box
-    visit.button("Search with all of it").click()
+    visit.button("Search with the whole photo").click()
     expect(page.locator(".box")).to_be_hidden()
     expect(page).to_have_url(f"{visit.site.url}?image=0")
 
@@ -136,7 +136,7 @@ def test_a_phone_offers_its_camera(visit: Any) -> None:
 def test_a_box_can_be_made_moved_resized_and_removed_by_keyboard(visit: Any) -> None:
     page = visit.page
     visit.search()
-    visit.button("Select a part").focus()
+    visit.button("Select a region").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".box")).to_be_focused()
     x1, y1, x2, y2 = visit.box_in_address()
@@ -220,9 +220,9 @@ def test_a_text_named_jpg_shows_why_it_was_refused_and_the_next_photo_works(visi
     page.dispatch_event("body", "drop", {"dataTransfer": visit.transfer(fake, "text/plain")})
     expect(page.get_by_role("alert")).to_contain_text("holiday.jpg is not an image.")  # it is not even sent
     page.set_input_files("#file", fake)
-    expect(page.get_by_role("alert")).to_contain_text("not an image that can be read")
+    expect(page.get_by_role("alert")).to_contain_text("not an image in a supported format")
     expect(page.locator("#unseen")).to_be_visible()
-    expect(visit.button("Select a part")).to_be_disabled()
+    expect(visit.button("Select a region")).to_be_disabled()
     visit.choose(visit.site.bridge)
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#picture")).to_be_visible()

@@ -34,7 +34,7 @@ def test_a_busy_service_is_waited_for(visit: Any) -> None:
     busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"detail": "Too many requests wait."}}
     visit.answer("**/api/images/0/search*", busy, busy)
     visit.open("?image=0")
-    expect(visit.status).to_have_text("The service is busy. It is asked again in 1 second.")
+    expect(visit.status).to_have_text("The service is busy. Trying again in 1 second.")
     expect(visit.page.locator("#progress")).to_be_visible()
     visit.expect_found()
     expect(visit.page.get_by_role("alert")).to_be_hidden()
@@ -60,7 +60,7 @@ def test_a_token_is_asked_for_and_kept_for_the_session(visit: Any) -> None:
     expect(dialog).to_be_visible()
     page.get_by_label("Access token").fill("wrong")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("That token was not accepted.")).to_be_visible()
+    expect(page.get_by_text("The service did not accept this token.", exact=False)).to_be_visible()
     page.get_by_label("Access token").fill(site.token)
     visit.button("Continue").click()
     visit.expect_found()
@@ -102,7 +102,7 @@ def test_an_upload_that_is_too_large_is_not_even_sent(visit: Any) -> None:
     visit.open()
     expect(visit.page.locator("#info")).not_to_be_empty()
     visit.page.set_input_files("#file", visit.site.bridge)
-    expect(visit.page.get_by_role("alert")).to_contain_text("the most this service takes is 0 MB")
+    expect(visit.page.get_by_role("alert")).to_contain_text("Choose a file of at most 0 MB")
 
 
 def test_shapes_stand_where_photos_will_come(visit: Any) -> None:

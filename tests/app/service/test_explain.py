@@ -154,8 +154,8 @@ def test_nothing_matches_a_blank_image(client: TestClient) -> None:
 
 def test_matches_that_cannot_be_asked_for_are_refused(client: TestClient, root: Path) -> None:
     scene_id, data = number(client, "scene.png"), (root / "scene.png").read_bytes()
-    assert "one of both" in refused(ask(client, scene_id), 422)
-    assert "one of both" in refused(ask(client, scene_id, data, query=scene_id), 422)
+    assert "exactly one of" in refused(ask(client, scene_id), 422)
+    assert "exactly one of" in refused(ask(client, scene_id, data, query=scene_id), 422)
     assert refused(client.post("/api/matches", data={"query": str(scene_id)}), 422).startswith("with: ")
     refused(ask(client, "scene", data), 422)
     for unknown in (99, -1, 2**70):

@@ -100,5 +100,5 @@ def test_a_queue_that_is_closed_is_answered_with_503_and_when_to_come_back(index
     with TestClient(app_of(index, model)) as client:
         client.app.state.glam.describer.close()  # type: ignore[attr-defined]
         answer = upload(client, encoded(halves(RED, BLUE)))
-        assert refused(answer, 503) == "The service is stopping."
+        assert refused(answer, 503) == "The service is shutting down. Try again in a few seconds."
         assert answer.headers["retry-after"] == "5"

@@ -1,5 +1,6 @@
 """The service as a whole: what it says of itself, its page, an index that changes."""
 
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,7 +12,7 @@ from glam.errors import GlamError
 from glam.index import Index, add
 from glam.model import Model
 
-from .colors import ColorModel, app_of, wait_until
+from .colors import ColorModel, app_of, index_of, wait_until
 
 
 def test_info_and_health(client: TestClient) -> None:
@@ -50,6 +51,36 @@ def test_the_page_and_its_documentation_name_no_other_origin(client: TestClient)
             assert "://" not in path.read_text().replace("http://www.w3.org/2000/svg", ""), path.name
     assert "text/html" in client.get("/").headers["content-type"]
     assert client.get("/docs").text == (PAGE / "docs.html").read_text()
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    ("path", "home"), [("/nothing", "./"), ("/a/b/nothing", "../../"), ("/api/images/99", "../../")]
+)
+def test_a_browser_gets_a_page_for_a_404_that_links_home(client: TestClient, path: str, home: str) -> None:
+    answer = client.get(path, headers=BROWSER)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert f'href="{home}"' in answer.text
+    assert f'href="{home}style.css"' in answer.text
+    assert client.get(f"{path.rsplit('/', 1)[0]}/{home}style.css").status_code == 200
+
+
+def test_the_page_of_a_404_names_the_missing_file_and_escapes_it(root: Path, model: ColorModel) -> None:
+    Image.new("RGB", (40, 20)).save(root / "<b>.png")
+    with index_of(root, ["<b>.png"], model) as index, TestClient(app_of(index, model)) as client:
+        (root / "<b>.png").unlink()
+        text = client.get("/api/images/0/file", headers=BROWSER).text
+    assert "(&lt;b&gt;.png)" in text
+    assert "<b>" not in text
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "image/avif,image/*,*/*;q=0.8"])
+def test_other_clients_get_a_404_in_json(client: TestClient, accept: str) -> None:
+    assert client.get("/nothing", headers={"Accept": accept}).json() == {"detail": "Not Found"}
+    assert "99" in client.get("/api/images/99", headers={"Accept": accept}).json()["detail"]
 
 
 def test_the_documentation_describes_every_endpoint_and_parameter(client: TestClient) -> None:

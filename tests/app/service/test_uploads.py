@@ -95,7 +95,7 @@ def test_a_damaged_image_is_422() -> None:
 
 
 def test_an_empty_file_is_422() -> None:
-    assert refusal(b"") == (422, "The file is empty.")
+    assert refusal(b"") == (422, "The file is empty. Send another file.")
 
 
 def test_bytes_up_to_the_limit_are_read_and_one_more_is_413() -> None:
