@@ -124,7 +124,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, help="folder for a gigabyte of pixels; the system's by default")
     parser.add_argument("--runs", type=Path, default=Path("benchmarks/results/ablation.jsonl"))
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/results/ablation.csv"))
-    parser.add_argument("--plot", type=Path, default=Path("docs/ablation.svg"))
+    parser.add_argument("--plot", type=Path, default=Path("docs/lab/ablation.svg"))
     given = parser.parse_args()
     given.setting = given.setting or [("lite0", ())]
     return given

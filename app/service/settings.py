@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """Limits on requests and on memory. The defaults are arbitrary unless `docs/service.md` has measurements.
+    """Limits on requests and on memory. The defaults are arbitrary unless `docs/lab/service.md` has measurements.
 
     Attributes:
         upload_bytes: largest accepted image file in bytes.

@@ -4,7 +4,7 @@ Sources: D. Lowe, "Distinctive image features from scale-invariant keypoints", I
 "Three things everyone should know to improve object retrieval", CVPR 2012: SIFT divided by its sum, then the root of
 each number. M. Perdoch, O. Chum, J. Matas, "Efficient representation of local geometry for large scale object
 retrieval", CVPR 2009: photographs are taken upright, so that features that do not turn tell more. What else was tried,
-and what it came to: benchmarks/local_features.py, docs/explaining.md.
+and what it came to: benchmarks/local_features.py, docs/lab/explaining.md.
 """
 
 from collections.abc import Iterable

@@ -10,7 +10,7 @@ right.
 
 Sources: J. Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007 (one pair
 proposes). D. Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020, as in OpenCV's USAC.
-What else was tried, and what it came to: benchmarks/local_features.py, docs/explaining.md.
+What else was tried, and what it came to: benchmarks/local_features.py, docs/lab/explaining.md.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ STEPS: dict[str, type[Step]] = {
 }
 
 DEFAULT = "superglobal"
-"""What ``default`` stands for: chosen on photographs that no benchmark holds (docs/reranking.md)."""
+"""What ``default`` stands for: chosen on photographs that no benchmark holds (docs/lab/reranking.md)."""
 
 LONGEST = 8
 """Steps of a chain."""

@@ -4,7 +4,7 @@
                                   --> local features, for geometric re-ranking
 
 The decoders resize images before the images wait for the network, which saves memory: only the image in each decoder
-has its full size. Images are not padded, so a batch holds images of equal size. `docs/service.md` has measurements.
+has its full size. Images are not padded, so a batch holds images of equal size. `docs/lab/service.md` has measurements.
 """
 
 import os
@@ -30,7 +30,7 @@ from glam.model import Model
 from glam.stage_times import Times
 
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 32
-"""Images per batch; `docs/service.md` has the measurements on a CPU."""
+"""Images per batch; `docs/lab/service.md` has the measurements on a CPU."""
 
 Key = tuple[str, Box | None]
 

@@ -111,7 +111,7 @@ def test_both_directions_find_mappings_that_are_each_others_inverse(busy: Image.
 
 
 def test_another_place_agrees_in_hardly_anything(photographs: Path) -> None:
-    """Six pairs are what one in a hundred pairs of look-alikes reaches (docs/explaining.md)."""
+    """Six pairs are what one in a hundred pairs of look-alikes reaches (docs/explain.md)."""
     folders = ["cologne_cathedral", "india_gate", "stonehenge", "petra", "golden_gate_bridge"]
     landmarks = [extract(read_image(min((photographs / "val" / folder).iterdir()))) for folder in folders]
     assert all(match_features(a, b).count < 6 for a, b in itertools.permutations(landmarks, 2))
