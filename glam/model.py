@@ -76,9 +76,9 @@ class Model:
             size=self.size if size is None else size, scales=self.scales if scales is None else tuple(scales)
         )
         if chosen.size <= 0:
-            raise GlamError(f"the size must be positive, not {size}")
+            raise GlamError(f"The size must be positive, not {size}")
         if not chosen.scales or not all(0 < scale < math.inf for scale in chosen.scales):
-            raise GlamError(f"the scales must be positive numbers, not {list(chosen.scales)}")
+            raise GlamError(f"The scales must be positive numbers, not {list(chosen.scales)}")
         return chosen
 
     @cached_property
@@ -202,7 +202,7 @@ def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
         return list(cast(Iterable[ImageSource], images))
     except TypeError as error:
         kind = type(images).__name__
-        raise GlamError(f"an object of type {kind} is not an image. Pass an image or a list of images.") from error
+        raise GlamError(f"An object of type {kind} is not an image. Pass an image or a list of images.") from error
 
 
 def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:

@@ -60,7 +60,7 @@ class ModelHeader:
         version = values.pop("format")
         if version != FORMAT:
             raise GlamError(
-                f"the model file has format {version}, but this version of glam reads format {FORMAT}. Update glam."
+                f"The model file has format {version}, but this version of glam reads format {FORMAT}. Update glam."
             )
         values["architecture"] = Architecture(**values["architecture"])
         values["scales"] = tuple(values["scales"])
@@ -107,7 +107,7 @@ def load(path: Path) -> tuple[DescriptorNetwork, ModelHeader]:
         network.load_state_dict({key: _single(tensor) for key, tensor in load_file(path).items()})
     except RuntimeError as error:
         raise GlamError(
-            f"{path}: the weights do not fit the architecture in its header. Download or train the model again. ({error})"
+            f"{path}: the weights do not fit the architecture in the header. Get or train the model again. ({error})"
         ) from error
     return network.eval(), header
 

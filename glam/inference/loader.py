@@ -130,7 +130,7 @@ class Loader:
         return LoadedBatch(loaded, batch, failed, ready)
 
     def _decode(self, jpegs: dict[int, Jpeg], size: Size) -> dict[int, Tensor]:
-        """Decodes JPEGs on the device, by position. If a batch fails, they are decoded one by one without the bad ones."""
+        """Decodes JPEGs on the device, by position. If the batch fails, decodes one by one and leaves out bad files."""
         try:
             return dict(zip(jpegs, decode_jpegs(list(jpegs.values()), size, self.device), strict=True))
         except RuntimeError:

@@ -119,7 +119,7 @@ def _conv_bn_pairs(net: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.B
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
-    """Folds a batch norm into a convolution. Returns its replacement: the activation of timm's norms, or an identity."""
+    """Folds a batch norm into a convolution. Returns its replacement: its activation (timm) or an identity."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(

@@ -132,7 +132,7 @@ def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence
     Args:
         network: network in evaluation mode.
         images: normalized images of one size, (b, 3, h, w); h and w are multiples of the backbone's ``multiple``.
-        scales: factors that the images are resized by; the resulting sides are rounded to multiples of the same number.
+        scales: factors that the images are resized by; sides are rounded to the backbone's ``multiple``.
 
     Returns:
         Descriptors, (b, dim), float32, of unit length.
