@@ -85,8 +85,8 @@ def preprocessing(model: "Model") -> dict[str, object]:
         model: model to describe.
 
     Returns:
-        JSON values: ``resize`` and ``colours`` in words, ``size`` and ``multiple`` in pixels, ``mean`` and ``std`` per
-        channel of images in [0, 1], ``scales``, ``dim``, ``model``, and ``fingerprint``.
+        JSON values: the resizing and the normalization in words and numbers (sizes in pixels, mean and standard
+        deviation per channel of images in [0, 1]), the scales, the dimension, and name and fingerprint of the model.
     """
     backbone = model.network.backbone
     return {

@@ -179,7 +179,7 @@ def _stretch(image: Image.Image) -> Image.Image:
 
 
 def crop_image(image: Image.Image, box: Box, name: str) -> Image.Image:
-    """Crops an image to a box, clipped to the image and rounded outward to whole pixels.
+    """Crops an image to a box, clipped to the image and rounded outward to integer coordinates.
 
     Args:
         image: upright image.
@@ -193,7 +193,7 @@ def crop_image(image: Image.Image, box: Box, name: str) -> Image.Image:
 
 
 def pixel_box(box: Box, width: int, height: int, name: str) -> tuple[int, int, int, int]:
-    """Clips a box to an image and rounds it outward to whole pixels.
+    """Clips a box to an image and rounds it outward to integer coordinates.
 
     Args:
         box: x1, y1, x2, y2 in pixels of the upright image.

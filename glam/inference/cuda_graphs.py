@@ -19,8 +19,8 @@ class _Recording:
 class CudaGraphCache:
     """Wraps a function of one tensor; on a GPU it records a CUDA graph for each shape that occurs more than once.
 
-    Launching a network takes hundreds of calls, each of which waits for the GIL while other threads decode images;
-    replaying a graph takes one call. Each call overwrites the result of the call before.
+    Launching a network takes hundreds of calls that each wait for the GIL while other threads decode images; replaying
+    a graph takes one. Each call overwrites the result of the previous call.
 
     Args:
         function: function of one tensor, without side effects; its result is on the same device.
