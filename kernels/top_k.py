@@ -108,7 +108,7 @@ def check_pair(queries: Tensor, descriptors: Tensor) -> None:
         descriptors: descriptors, (n, d).
 
     Raises:
-        ValueError: a shape, type, or device does not match, or the type is not one of `DTYPES`.
+        ValueError: a shape, type, or device does not match, or the type is not in `DTYPES`.
     """
     if queries.ndim != 2 or descriptors.ndim != 2 or queries.shape[1] != descriptors.shape[1]:
         raise ValueError(
