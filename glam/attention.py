@@ -215,7 +215,7 @@ class GlobalSpatial(nn.Module):
 
     Args:
         channels: c, number of channels of the feature map.
-        reduction: r, number of channels of query, key, and value; PyTorch's fused attention supports up to 256.
+        reduction: r, number of channels of query, key, and value. Fused attention on a GPU supports up to 512.
         device: device of the parameters; None for PyTorch's default.
         dtype: floating-point type of the parameters; None for PyTorch's default.
     """
@@ -309,7 +309,15 @@ class GLAM(nn.Module):
         kernel_size: width of the convolutions along the channels, in channels, odd.
         device: device of the parameters; None for PyTorch's default.
         dtype: floating-point type of the parameters; None for PyTorch's default.
-        parts: parts to switch on or off, such as ``global_channel=False``, see `GLAMParts`.
+        **parts: parts to switch on or off, such as ``global_channel=False``, see `GLAMParts`.
+
+    Attributes:
+        channels: c, number of channels of the feature map.
+        local_channel: `LocalChannel`, or None if it is switched off.
+        local_spatial: `LocalSpatial`, or None if it is switched off.
+        global_channel: `GlobalChannel`, or None if it is switched off.
+        global_spatial: `GlobalSpatial`, or None if it is switched off.
+        fusion: logits of the weights of local stream, global stream, and input, a parameter of shape (3,).
 
     Raises:
         ValueError: ``channels``, ``reduction``, or a dilation is below 1, or ``kernel_size`` is not odd.

@@ -76,9 +76,9 @@ class Model:
             size=self.size if size is None else size, scales=self.scales if scales is None else tuple(scales)
         )
         if chosen.size <= 0:
-            raise GlamError(f"The size must be positive, not {size}")
+            raise GlamError(f"The size must be positive, not {size}.")
         if not chosen.scales or not all(0 < scale < math.inf for scale in chosen.scales):
-            raise GlamError(f"The scales must be positive numbers, not {list(chosen.scales)}")
+            raise GlamError(f"The scales must be positive numbers, not {list(chosen.scales)}.")
         return chosen
 
     @cached_property
@@ -89,8 +89,8 @@ class Model:
     def compile(self) -> None:
         """Compiles the network with `torch.compile`, which pays off on a GPU with many images.
 
-        Compilation takes a minute or two for the first batch, and again for the first batch of another shape; all
-        further batches run faster.
+        Compilation takes a minute or two at the first batch, and once more, then for all shapes, at the first batch of
+        another shape.
         """
         self.fast.compile()
 

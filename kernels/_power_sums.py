@@ -64,7 +64,15 @@ def _backward(
 
 
 def forward(rows: Tensor, powers: Tensor) -> Tensor:
-    """Computes `glam.kernels.channel_attention.power_sums`; both arguments must be contiguous."""
+    """Computes `glam.kernels.channel_attention.power_sums`.
+
+    Args:
+        rows: feature map, one row per position, (b, n, c), contiguous.
+        powers: K of `glam.kernels.channel_attention.low_rank_factors`, (b, 8, c), float32, contiguous.
+
+    Returns:
+        (b, n, 8), float32.
+    """
     batch, n, channels = rows.shape
     sums = torch.empty((batch, n, powers.shape[1]), device=rows.device, dtype=torch.float32)
     block = 32

@@ -66,7 +66,23 @@ def combine_and_pool_dense(
     exponent: Tensor,
     eps: float,
 ) -> Tensor:
-    """Plain form of `combine_and_pool`, which writes every map; same arguments and result."""
+    """Plain form of `combine_and_pool`, which writes every map.
+
+    Args:
+        rows: feature map F, one row per position, (b, n, c).
+        channel_gain: A_lc, (b, c), float32; None without local channel attention.
+        position_gain: A_ls, (b, n), float32; None without local spatial attention.
+        weighted: channels summed by the powers of the key (`power_sums`), (b, n, 8), float32; None without global
+            channel attention.
+        query_factors: Q of `low_rank_factors`, (b, 8, c), float32; None without global channel attention.
+        spatial: G_s, (b, n, c), of the dtype of ``rows``; None without global spatial attention.
+        fusion: weights w_l, w_g, and w of the streams, (3,), float32.
+        exponent: exponent p of GeM, (), float32.
+        eps: values are clamped to at least this before pooling.
+
+    Returns:
+        Pooled features, (b, c), in at least single precision.
+    """
     local = rows.new_ones(1)
     if channel_gain is not None:
         local = local * (1 + channel_gain[:, None, :])

@@ -64,7 +64,14 @@ class Residual(nn.Module):
                 part.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes the block: (b, c, h, w) to (b, c', h', w')."""
+        """Computes the block.
+
+        Args:
+            x: feature map, (b, c, h, w).
+
+        Returns:
+            Feature map, (b, c', h', w').
+        """
         fused: Tensor = self.last(self.first(x), self.downsample(x))
         return fused
 
@@ -96,7 +103,11 @@ def fuse_resnet(net: nn.Module) -> nn.Module:
 
 
 def fuse_stem(net: ResNet) -> None:
-    """Fuses the first convolution of a network with its ReLU, in place. A stem of several convolutions is unchanged."""
+    """Fuses the first convolution of a network with its ReLU, in place. A stem of several convolutions is unchanged.
+
+    Args:
+        net: network with folded batch norms.
+    """
     conv = net.conv1
     is_plain = isinstance(net.bn1, nn.Identity) and isinstance(net.act1, nn.ReLU)
     if is_plain and isinstance(conv, nn.Conv2d) and _plain(conv):
@@ -105,7 +116,11 @@ def fuse_stem(net: ResNet) -> None:
 
 
 def fusible(block: BasicBlock | Bottleneck) -> bool:
-    """Returns whether a block consists of convolutions with biases, ReLUs, and a shortcut, and of nothing else."""
+    """Returns whether a block consists of convolutions with biases, ReLUs, and a shortcut, and of nothing else.
+
+    Args:
+        block: block with folded batch norms.
+    """
     parts = dict(block.named_children())
     downsample = parts.pop("downsample", None)
     shortcut = () if downsample is None else tuple(downsample.children())
