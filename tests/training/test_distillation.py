@@ -148,5 +148,5 @@ def test_a_smaller_stride_gives_a_finer_map_of_the_same_weights(stride: int | No
 
 
 def test_a_backbone_without_strides_says_so() -> None:
-    with pytest.raises(GlamError, match="no other stride"):
+    with pytest.raises(GlamError, match="does not support another stride"):
         DescriptorNetwork(Architecture("vit_tiny_patch16_224", 8, None, stride=16))
