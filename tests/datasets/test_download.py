@@ -303,7 +303,7 @@ def test_a_data_set_is_fetched_once_and_what_is_missing_or_other_again(
     ("path", "body", "message", "absent"),
     [
         ("/p.tar", PLAIN[:-1] + b"x", "its md5 is not the published", "train/0/1/2/012.jpg"),
-        ("/p.md5", b"moved", "no md5 in it", "train/0/1/2/012.jpg"),
+        ("/p.md5", b"moved", "no md5 found in it", "train/0/1/2/012.jpg"),
         ("/z.tgz", ZIPPED[:-8] + bytes(8), "damaged archive", "jpg/a.jpg"),
         ("/z.tgz", ZIPPED[: len(ZIPPED) // 2], "damaged archive", "jpg/a.jpg"),
         ("/z.tgz", tar({"../../escaped.jpg": b"x"}, "w:gz"), "leads out", "jpg/a.jpg"),
@@ -345,5 +345,5 @@ def test_the_catalog_is_whole() -> None:
     assert len(parts) == 500
     assert parts[499].addresses == ("https://s3.amazonaws.com/google-landmark/train/images_499.tar",)
     assert parts[7].checksum_address == "https://s3.amazonaws.com/google-landmark/md5sum/train/md5.images_007.txt"
-    with pytest.raises(GlamError, match="there are roxford5k, rparis6k"):
+    with pytest.raises(GlamError, match="Choose one of roxford5k, rparis6k"):
         find("oxford")
