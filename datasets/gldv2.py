@@ -20,7 +20,7 @@ FULL_HEADER = ["id", "url", "landmark_id"]
 
 
 def read_gldv2(table: Path) -> Collection:
-    """Reads ``train_clean.csv`` or ``train.csv``, told apart by their headers.
+    """Reads ``train_clean.csv`` or ``train.csv``, recognized by the header line.
 
     Args:
         table: the CSV file. The images are in the folder ``train`` next to it or, without one, in the folder of the
