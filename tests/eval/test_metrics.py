@@ -61,7 +61,7 @@ def test_a_query_with_nothing_to_find_is_left_out() -> None:
     scores = score_folder(descriptors, np.array([0, 0, 1]))
     assert np.isnan(scores.ap[2])
     assert scores.mean_ap == pytest.approx(np.nanmean(scores.ap))
-    with pytest.raises(GlamError, match="no landmark has two images"):
+    with pytest.raises(GlamError, match="because no landmark has two images"):
         score_folder(descriptors, np.array([0, 1, 2]))
 
 

@@ -98,7 +98,7 @@ def test_local_features_are_made_once_and_only_of_files(tmp_path: Path, monkeypa
     Image.effect_noise((64, 48), 80).save(tmp_path / "a.png")
     features = local_features_of([tmp_path / "a.png"])
     assert features(0) is features(0)
-    with pytest.raises(Exception, match="distractors that are descriptors cannot be compared point by point"):
+    with pytest.raises(Exception, match="Distractors that are only descriptors have no local features"):
         features(1)
 
 
@@ -127,4 +127,4 @@ def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     assert "there is no reranking step 'qe'" in evaluate(tmp_path, "--rerank", "qe")[1]
     assert "its image is needed" in evaluate(tmp_path, "--rerank", "geometric")[1]
     np.save(tmp_path / "database.npy", 2 * database)
-    assert "unit length, and the images are not" in evaluate(tmp_path, "--rerank", "aqe")[1]
+    assert "of the images do not have unit length" in evaluate(tmp_path, "--rerank", "aqe")[1]

@@ -97,9 +97,9 @@ def test_a_protocol_nobody_asks_in_has_no_scores() -> None:
 def test_descriptors_that_do_not_fit_are_told_by_name() -> None:
     truth = GroundTruth(("a", "b"), (BenchmarkQuery("q", None, (1,), (), ()),))
     descriptors = np.ones((2, 3), np.float32)
-    with pytest.raises(GlamError, match="the queries want 1 descriptors"):
+    with pytest.raises(GlamError, match="the ground truth needs 1 rows"):
         score_revisited(truth, descriptors, descriptors)
-    with pytest.raises(GlamError, match="the distractors have 4 dimensions and the queries 3"):
+    with pytest.raises(GlamError, match="The distractors have 4 dimensions, but the queries have 3"):
         score_revisited(truth, descriptors[:1], descriptors, [np.ones((5, 4), np.float32)])
 
 
