@@ -57,8 +57,8 @@ def open_benchmark(
             ``gnd_NAME.json``, or a single file ``gnd_NAME*``. Required without ``ground_truth``.
         ground_truth: file of the ground truth; by default it is looked for in ``root``.
         images: folder of the database images; by default ``jpg`` or ``db`` next to the ground truth.
-        queries: folder of the query images; by default ``queries`` next to the ground truth if it exists, else
-            ``images``.
+        queries: folder of the query images; by default ``queries`` next to the ground truth or, without one, the folder
+            of the database images.
 
     Raises:
         GlamError: the ground truth, a folder, or an image cannot be found.

@@ -209,12 +209,12 @@ def _rerank(
     """The re-ranked list of each query, from a database without its own image.
 
     Args:
-        chain: re-ranks.
-        queries: (q, dim) descriptors, also the first rows of the database.
+        chain: the steps of re-ranking.
+        queries: (q, dim) descriptors of the queries, which are also the first rows of the database.
         others: (m, dim) descriptors of the other rows.
-        files: image of each row.
-        progress: called with images done and images in total.
-        described: images that progress counts as done before the first query.
+        files: (q + m) image files, by row.
+        progress: called with images done and total images.
+        described: number of images that count as done before the first query.
     """
     from glam.eval.rerank import local_features_of, offset_progress, rerank_all
     from glam.index.rerank.base import Query
