@@ -1,4 +1,4 @@
-"""What a source is, and manifests, lists and names to leave out."""
+"""Detection of sources, manifests, lists, and names to exclude."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SfM-120k, and pickles that are not what they seem."""
+"""SfM-120k, and malicious or damaged pickles."""
 
 import os
 import pickle
@@ -81,7 +81,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_of_it_runs(tmp_path: Path, na
     with pytest.raises(GlamError, match="only plain values"):
         read_collection(f"{file}:train" if "SfM" in name else file)
     assert not trace.exists()
-    pickle.loads(file.read_bytes())  # the same bytes do run where they are trusted
+    pickle.loads(file.read_bytes())  # the standard unpickler does run the same bytes
     assert trace.exists()
 
 

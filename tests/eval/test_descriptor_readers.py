@@ -1,4 +1,4 @@
-"""Reading descriptors of every kind, and refusing what is none."""
+"""Descriptor files of all formats, and files that are refused."""
 
 from pathlib import Path
 

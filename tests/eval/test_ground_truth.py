@@ -1,4 +1,4 @@
-"""Ground truth files: the published pickle, the JSON, and pickles that are programs."""
+"""Ground truth files: the published pickle, JSON, and malicious pickles."""
 
 import json
 import os

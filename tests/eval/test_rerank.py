@@ -1,4 +1,4 @@
-"""Reranking in an evaluation: one list, scored by every protocol, and no query finds itself in the database."""
+"""Re-ranking in evaluations: one list for all protocols, from a database without the query itself."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ def slow_ap(ranking: list[int], positive: set[int], junk: set[int]) -> float:
 
 
 def behind(listed: list[int], scores: NDArray[np.floating]) -> list[int]:
-    """The listed images, then all others as by plain search."""
+    """The listed rows, then all others in the order of plain search."""
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable").tolist()
     return listed + [image for image in order if image not in listed]
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_protocol_scores_the_same_list(seed: int) -> None:
-    """With ties, NaN and distractors; a list holds any of the images, in any order."""
+    """There are ties, NaN, and distractors; a list has any rows, in any order."""
     generator = np.random.default_rng(seed)
     made = [generator.integers(-2, 3, (count, 4)).astype(np.float32) for count in (5, 60, 30, 10)]
     for descriptors in made[1:]:
@@ -76,7 +76,7 @@ def test_a_folders_lists_come_before_its_scores() -> None:
 
 @pytest.mark.parametrize("text", ["aqe:k=2", "dba:k=3", "superglobal,reciprocal:k=4"])
 def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, content_model: Any, tmp_path: Path) -> None:
-    """As of a database that was made without its image; otherwise it would be a neighbor of what it looks for."""
+    """The result is that of a database built without the query, which would otherwise be a neighbor of others."""
     for number in range(12):
         file = tmp_path / f"landmark{number % 3}" / f"{number:02}.jpg"
         file.parent.mkdir(exist_ok=True)
