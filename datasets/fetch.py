@@ -72,8 +72,8 @@ def fetch(
         pause: seconds before the second try, doubled before each further try.
 
     Raises:
-        GlamError: no address provides the expected file, or the disk is full. ``target`` is then unchanged, and a
-            partial download is kept for the next call.
+        GlamError: no address provides the expected file, or the disk is full. ``target`` is then unchanged. A partial
+            download is kept for the next call unless it turned out to be wrong.
     """
     partial = target.with_name(target.name + ".partial")
     faults = []

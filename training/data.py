@@ -216,5 +216,5 @@ def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collectio
 
 
 def _multiple(multiple: int) -> int:
-    """The multiple for the sides of training images: also one of 32 pixels if possible, so that sizes stay few."""
+    """The multiple for the sides of training images, in pixels: at least 32 for the usual strides, for few sizes."""
     return math.lcm(32, multiple) if multiple in (8, 16, 32) else multiple
