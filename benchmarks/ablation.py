@@ -1,15 +1,15 @@
-"""What each part of GLAM brings on a folder of images: the paper's Tables 4 and 5, small.
+"""Ablation of GLAM on a folder of images: the paper's Tables 4 and 5 at a small scale.
 
     python benchmarks/ablation.py ../shared/landmarks --jobs 5 --workers 3
     python benchmarks/ablation.py ../shared/landmarks --jobs 5 --workers 3 --setting lite0= \\
         --setting "even start=--model.input_weight 0.334" --setting "12 epochs=--trainer.max_epochs 12"
 
-Each run trains on train/ as `glam train --config lite0` does, with one of `VARIANTS` in the place of GLAM, and scores
-its last epoch on val/ with distractors/ as `glam eval folder` does; no epoch is picked by its score. Runs of one seed
-see the same views in the same order. A --setting names further options of `glam train`, for all of its variants.
+Each run trains on train/ like `glam train --config lite0`, with one of `VARIANTS` instead of GLAM, and scores its last
+epoch on val/ with distractors/ like `glam eval folder`. No epoch is selected by its score. Runs with the same seed see
+the same views in the same order. A --setting adds options of `glam train` to all variants.
 
-The images are decoded once, into files of plain pixels that all runs read. A finished run is a line of --runs
-(JSON, every AP in it) and is not done again; the table (CSV) and the plot (SVG) are made of those lines.
+The images are decoded once, into uncompressed files that all runs read. Each finished run is appended to --runs as a
+JSON line with every AP, and a later call skips it. The table (CSV) and the plot (SVG) are made from these lines.
 """
 
 import argparse
@@ -62,7 +62,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "all, dilations 1 2 3": ("--model.glam.dilations=[1, 2, 3]",),
     "all, activation": ("--model.glam.local_activation=true",),
 }
-"""What GLAM is made of, as options of `glam train`. Dilations are 1, 3 and 5 by default, and there is no activation."""
+"""Variants of GLAM, as options of `glam train`. The default has dilations 1, 3, and 5, and no activation."""
 
 TRAINER = (
     *("--trainer.devices=1", "--trainer.limit_val_batches=0", "--trainer.logger=false"),
@@ -72,13 +72,13 @@ TRAINER = (
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training run.
 
     Attributes:
-        setting: what ``options`` are called.
-        options: of `glam train`, beside those of the variant.
-        variant: a key of `VARIANTS`.
-        seed: of everything drawn at random.
+        setting: name of the ``options``.
+        options: options of `glam train`, in addition to those of the variant.
+        variant: key of `VARIANTS`.
+        seed: seed of all random numbers.
     """
 
     setting: str
@@ -88,7 +88,7 @@ class Run:
 
 
 def main() -> int:
-    """Reads the command line, does what is not done yet, and writes table and plot."""
+    """Trains the runs that are missing, and writes table and plot. Returns the exit status."""
     given = arguments()
     seeds = range(given.seeds)
     runs = [Run(*setting, variant, seed) for setting in given.setting for variant in given.variants for seed in seeds]
@@ -111,17 +111,23 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; ``setting`` as (name, options) pairs."""
+    """Parses the command line; ``setting`` is a list of (name, options)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder with train/, val/ and distractors/")
-    parser.add_argument("--setting", action="append", type=_setting, metavar="NAME=OPTIONS", help="`lite0=` by default")
+    parser.add_argument("folder", type=Path, help="folder with train/, val/, and distractors/")
+    parser.add_argument(
+        "--setting",
+        action="append",
+        type=_setting,
+        metavar="NAME=OPTIONS",
+        help="options of `glam train` and their name [default: lite0=]",
+    )
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read images, for each run")
-    parser.add_argument("--no-costs", action="store_true", help="leave out what a step costs: for a busy machine")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no run is begun")
-    parser.add_argument("--scratch", type=Path, help="folder for a gigabyte of pixels; the system's by default")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that read images, per run")
+    parser.add_argument("--no-costs", action="store_true", help="skip the cost of a step, for a busy machine")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no run after this time")
+    parser.add_argument("--scratch", type=Path, help="folder for 1 GB of pixels [default: the system's]")
     parser.add_argument("--runs", type=Path, default=Path("benchmarks/results/ablation.jsonl"))
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/results/ablation.csv"))
     parser.add_argument("--plot", type=Path, default=Path("docs/lab/ablation.svg"))
@@ -136,10 +142,10 @@ def _setting(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 class Record:
-    """The lines of a file, one for each run or cost that is done.
+    """A JSON Lines file with one line per finished run or cost measurement.
 
     Args:
-        path: of the file; made with the first line.
+        path: path of the file; created with the first line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,18 +154,18 @@ class Record:
         self.lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
 
     def add(self, line: dict[str, Any]) -> None:
-        """Adds a line, on disk at once."""
+        """Appends a line to the file."""
         self.lines.append(line)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def has_run(self, run: Run) -> bool:
-        """Whether that very run is done."""
+        """Returns whether the run is finished."""
         return any("ap" in line and line["seed"] == run.seed for line in self._of(run))
 
     def has_cost(self, run: Run) -> bool:
-        """Whether it is known what such a run costs."""
+        """Returns whether the cost of this setting and variant is measured."""
         return any("step_ms" in line for line in self._of(run))
 
     def _of(self, run: Run) -> list[dict[str, Any]]:
@@ -168,7 +174,7 @@ class Record:
 
 
 def decode(folder: Path, out: Path) -> None:
-    """Writes the images of a folder as uncompressed files (PPM), under the same names with ``.ppm`` added."""
+    """Writes the images of a folder as uncompressed files (PPM), with ``.ppm`` appended to their names."""
     collection = read_folder(folder)
 
     def write(index: int) -> None:
@@ -181,10 +187,16 @@ def decode(folder: Path, out: Path) -> None:
 
 
 def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, folder: Path) -> int:
-    """Measures what is not known of the costs, one by one, then trains what is not done, several at a time.
+    """Measures missing costs one by one, then trains missing runs, several at a time.
+
+    Args:
+        runs: all runs; finished ones are skipped.
+        record: receives the results.
+        given: command line.
+        folder: folder with `FOLDERS`.
 
     Returns:
-        How many runs failed.
+        Number of failed runs.
     """
     began, failed = time.monotonic(), 0
     machine = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "versions": versions()}
@@ -192,10 +204,10 @@ def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, fo
     for run in waiting:
         if not given.no_costs and not record.has_cost(run):
             record.add(cost(run, folder) | machine)
-            print(f"{run.setting}, {run.variant}: {record.lines[-1]['step_ms']} ms a step", flush=True)
+            print(f"{run.setting}, {run.variant}: {record.lines[-1]['step_ms']} ms per step", flush=True)
     running: dict[Future[dict[str, Any]], Run] = {}
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes below, of which there are enough
-    # A fresh interpreter each: a process that has used a GPU cannot be forked into one that uses it.
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes below, which share the cores
+    # A fresh interpreter per job: after CUDA is initialized, a forked process cannot use the GPU.
     context = multiprocessing.get_context("spawn")
     gpus = context.Queue()
     for job in range(given.jobs):
@@ -208,7 +220,7 @@ def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, fo
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 run = running.pop(future)
                 name = f"{run.setting}, {run.variant}, seed {run.seed}"
-                if future.exception() is not None:  # told, and the other runs go on
+                if future.exception() is not None:  # the other runs continue
                     failed += 1
                     print(f"{name} failed", file=sys.stderr)
                     traceback.print_exception(future.exception())
@@ -217,18 +229,24 @@ def train_all(runs: Sequence[Run], record: Record, given: argparse.Namespace, fo
                 record.add(done)
                 print(f"{name}: mAP {100 * done['map']:.2f}, {done['seconds']} s", flush=True)
             if waiting and time.monotonic() - began > 60 * given.minutes:
-                print(f"time is up: {len(waiting)} runs are left for another call", flush=True)
+                print(f"time is up; run the command again for the remaining {len(waiting)} runs", flush=True)
                 waiting.clear()
     return failed
 
 
 def _use_gpu(gpus: "multiprocessing.Queue[int]") -> None:
-    """Has a process see one GPU only, the next in turn; before it has looked at any."""
+    """Limits a process to the next GPU of the queue; runs before the process initializes CUDA."""
     os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus.get())
 
 
 def configure(run: Run, folder: Path, workers: int) -> TrainingCLI:
-    """Network, data and trainer of the recipe `lite0` for a run."""
+    """Builds network, data, and trainer of a run from the configuration `lite0`.
+
+    Args:
+        run: the run.
+        folder: folder with `FOLDERS`.
+        workers: number of processes that read images.
+    """
     data = (f"--data.train={folder / 'train'}", f"--data.val={folder / 'val'}", f"--data.workers={workers}")
     seed = f"--data.seed={run.seed}"
     return build_cli(["--config=lite0", *data, seed, *TRAINER, *run.options, *VARIANTS[run.variant]])
@@ -240,7 +258,7 @@ def carry_out(run: Run, folder: Path, workers: int) -> dict[str, Any]:
     Args:
         run: the run.
         folder: folder with `FOLDERS`.
-        workers: processes that read images.
+        workers: number of processes that read images.
 
     Returns:
         The run, with the results of `train_and_score`.
@@ -255,14 +273,14 @@ def train_and_score(cli: TrainingCLI, folder: Path, device: str) -> dict[str, An
     Args:
         cli: network, data, and trainer.
         folder: folder with val/ and distractors/.
-        device: "cuda" or "cpu", where the trainer trains.
+        device: device of the trainer, "cuda" or "cpu".
 
     Returns:
-        Scores (fractions), ``ap`` of each query by landmark, ``seconds`` of the training, and ``mib``, its peak of GPU
+        Scores (fractions), ``ap`` of each query by landmark, ``seconds`` of training, and ``mib``, the peak of GPU
         memory (None on the CPU).
     """
     on_gpu = device == "cuda"
-    gc.collect()  # the run before is held by cycles
+    gc.collect()  # reference cycles keep the previous run in memory
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
@@ -286,8 +304,17 @@ def train_and_score(cli: TrainingCLI, folder: Path, device: str) -> dict[str, An
 
 
 def cost(run: Run, folder: Path, repeats: int = 20) -> dict[str, Any]:
-    """Milliseconds of a training step's forward and backward pass, the peak of its memory on the GPU in MiB (None
-    without one), and the weights, of a run's network on random images of its batch size and longest side, 4:3."""
+    """Measures a training step (forward and backward) on random images of the run's batch size and size, 4:3.
+
+    Args:
+        run: the run.
+        folder: folder with `FOLDERS`.
+        repeats: number of steps to measure.
+
+    Returns:
+        ``step_ms``, the median in milliseconds; ``step_mib``, the peak of GPU memory in MiB (None on the CPU); and
+        ``weights``, the number of parameters.
+    """
     cli = configure(run, folder, workers=0)
     data, size, network = cli.datamodule, cli.datamodule.options.size, cli.model.network
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Table and plot of an ablation, from the lines that `ablation.py` records: means, gains and their intervals."""
+"""Table and plot of an ablation, from the lines that `ablation.py` records: means, gains, and their intervals."""
 
 import csv
 import shlex
@@ -14,16 +14,17 @@ from glam.training.charts import Axis, Chart
 
 Line = dict[str, Any]
 Bootstrap = tuple[float, float, float]
-"""A mean and the ends of its 95% interval."""
+"""A mean, and the lower and upper end of its 95% interval."""
 
 
 def summarize(lines: Sequence[Line], variants: Sequence[str]) -> list[Line]:
-    """A row for each setting and variant: mAP and what it is above that of no attention (points), each with its
-    interval; the gain is taken over the seeds that both have.
+    """Summarizes each setting and variant: mAP and its gain over no attention in percentage points, with intervals.
+
+    The gain is computed over the seeds that both variants have.
 
     Args:
-        lines: that were recorded.
-        variants: in the order of the rows; "none" is no attention.
+        lines: recorded lines.
+        variants: variants in the order of the rows; "none" is no attention.
     """
     runs = {(line["setting"], line["variant"], line["seed"]): line for line in lines if "ap" in line}
     costs = {(line["setting"], line["variant"]): line for line in lines if "step_ms" in line}
@@ -51,12 +52,12 @@ def summarize(lines: Sequence[Line], variants: Sequence[str]) -> list[Line]:
 
 
 def bootstrap(values: NDArray[np.float64], landmarks: NDArray[np.int64], resamples: int = 2000) -> Bootstrap:
-    """The mean, and its percentile interval when both seeds and landmarks are drawn again with replacement.
+    """Computes the mean and its percentile interval from bootstrap samples of both seeds and landmarks.
 
     Args:
-        values: (seeds, queries).
-        landmarks: (queries,) landmark of each, from 0 without gaps.
-        resamples: how many.
+        values: one value per seed and query, (seeds, queries).
+        landmarks: landmark of each query, (queries,), numbered from 0 without gaps.
+        resamples: number of bootstrap samples.
     """
     sums = np.stack([np.bincount(landmarks, row) for row in values])  # (seeds, landmarks)
     counts = np.bincount(landmarks)
@@ -79,13 +80,15 @@ def write_table(rows: Sequence[Line], path: Path) -> None:
 
 
 def draw(rows: Sequence[Line], path: Path) -> None:
-    """Draws the gain of each variant over no attention with its interval, a panel for each setting."""
+    """Plots the gain of each variant over no attention with its interval, one panel per setting."""
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     names = list(dict.fromkeys(row["variant"] for row in rows))
     left, panel, top, line = 160, 280, 66, 26
     bottom = top + line * len(names)
     chart = Chart(left + panel * max(2, len(settings)), bottom + 24)
-    chart.text(20, 20, "mAP above no attention, in points, with the 95% interval over seeds and landmarks", "strong")
+    chart.text(
+        20, 20, "Gain in mAP over no attention, in points, with the 95% interval over seeds and landmarks", "strong"
+    )
     ends = [row[end] for row in rows for end in ("gain_low", "gain_high") if end in row]
     for i, setting in enumerate(settings):
         x = Axis([0.0, *ends], left + panel * i + 20, left + panel * (i + 1) - 80)
@@ -105,12 +108,12 @@ def draw(rows: Sequence[Line], path: Path) -> None:
 
 
 def ap_matrix(runs: Sequence[Line]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(seeds, queries) AP and (queries,) landmarks of runs that were scored on the same images."""
+    """Returns AP, (seeds, queries), and landmarks, (queries,), of runs that were scored on the same images."""
     names = list(runs[0]["ap"])
     ap = np.array([[value for name in names for value in run["ap"][name]] for run in runs])
     return ap, np.repeat(np.arange(len(names)), [len(runs[0]["ap"][name]) for name in names])
 
 
 def points(name: str, found: Bootstrap) -> dict[str, float]:
-    """A mean and its interval as percentage points."""
+    """Converts a mean and its interval to percentage points."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), (round(100 * value, 2) for value in found), strict=True))

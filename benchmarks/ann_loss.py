@@ -1,18 +1,18 @@
-r"""mAP lost to approximate search: inverted lists (`ivf_pq`) beside exact ranking, among many generated distractors.
+r"""Loss of mAP by approximate search: inverted lists (`ivf_pq`) compared with exact search, among many distractors.
 
     glam index build places.glam places.csv
     python benchmarks/ann_loss.py --index places.glam --folder ../shared/landmarks/val \
         [--count 1000000] [--out benchmarks/results/ann_loss.json]
 
-`places.csv` is a manifest beside `val` and `distractors` of ../shared/landmarks that lists the images of both.
+`places.csv` is a manifest of the images in `val` and `distractors` of ../shared/landmarks.
 
-Every image of the folder queries all others. The distractors are generated, because a million real ones are not
-available here: each is a random image of the index from outside the folder, moved by Gaussian noise of `NOISE` times
-the spread of these images in each of their principal directions, and brought to unit length. So they vary as real
-descriptors do, but they are no photos, and they are as many variations of few images.
+Each image of the folder is a query against all others. The distractors are generated, because a million real ones are
+not available: each is a random image of the index from outside the folder, plus Gaussian noise of `NOISE` times the
+standard deviation of these images along each of their principal axes, normalized to unit length. So they vary like real
+descriptors, but they are variations of few images.
 
-A list is cut at a depth, and a positive outside it counts as not found. The loss is that of the structure alone: exact
-ranking is cut at the same depth.
+Result lists are cut at several depths, and a positive beyond the depth counts as not found. Exact search is cut at the
+same depth, so the loss is that of the search structure alone.
 """
 
 import argparse
@@ -41,14 +41,14 @@ from glam.index.types import Descriptors, Rows
 DEPTHS = (10, 50, 200, 1_000, 5_000)
 NOISE = 1.0
 BLOCK = 65_536
-"""Distractors generated at a time."""
+"""Number of distractors generated at a time; arbitrary."""
 
 
 class ArrayDescriptors(DescriptorSource):
     """Descriptors in memory.
 
     Args:
-        array: (n, dim).
+        array: descriptors, (n, dim), float32.
     """
 
     def __init__(self, array: Descriptors) -> None:
@@ -63,7 +63,12 @@ class ArrayDescriptors(DescriptorSource):
 
 
 def generate_distractors(others: Descriptors, database: Descriptors) -> None:
-    """Fills (n, dim) descriptors with generated distractors, made of (m, dim) real ones; see the top of this file."""
+    """Fills an array with generated distractors, see the top of this file.
+
+    Args:
+        others: real descriptors to vary, (m, dim), float32.
+        database: array to fill, (n, dim), float32.
+    """
     rng = np.random.default_rng(0)
     _, spread, directions = np.linalg.svd(others - others.mean(axis=0), full_matrices=False)
     noise = (NOISE / np.sqrt(len(others)) * spread[:, None] * directions).astype(np.float32)
@@ -75,7 +80,7 @@ def generate_distractors(others: Descriptors, database: Descriptors) -> None:
 
 
 def exact_ranks(database: Descriptors, landmark_ids: NDArray[np.int64]) -> list[Ranks]:
-    """Per query, (p,) ascending ranks of its positives among all images but itself."""
+    """Returns the ascending ranks of the positives of each query among all images except itself, (p,) each."""
     count = len(landmark_ids)
     rows = [np.flatnonzero((landmark_ids == landmark_ids[query]) & (landmark_ids >= 0)) for query in range(count)]
     rows = [np.append(some[some != query], query) for query, some in enumerate(rows)]
@@ -85,7 +90,7 @@ def exact_ranks(database: Descriptors, landmark_ids: NDArray[np.int64]) -> list[
 
 
 def main() -> None:
-    """Measures, prints and writes the result."""
+    """Measures the loss, prints it, and writes the result."""
     parser = argparse.ArgumentParser(description="Measure the mAP lost to approximate search.")
     parser.add_argument("--folder", required=True, type=Path, help="folder with one sub-folder per landmark")
     parser.add_argument("--index", required=True, type=Path, help="index of the folder and of other images")

@@ -1,16 +1,16 @@
-"""Effect of the augmentation on mAP: `glam.datasets.views` compared with the former one, torchvision per image.
+"""Effect of augmentation on mAP: `glam.datasets.views` compared with its predecessor, torchvision per image.
 
     python benchmarks/augmentation.py --data ../shared/landmarks/train --val ../shared/landmarks/val \\
         --distractors ../shared/landmarks/distractors --device cuda --jobs 5 --out benchmarks/results/augmentation.json
     python benchmarks/augmentation.py ... --epochs 1 -- --data.size 128            # further options of `glam train`
 
-Each run trains as `glam train --config lite0` does and scores its last epoch on --val with --distractors as `glam eval
-folder` does; no epoch is picked by its score. Runs of one seed start from the same weights and train on the same images
-in the same order, and differ only in the views. So the arms are compared per seed and per query. Intervals are 95%,
-from bootstrap samples of both seeds and landmarks.
+Each run trains like `glam train --config lite0`, and scores its last epoch on --val with --distractors like `glam eval
+folder`. No epoch is selected by its score. Runs with the same seed start from the same weights, train on the same
+images in the same order, and differ only in the views, so the arms are compared per seed and per query. Intervals are
+95%, from bootstrap samples of both seeds and landmarks.
 
-Every finished run is written to --out at once, with the AP of each query. A later call with the same options skips the
-runs that --out has.
+Each finished run is written to --out immediately, with the AP of each query. A later call with the same options skips
+the runs in --out.
 """
 
 import argparse
@@ -46,11 +46,11 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training run.
 
     Attributes:
-        arm: the augmentation, one of `ARMS`.
-        seed: seed of everything random.
+        arm: augmentation, one of `ARMS`.
+        seed: seed of all random numbers.
     """
 
     arm: str
@@ -58,7 +58,7 @@ class Run:
 
 
 def main() -> int:
-    """Trains the runs that --out does not have and prints the comparison."""
+    """Trains the runs that are not in --out, and prints the comparison. Returns the exit status."""
     given = arguments()
     results = read_results(given.out, given.options)
     runs = [Run(arm, seed) for seed in range(given.seeds) for arm in ARMS]
@@ -69,19 +69,19 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; ``options`` are those of `glam train`."""
+    """Parses the command line; ``options`` are those of `glam train`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of landmarks to train on")
-    parser.add_argument("--val", type=Path, required=True, help="folder of other landmarks, which are scored")
-    parser.add_argument("--distractors", type=Path, required=True, help="folder of further database images")
+    parser.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per training landmark")
+    parser.add_argument("--val", type=Path, required=True, help="folder with one sub-folder per landmark to score")
+    parser.add_argument("--distractors", type=Path, required=True, help="folder of distractors")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
-    parser.add_argument("--epochs", type=int, help="length of a training; that of the recipe by default")
+    parser.add_argument("--epochs", type=int, help="number of epochs [default: the configuration's]")
     parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time")
     parser.add_argument("--workers", type=int, default=1, help="number of processes that read images, per run")
-    parser.add_argument("--scratch", type=Path, help="folder for a gigabyte of pixels; the system's by default")
+    parser.add_argument("--scratch", type=Path, help="folder for 1 GB of pixels [default: the system's]")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/augmentation.json"))
-    parser.epilog = "Options of `glam train` may follow after --."
+    parser.epilog = "Options of `glam train` can follow after --."
     split = [*sys.argv, "--"].index("--")
     given = parser.parse_args(sys.argv[1:split])
     epochs = () if given.epochs is None else (f"--trainer.max_epochs={given.epochs}",)
@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
 
 
 def read_results(path: Path, options: Sequence[str]) -> dict[Run, Result]:
-    """The results in a file that `write_results` wrote; none if there is no file.
+    """Reads the results that `write_results` wrote; returns none if there is no file.
 
     Args:
         path: path of the file.
@@ -108,12 +108,12 @@ def read_results(path: Path, options: Sequence[str]) -> dict[Run, Result]:
 
 
 def train_all(runs: Sequence[Run], results: dict[Run, Result], given: argparse.Namespace) -> int:
-    """Trains runs side by side, adds their results, and writes --out after each.
+    """Trains runs in parallel, adds their results, and writes --out after each.
 
     Args:
-        runs: the runs to train.
-        results: the results so far; each finished run is added.
-        given: the command line.
+        runs: runs to train.
+        results: results so far; each finished run is added.
+        given: command line.
 
     Returns:
         Number of failed runs.
@@ -125,7 +125,7 @@ def train_all(runs: Sequence[Run], results: dict[Run, Result], given: argparse.N
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         for name, folder in zip(FOLDERS, (given.data, given.val, given.distractors), strict=True):
             decode(folder, Path(scratch) / name)
-        # A fresh interpreter per job: a process that has used a GPU cannot be forked into one that uses it.
+        # A fresh interpreter per job: after CUDA is initialized, a forked process cannot use the GPU.
         with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
             futures = {pool.submit(carry_out, run, Path(scratch), given): run for run in runs}
             for future in as_completed(futures):
@@ -143,12 +143,12 @@ def train_all(runs: Sequence[Run], results: dict[Run, Result], given: argparse.N
 
 
 def configure(run: Run, folder: Path, given: argparse.Namespace) -> TrainingCLI:
-    """Network, data, and trainer of the recipe `lite0` for a run.
+    """Builds network, data, and trainer of a run from the configuration `lite0`.
 
     Args:
         run: the run.
         folder: folder with `FOLDERS`.
-        given: the command line.
+        given: command line.
     """
     data = (f"--data.train={folder / 'train'}", f"--data.val={folder / 'val'}", f"--data.workers={given.workers}")
     trainer = (*TRAINER, f"--trainer.accelerator={given.device}")
@@ -156,14 +156,20 @@ def configure(run: Run, folder: Path, given: argparse.Namespace) -> TrainingCLI:
 
 
 def augmentation(arm: str) -> AbstractContextManager[Any]:
-    """Trains with the augmentation of an arm inside the block."""
+    """Uses the augmentation of an arm inside the block."""
     if arm == "views":
         return nullcontext()
     return patch.multiple("glam.training.data", Views=FormerViews, collate_views=collate_former_views)
 
 
 def carry_out(run: Run, folder: Path, given: argparse.Namespace) -> Result:
-    """Trains and scores a run; for the arguments see `configure`."""
+    """Trains and scores a run.
+
+    Args:
+        run: the run.
+        folder: folder with `FOLDERS`.
+        given: command line.
+    """
     with augmentation(run.arm):
         cli = configure(run, folder, given)
         scores = train_and_score(cli, folder, given.device)
@@ -171,7 +177,7 @@ def carry_out(run: Run, folder: Path, given: argparse.Namespace) -> Result:
 
 
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
-    """mAP of each arm, and the gain of "views", over the seeds that both arms have, in percentage points.
+    """Computes mAP of each arm and the gain of "views", in percentage points, over the seeds that both arms have.
 
     Args:
         results: results of runs with the same options.
@@ -199,7 +205,7 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def lines(summary: dict[str, Any]) -> list[str]:
-    """A summary as lines of text."""
+    """Formats a summary as lines of text."""
     shown = []
     for key, name in ((ARMS[0], "map"), (ARMS[1], "map"), ("gain", "gain")):
         if key in summary:
@@ -213,8 +219,8 @@ def write_results(given: argparse.Namespace, results: dict[Run, Result]) -> None
     """Writes results and their summary to --out.
 
     Args:
-        given: the command line.
-        results: the results so far.
+        given: command line.
+        results: results so far.
     """
     ordered = [results[run] for run in sorted(results, key=lambda run: (run.seed, ARMS.index(run.arm)))]
     content = {

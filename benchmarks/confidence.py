@@ -1,10 +1,10 @@
-"""How often 'nothing like it here' is right, on real images.
+"""Error rates of "nothing like it here" on real images.
 
     OMP_NUM_THREADS=1 python benchmarks/confidence.py ../shared/landmarks [--out benchmarks/results/confidence.json]
 
-Indexed are the images of val/, and the calibration is fitted to them without their landmarks. Each image of
-distractors/ is a query that has no match, each of val/, without itself, one that has. The distractors came without
-landmarks, and nobody has looked through them for landmarks of val/.
+The index has the images of val/, and the calibration is fitted to them without their landmarks. Queries without a match
+are the images of distractors/; queries with a match are the images of val/, each searched among the others. Nobody has
+checked that distractors/ contains no landmark of val/.
 """
 
 import argparse
@@ -24,7 +24,7 @@ RATES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
 class InMemoryDescriptors:
-    """Descriptors in memory, with the interface of those of an index."""
+    """Descriptors in memory, with the interface of the descriptors of an index."""
 
     def __init__(self, descriptors: Descriptors) -> None:
         self._descriptors = descriptors
@@ -38,7 +38,7 @@ class InMemoryDescriptors:
 
 
 def describe(model: Model, folder: Path) -> tuple[Descriptors, np.ndarray]:
-    """Descriptors of a folder's images, and the landmark of each."""
+    """Computes the descriptors of the images in a folder, (n, dim), and returns the landmark of each, (n,)."""
     collection = read_folder(folder)
     descriptors = model.describe([collection.root / image.path for image in collection.images])
     return descriptors, np.array([image.landmark for image in collection.images])
@@ -55,7 +55,7 @@ def main() -> None:
     distractors, _ = describe(model, options.folder / "distractors")
     calibration = Calibration.fit(InMemoryDescriptors(descriptors))
     if calibration is None:
-        parser.error("too few images")
+        parser.error("too few images to fit the confidence; choose a folder with more")
     scores = descriptors @ descriptors.T
     np.fill_diagonal(scores, -1)
     best = scores.max(axis=1)

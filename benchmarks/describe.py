@@ -1,13 +1,13 @@
-"""From JPEG files on disk to descriptors on disk: `glam describe` against a plain loop, in the same run.
+"""Throughput from JPEG files to descriptors on disk: `glam describe` compared with a plain loop in the same run.
 
     python benchmarks/describe.py --device cuda
     python benchmarks/describe.py --device cpu --model glam-lite0 --images 24 --size 512
 
-The images are those of --folder, enlarged and cut to --sizes and written as JPEG (quality 90), again and again
-up to --images; without a folder they are noise at all frequencies, which takes as long to decode. A --backbone gets
-GLAM and a layer to 512 dimensions with seeded random weights: its speed is that of trained ones, and the cosine between
-two ways of computing descriptors is measured after its batch norms have seen the images. --model takes trained
-weights instead. The floor is decoding alone on all cores, and the network alone on images that are there.
+The images of --folder are enlarged, cropped to --sizes, and written as JPEG (quality 90), and copied up to --images
+files. Without a folder, the images are noise at all frequencies, which takes as long to decode. A --backbone gets GLAM
+and a fully connected layer to 512 dimensions with seeded random weights: it is as fast as a trained one, and its batch
+norms see some images before descriptors are compared. --model uses trained weights instead. The floors are decoding
+alone on all cores, and the network alone on images in memory.
 """
 
 import argparse
@@ -43,7 +43,17 @@ THREE = (0.7071067811865476, 1.0, 1.4142135623730951)
 
 
 def make_files(folder: Path, out: Path, count: int, sizes: Sequence[tuple[int, int]]) -> list[Path]:
-    """Writes ``count`` JPEG files; at most 200 are distinct, the others are copies of their bytes."""
+    """Writes JPEG files.
+
+    Args:
+        folder: folder of images to use; noise is drawn if it does not exist.
+        out: existing folder to write to.
+        count: number of files; at most 200 are distinct, the others are copies.
+        sizes: sizes (width, height) in pixels, in turn.
+
+    Returns:
+        Paths of the files.
+    """
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
     unique_count = min(count, 200)
     chosen = found[:: max(1, len(found) // unique_count)][:unique_count]
@@ -68,7 +78,7 @@ def make_files(folder: Path, out: Path, count: int, sizes: Sequence[tuple[int, i
 
 
 def _draw_noise(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Noise whose strength falls with its frequency, as in photographs."""
+    """Draws noise whose amplitude falls with its frequency, as in photos."""
     rng = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells, strength in ((3, 70), (12, 40), (48, 20), (192, 10)):
@@ -78,18 +88,25 @@ def _draw_noise(seed: int, size: tuple[int, int]) -> Image.Image:
 
 
 def seeded_model(backbone: str, size: int, device: torch.device, files: Sequence[Path], pretrained: bool) -> Model:
-    """A backbone with GLAM, seed 0, its batch norms at the statistics of a few images."""
+    """Creates a model with GLAM and random weights from seed 0, whose batch norms have the statistics of a few images.
+
+    Args:
+        backbone: name of a timm model.
+        size: longest side in pixels.
+        device: device to run on.
+        files: images for the statistics.
+        pretrained: whether the backbone has ImageNet weights.
+    """
     torch.manual_seed(0)
     architecture = Architecture(backbone, glam={"reduction": 512 if "resnet" in backbone else 256})
     network = DescriptorNetwork(architecture, pretrained=pretrained).to_device(device)
     if not pretrained:
         norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
         for norm in norms:
-            norm.momentum = None  # the mean of what it sees
+            norm.momentum = None  # averages over all batches
             if norm.weight is not None and not norm.weight.any():
-                nn.init.constant_(
-                    norm.weight, 0.2
-                )  # timm starts the last one of a block at zero, which hides its errors
+                # timm initializes the last norm of a block to zero, which would hide errors of the block.
+                nn.init.constant_(norm.weight, 0.2)
         network.train()
         with torch.no_grad():
             pixels = [_pixels(file, 256, network.backbone.multiple) for file in files[:16]]
@@ -110,7 +127,7 @@ def _pixels(file: Path, longest: int, multiple: int) -> torch.Tensor:
 
 
 def floors(model: Model, files: Sequence[Path], settings: Settings) -> dict[str, float]:
-    """Images a second of decoding alone, on all cores, and of the network alone, on one batch that is there."""
+    """Measures images per second of decoding alone, on all cores, and of the network alone, on one batch in memory."""
     multiple = model.network.backbone.multiple
     with ThreadPoolExecutor(settings.workers) as pool:
         list(pool.map(lambda file: _pixels(file, settings.size, multiple), files[:8]))
@@ -132,23 +149,23 @@ def floors(model: Model, files: Sequence[Path], settings: Settings) -> dict[str,
 
 
 def main() -> None:
-    """Makes the files, compares at one and at three scales, writes the results."""
+    """Makes the files, compares at one and at three scales, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--model", help="trained weights, in place of --backbone")
+    parser.add_argument("--model", help="trained model to use instead of --backbone")
     parser.add_argument("--backbone", default="resnet101")
-    parser.add_argument("--pretrained", action="store_true", help="start the backbone from ImageNet")
+    parser.add_argument("--pretrained", action="store_true", help="use ImageNet weights for --backbone")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--plain-images", type=int, default=200, help="how many the plain loop takes")
-    parser.add_argument("--sizes", default="1024x768", help="of the files, as in 1024x768,768x1024")
-    parser.add_argument("--size", type=int, default=1024, help="longest side that images are described at")
+    parser.add_argument("--plain-images", type=int, default=200, help="number of images for the plain loop")
+    parser.add_argument("--sizes", default="1024x768", help="sizes of the files, such as 1024x768,768x1024")
+    parser.add_argument("--size", type=int, default=1024, help="longest side in pixels; larger images are reduced")
     parser.add_argument("--scales", choices=("one", "three", "both"), default="both")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=Settings(1).workers)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--gpu-decoding", action="store_true", help="let the GPU decode, not the workers")
+    parser.add_argument("--gpu-decoding", action="store_true", help="decode on the GPU instead of in workers")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--folder", type=Path, default=Path("../shared/landmarks/val"), help="of real photographs")
+    parser.add_argument("--folder", type=Path, default=Path("../shared/landmarks/val"), help="folder of images")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/describe.json"))
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -182,7 +199,7 @@ def main() -> None:
 
 
 def write_table(path: Path, runs: Sequence[dict[str, Any]]) -> None:
-    """The figures of the runs, one a line."""
+    """Writes the results as CSV, one run per line."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         names = ("scales", "plain_images_per_second", "images_per_second", "ratio", "cosine_mean", "cosine_min")
@@ -194,7 +211,7 @@ def write_table(path: Path, runs: Sequence[dict[str, Any]]) -> None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What it was measured on."""
+    """Returns the hardware, the load, and the versions."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     return {

@@ -1,10 +1,10 @@
-"""Revisited Oxford with a million made-up distractors: counting (`glam.eval.revisitop`) against sorting everything.
+"""Revisited Oxford with a million random distractors: counting ranks (`glam.eval.revisitop`) compared with sorting.
 
     python benchmarks/distractors.py --gnd gnd_roxford5k.pkl [--out benchmarks/results/distractors.json]
 
-Queries, database and distractors are random directions, the hardest case for counting: the distractors' scores lie
-densest just where the positives' do. Each way runs twice, in a process of its own, and reads the same memory-mapped
-file; memory is what the process comes to hold beyond that file and beyond what it held before.
+Queries, database, and distractors are random directions, the hardest case for counting: the distractors' scores are
+densest where the positives' are. Each method runs twice in its own process, and reads the same memory-mapped file.
+Memory is the increase of the process's memory without that file.
 """
 
 import argparse
@@ -35,10 +35,9 @@ DIM = 512
 def sort_everything(
     truth: GroundTruth, queries: NDArray[np.float32], database: NDArray[np.float32], distractors: NDArray[np.float32]
 ) -> dict[str, float]:
-    """mAP by protocol as the benchmark's own program computes it: all scores sorted, then searched once a protocol."""
-    descriptors = np.concatenate([database, distractors]).astype(
-        np.float32, copy=False
-    )  # NumPy has no product of float16
+    """Computes mAP by protocol like the benchmark's original program: sort all scores, and search per protocol."""
+    # NumPy has no fast product of float16.
+    descriptors = np.concatenate([database, distractors]).astype(np.float32, copy=False)
     scores = descriptors @ queries.T.astype(np.float32, copy=False)
     rankings = np.argsort(-scores, axis=0)
     return {name: _mean_ap(rankings, truth, *grades) for name, grades in PROTOCOLS.items()}
@@ -66,7 +65,7 @@ def _average_precision(ranks: NDArray[np.int64]) -> float:
 def count(
     truth: GroundTruth, queries: NDArray[np.float32], database: NDArray[np.float32], distractors: NDArray[np.float32]
 ) -> dict[str, float]:
-    """mAP by protocol, our way."""
+    """Computes mAP by protocol by counting ranks."""
     scores = score_revisited(truth, queries, database, [distractors])
     return {name: protocol.mean_ap for name, protocol in scores.items()}
 
@@ -75,10 +74,12 @@ WAYS: dict[str, Callable[..., dict[str, float]]] = {"counting": count, "sorting"
 
 
 def measure(way: str, gnd: Path, folder: Path) -> None:
-    """Runs one way in this process and prints its time, memory and results as JSON."""
+    """Runs one method in this process, and prints its time, memory, and results as JSON."""
     truth = read_ground_truth(gnd)
     queries, database, distractors = (read_descriptors(str(folder / f"{name}.npy"), name) for name in _shapes(truth))
-    _ = sum(float(distractors[start : start + 4096].sum()) for start in range(0, len(distractors), 4096))  # into memory
+    _ = sum(
+        float(distractors[start : start + 4096].sum()) for start in range(0, len(distractors), 4096)
+    )  # loads the pages
     before = own_memory()
     seconds = []
     with watched_memory() as peak:
@@ -91,7 +92,7 @@ def measure(way: str, gnd: Path, folder: Path) -> None:
 
 @contextmanager
 def watched_memory() -> Iterator[list[float]]:
-    """Notes `own_memory` every 10 ms."""
+    """Records `own_memory` every 10 ms while the block runs."""
     seen = [own_memory()]
     over = threading.Event()
 
@@ -109,7 +110,7 @@ def watched_memory() -> Iterator[list[float]]:
 
 
 def own_memory() -> float:
-    """MiB that the process holds beyond mapped files."""
+    """Returns the memory of the process in MiB, without mapped files."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("RssAnon"))
 
@@ -129,7 +130,7 @@ def _make(folder: Path, truth: GroundTruth, dtype: str) -> None:
 
 
 def main() -> None:
-    """Makes the descriptors, measures both ways one after the other, writes the results."""
+    """Makes the descriptors, measures both methods one after the other, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gnd", type=Path, required=True)
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float32")

@@ -1,11 +1,11 @@
-"""Exact and IVF-PQ search by faiss-gpu, beside the exact search of `glam.index` on the same GPU.
+"""Exact and IVF-PQ search by faiss-gpu, compared with the exact search of `glam.index` on the same GPU.
 
     pip uninstall faiss-cpu && pip install faiss-gpu-cuvs
     python benchmarks/faiss_gpu.py --rows 1000000 4000000 --out benchmarks/results/faiss_gpu.json
 
-Times are medians for 1, 32, and 1,024 queries, from descriptors to ten results on the host. Recall@10 is against the
-exact search of `glam.index`. IVF-PQ takes the fewest lists that reach `TARGET` on rows of the index; its 50 best codes
-per query are scored exactly.
+Times are medians for 1, 32, and 1,024 queries, from descriptors to ten results on the host. Recall@10 is relative to
+the exact search of `glam.index`. IVF-PQ probes the fewest lists that reach a recall of `TARGET` for rows of the index;
+its 50 best candidates per query are scored exactly.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CODES = 64
 """Bytes per descriptor."""
 
 LISTS = 4
-"""Times the root of the number of descriptors."""
+"""Number of lists, as a multiple of the square root of the number of descriptors."""
 
 SAMPLE_PER_LIST = 100
 CANDIDATES = 50
@@ -40,18 +40,28 @@ COUNTS = (1, 32, 1024)
 
 
 def times(search: Any, queries: Descriptors) -> dict[int, float]:
-    """Median milliseconds of ``search(queries)`` by number of queries."""
+    """Returns the median milliseconds of ``search(queries)`` by number of queries."""
     return {count: median_ms(lambda _, some=queries[:count]: search(some), 50) for count in COUNTS}
 
 
 def recall(found: Rows, wanted: Rows) -> float:
-    """Share of the wanted rows, (q, K), that were found, (q, K)."""
+    """Returns the fraction of the true neighbors that were found.
+
+    Args:
+        found: rows found, (q, K).
+        wanted: true nearest rows, (q, K).
+    """
     hits = [len(set(some) & set(row)) for some, row in zip(found.tolist(), wanted.tolist(), strict=True)]
     return round(sum(hits) / wanted.size, 4)
 
 
 def measure(count: int, resources: Any) -> dict[str, Any]:
-    """The three searches over ``count`` made-up descriptors."""
+    """Measures the three searches.
+
+    Args:
+        count: number of generated descriptors.
+        resources: GPU resources of faiss.
+    """
     starts = range(0, count, BATCH)
     descriptors = np.concatenate(
         [landmark_descriptors(start, min(BATCH, count - start), DIM, "cuda") for start in starts]
@@ -98,7 +108,7 @@ def measure(count: int, resources: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Reads the command line, measures, prints and writes JSON."""
+    """Parses the command line, measures, prints, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--out", type=Path)

@@ -1,8 +1,8 @@
-"""The former augmentation: torchvision, per image, in workers.
+"""The previous augmentation: torchvision, per image, in workers.
 
-`augmentation.py` compares `glam.datasets.views` with it. `tests/earlier_version` resumes runs that began with it: a run
-that ends with the loss of an unbroken one has restored the weights, the optimizer, the schedule, and the position in
-the epoch.
+`augmentation.py` compares `glam.datasets.views` with it. `tests/earlier_version` resumes training runs that started
+with it: if a resumed run ends with the loss of an uninterrupted one, then weights, optimizer, schedule, and position in
+the epoch were restored.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ FormerView = tuple[Tensor, int, int]
 
 
 class FormerViews(Dataset[FormerView]):
-    """Views as (3, h, w) float32 images in [0, 1], not normalized, their landmark ids, and their indices.
+    """Views of images, as (3, h, w), float32, in [0, 1], not normalized, with their landmark ids and indices.
 
     Args:
         collection: the images.
-        scale: smallest and largest share of the image's area that a crop covers.
-        perspective: largest move of a corner along each axis, as a share of half the side; above 0.
-        light: largest change of brightness, contrast, and saturation, as a share; above 0.
+        scale: minimum and maximum fraction of the image's area that a crop covers.
+        perspective: maximum shift of a corner along each axis, as a fraction of half the side; above 0.
+        light: maximum change of brightness, contrast, and saturation, as a fraction; above 0.
         seed: seed of all random numbers.
     """
 
@@ -65,7 +65,7 @@ def collate_former_views(
         std: standard deviation of each of the 3 channels, of images in [0, 1].
 
     Returns:
-        (b, 3, h, w) float32 images, (b,) landmark ids, (b,) indices in the collection.
+        Images, (b, 3, h, w), float32; landmark ids, (b,); and indices in the collection, (b,).
     """
     images, landmark_ids, indices = default_collate(list(views))
     return v2.functional.normalize(images, list(mean), list(std)), landmark_ids, indices

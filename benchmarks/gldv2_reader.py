@@ -1,9 +1,9 @@
-"""How long the reader of Google Landmarks v2 takes to start, and what memory: on made-up tables of any length.
+"""Start-up time and memory of the reader of Google Landmarks v2, on generated tables of any length.
 
-    .venv/bin/python benchmarks/gldv2_reader.py --out benchmarks/results/gldv2_reader.json
+    python benchmarks/gldv2_reader.py --out benchmarks/results/gldv2_reader.json
 
-Each table is read in a process of its own; no image that it names exists. A landmark has 20 images, about as many as in
-the clean list (1,580,470 images of 81,313 landmarks).
+Each table is read in a separate process; the images that it lists do not exist. Each landmark has 20 images, about as
+many as in the clean list (1,580,470 images of 81,313 landmarks).
 """
 
 import argparse
@@ -32,7 +32,7 @@ def write_table(file: Path, images: int) -> None:
 
 
 def measure(table: str) -> None:
-    """Reads a table and prints what it took, as JSON; peak memory counts the interpreter and every import."""
+    """Reads a table, and prints time and peak memory as JSON; memory includes the interpreter and all imports."""
     began = time.perf_counter()
     from glam.datasets.readers import read_collection
 

@@ -1,14 +1,14 @@
-"""Kills a writer of an index at random moments, lets it go on, and checks that nothing was lost and nothing done twice.
+"""Crash test of the index: kill a writer at random moments, resume it, and check that no data is lost or repeated.
 
     .venv/bin/python benchmarks/kills.py --photographs ../shared/landmarks/train --out benchmarks/results/kills.json
 
-For each of build, sync, remove and compact: a process is started, killed with SIGKILL after a random time, and started
-again, until it has been killed as often as asked. After every kill the index has to open, `verify` has to find nothing,
-every image found has to be the one it says, and what the next run describes must not be in the index already. Each time
-the work is done, the index has to hold every file of the folder exactly once, with the descriptor of its content.
+For each of build, sync, remove, and compact, a process is started, killed with SIGKILL after a random time, and started
+again, until it was killed --kills times. After each kill, the index must open, `verify` must find no problem, each
+image must find itself, and the next run must not describe images that are already in the index. When an operation
+finishes, the index must contain each file of the folder exactly once, with the descriptor of its content.
 
-The model is made up (a random descriptor for each content, and a small decode for each image), because what is tried
-here is the index; the tests run the same with few images.
+The model is fake (a random descriptor per content, and a small decode per image), because the index is under test. The
+tests run the same with few images.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from glam.index.writer import open_writer
 
 DIM = 64
 LIMITS = IndexLimits(commit_images=16, save_exact=True)
-"""So that there is more to kill than so small an index would need."""
+"""Small commits and saved structures, so that even a small index has many moments to be killed at."""
 
 
 def content_hash(data: bytes) -> str:
@@ -51,7 +51,7 @@ def content_hash(data: bytes) -> str:
 
 
 def descriptor_of(content: str) -> NDArray[np.float32]:
-    """(DIM,): a random descriptor that belongs to a content."""
+    """Returns the random descriptor of a content, (DIM,), float32, of unit length."""
     descriptor = np.random.default_rng(int(content, 16)).normal(size=DIM).astype(np.float32)
     return descriptor / np.linalg.norm(descriptor)
 
@@ -72,7 +72,11 @@ class MadeUpDescribed:
 
 
 class MadeUpModel:
-    """Stands in for a model; writes the hash of everything that it describes to a log."""
+    """Replaces a model; appends the hash of each described image to a log.
+
+    Args:
+        log: path of the log.
+    """
 
     name, fingerprint, dim = "made up", "0" * 16, DIM
 
@@ -95,7 +99,7 @@ class MadeUpModel:
 
 
 def run(operation: str, index: Path, folder: Path, log: Path, started: Connection) -> None:
-    """What the process that is killed does."""
+    """Runs one operation in the process that is killed."""
     model: Any = MadeUpModel(log)
     started.send(None)
     if operation == "build":
@@ -103,7 +107,7 @@ def run(operation: str, index: Path, folder: Path, log: Path, started: Connectio
     elif operation == "sync":
         glam.index.sync(index, read_folder(folder), lambda: model, limits=LIMITS)
     elif operation == "remove":
-        with suppress(GlamError):  # all of them are gone already: killed after the transaction and before the end
+        with suppress(GlamError):  # killed after the transaction and before the end: nothing is left to remove
             glam.index.remove(index, ["gone"], limits=LIMITS)
     else:
         glam.index.compact(index, limits=LIMITS)
@@ -111,7 +115,20 @@ def run(operation: str, index: Path, folder: Path, log: Path, started: Connectio
 
 @dataclass
 class Outcome:
-    """What happened to one operation."""
+    """Result of the trial of one operation.
+
+    Attributes:
+        operation: name of the operation.
+        images: number of images in the finished index.
+        kills: number of kills.
+        finished: how often the operation ran to its end.
+        seconds_undisturbed: seconds of a run without kills.
+        described: number of images described in all runs.
+        described_again: number of images described more than once because of kills.
+        most_again_after_a_kill: maximum number of images described again after one kill.
+        opened_after_kills: how often the index opened after a kill.
+        problems: problems found.
+    """
 
     operation: str
     images: int = 0
@@ -126,7 +143,13 @@ class Outcome:
 
 
 class Trial:
-    """One operation, from a state of index and folder that is set up again whenever the work is done."""
+    """Trial of one operation. Each time the operation finishes, index and folder are set up again.
+
+    Args:
+        operation: name of the operation.
+        work: folder for index and images.
+        set_up: function that fills ``work`` with the initial state.
+    """
 
     def __init__(self, operation: str, work: Path, set_up: Callable[[Path], None]) -> None:
         self.outcome = Outcome(operation)
@@ -148,7 +171,7 @@ class Trial:
         return process, here
 
     def go_on(self, delay: float | None) -> bool:
-        """Runs the operation and kills it after ``delay`` seconds; returns whether it was still at work."""
+        """Resumes the operation and kills it after ``delay`` seconds; returns whether it was still running."""
         committed, before = self.committed(), self.described()
         process, pipe = self.start()
         process.join(delay)
@@ -162,7 +185,7 @@ class Trial:
         now = self.described()[len(before) :]
         again = committed & set(now)
         if again:
-            self.outcome.problems.append(f"{len(again)} images described that were in the index")
+            self.outcome.problems.append(f"{len(again)} images of the index described again")
         earlier = len(set(now) & set(before))
         self.outcome.described += len(now)
         self.outcome.described_again += earlier
@@ -173,7 +196,7 @@ class Trial:
         return self.log.read_text().split() if self.log.exists() else []
 
     def committed(self) -> set[str]:
-        """Contents of all images in the index; none where it was not yet begun."""
+        """Returns the content hashes of all images in the index; empty if there is no index yet."""
         if not (self.index / CATALOG).exists():
             return set()
         with closing(connect(self.index / CATALOG, "rw")) as connection:
@@ -183,7 +206,11 @@ class Trial:
                 return set()
 
     def check(self, expected: dict[str, str] | None) -> None:
-        """Opens the index, verifies it and looks for each image; ``expected`` is the hash of each path, once done."""
+        """Opens and verifies the index, and searches for each image.
+
+        Args:
+            expected: content hash by path of the finished index; None while the operation is unfinished.
+        """
         try:
             with glam.index.open(self.index) as index:
                 entries = index.entries(index.image_ids.tolist())
@@ -196,19 +223,21 @@ class Trial:
             hashes = dict(connection.execute("SELECT id, hash FROM images"))
         for entry, descriptor, hit in zip(entries, descriptors, hits, strict=True):
             if not np.array_equal(descriptor, descriptor_of(hashes[entry.image_id])):
-                self.outcome.problems.append(f"{entry.path}: the descriptor of another content")
+                self.outcome.problems.append(f"{entry.path} has the descriptor of another content")
             if hit.entry != entry:
-                self.outcome.problems.append(f"{entry.path}: found as {hit.path}")
+                self.outcome.problems.append(f"{entry.path}: its nearest image is {hit.path}")
         found = glam.index.verify(self.index)
         self.outcome.problems += [f"{problem.file}: {problem.what}" for problem in found.problems]
         if expected is not None:
             if not found.clean:
-                self.outcome.problems.append("finished, and without checksums")
+                self.outcome.problems.append("finished without checksums")
             if {entry.path: hashes[entry.image_id] for entry in entries} != expected or len(entries) != len(expected):
-                self.outcome.problems.append("finished, and not every file once with its content")
+                self.outcome.problems.append(
+                    "finished, but the index does not have each file exactly once with its content"
+                )
 
     def contents(self) -> dict[str, str]:
-        """Hash of each file that the index has to hold when the work is done."""
+        """Returns the content hash by path that the finished index must have."""
         files = {image.path: self.folder / image.path for image in read_folder(self.folder).images}
         wanted = (
             files
@@ -218,7 +247,12 @@ class Trial:
         return {path: content_hash(file.read_bytes()) for path, file in wanted.items()}
 
     def kill(self, kills: int, moments: random.Random) -> Outcome:
-        """The whole trial."""
+        """Runs the trial.
+
+        Args:
+            kills: number of kills.
+            moments: source of the random delays.
+        """
         self.restore()
         expected = self.contents()
         self.outcome.images = len(expected)
@@ -229,7 +263,7 @@ class Trial:
         pipe.close()
         self.check(expected)
         self.restore()
-        # Long work is killed many times on its way, short work is done several times.
+        # A long operation is killed many times in one run; a short one runs to its end several times.
         undisturbed = self.outcome.seconds_undisturbed
         longest = max(undisturbed / 8, min(1.2 * undisturbed, 1.0))
         while self.outcome.kills < kills:
@@ -249,7 +283,7 @@ class Trial:
 
 
 def prepare(work: Path, files: list[Path]) -> dict[str, Callable[[Path], None]]:
-    """The states that the four operations start from, made by running them undisturbed once."""
+    """Creates the initial states of the four operations; returns the function that sets up each."""
     full, changed = work / "full", work / "changed"
     for i, file in enumerate(files):
         target = full / "photographs" / ("gone" if i % 4 == 0 else f"place {i % 7}") / f"{i:05d}{file.suffix}"
@@ -282,12 +316,12 @@ def prepare(work: Path, files: list[Path]) -> dict[str, Callable[[Path], None]]:
 
 
 def copy(source: str, target: str) -> None:
-    """A second name for the file: nothing in a trial writes to an image."""
+    """Hard-links a file, since a trial never writes to an image."""
     os.link(source, target)
 
 
 def point_to(work: Path) -> None:
-    """Gives a copied index the root beside it, and the checksums that go with that."""
+    """Sets the root of a copied index to the images next to it, and updates its checksums."""
     with open_writer(work / "i.glam", limits=LIMITS) as writer:
         config = replace(writer.config, root=str((work / "photographs").resolve()))
         writer.begin_changes()
@@ -296,7 +330,7 @@ def point_to(work: Path) -> None:
 
 
 def change(folder: Path) -> None:
-    """What happens to a folder between two syncs: of 20 files 3 move, 2 change, 2 go, and 4 more come."""
+    """Changes a folder between two syncs: of 20 files, 3 move, 2 change, 2 are deleted, and 4 get an altered copy."""
     for i, file in enumerate(sorted(folder.rglob("*.*"))):
         kind = i % 20
         if kind < 3:
@@ -314,13 +348,13 @@ def change(folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--photographs", dest="source", type=Path, required=True, help="folder of images, sub-folders included"
+        "--photographs", dest="source", type=Path, required=True, help="folder of images, with sub-folders"
     )
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--operations", nargs="+", default=["build", "sync", "remove", "compact"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file of the outcomes")
+    parser.add_argument("--out", type=Path, help="JSON file to write the outcomes to")
     options = parser.parse_args()
     multiprocessing.get_context("forkserver").set_forkserver_preload(["glam.index", "glam.datasets.readers", "faiss"])
     collection = read_folder(options.source)
@@ -333,8 +367,8 @@ def main() -> int:
             outcome = trial.kill(options.kills, random.Random(options.seed + i))
             outcomes.append(outcome)
             print(
-                f"{operation}: {outcome.images} images, {outcome.kills} kills, {outcome.finished} times to the end, "
-                f"{outcome.most_again_after_a_kill} images described again after a kill at most, "
+                f"{operation}: {outcome.images} images, {outcome.kills} kills, finished {outcome.finished} times, "
+                f"up to {outcome.most_again_after_a_kill} images described again per kill, "
                 f"{len(outcome.problems)} problems {outcome.problems[:3] or ''}",
                 flush=True,
             )

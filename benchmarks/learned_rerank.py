@@ -1,16 +1,16 @@
-"""Whether a small network that scores pairs of images pays as a reranking step. It does not: docs/reranking.md.
+"""Learned re-ranking: does a small network that scores pairs of images help? It does not, see docs/reranking.md.
 
     OMP_NUM_THREADS=1 python benchmarks/learned_rerank.py ../shared/landmarks    # benchmarks/results/learned_rerank.csv
 
-A network (learned_scorers.py) scores the first 100 images of a list, and its score is added to the list's own, so that
-before training nothing moves.
+A network (learned_scorers.py) scores the first 100 images of a list. Its score is added to the list's own score, so an
+untrained network changes nothing.
 
-Networks are trained on lists from train/ (draws of at most 14 images a landmark, the most in val/), plain or after
-`superglobal`; every fifth landmark is held out, and the epoch that ranks those best is taken, or the order as it was
-where none does. They are tested as in rerank.py. For the last rows perceptrons are trained on val/ itself, each on the
-landmarks of three folds in four and half of the distractors, and asked by the landmarks of the fourth: whether
-images that the model was not trained on teach more. For two rows nothing is trained: the cosine of the
-descriptors, and the mean of the best cosines of local ones, rank the 100 alone.
+Networks are trained on lists from train/ (samples of at most 14 images per landmark, the maximum in val/), of plain
+search or after `superglobal`. Every fifth landmark is held out to select the best epoch, or the original order if no
+epoch improves it. Tests are those of rerank.py. For the last rows, perceptrons are trained on val/ itself, in four
+folds of landmarks and with half of the distractors. Each is tested with the landmarks of the fold that it did not see,
+which shows whether images that the model was not trained on help more. Two rows are not trained: the cosine similarity
+of the descriptors, and the mean of the best cosine similarities of local descriptors, rank the 100 images alone.
 """
 
 import argparse
@@ -36,24 +36,24 @@ from glam.index.rerank.memory_database import MemoryDatabase
 from glam.index.types import Descriptors
 
 MOST = (14, 8, 4)
-"""Images of a landmark that lists are made of, draw by draw: folders differ."""
+"""Maximum number of images per landmark in each sample, because folders differ."""
 
 DEFAULT = parse_chain("superglobal")
 
 HELD_OUT, FOLDS = 5, 4
-"""Every how manieth landmark of train/ is held out, and folds of the landmarks of val/."""
+"""One of this many landmarks of train/ is held out; number of folds of the landmarks of val/."""
 
 
 @dataclass(frozen=True)
 class RankedLists:
-    """First images of m lists.
+    """The first `DEPTH` images of m result lists.
 
     Attributes:
-        queries: (m,), indices of images.
-        images: (m, `DEPTH`), indices of images, best first.
-        scores: (m, `DEPTH`), of the list.
-        right: (m, `DEPTH`), which show the query's landmark.
-        used: (m, `DEPTH`), which may be trained on.
+        queries: indices of the queries, (m,).
+        images: indices of the images, best first, (m, `DEPTH`).
+        scores: scores of the list, (m, `DEPTH`).
+        right: whether an image shows the query's landmark, (m, `DEPTH`), bool.
+        used: whether an image can be used for training, (m, `DEPTH`), bool.
     """
 
     queries: Tensor
@@ -70,7 +70,14 @@ class RankedLists:
 def make_lists(
     descriptors: Descriptors, landmark_ids: NDArray[np.int64], draws: Sequence[NDArray[np.int64]], chain: Chain | None
 ) -> RankedLists:
-    """The lists of all images with a known landmark, among the images of each draw."""
+    """Computes the lists of all images with a known landmark, among the images of each sample.
+
+    Args:
+        descriptors: descriptors of all images, (n, dim).
+        landmark_ids: landmark of each image, (n,); negative if unknown.
+        draws: indices of the images of each sample.
+        chain: re-ranking steps; None for plain search.
+    """
     queries, images, scores = [], [], []
     for draw in draws:
         full_database = MemoryDatabase([descriptors[draw]])
@@ -96,7 +103,7 @@ def make_lists(
 
 
 def balanced_draws(landmark_ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Draws of images: at most `MOST` of each landmark, and all images without a landmark."""
+    """Samples images: at most `MOST` of each landmark, and all images without a landmark."""
     found = []
     for seed, most in enumerate(MOST):
         generator = np.random.default_rng(seed)
@@ -117,9 +124,19 @@ def train(
     held: Tensor | None,
     seed: int,
 ) -> tuple[Scorer, float]:
-    """The scorer of the best epoch on the lists held out, and what it gains there; of the last epoch without any.
+    """Trains a scorer by maximizing `smooth_ap`.
 
-    What is made large is a smooth AP, which counts an image above another by the logistic function of their scores.
+    Args:
+        kind: network and training settings.
+        looks: features of all images.
+        lists: lists to train on.
+        held_out: lists that select the epoch; None to use the last epoch.
+        inputs: inputs for ``lists``, (m, d, n).
+        held: inputs for ``held_out``, (m', d, n); None without these.
+        seed: seed of all random numbers.
+
+    Returns:
+        The scorer of the best epoch, and its gain in AP on ``held_out``.
     """
     torch.manual_seed(seed)
     scorer = Scorer(kind.network(looks, inputs))
@@ -150,8 +167,19 @@ def train(
 
 
 def smooth_ap(scores: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
-    """The mean over lists, (b, d); images neither right nor wrong do not count. A. Brown, W. Xie, V. Kalogeiton,
-    A. Zisserman, "Smooth-AP: smoothing the path towards large-scale image retrieval", ECCV 2020."""
+    """Computes smooth AP, which counts one image above another by the sigmoid of the difference of their scores.
+
+    Source: A. Brown, W. Xie, V. Kalogeiton, A. Zisserman, "Smooth-AP: smoothing the path towards large-scale image
+    retrieval", ECCV 2020 (arXiv 2007.12163).
+
+    Args:
+        scores: scores of the images in each list, (b, d).
+        right: whether an image shows the query's landmark, (b, d), bool.
+        wrong: whether an image shows something else, (b, d), bool; images that are neither are ignored.
+
+    Returns:
+        Mean over the lists, ().
+    """
     above = torch.sigmoid(scores[:, None] - scores[:, :, None]) * (right | wrong)[:, None]
     above = above * (1 - torch.eye(scores.shape[1]))
     precision = (1 + (above * right[:, None]).sum(dim=2)) / (1 + above.sum(dim=2))
@@ -160,12 +188,12 @@ def smooth_ap(scores: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def scored(scorer: Scorer, inputs: Tensor, scores: Tensor) -> Tensor:
-    """(m, d) scores of lists."""
+    """Computes the scores of lists, (m, d)."""
     return torch.cat([scorer(*part) for part in zip(inputs.split(16), scores.split(16), strict=True)])
 
 
 def mean_ap(lists: RankedLists, scores: Tensor) -> float:
-    """Of lists in a new order, as far as they go."""
+    """Computes the mean AP of lists in the order of new scores, (m, d), within the depth of the lists."""
     right = torch.gather(lists.right, 1, scores.argsort(dim=1, descending=True, stable=True)).float()
     right = right[right.any(dim=1)]
     precision = right.cumsum(dim=1) / torch.arange(1, DEPTH + 1)
@@ -173,20 +201,20 @@ def mean_ap(lists: RankedLists, scores: Tensor) -> float:
 
 
 def inputs_of(kind: Kind, looks: Looks, lists: RankedLists) -> Tensor:
-    """(m, d, n), what networks of a kind see of lists."""
+    """Computes the inputs of a kind of network for lists, (m, d, n)."""
     rows = zip(lists.queries, lists.images, lists.scores, strict=True)
     return torch.stack([kind.inputs(looks, *row) for row in rows])
 
 
 @dataclass(frozen=True)
 class Learned(Step):
-    """A step. The database, and the query, give the index of an image in place of its local features.
+    """A re-ranking step. Database and query return the index of an image instead of its local features.
 
     Attributes:
-        kind: of its scorers.
-        looks: at all images.
-        scorers: for each image that may ask.
-        depth: images looked at.
+        kind: kind of the scorers.
+        looks: features of all images.
+        scorers: scorer for each query.
+        depth: number of images to re-rank.
     """
 
     kind: Kind
@@ -206,7 +234,13 @@ class Learned(Step):
 
 
 class Trial:
-    """Images of train/, of val/ and the distractors, and the networks trained and tested on their lists."""
+    """Features of train/, val/, and the distractors, and the networks trained and tested on their lists.
+
+    Args:
+        folder: folder with train/, val/, and distractors/.
+        model_name: name or path of the model.
+        cache: folder that caches features; None for no cache.
+    """
 
     def __init__(self, folder: Path, model_name: str, cache: Path | None) -> None:
         described, model = cached_descriptions(model_name, cache), glam.load(model_name)
@@ -225,18 +259,18 @@ class Trial:
         self.plain, self.default = self.aps(None), self.aps(DEFAULT)
 
     def aps(self, chain: Chain | None) -> list[NDArray[np.float64]]:
-        """AP of the queries, with all images and in each draw of four a landmark."""
+        """Computes the AP of the queries, with all images and in each sample of four images per landmark."""
         return [self.landmarks.ap(images, chain) for images in self.sets]
 
     def learned(
         self, before: Chain | None, kind: Kind, scorers: Sequence[Scorer | Column]
     ) -> list[NDArray[np.float64]]:
-        """Those of a chain that a scorer follows; before any chain, of the scorer alone."""
+        """Computes the AP of a scorer after a chain of re-ranking steps, or after plain search without a chain."""
         steps = () if before is None else before.steps
         return self.aps(Chain((*steps, Learned(kind, self.looks, scorers))))
 
     def row(self, name: str, runs: list[list[NDArray[np.float64]]], held_out: float | None) -> dict[str, Any]:
-        """A row of the table: of the mean over some runs with other seeds."""
+        """Returns a row of the table, for the mean over runs with different seeds."""
         aps = [np.mean(parts, axis=0) for parts in zip(*runs, strict=True)]
         landmark_ids = self.landmarks.landmark_ids
         groups = [landmark_ids == landmark_id for landmark_id in np.unique(landmark_ids)]
@@ -250,7 +284,7 @@ class Trial:
         return {**figures, "held_out_of_train": "" if held_out is None else percent(held_out)}
 
     def rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The table."""
+        """Yields the rows of the table."""
         yield self.row("plain", [self.plain], None)
         yield self.row("superglobal", [self.default], None)
         for name, column in (("cosine", 0), ("local cosines", 2)):
@@ -258,14 +292,14 @@ class Trial:
             yield self.row(f"superglobal,{name}", [self.learned(DEFAULT, KINDS["statistics"], alone)], None)
         for name in names:
             yield self.from_train("superglobal", name)
-            if KINDS[name].network is Perceptron:  # a transformer takes minutes
+            if KINDS[name].network is Perceptron:  # the transformer is too slow for both
                 yield self.from_train("", name)
         for name in names:
             if KINDS[name].network is Perceptron:
                 yield self.from_folds("superglobal", name)
 
     def lists_of_train(self, text: str) -> RankedLists:
-        """Made once for each chain; none of the landmarks held out is trained on."""
+        """Returns the lists of train/ for a chain, cached; landmarks that are held out are not used for training."""
         if text not in self.known:
             chain = parse_chain(text) if text else None
             lists = make_lists(
@@ -276,7 +310,7 @@ class Trial:
         return self.known[text]
 
     def from_train(self, text: str, name: str) -> dict[str, Any]:
-        """Trained on train/."""
+        """Trains on train/ and tests."""
         before, kind = parse_chain(text) if text else None, KINDS[name]
         lists = self.lists_of_train(text)
         held = self.train_landmark_ids[lists.queries.numpy()] % HELD_OUT == 0
@@ -291,7 +325,7 @@ class Trial:
         return self.row(",".join(filter(None, [text, f"learned:{name}"])), runs, float(np.mean(gains)))
 
     def from_folds(self, text: str, name: str) -> dict[str, Any]:
-        """Trained on other landmarks of val/ than those that ask."""
+        """Trains on val/ in folds, and tests each scorer with landmarks that it did not see."""
         before, kind = parse_chain(text), KINDS[name]
         lists = make_lists(self.landmarks.descriptors, self.landmark_ids, balanced_draws(self.landmark_ids), before)
         inputs = inputs_of(kind, self.looks, lists)
@@ -314,7 +348,7 @@ def main() -> None:
     parser.add_argument("landmarks", type=Path)
     parser.add_argument("--model", default="glam-lite0")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--cache", type=Path, help="folder that descriptors are left in, and taken from")
+    parser.add_argument("--cache", type=Path, help="folder to cache descriptors in")
     parser.add_argument("--out", type=Path, default=RESULTS / "learned_rerank.csv")
     options = parser.parse_args()
     write_rows(options.out, Trial(options.landmarks, options.model, options.cache).rows(options.kinds))

@@ -1,13 +1,14 @@
-"""The small networks that learned_rerank.py tries, and what they see of two images.
+"""Small networks that score pairs of images for learned_rerank.py, and their inputs.
 
-Of an image they see its descriptor and 16 local descriptors: the positions of the attended feature map where the
-channels respond most, times the local spatial attention, each brought through the last layers as if it were the pooled
-map; and what the four attentions say there. Of a pair:
+The features of an image are its descriptor, and 16 local descriptors with the four attentions at their positions. The
+positions are those of the attended feature map with the largest product of channel response and local spatial
+attention; each goes through the last layers like a pooled map. Inputs of a pair:
 
     descriptors   a perceptron on the entrywise product of the two descriptors
-    statistics    a perceptron on what the local descriptors come to: means of best cosines, mutual pairs, attention
-    transformer   two layers over the two descriptors and the 2 x 16 local ones, in the manner of F. Tan, J. Yuan,
-                  V. Ordonez, "Instance-level image retrieval using reranking transformers", ICCV 2021
+    statistics    a perceptron on statistics of the local descriptors: means of best cosine similarities, mutual nearest
+                  neighbors, and attentions
+    transformer   two layers over the two descriptors and the 2 x 16 local ones, similar to F. Tan, J. Yuan, V. Ordonez,
+                  "Instance-level image retrieval using reranking transformers", ICCV 2021 (arXiv 2103.12236)
 """
 
 from collections.abc import Callable, Sequence
@@ -26,18 +27,18 @@ from glam.attention_maps import _features, compute_maps
 from glam.index.types import Descriptors
 
 TOKENS, DEPTH = 16, 100
-"""Local descriptors of an image, and images of a list that are scored."""
+"""Number of local descriptors per image, and of images per list that are scored."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What networks see of n images.
+    """Features of n images.
 
     Attributes:
-        descriptors: (n, dim), their descriptors.
-        tokens: (n, `TOKENS`, dim), their local descriptors, of unit length.
-        attention: (n, `TOKENS`, 4): local channel, local spatial, global channel, and how much others look there; each
-            about 1 in the mean over the map.
+        descriptors: descriptors, (n, dim).
+        tokens: local descriptors, (n, `TOKENS`, dim), of unit length.
+        attention: attentions at the positions of the local descriptors, (n, `TOKENS`, 4): local channel, local spatial,
+            global channel, and how much other positions look there; the mean over the map is about 1 each.
     """
 
     descriptors: Tensor
@@ -47,8 +48,16 @@ class Looks:
 
 @torch.inference_mode()
 def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """(`TOKENS`, dim) local descriptors of an image, and (`TOKENS`, 4) attentions; positions come twice if a map
-    has fewer."""
+    """Computes the features of an image.
+
+    Args:
+        model: model with GLAM.
+        file: path of the image.
+
+    Returns:
+        Local descriptors, (`TOKENS`, dim), float16, and attentions, (`TOKENS`, 4), float32. Positions repeat if the map
+        has fewer than `TOKENS`.
+    """
     network = model.fast
     features, area = _features(model, file, None, 320)
     maps = compute_maps(cast(Any, network.glam), features, area)
@@ -74,7 +83,15 @@ def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np
 def cached_looks(
     model: glam.Model, name: str, files: Sequence[Path], descriptors: Descriptors, cache: Path | None
 ) -> Looks:
-    """Looks at images, or takes what was left in a folder."""
+    """Computes the features of images, or reads them from the cache.
+
+    Args:
+        model: model with GLAM.
+        name: name of the images in the cache.
+        files: paths of the images.
+        descriptors: descriptors of the images, (n, dim).
+        cache: folder of the cache; None for no cache.
+    """
     kept = None if cache is None else cache / f"{name}_looks.npz"
     if kept is not None and kept.exists():
         stored = np.load(kept)
@@ -87,12 +104,32 @@ def cached_looks(
 
 
 def products(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
-    """A list, () and (d,), to the entrywise products of its descriptors, (d, dim), about 1 in size."""
+    """Computes entrywise products of the descriptors of a list, scaled to a mean square of about 1.
+
+    Args:
+        looks: features of all images.
+        query: index of the query, ().
+        images: indices of the images of the list, (d,).
+        scores: scores of the list, (d,).
+
+    Returns:
+        (d, dim).
+    """
     return looks.descriptors[query] * looks.descriptors[images] * looks.descriptors.shape[1]
 
 
 def statistics(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
-    """A list, () and (d,), to (d, 17): what two images' local descriptors and attentions come to."""
+    """Computes statistics of the local descriptors and attentions of a list.
+
+    Args:
+        looks: features of all images.
+        query: index of the query, ().
+        images: indices of the images of the list, (d,).
+        scores: scores of the list, (d,).
+
+    Returns:
+        (d, 17).
+    """
     asking, asked = looks.tokens[query], looks.tokens[images]
     cosines = torch.einsum("ic,njc->nij", asking, asked)
     best_q, best_x = cosines.max(dim=2), cosines.max(dim=1)
@@ -124,12 +161,17 @@ def statistics(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> T
 
 
 def pairs(looks: Looks, query: Tensor, images: Tensor, scores: Tensor) -> Tensor:
-    """(d, 2): the indices of the images."""
+    """Returns the indices of query and image for each image of a list, (d, 2)."""
     return torch.stack([query.expand_as(images), images], dim=1)
 
 
 class Perceptron(nn.Module):
-    """(..., n) inputs of pairs to (...) scores; they begin at 0."""
+    """A perceptron: inputs of pairs, (..., n), to scores, (...), which are 0 before training.
+
+    Args:
+        looks: features of all images.
+        inputs: training inputs, (..., n), for the normalization.
+    """
 
     def __init__(self, looks: Looks, inputs: Tensor) -> None:
         super().__init__()
@@ -147,7 +189,12 @@ class Perceptron(nn.Module):
 
 
 class PairTransformer(nn.Module):
-    """(..., 2) indices of images to (...) scores; they begin at 0."""
+    """A transformer: indices of pairs, (..., 2), to scores, (...), which are 0 before training.
+
+    Args:
+        looks: features of all images.
+        inputs: training inputs, (..., 2); not used.
+    """
 
     WIDTH = 64
 
@@ -156,7 +203,9 @@ class PairTransformer(nn.Module):
         self.looks = looks
         self.token = nn.Linear(looks.descriptors.shape[1], self.WIDTH)
         self.seen = nn.Linear(4, self.WIDTH)
-        self.kind = nn.Parameter(0.02 * torch.randn(5, self.WIDTH))  # class, and two descriptors and parts of each
+        self.kind = nn.Parameter(
+            0.02 * torch.randn(5, self.WIDTH)
+        )  # class token, two descriptors, and their local descriptors
         layer = nn.TransformerEncoderLayer(self.WIDTH, 2, 2 * self.WIDTH, 0.1, batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.last = nn.Linear(self.WIDTH, 1)
@@ -169,23 +218,23 @@ class PairTransformer(nn.Module):
         parts = [self.kind[0].expand(len(indices), 1, -1)]
         for side in (0, 1):
             known = indices[:, side]
-            whole = self.token(scale * self.looks.descriptors[known])[:, None]
+            overall = self.token(scale * self.looks.descriptors[known])[:, None]
             local = self.token(scale * self.looks.tokens[known]) + self.seen(self.looks.attention[known])
-            parts += [whole + self.kind[1 + side], local + self.kind[3 + side]]
+            parts += [overall + self.kind[1 + side], local + self.kind[3 + side]]
         scores: Tensor = self.last(self.layers(torch.cat(parts, dim=1))[:, 0])[:, 0]
         return scores.view(inputs.shape[:-1])
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A network and how it is trained.
+    """A kind of network, and its training settings.
 
     Attributes:
-        inputs: its inputs from a query, () index, and the images of its list, (d,) indices and scores.
-        network: made of looks and of the inputs that it will be trained on.
-        epochs: on its lists.
-        pairs: of a list that are drawn at a time.
-        seeds: how often it is trained.
+        inputs: function of features, query index, image indices, and scores of a list, that returns the inputs.
+        network: class of the network.
+        epochs: number of epochs.
+        pairs: number of pairs per list and step.
+        seeds: number of trainings with different seeds.
     """
 
     inputs: Callable[[Looks, Tensor, Tensor, Tensor], Tensor]
@@ -203,19 +252,27 @@ KINDS = {
 
 
 class Column(nn.Module):
-    """One of the inputs alone as the score of a pair."""
+    """Uses one input as the score of a pair.
+
+    Args:
+        index: index of the input.
+    """
 
     def __init__(self, index: int) -> None:
         super().__init__()
         self.index = index
 
     def forward(self, inputs: Tensor, scores: Tensor) -> Tensor:
-        """(..., d, n) and (..., d) to (..., d)."""
+        """Selects the input: (..., d, n) and (..., d) to (..., d)."""
         return inputs[..., self.index]
 
 
 class Scorer(nn.Module):
-    """A list's own scores, at a learned scale, plus those of a network."""
+    """The score of a list at a learned scale, plus the score of a network.
+
+    Args:
+        network: network of the pair scores.
+    """
 
     def __init__(self, network: Perceptron | PairTransformer) -> None:
         super().__init__()
@@ -223,7 +280,7 @@ class Scorer(nn.Module):
         self.scale = nn.Parameter(torch.tensor(40.0).log())
 
     def on(self, looks: Looks) -> "Scorer":
-        """The scorer, now of other images."""
+        """Switches to the features of other images; returns the scorer itself."""
         self.network.looks = looks
         return self
 

@@ -1,13 +1,13 @@
-"""Which local features, how many of them, and which verification tell the same landmark from one that looks like it.
+"""Local features: which detector, how many features, and which verification separate same from different landmarks.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/local_features.py ../shared/landmarks/val
 
-Pairs of images: for each image, PARTNERS others of its landmark, drawn at random (many show another side of
-it and cannot match), and the PARTNERS of other landmarks that are nearest by the descriptor. The number of inliers is
-the score of a pair; widths in brackets are pixels. Reported are the area under the ROC curve, and the share of
-same-landmark pairs that reach the least score that at most 1% (5%) of the other pairs reach. Intervals: 95%, bootstrap
-over landmarks. Times: one thread, processor time, of everything after decoding. AKAZE, KAZE and BRISK are in OpenCV 4
-only, and skipped where missing: `--tables detectors` in an environment with `opencv-python-headless<5` measures them.
+Pairs of images: for each image, PARTNERS random images of its landmark (many show another side of it and cannot match),
+and the PARTNERS images of other landmarks with the highest scores. The score of a pair is its number of inliers; widths
+in parentheses are in pixels. Results are the area under the ROC curve, and the recall of pairs of the same landmark at
+false positive rates of 1% and 5%. Intervals are 95%, from bootstrap samples of landmarks. Times are processor time of
+one thread, without decoding. AKAZE, KAZE, and BRISK are in OpenCV 4 only and skipped otherwise; `--tables detectors` in
+an environment with `opencv-python-headless<5` measures them.
 """
 
 import argparse
@@ -34,18 +34,18 @@ COMMAND = "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/local_feat
 
 PARTNERS = 6
 RESAMPLES = 200
-BYTES_BESIDE = 6  # of a feature kept: x, y and diameter, 16 bits each
+BYTES_BESIDE = 6  # bytes per stored feature for x, y, and diameter, 16 bits each
 
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Images (gray, upright) and pairs of them.
+    """Images (gray, upright), and pairs of them.
 
     Attributes:
-        images: in the order of the folder.
-        pairs: (n, 2) indices of images.
-        same: (n,) whether both show one landmark.
-        landmarks: (n,) landmark id of the first.
+        images: images in the order of the folder.
+        pairs: indices of the images of each pair, (n, 2).
+        same: whether both images show the same landmark, (n,).
+        landmarks: landmark id of the first image, (n,).
     """
 
     images: list[Image.Image]
@@ -55,7 +55,12 @@ class ImagePairs:
 
 
 def read_pairs(folder: Path, model: str) -> ImagePairs:
-    """Reads the images and chooses the pairs."""
+    """Reads the images and selects the pairs.
+
+    Args:
+        folder: folder with one sub-folder per landmark.
+        model: name or path of the model that finds similar images of other landmarks.
+    """
     collection = read_folder(folder)
     files = [collection.root / image.path for image in collection.images]
     _, landmark_ids = np.unique([image.landmark for image in collection.images], return_inverse=True)
@@ -81,7 +86,15 @@ def read_pairs(folder: Path, model: str) -> ImagePairs:
 def opencv_features(
     make: Callable[[], Any], image: Image.Image, *, size: int, most: int, root: bool = False
 ) -> LocalFeatures:
-    """Features of any OpenCV detector as it comes: with their directions, and binary ones as bits, a byte each."""
+    """Extracts features with an OpenCV detector, with orientations; binary descriptors have one bit per bit, in bytes.
+
+    Args:
+        make: function that creates the detector.
+        image: gray image.
+        size: longest side in pixels to resize the image to.
+        most: maximum number of features.
+        root: whether to convert SIFT descriptors to RootSIFT.
+    """
     scale = max(image.size) / size
     gray = np.asarray(image)
     if scale != 1:
@@ -101,7 +114,7 @@ def opencv_features(
 
 
 def detectors() -> Iterator[tuple[str, Callable[..., LocalFeatures], bool]]:
-    """Name, function that extracts, and whether descriptors are binary."""
+    """Yields name, extraction function, and whether the descriptors are binary."""
     yield "RootSIFT, upright", extract, False
     sift = partial(cv2.SIFT_create, contrastThreshold=rootsift.CONTRAST, enable_precise_upscale=True)
     yield "RootSIFT", partial(opencv_features, sift, root=True), False
@@ -118,7 +131,7 @@ def detectors() -> Iterator[tuple[str, Callable[..., LocalFeatures], bool]]:
 
 
 def separation(scores: NDArray[np.integer], dataset: ImagePairs) -> dict[str, Any]:
-    """How well scores tell same from other."""
+    """Measures how well scores separate pairs of the same landmark from other pairs."""
     generator = np.random.default_rng(0)
     kinds = int(dataset.landmarks.max()) + 1
     draws = [np.bincount(generator.integers(0, kinds, kinds), minlength=kinds) for _ in range(RESAMPLES)]
@@ -136,7 +149,7 @@ def separation(scores: NDArray[np.integer], dataset: ImagePairs) -> dict[str, An
 
 
 def _auc(scores: NDArray[np.integer], same: NDArray[np.bool_], weight: NDArray[Any] | None = None) -> float:
-    """Probability that a pair of one landmark scores higher than another pair; a tie counts half."""
+    """Probability that a pair of the same landmark scores higher than another pair; ties count half."""
     weight = np.ones(len(scores)) if weight is None else weight
     highest = int(scores.max()) + 1
     mates = np.bincount(scores[same], weights=weight[same], minlength=highest)
@@ -151,14 +164,20 @@ def _interval(values: list[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class ExtractedFeatures:
-    """Features of all images, with the time each took and the bytes each would be kept in."""
+    """Features of all images.
+
+    Attributes:
+        features: features of each image.
+        milliseconds: mean processor time per image in milliseconds.
+        binary: whether the descriptors are binary.
+    """
 
     features: list[LocalFeatures]
     milliseconds: float
     binary: bool = False
 
     def cut(self, most: int) -> "ExtractedFeatures":
-        """Only the strongest of each."""
+        """Keeps only the strongest features of each image."""
         return replace(
             self,
             features=[
@@ -167,7 +186,7 @@ class ExtractedFeatures:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What an image costs."""
+        """Returns the mean number of features, bytes, and milliseconds per image."""
         count = float(np.mean([len(f) for f in self.features]))
         length = self.features[0].descriptors.shape[1]
         return {
@@ -187,7 +206,7 @@ def extract_features(
 
 
 def paired(dataset: ImagePairs, extracted: ExtractedFeatures, ratio: float) -> tuple[list[verify.Pairs], float]:
-    """Pairs features of all pairs of images; and milliseconds a pair."""
+    """Matches the features of all pairs of images; returns the matches and the milliseconds per pair."""
     take: Callable[..., verify.Pairs] = pair_binary if extracted.binary else verify.pair
     if extracted.features[0].descriptors.dtype != np.uint8:
         take = partial(pair_floats, mutual=True)
@@ -210,7 +229,7 @@ def measure(
     score: Score,
     **facts: Any,
 ) -> dict[str, Any]:
-    """One row of the table."""
+    """Verifies all pairs of images, and returns one row of the table."""
     began = time.process_time()
     scores = np.array(
         [score(extracted.features[i], extracted.features[j], p) for (i, j), p in zip(dataset.pairs, pairs, strict=True)]
@@ -231,13 +250,13 @@ Table = list[dict[str, Any]]
 
 
 def chain_at(size: int) -> Score:
-    """The chosen verification, its pixels scaled with the size of the images."""
+    """Returns the default verification, with its pixels scaled to the size of the images."""
     scale = size / rootsift.SIZE
     return by_chain(verify.REACH * scale, verify.TOLERANCE * scale)
 
 
 def compare_detectors(dataset: ImagePairs) -> Table:
-    """Every detector there is, at the chosen size, number and verification."""
+    """Compares all detectors at the default size, number, and verification."""
     table = []
     for name, take, binary in detectors():
         extracted = extract_features(dataset, partial(take, size=rootsift.SIZE, most=rootsift.MOST), binary)
@@ -247,19 +266,19 @@ def compare_detectors(dataset: ImagePairs) -> Table:
 
 
 def compare_sizes(dataset: ImagePairs) -> Table:
-    """The chosen features at other sizes of images, and more or fewer of them."""
+    """Compares sizes of images and numbers of features for the default features."""
     table = []
     for size in (240, 320, 480):
-        whole = extract_features(dataset, partial(extract, size=size, most=1000))
+        strongest = extract_features(dataset, partial(extract, size=size, most=1000))
         for most in (250, 500, 1000):
-            extracted = whole.cut(most)
+            extracted = strongest.cut(most)
             pairs, pairing = paired(dataset, extracted, verify.RATIO)
             table.append(measure(dataset, extracted, pairs, pairing, chain_at(size), size=size, most=most))
     return table
 
 
 def compare_pairing(dataset: ImagePairs) -> Table:
-    """The ratio test at several limits, with and without asking that features be each other's nearest."""
+    """Compares limits of the ratio test, with and without mutual nearest neighbors."""
     table = []
     extracted = extract_features(dataset, extract)
     for mutual in (True, False):
@@ -272,7 +291,7 @@ def compare_pairing(dataset: ImagePairs) -> Table:
 
 
 def compare_verification(dataset: ImagePairs) -> Table:
-    """Ways to count the pairs that agree: robust estimates, the vote, both."""
+    """Compares ways to count inliers: robust estimation, voting, and both."""
     kinds = ("homography", "affine", "fundamental")
     ways: dict[str, Score] = {"number of pairs": lambda a, b, pairs: len(pairs)}
     ways |= {f"MAGSAC++ {kind} (8)": by_robust(kind, 8.0) for kind in kinds}
@@ -297,8 +316,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local_features.json"))
-    parser.add_argument("--model", default="glam-lite0", help="Says which other landmarks look alike.")
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="Measure only these anew.")
+    parser.add_argument("--model", default="glam-lite0", help="model that finds similar images of other landmarks")
+    parser.add_argument(
+        "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="tables to measure; the others are kept"
+    )
     options = parser.parse_args()
     cv2.setNumThreads(1)
     dataset = read_pairs(options.folder, options.model)

@@ -1,4 +1,4 @@
-"""Ways to pair the local features of two images and to verify the pairs, for `local_features.py` to compare."""
+"""Methods to match and verify the local features of two images, for `local_features.py` to compare."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from glam.index.local_matching import LocalFeatures, verify
 
 Score = Callable[[LocalFeatures, LocalFeatures, verify.Pairs], int]
-"""Number of inliers among the pairs of features of two images."""
+"""Function that returns the number of inliers among the matched features of two images."""
 
 
-# Pairing
+# Matching
 
 
 def pair_binary(a: NDArray[np.uint8], b: NDArray[np.uint8], ratio: float) -> verify.Pairs:
-    """As `verify.pair`, by Hamming distance."""
+    """Matches features like `verify.pair`, by Hamming distance."""
     if len(a) == 0 or len(b) < 2:
         return np.empty((0, 2), np.intp)
     bits = np.bitwise_count(_words(a)[:, None] ^ _words(b)[None]).sum(axis=2, dtype=np.int32)
@@ -25,7 +25,7 @@ def pair_binary(a: NDArray[np.uint8], b: NDArray[np.uint8], ratio: float) -> ver
 
 
 def pair_floats(a: NDArray[np.floating], b: NDArray[np.floating], ratio: float, mutual: bool) -> verify.Pairs:
-    """As `verify.pair`, with or without the test that features are each other's nearest."""
+    """Matches features like `verify.pair`, with or without the condition of mutual nearest neighbors."""
     x, y = a.astype(np.float32), b.astype(np.float32)
     squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * (x @ y.T)
     return _chosen(np.sqrt(np.maximum(squares, 0)), ratio, mutual)
@@ -52,24 +52,24 @@ def _words(descriptors: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def point_pairs(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> tuple[verify.Points, verify.Points]:
-    """The points of the pairs, at the size that features were found at."""
+    """Returns the points of the matches, in pixels of the images that the features were extracted from."""
     return a.points[pairs[:, 0]] / np.float64(a.scale), b.points[pairs[:, 1]] / np.float64(b.scale)
 
 
 def votes(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs, reach: float = verify.REACH) -> NDArray[Any]:
-    """The pairs that one pair's proposal brings near."""
+    """Returns the matches that agree with the transform of one match within ``reach`` pixels."""
     x, y = point_pairs(a, b, pairs)
     ratios = (b.diameters[pairs[:, 1]] / b.scale) / (a.diameters[pairs[:, 0]] / a.scale)
     return verify.vote(x, y, ratios, reach)
 
 
 def by_votes(reach: float) -> Score:
-    """Votes alone."""
+    """Counts inliers by voting only."""
     return lambda a, b, pairs: int(votes(a, b, pairs, reach).sum())
 
 
 def by_robust(kind: str, tolerance: float, *, reach: float | None = None) -> Score:
-    """MAGSAC++ alone, or after the vote: a homography, an affine mapping or a fundamental matrix."""
+    """Counts inliers by MAGSAC++, after voting if ``reach`` is set: homography, affine, or fundamental matrix."""
     fewest = {"homography": 4, "affine": 3, "fundamental": 8}[kind]
 
     def score(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> int:
@@ -95,7 +95,7 @@ def by_robust(kind: str, tolerance: float, *, reach: float | None = None) -> Sco
 
 
 def by_chain(reach: float, tolerance: float) -> Score:
-    """As `verify.match_features`: the vote, MAGSAC++ on what it leaves, and what the homography maps of that."""
+    """Counts inliers like `verify.match_features`: voting, then a homography by MAGSAC++, then its inliers."""
 
     def score(a: LocalFeatures, b: LocalFeatures, pairs: verify.Pairs) -> int:
         x, y = point_pairs(a, b, pairs)

@@ -1,9 +1,9 @@
-"""What an index keeps for reranking, and what keeping it current costs.
+"""Size of the precomputed data that re-ranking uses, and the time to keep it up to date.
 
     .venv/bin/python benchmarks/precompute.py ../shared/landmarks/val --out benchmarks/results/precompute.json
 
-The graph of nearest images on made-up descriptors (`World` in search.py); local features on images, whose
-descriptors are random, since nothing here asks what they find. Seconds are of the processor, all threads together.
+The kNN graph is measured on generated descriptors (`World` in search.py). Local features are measured on images with
+random descriptors, because their content does not matter here. Seconds are processor time, summed over threads.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LOOKED_AT = 400
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of the processor, that work takes."""
+    """Returns the processor time that a function takes, in seconds."""
     began = time.process_time()
     work()
     return round(time.process_time() - began, 4)
@@ -44,7 +44,7 @@ def config(root: Path) -> IndexConfig:
 
 
 def add(index: Path, begin: int, descriptors: Descriptors) -> None:
-    """Adds made-up images in one run of a writer."""
+    """Adds generated images in one run of a writer."""
     with open_writer(index, begin=config(index)) as writer:
         for start in range(0, len(descriptors), BLOCK):
             block = enumerate(descriptors[start : start + BLOCK], begin + start)
@@ -64,7 +64,7 @@ def remove(index: Path, count: int) -> None:
 
 
 def graph(folder: Path, vectors: int) -> dict[str, Any]:
-    """Figures of the graph of so many images."""
+    """Measures the kNN graph of ``vectors`` images."""
     World().make(folder, vectors)
     descriptors = np.load(folder / "rows.npy", mmap_mode="r")
     index = folder / "i.glam"
@@ -89,7 +89,7 @@ def graph(folder: Path, vectors: int) -> dict[str, Any]:
 
 
 def features(folder: Path, source: Path) -> dict[str, Any]:
-    """Figures of the local features of images."""
+    """Measures the local features of the images in a folder."""
     index, root = folder / "f.glam", source.resolve()
     draws = np.random.default_rng(0)
     with open_writer(index, begin=config(root)) as writer:
@@ -119,8 +119,8 @@ def features(folder: Path, source: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of images")
-    parser.add_argument("--vectors", type=int, default=100_000, help="images of the graph")
-    parser.add_argument("--out", type=Path, help="file for the figures")
+    parser.add_argument("--vectors", type=int, default=100_000, help="number of images in the kNN graph")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         figures = {

@@ -2,10 +2,9 @@
 
     python benchmarks/rank_counts.py --device cuda --out benchmarks/results/rank_counts.json
 
-Descriptors are random directions, the hardest case for counting: most scores lie close to those of the targets. Every
-query has its own targets, as many as a query of Revisited Oxford has positives. Rows are read from memory, in blocks,
-and the counts of both ways are compared.
-The last table has fewer rows.
+Descriptors are random directions, the hardest case for counting: most scores are close to those of the targets. Each
+query has its own targets, as many as a query of Revisited Oxford has positives. Rows are read from memory in blocks,
+and the counts of both methods are compared. The last table has fewer rows.
 """
 
 import argparse
@@ -26,13 +25,13 @@ from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
 QUERIES = 70
 TARGETS = 100
 BLOCK = 1 << 16
-"""Descriptors drawn at a time."""
+"""Number of descriptors drawn at a time; arbitrary."""
 
 SMALL = (1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 def directions(count: int, dim: int, seed: int) -> Descriptors:
-    """(count, dim) float32 of unit length."""
+    """Draws random directions, (count, dim), float32, of unit length."""
     random = np.random.default_rng(seed)
     descriptors = np.empty((count, dim), dtype=np.float32)
     for start in range(0, count, BLOCK):
@@ -43,14 +42,14 @@ def directions(count: int, dim: int, seed: int) -> Descriptors:
 
 
 def target_keys(queries: Descriptors, rows: Descriptors) -> list[Keys]:
-    """Keys of `TARGETS` random rows per query."""
+    """Returns the keys of `TARGETS` random rows per query."""
     random = np.random.default_rng(1)
     drawn = [random.choice(len(rows), min(TARGETS, len(rows)), replace=False) for _ in queries]
     return [tie_break_keys(query, rows[some], some) for query, some in zip(queries, drawn, strict=True)]
 
 
 def best_seconds(run: Callable[[], object], rounds: int = 3) -> float:
-    """The shortest of some runs, after one that compiles."""
+    """Returns the shortest time of several runs in seconds, after one run to compile."""
     run()
     times = []
     for _ in range(rounds):
@@ -61,7 +60,7 @@ def best_seconds(run: Callable[[], object], rounds: int = 3) -> float:
 
 
 def on_gpu(queries: Descriptors, keys: Sequence[Keys], rows: Descriptors, device: torch.device) -> list[list[int]]:
-    """Counts on the GPU, even if that is the CPU."""
+    """Counts by the GPU method, on any device."""
     counter = GpuCounter(queries, keys, device)
     size = BLOCK_BYTES // (4 * rows.shape[1])
     for _ in counter.count((rows[start : start + size], start) for start in range(0, len(rows), size)):
@@ -70,7 +69,7 @@ def on_gpu(queries: Descriptors, keys: Sequence[Keys], rows: Descriptors, device
 
 
 def measure(count: int, dim: int, device: torch.device, rounds: int) -> dict[str, Any]:
-    """Both ways over ``count`` rows."""
+    """Measures both methods on ``count`` rows."""
     rows, queries = directions(count, dim, 0), directions(QUERIES, dim, 1)
     keys = target_keys(queries, rows)
     by_cpu = [counts.tolist() for counts in count_above(queries, keys, [rows])]
@@ -81,7 +80,7 @@ def measure(count: int, dim: int, device: torch.device, rounds: int) -> dict[str
 
 
 def main() -> None:
-    """Reads the command line, measures, prints and writes JSON."""
+    """Parses the command line, measures, prints, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rows", type=int, default=1_001_001)

@@ -1,11 +1,11 @@
-"""Readers of the service while a writer adds images: no request fails, and no row points to another image.
+"""Consistency of the service while a writer adds images: no request fails, and no row points to another image.
 
     python benchmarks/readers.py [--images 10000] [--readers 100] [--pause 10] [--out benchmarks/results/readers.json]
 
-The images are made up, small, and each is like no other. The index begins with the first tenth of them. While
-`glam.index.add` puts in the others, in a process of its own and a part at a time, readers ask the service for a random
-image: they search with it, take it and three rows of the answer, ask what is known of each, fetch its file, and compare
-the digest of that with the one noted for its path when it was drawn.
+The images are generated, small, and all different. The index starts with the first tenth of them. While
+`glam.index.add` adds the others in a separate process, in parts, readers search with random images. For the query and
+three results, they request the image's facts and its file, and compare the checksum of the file with the one recorded
+for its path.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from glam.inference.pipeline import Settings
 
 MODEL, SIZE = "glam-lite0", 64
 PART = 250
-"""Images that the writer adds at a time."""
+"""Number of images that the writer adds at a time."""
 
 WRITE = """
 import sys, glam
@@ -48,7 +48,7 @@ for start in range(0, len(files), int(sys.argv[4])):
 
 
 def draw(folder: Path, count: int) -> dict[str, str]:
-    """Images of random colors; the digest of each by its path."""
+    """Draws images of random colors; returns the checksum of each by path."""
     digests = {}
     for number in range(count):
         coarse = np.random.default_rng(number).integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
@@ -60,11 +60,17 @@ def draw(folder: Path, count: int) -> dict[str, str]:
 
 
 class Readers:
-    """Clients that ask until they are told to end, each with a pause after an answer.
+    """Clients that send requests until the block ends, with a pause after each answer.
+
+    Args:
+        url: address of the service.
+        digests: SHA-256 of each image file by path.
+        count: number of clients.
+        pause: mean pause in seconds.
 
     Attributes:
-        seen: how many answers were right, and how many were anything else.
-        images: the largest number of images that the service said it had.
+        seen: number of answers by outcome, "right" or an error.
+        times: seconds of each round.
     """
 
     def __init__(self, url: str, digests: dict[str, str], count: int, pause: float) -> None:
@@ -91,7 +97,7 @@ class Readers:
             began = time.perf_counter()
             try:
                 found = self._look(chance)
-            except Exception as error:  # noqa: BLE001  (counted and told)
+            except Exception as error:  # noqa: BLE001  (counted and reported)
                 found = [f"error: {error!r}"]
             with self._lock:
                 self.seen.update(found)
@@ -99,7 +105,7 @@ class Readers:
             self._ended.wait(self._pause * chance.uniform(0.5, 1.5))
 
     def _look(self, chance: random.Random) -> list[str]:
-        """Searches with an image and checks three of the rows: each "right", or what is wrong with it."""
+        """Searches with an image and checks the query and three results: "right", or the error, for each."""
         count = self._json("/api/info")["images"]
         answer = self._json(f"/api/images/{chance.randrange(count)}/search?top=20")
         images = [answer["query"]["image"], *(hit["image"] for hit in chance.sample(answer["results"], 3))]
@@ -119,11 +125,11 @@ class Readers:
 
 
 def main() -> None:
-    """Draws, indexes a tenth, adds the rest while readers ask, writes the result."""
+    """Draws images, indexes a tenth, adds the others under load, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000, help="that the writer adds")
+    parser.add_argument("--images", type=int, default=10_000, help="number of images")
     parser.add_argument("--readers", type=int, default=100)
-    parser.add_argument("--pause", type=float, default=10, help="seconds between two looks, on average")
+    parser.add_argument("--pause", type=float, default=10, help="mean pause between requests in seconds")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/readers.json"))
     options = parser.parse_args()
     first = max(50, options.images // 10)
@@ -169,7 +175,7 @@ def main() -> None:
 
 
 def wait_for(url: str, images: int) -> int:
-    """How many images the service says it has, once it has all, or after a minute."""
+    """Waits up to a minute until the service has all images; returns the number that it has."""
     for _ in itertools.repeat(None, 60):
         with urlopen(f"{url}/api/info", timeout=120) as answer:
             served = int(json.load(answer)["images"])

@@ -1,16 +1,16 @@
-"""What reranking gains on images, and what it costs.
+"""Gain and cost of re-ranking.
 
     OMP_NUM_THREADS=1 python benchmarks/rerank.py quality ../shared/landmarks ../shared/roxford_mini
     OMP_NUM_THREADS=1 python benchmarks/rerank.py sweep ../shared/landmarks
     OMP_NUM_THREADS=1 python benchmarks/rerank.py cost
 
-`quality` writes benchmarks/results/rerank.csv: mAP on val/ with distractors/, every image a query and not in the
-database it asks, and on the benchmark. Defaults were chosen by two columns: the gain on val/, and the gain where val/
-keeps four images of each landmark (the mean of three draws), since in most folders landmarks have few. `sweep`
-writes these two for many options to benchmarks/results/rerank_sweep.csv; it never opens the benchmark. `cost` writes
-benchmarks/results/rerank_cost.csv: the same steps on 100,000 made-up vectors, searched by inverted lists.
+`quality` writes benchmarks/results/rerank.csv: mAP on val/ with distractors/, where each image is a query against all
+others, and mAP on the benchmark. Two columns determined the defaults: the gain on val/, and the gain on val/ with four
+images per landmark (the mean of three samples), because most folders have few images per landmark. `sweep` writes these
+two for many options to benchmarks/results/rerank_sweep.csv, and never opens the benchmark. `cost` writes
+benchmarks/results/rerank_cost.csv: the same steps on 100,000 generated vectors, searched by inverted lists.
 
-Times are processor time of all threads, so that a busy machine can be used: on a quiet one a query takes no longer.
+Times are processor time of all threads, so that a busy machine can be used; on an idle one a query takes no longer.
 """
 
 import argparse
@@ -72,24 +72,29 @@ TRIED = (
     "superglobal,reciprocal:k=16",
     "geometric:least=5/6/8/10/15",
 )
-"""Options that are swept: each value of one with each of the others."""
+"""Options to sweep; slashes separate values, and all combinations are tried."""
 
 WITH_GRAPH = ("dba", "diffusion", "reciprocal")
 GRAPH_BYTES = NEIGHBORS * 8
-"""Of an image in an index: number and cosine of each neighbor."""
+"""Bytes per image in an index: row and score of each neighbor."""
 
 HEAD_BYTES, FEATURE_BYTES = 12, 140
-"""Of an image's local features in an index."""
+"""Bytes of local features in an index, per image and per feature."""
 
 FEW, DRAWS = 4, 3
-"""Images that a landmark keeps, and how often they are drawn."""
+"""Number of images per landmark in a sample, and number of samples."""
 
 TIMED, SHOWN = 30, 100
-"""Queries that are timed, and the results that each of them asks for."""
+"""Number of timed queries, and of results per query."""
 
 
 class Landmarks:
-    """val/ and distractors/, described."""
+    """Descriptors of val/ and distractors/.
+
+    Args:
+        folder: folder with val/ and distractors/.
+        describe: function that computes descriptors, see `cached_descriptions`.
+    """
 
     def __init__(self, folder: Path, describe: Callable[[str, Sequence[Path]], Descriptors]) -> None:
         parts = [read_folder(folder / name) for name in ("val", "distractors")]
@@ -99,7 +104,7 @@ class Landmarks:
         self.features = local_features_of(self.files)
 
     def draw(self, seed: int) -> NDArray[np.int64]:
-        """Some images of each landmark, and all distractors."""
+        """Samples `FEW` images of each landmark, and all distractors; returns their indices."""
         generator = np.random.default_rng(seed)
         some = [
             generator.permutation(np.flatnonzero(self.landmark_ids == landmark_id))[:FEW]
@@ -108,7 +113,7 @@ class Landmarks:
         return np.concatenate([np.sort(np.concatenate(some)), np.arange(len(self.landmark_ids), len(self.files))])
 
     def ap(self, images: NDArray[np.int64], chain: Chain | None) -> NDArray[np.float64]:
-        """AP of each query among some of the images."""
+        """Computes the AP of each query among a subset of the images, given by their indices."""
         count = int((images < len(self.landmark_ids)).sum())
         descriptors, lists = self.descriptors[images], None
         if chain is not None:
@@ -119,7 +124,7 @@ class Landmarks:
         return score_folder(descriptors[:count], self.landmark_ids[images[:count]], descriptors[count:], lists).ap
 
     def milliseconds(self, chain: Chain | None) -> float:
-        """Median of the processor time of a query, plain search and its local features included."""
+        """Returns the median processor time of a query, with plain search and extraction of local features."""
         database = MemoryDatabase([self.descriptors], self.features)
         database.neighbors(np.arange(len(self.descriptors)))
         times = []
@@ -136,7 +141,12 @@ class Landmarks:
 
 
 class Oxford:
-    """The benchmark, described."""
+    """Descriptors of the benchmark.
+
+    Args:
+        folder: folder of the benchmark.
+        describe: function that computes descriptors, see `cached_descriptions`.
+    """
 
     def __init__(self, folder: Path, describe: Callable[[str, Sequence[Path]], Descriptors]) -> None:
         self.set: Benchmark = open_benchmark("roxford5k", folder)
@@ -145,7 +155,7 @@ class Oxford:
         self.query_features, self.features = local_features_of(self.set.queries), local_features_of(self.set.images)
 
     def scores(self, chain: Chain | None) -> dict[str, float | str]:
-        """mAP in percent, by protocol, and its interval in that of medium difficulty."""
+        """Computes mAP in percent by protocol, and the interval of the medium protocol."""
         lists: list[Rows] | None = None
         if chain is not None:
             database = MemoryDatabase([self.descriptors], self.features)
@@ -157,17 +167,17 @@ class Oxford:
 
 
 def percent(share: float) -> float:
-    """With two decimals."""
+    """Converts a fraction to percent with two decimals."""
     return round(100 * float(share), 2)
 
 
 def between(ends: tuple[float, float]) -> str:
-    """An interval in percent."""
+    """Formats an interval in percent."""
     return " - ".join(f"{100 * end:.1f}" for end in ends)
 
 
 def cached_descriptions(model_name: str, cache: Path | None) -> Callable[[str, Sequence[Path]], Descriptors]:
-    """Describes images at 320 pixels, or takes their descriptors from a folder where they were left."""
+    """Returns a function that computes descriptors at 320 pixels, or reads them from the cache folder."""
     loaded: list[glam.Model] = []
 
     def describe(name: str, files: Sequence[Path]) -> Descriptors:
@@ -186,7 +196,7 @@ def cached_descriptions(model_name: str, cache: Path | None) -> Callable[[str, S
 
 
 def cached_matches() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
-    """Compares each pair of images once, however many chains ask; their features stay in memory."""
+    """Returns a function that matches each pair of images only once for all chains."""
     known: dict[tuple[int, int], Matches] = {}
 
     def compared(a: LocalFeatures, b: LocalFeatures) -> Matches:
@@ -198,7 +208,7 @@ def cached_matches() -> Callable[[LocalFeatures, LocalFeatures], Matches]:
 
 
 def quality_rows(landmarks: Landmarks, oxford: Oxford, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A row of the table for plain search, and for each chain."""
+    """Yields a row of the table for plain search, and for each chain."""
     everything, draws = np.arange(len(landmarks.files)), [landmarks.draw(seed) for seed in range(DRAWS)]
     groups = [landmarks.landmark_ids == landmark_id for landmark_id in np.unique(landmarks.landmark_ids)]
     plain, plain_few = landmarks.ap(everything, None), [landmarks.ap(draw, None) for draw in draws]
@@ -227,7 +237,7 @@ def quality_rows(landmarks: Landmarks, oxford: Oxford, texts: Sequence[str]) -> 
 
 
 def sweep_rows(landmarks: Landmarks, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The gains of every combination of options, on val/ alone."""
+    """Yields the gain of each combination of options, on val/ only."""
     sets = [np.arange(len(landmarks.files)), *(landmarks.draw(seed) for seed in range(DRAWS))]
     plain = [float(np.nanmean(landmarks.ap(images, None))) for images in sets]
     with patch.object(geometric, "match_features", cached_matches()):
@@ -240,13 +250,17 @@ def sweep_rows(landmarks: Landmarks, texts: Sequence[str]) -> Iterator[dict[str,
 
 
 def combinations(pattern: str) -> Iterator[str]:
-    """``aqe:k=1/2`` as ``aqe:k=1`` and ``aqe:k=2``."""
+    """Expands ``aqe:k=1/2`` to ``aqe:k=1`` and ``aqe:k=2``."""
     for values in itertools.product(*(part.split("/") for part in re.split("(?<==)|(?=:)", pattern))):
         yield "".join(values)
 
 
 class StructureDatabase(MemoryDatabase):
-    """A database in memory that a search structure of an index searches."""
+    """A database in memory that is searched by the search structure of an index.
+
+    Args:
+        descriptors: descriptors, (n, dim).
+    """
 
     def __init__(self, descriptors: Descriptors) -> None:
         super().__init__([descriptors])
@@ -257,7 +271,7 @@ class StructureDatabase(MemoryDatabase):
 
 
 def cost_rows(count: int, dim: int) -> Iterator[dict[str, Any]]:
-    """Time and memory of a query, its search included; not of geometric verification, which looks at images."""
+    """Yields time and memory of a query, with its search; without geometric verification, which needs images."""
     generator = np.random.default_rng(0)
     centers = generator.normal(size=(count // 20, dim)).astype(np.float32)
     descriptors = np.repeat(centers, 20, axis=0) + generator.normal(size=(count, dim)).astype(np.float32)
@@ -282,10 +296,10 @@ def _reranked(database: StructureDatabase, chain: Chain, results: int, query: in
 
 
 def measured(ask: Callable[[int], object]) -> dict[str, float]:
-    """Median milliseconds of a query, once what it reads is known, and the most memory that one takes."""
+    """Measures the median time of a query in milliseconds with warm caches, and the peak of its memory in MiB."""
     times = []
     for query in range(TIMED):
-        ask(query)  # finds the neighbors, which an index has stored
+        ask(query)  # computes the neighbors, which an index precomputes
         began = time.process_time()
         ask(query)
         times.append(time.process_time() - began)
@@ -297,7 +311,7 @@ def measured(ask: Callable[[int], object]) -> dict[str, float]:
 
 
 def write_rows(out: Path, rows: Iterator[dict[str, Any]]) -> None:
-    """Writes a table, row by row as they come."""
+    """Writes and prints a table row by row."""
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = None
         for row in rows:
@@ -317,7 +331,7 @@ def main() -> None:
         command.add_argument("landmarks", type=Path)
         command.add_argument("--model", default="glam-lite0")
         command.add_argument("--chains", nargs="+", default=chains)
-        command.add_argument("--cache", type=Path, help="folder that descriptors are left in, and taken from")
+        command.add_argument("--cache", type=Path, help="folder to cache descriptors in")
         command.add_argument("--out", type=Path, default=RESULTS / out)
     quality.add_argument("roxford", type=Path)
     cost = commands.add_parser("cost")

@@ -1,14 +1,14 @@
-"""How long a query takes by the clock, with and without reranking, over an index that keeps local features.
+"""Wall-clock time of a query, with and without re-ranking, on an index with precomputed local features.
 
-    python benchmarks/rerank_wall.py ../shared/landmarks    # on a quiet machine; benchmarks/results/rerank_wall.csv
+    python benchmarks/rerank_wall.py ../shared/landmarks    # on an idle machine; benchmarks/results/rerank_wall.csv
     OMP_NUM_THREADS=1 python benchmarks/rerank_wall.py ../shared/landmarks --out benchmarks/results/rerank_wall_one.csv
 
-`threads` are those of a single matrix product or network. Set to one, they do not compete for the cores with the two
-threads in which `geometric` compares images.
+`threads` is the number of threads of a single matrix product or network. With one, these threads do not compete for the
+cores with the two threads in which `geometric` compares images.
 
-The index holds val/ and distractors/ as a user would build it. A query is an image of val/: its file is described,
-searched for, and reranked, which finds its own local features. Chains take turns query by query, so that what else the
-machine does meets all of them. The `rerank.py` beside this one gives processor time, and what the chains gain.
+The index contains val/ and distractors/. Each query is an image of val/: its file is described, searched for, and
+re-ranked, which includes the extraction of its local features. Chains alternate query by query, so that other load
+affects all of them equally. `rerank.py` measures processor time and gains.
 """
 
 import argparse
@@ -34,7 +34,7 @@ QUERIES = 60
 
 
 def seconds(model: glam.Model, index: Index, file: Path, text: str) -> tuple[float, float]:
-    """To describe an image, and to find its ten best from there on."""
+    """Returns the seconds to describe an image, and the seconds to find its ten best results."""
     began = time.perf_counter()
     descriptor = model.describe([file], size=index.size, scales=index.scales)[0]
     described = time.perf_counter()
@@ -43,10 +43,10 @@ def seconds(model: glam.Model, index: Index, file: Path, text: str) -> tuple[flo
 
 
 def rows(index: Index, model: glam.Model, files: list[Path]) -> list[dict[str, Any]]:
-    """A row for plain search, and for each chain."""
+    """Returns a row for plain search, and for each chain."""
     texts = ("", *CHAINS)
     for text in texts:
-        seconds(model, index, files[0], text)  # opens what is opened once
+        seconds(model, index, files[0], text)  # warm-up: opens the files of the index
     times = 1000 * np.array([[seconds(model, index, file, text) for text in texts] for file in files])
     return [
         {

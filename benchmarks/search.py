@@ -1,10 +1,10 @@
-"""Search among a million made-up descriptors: the structure of a large index beside exact search and other libraries.
+"""Search in a million generated descriptors: the structure of a large index compared with exact search and libraries.
 
     python benchmarks/search.py [--count 1000000] [--ways ivf_pq flat ...] [--out benchmarks/results/search.json]
 
-The descriptors are views of landmarks as glam-lite0 sees them, as far as that can be drawn; `World` says how. Queries
-are further views, one at a time. Each way runs in its own process; one whose library is not installed
-is left out and named. The others: pip install '.[bench]'.
+The descriptors imitate views of landmarks described by glam-lite0, see `World`. Queries are further views, searched one
+at a time. Each method runs in its own process. Libraries that are not installed are skipped and listed; install them
+with pip install '.[bench]'.
 """
 
 import argparse
@@ -33,18 +33,18 @@ QUERIES = 500
 ADDED = 1_000
 BLOCK = 65_536
 SHARE = 0.01
-"""Of the rows that the filter leaves."""
+"""Fraction of the rows that the filter matches."""
 
 Find = Callable[[Descriptors], NDArray[np.int64]]
-"""Rows of the ten nearest of one query, (1, dim)."""
+"""Function that returns the rows of the ten nearest neighbors of one query, (1, dim)."""
 
 
 class World:
-    """A space of places that is seen through 512 random waves.
+    """A generator of descriptors: random Fourier features (512 cosines) of points in a 16-dimensional space.
 
-    A point is a place and how it was looked at, in 16 dimensions; near points look alike and others do not. The widths
-    were set so that cosines, the number of dimensions that rows take, and the number they seem to have near by come out
-    as for images described with glam-lite0; `docs/search.md` has the comparison.
+    A point represents a landmark and a viewpoint; close points look similar. The widths were chosen so that the scores,
+    the number of dimensions, and the local number of dimensions match those of images described by glam-lite0;
+    `docs/search.md` compares them.
     """
 
     LATENT, SPREAD, VIEW = 16, 0.45, 0.25
@@ -55,15 +55,20 @@ class World:
         self._phases = rng.uniform(0, 2 * np.pi, DIM).astype(np.float32)
 
     def show(self, points: Descriptors) -> Descriptors:
-        """Points (n, 16) as descriptors (n, 512)."""
+        """Converts points, (n, 16), to descriptors, (n, 512), float32, of unit length."""
         descriptors = np.cos(points @ self._waves + self._phases)
         return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
 
     def make(self, folder: Path, count: int) -> None:
-        """Writes rows.npy, of which the last `ADDED` are to be added, and queries.npy.
+        """Writes rows.npy, whose last `ADDED` rows are for adding, and queries.npy.
 
-        Sizes of landmarks follow a power law (2 to 3,000 views). Eight landmarks share a site and look a little alike.
-        A quarter of the rows are distractors: points of no landmark. Landmarks with more views get more queries.
+        The number of views per landmark follows a power law (2 to 3,000). Eight landmarks share a site and look
+        somewhat similar. A quarter of the rows are distractors, points of no landmark. Landmarks with more views get
+        more queries.
+
+        Args:
+            folder: existing folder to write to.
+            count: number of rows without those for adding.
         """
         rng = np.random.default_rng(1)
         total = count + ADDED
@@ -92,7 +97,12 @@ class World:
 
 
 class MappedDescriptors(DescriptorSource):
-    """The first ``count`` descriptors of a memory-mapped file, with the interface of those of an index."""
+    """The first descriptors of a memory-mapped file, with the interface of the descriptors of an index.
+
+    Args:
+        descriptors: memory-mapped descriptors, (n, dim).
+        count: number of descriptors to use.
+    """
 
     dim = DIM
 
@@ -112,7 +122,7 @@ class MappedDescriptors(DescriptorSource):
 def measure_ours(
     kind: str, descriptors: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]], allowed: Mask
 ) -> dict[str, Any]:
-    """A structure of the package: everything an index asks of it."""
+    """Measures a search structure of this package: build, open, search, filter, and add."""
     count = len(descriptors) - ADDED
     before, began = own_memory(), time.perf_counter()
     structure = build_structure(MappedDescriptors(descriptors, count), kind)
@@ -166,7 +176,9 @@ def milvus_index(descriptors: Descriptors) -> Find:
     from pymilvus import MilvusClient
 
     file = str(Path(tempfile.mkdtemp()) / "milvus.db")
-    client = MilvusClient(file, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})  # it hangs up on who pings it
+    client = MilvusClient(
+        file, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1}
+    )  # the server disconnects clients that ping
     client.create_collection("rows", dimension=DIM, metric_type="IP")
     for start in range(0, len(descriptors), 1_000):
         block = descriptors[start : start + 1_000]
@@ -186,7 +198,7 @@ OTHERS = {"hnswlib": hnswlib_index, "usearch": usearch_index, "milvus-lite": mil
 def measure_other(
     way: str, descriptors: Descriptors, queries: Descriptors, truth: dict[str, NDArray[np.int64]]
 ) -> dict[str, Any]:
-    """Another library with usual settings: M = 16, 100 neighbors looked at in building, 128 in searching."""
+    """Measures another library with usual settings: M = 16, 100 neighbors to build, and 128 to search."""
     before, began = own_memory(), time.perf_counter()
     find = OTHERS[way](descriptors[: len(descriptors) - ADDED])
     built = since(began)
@@ -195,7 +207,7 @@ def measure_other(
 
 
 def timed(find: Find, queries: Descriptors, truth: NDArray[np.int64]) -> dict[str, float]:
-    """Times of single queries, in milliseconds, and recall@10."""
+    """Measures the times of single queries in milliseconds, and recall@10."""
     times, found = [], []
     for i in range(len(queries)):
         began = time.perf_counter()
@@ -207,7 +219,7 @@ def timed(find: Find, queries: Descriptors, truth: NDArray[np.int64]) -> dict[st
 
 
 def exact(descriptors: Descriptors, queries: Descriptors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The ten nearest among these rows."""
+    """Finds the ten nearest neighbors of each query among the given rows."""
     heap = faiss.ResultHeap(len(queries), 10, keep_max=True)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
@@ -221,7 +233,7 @@ def exact(descriptors: Descriptors, queries: Descriptors, rows: NDArray[np.int64
 
 
 def own_memory() -> int:
-    """Bytes that the process holds beyond mapped files."""
+    """Returns the memory of the process in bytes, without mapped files."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
 
@@ -231,10 +243,10 @@ def since(began: float) -> float:
 
 
 def measure(way: str, folder: Path) -> None:
-    """Measures one way in this process and prints the result as JSON."""
+    """Measures one method in this process, and prints the result as JSON."""
     descriptors, queries = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "queries.npy")
     truth = dict(np.load(folder / "truth.npz"))
-    for start in range(0, len(descriptors), BLOCK):  # into the page cache
+    for start in range(0, len(descriptors), BLOCK):  # loads the pages
         descriptors[start : start + BLOCK].sum()
     result = (
         measure_ours("exact" if way == "flat" else way, descriptors, queries, truth, truth["allowed"])
@@ -252,7 +264,7 @@ def installed(package: str) -> str | None:
 
 
 def main() -> None:
-    """Makes the rows, measures each way, writes the results."""
+    """Makes the rows, measures each method, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--ways", nargs="+", choices=("ivf_pq", "flat", *OTHERS), default=["ivf_pq", "flat", *OTHERS])
@@ -282,7 +294,9 @@ def main() -> None:
                 done = subprocess.run(
                     [sys.executable, __file__, "--measure", way, name], stdout=subprocess.PIPE, text=True, check=False
                 )
-                ways[way] = json.loads(done.stdout) if done.returncode == 0 else f"ended with {done.returncode}"
+                ways[way] = (
+                    json.loads(done.stdout) if done.returncode == 0 else f"failed with exit status {done.returncode}"
+                )
             print(way, ways[way], flush=True)
     result = {
         "command": " ".join(["python", *sys.argv]),

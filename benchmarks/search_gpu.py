@@ -1,12 +1,12 @@
-"""Search of a large index on a GPU, from descriptor to hits, beside the kernel's own time and the CPU.
+"""Search of a large index on a GPU, from descriptor to hits, compared with the kernel alone and with the CPU.
 
     python benchmarks/search_gpu.py --device cuda --rows 1000000 10000000 --out benchmarks/results/search_gpu.json
     python benchmarks/search_gpu.py --device cuda --small --out benchmarks/results/search_gpu_small.json
 
-Each index holds made-up descriptors of landmarks (a center and noise) and no image files. Times are medians: of
-`Index.search` for one query (``hits``), of the structure for 1, 32 and 1,024 queries, and of the top-k kernel on the
-same float16 descriptors. On the CPU the same index is searched by IVF-PQ (``--cpu ivf_pq``) or brute force. Recall@10
-is against float64 inner products. ``--small`` finds the number of rows from which the GPU is faster.
+Each index has generated descriptors of landmarks (a center plus noise) and no image files. Times are medians: of
+`Index.search` for one query (``hits``); of the search structure for 1, 32, and 1,024 queries; and of the top-k kernel
+for the same float16 descriptors. The CPU searches the same index by IVF-PQ (``--cpu ivf_pq``) or brute force. Recall@10
+is relative to float64 inner products. ``--small`` finds the number of rows from which the GPU is faster.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SMALL = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 
 def landmark_descriptors(seed: int, count: int, dim: int, device: str) -> Descriptors:
-    """(count, dim) of unit length; each `PER_LANDMARK` neighboring ones share a center. Drawn on a device."""
+    """Draws descriptors, (count, dim), of unit length; each `PER_LANDMARK` consecutive ones share a center."""
     random = torch.Generator(device).manual_seed(seed)
     centers = torch.randn((count // PER_LANDMARK + 1, dim), device=device, generator=random)
     noise = torch.randn((count, dim), device=device, generator=random)
@@ -50,7 +50,7 @@ def landmark_descriptors(seed: int, count: int, dim: int, device: str) -> Descri
 
 
 def make_index(path: Path, count: int, dim: int, device: str) -> float:
-    """Writes an index of ``count`` made-up images; returns seconds."""
+    """Writes an index of ``count`` generated images; returns the seconds."""
     began = time.perf_counter()
     config = IndexConfig("made up", "0" * 16, dim, 320, (1.0,), str(path.parent), Exact.kind)
     with open_writer(path, begin=config) as writer:
@@ -64,7 +64,7 @@ def make_index(path: Path, count: int, dim: int, device: str) -> float:
 
 
 def median_ms(run: Callable[[int], object], rounds: int = QUERIES) -> float:
-    """Median milliseconds of ``run(i)``, which returns when its result is on the host."""
+    """Returns the median milliseconds of ``run(i)``, which must return when its result is on the host."""
     for i in range(5):
         run(i)
     times = []
@@ -76,7 +76,7 @@ def median_ms(run: Callable[[int], object], rounds: int = QUERIES) -> float:
 
 
 def kernel_ms(structure: ExactGpu, queries: Descriptors, count: int) -> float:
-    """Median milliseconds of the top-k kernel alone, by device events."""
+    """Returns the median milliseconds of the top-k kernel alone, measured by CUDA events."""
     if structure._half.device.type == "cpu":
         return median_ms(lambda i: top_k(torch.from_numpy(queries[:count]).half(), structure._half, K), 5)
     from triton.testing import do_bench
@@ -86,13 +86,13 @@ def kernel_ms(structure: ExactGpu, queries: Descriptors, count: int) -> float:
 
 
 def recall(found: Sequence[Sequence[int]], wanted: np.ndarray[Any, Any]) -> float:
-    """Share of the wanted rows that were found."""
+    """Returns the fraction of the true neighbors that were found."""
     hits = sum(len(set(some) & set(row.tolist())) for some, row in zip(found, wanted, strict=True))
     return round(hits / wanted.size, 4)
 
 
 def best_in_double(index: Index, queries: Descriptors, device: torch.device) -> np.ndarray[Any, Any]:
-    """(q, K) image ids of the nearest by float64 inner products."""
+    """Returns the image ids of the nearest rows by float64 inner products, (q, K)."""
     asked = torch.from_numpy(queries).to(device).double()
     scores = torch.empty((len(queries), 0), device=device, dtype=torch.float64)
     rows = torch.empty((len(queries), 0), device=device, dtype=torch.int64)
@@ -108,7 +108,7 @@ def best_in_double(index: Index, queries: Descriptors, device: torch.device) -> 
 
 
 def measure(work: Path, count: int, dim: int, device: str, cpu: str) -> dict[str, Any]:
-    """An index of ``count`` rows on the GPU and on the CPU."""
+    """Measures an index of ``count`` rows on the GPU and on the CPU."""
     path = work / f"{count}.glam"
     result: dict[str, Any] = {
         "rows": count,
@@ -119,7 +119,7 @@ def measure(work: Path, count: int, dim: int, device: str, cpu: str) -> dict[str
     began = time.perf_counter()
     with Index.open(path, device=device) as index:
         result["open_seconds"] = round(time.perf_counter() - began, 1)
-        if device == "cpu":  # a dry run
+        if device == "cpu":  # without a GPU, to try the script
             index._structure = ExactGpu.build(index.matrix, torch.device(device))
         structure = index._structure
         assert isinstance(structure, ExactGpu), structure
@@ -153,7 +153,7 @@ def measure(work: Path, count: int, dim: int, device: str, cpu: str) -> dict[str
 
 
 def small(dim: int, device: str) -> list[dict[str, Any]]:
-    """Brute force on the GPU and on the CPU for few rows."""
+    """Compares brute force on the GPU and on the CPU for few rows."""
     table = []
     for count in SMALL:
         descriptors = landmark_descriptors(0, count, dim, device)
@@ -167,7 +167,7 @@ def small(dim: int, device: str) -> list[dict[str, Any]]:
 
 
 class _Rows:
-    """Descriptors in memory, as those of an index."""
+    """Descriptors in memory, with the interface of the descriptors of an index."""
 
     def __init__(self, descriptors: Descriptors) -> None:
         self.descriptors, self.dim = descriptors, descriptors.shape[1]
@@ -183,13 +183,13 @@ class _Rows:
 
 
 def main() -> None:
-    """Reads the command line, measures, prints and writes JSON."""
+    """Parses the command line, measures, prints, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--dim", type=int, default=DIM)
     parser.add_argument("--cpu", choices=["ivf_pq", "exact", "none"], default="ivf_pq")
-    parser.add_argument("--small", action="store_true", help="only compare few rows")
+    parser.add_argument("--small", action="store_true", help="compare GPU and CPU for few rows only")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -1,12 +1,12 @@
-"""The service under load, with and without batches across requests: images uploaded by many clients at a time.
+"""The service under load, with and without batching across requests: many clients upload images in parallel.
 
     python benchmarks/serve.py ../shared/landmarks [--seconds 60] [--clients 64] [--out benchmarks/results/serve.json]
     python benchmarks/serve.py ../shared/landmarks --ways batched --seconds 600 --warm-up 60 --out .../serve_memory.json
 
-The index holds the images beside made-up descriptors (`World` in search.py) whose files there are not; it is built
-once and kept in --work. The queries are the same images, each uploaded as it is, taken in turn: there are more of
-them than the service remembers descriptors, so that it describes each one. Ways are run one after another, --rounds
-times, each in a fresh process `glam serve`. The clients share the machine with it; the processor time is the service's.
+The index contains the images, and generated descriptors (`World` in search.py) without files; it is built once and
+kept in --work. The queries are the same images, uploaded in turn. There are more of them than the service caches
+descriptors for, so it describes each one. The methods run one after another, --rounds times, each in a fresh process
+`glam serve`. The clients run on the same machine; processor time is that of the service.
 """
 
 import argparse
@@ -45,30 +45,35 @@ WAYS = {"batched": [], "one at a time": ["--batch", "1"]}
 
 @dataclass(frozen=True)
 class Running:
-    """A service in a process of its own."""
+    """A service in a separate process.
+
+    Attributes:
+        process: process of the service.
+        url: address of the service.
+    """
 
     process: subprocess.Popen[str]
     url: str
 
     def memory(self) -> float:
-        """MiB that it holds, mapped files left out."""
+        """Returns the memory of the service in MiB, without mapped files."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("RssAnon"))
 
     def processor_seconds(self) -> float:
-        """That it has used."""
+        """Returns the processor time of the service in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def metric(self, name: str) -> float:
-        """One of the figures at /metrics, by its name with labels."""
+        """Returns a metric of /metrics by its name with labels, 0 if it is missing."""
         with urlopen(f"{self.url}/metrics") as answer:
             found = re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
 
 def make_index(folder: Path, source: Path, real: int, vectors: int) -> Path:
-    """An index of images and made-up rows; one that is there already is taken as it is."""
+    """Builds an index of images and generated rows, or returns the existing one."""
     index = folder / f"places-{real}-{vectors}.glam"
     if (folder / f"{index.name}.done").exists():
         return index
@@ -94,7 +99,7 @@ def _made_up(number: int, descriptor: "np.ndarray[Any, np.dtype[np.float32]]") -
 
 @contextlib.contextmanager
 def service(index: Path, options: list[str]) -> Iterator[Running]:
-    """A running `glam serve`."""
+    """Runs `glam serve` while the block runs."""
     command = [str(Path(sys.executable).with_name("glam")), "serve", str(index), "--port", "0", *options]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stderr=log, text=True)
@@ -118,7 +123,7 @@ def _address(process: "subprocess.Popen[str]", log: Any) -> str:
 
 
 def measure(running: Running, queries: list[bytes], clients: int, seconds: float, warm_up: float) -> dict[str, Any]:
-    """Loads a service, and looks at its memory meanwhile."""
+    """Puts load on a service, and records its memory meanwhile."""
     load(running.url, queries[::-1], clients=clients, seconds=warm_up)
     kept, batches = 'glam_descriptors_total{kept="true"}', 'glam_batch_size_%s{queue="network"}'
     before = {name: running.metric(name) for name in (kept, batches % "sum", batches % "count")}
@@ -153,14 +158,14 @@ def measure(running: Running, queries: list[bytes], clients: int, seconds: float
 
 
 def main() -> None:
-    """Makes the index, measures each way, writes the results."""
+    """Makes the index, measures each method, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--real", type=int, default=3_000, help="photographs, indexed and asked with")
-    parser.add_argument("--vectors", type=int, default=100_000, help="of the index, photographs included")
+    parser.add_argument("--real", type=int, default=3_000, help="number of images to index and to search with")
+    parser.add_argument("--vectors", type=int, default=100_000, help="number of rows in the index, images included")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of load that do not count")
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of load before the measurement")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--work", type=Path, default=Path(".cache/serve"))

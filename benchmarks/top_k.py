@@ -1,4 +1,4 @@
-"""Exact top-k of inner products on a GPU, beside a product with torch.topk and the time that copying the rows takes.
+"""Exact top-k of inner products on a GPU, compared with a product and torch.topk, and with copying the rows.
 
 python benchmarks/top_k.py --device cuda --csv benchmarks/results/top_k.csv
 python benchmarks/top_k.py --device cuda --sweep
@@ -18,7 +18,7 @@ from triton.testing import do_bench
 from glam.kernels import top_k, use_form
 
 CHUNK = 1 << 16
-"""Rows that the chunked product takes at a time."""
+"""Number of rows that the chunked product multiplies at a time; arbitrary."""
 
 TILES: dict[str, dict[str, Any]] = {
     "wide": {},
@@ -30,13 +30,13 @@ TILES: dict[str, dict[str, Any]] = {
     "64 x 256": {"queries": 64, "rows": 256, "warps": 8},
     "64 x 64, 4 stages": {"queries": 64, "rows": 64, "warps": 4, "stages": 4, "registers": 128},
 }
-"""What ``--sweep`` times, as changes of `glam.kernels._top_k.WIDE`."""
+"""Tiles to time with ``--sweep``, as changes of `glam.kernels._tiles.WIDE`."""
 
 SAMPLED = (8, 16, 32)
 
 
 def make(count: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(count, width) descriptors of unit length, times 127 sqrt(width) / 4 for int8."""
+    """Draws descriptors, (count, width), of unit length; for int8, scaled by 127 sqrt(width) / 4."""
     descriptors = torch.empty((count, width), device=device, dtype=dtype)
     for part in descriptors.split(CHUNK):
         unit = torch.nn.functional.normalize(torch.randn(part.shape, device=device), dim=1)
@@ -45,7 +45,7 @@ def make(count: int, width: int, dtype: torch.dtype, device: torch.device) -> Te
 
 
 def product(queries: Tensor, descriptors: Tensor) -> Tensor:
-    """Scores as PyTorch makes them: of int8 by its integer product, which wants more than 16 queries."""
+    """Computes scores with PyTorch; its int8 product requires more than 16 queries."""
     if descriptors.dtype != torch.int8:
         return queries @ descriptors.T
     padded = torch.nn.functional.pad(queries, (0, 0, 0, max(0, 32 - len(queries))))
@@ -53,13 +53,13 @@ def product(queries: Tensor, descriptors: Tensor) -> Tensor:
 
 
 def product_top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """All scores, then torch.topk."""
+    """Computes all scores, then torch.topk."""
     scores, best = product(queries, descriptors).topk(k, dim=1)
     return scores, best
 
 
 def chunked_top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """torch.topk of each `CHUNK` rows, then of the bests."""
+    """Applies torch.topk to each `CHUNK` rows, then to the results."""
     found = [product(queries, chunk).topk(k, dim=1) for chunk in descriptors.split(CHUNK) if len(chunk) >= k]
     scores, columns = torch.cat([scores for scores, _ in found], dim=1).topk(k, dim=1)
     rows = torch.cat([best + i * CHUNK for i, (_, best) in enumerate(found)], dim=1)
@@ -67,7 +67,7 @@ def chunked_top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor,
 
 
 def disagreement(queries: Tensor, descriptors: Tensor, k: int) -> float:
-    """What our scores differ by at most from those of our rows in double precision, and from the plain form's."""
+    """Returns the maximum difference of scores from double precision for the same rows, and from the plain form."""
     queries = queries[:64]
     scores, best = top_k(queries, descriptors, k)
     exact = torch.einsum("qkd,qd->qk", descriptors[best].double(), queries.double())
@@ -77,13 +77,13 @@ def disagreement(queries: Tensor, descriptors: Tensor, k: int) -> float:
 
 
 def forms(queries: Tensor, descriptors: Tensor, k: int) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """Returns the functions to time, by name."""
     copied = torch.empty_like(descriptors)
     return {
         "ours": partial(top_k, queries, descriptors, k),
         "product + topk": partial(product_top_k, queries, descriptors, k),
         "chunked product + topk": partial(chunked_top_k, queries, descriptors, k),
-        "copy of the rows, halved": partial(copied.copy_, descriptors),  # which reads and writes
+        "copy of the rows, halved": partial(copied.copy_, descriptors),  # reads and writes
     }
 
 
@@ -94,7 +94,7 @@ def median(run: Callable[[], object], name: str) -> float:
 
 
 def compare(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, object]]:
-    """A row of the table for each form, number of queries and type."""
+    """Yields a row of the table for each form, number of queries, and type."""
     for dtype in (torch.float16, torch.int8):
         descriptors = make(arguments.rows, arguments.width, dtype, device)
         for q in arguments.queries:
@@ -109,7 +109,7 @@ def compare(arguments: argparse.Namespace, device: torch.device) -> Iterator[dic
 
 
 def sweep(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, object]]:
-    """A row of the table for each tile and share of the sample."""
+    """Yields a row of the table for each tile and sampling rate."""
     from glam.kernels import _top_k, _top_k_few
 
     for dtype in (torch.float16, torch.int8):
@@ -128,15 +128,15 @@ def sweep(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[
 
 
 def main() -> None:
-    """Times every case and prints a table."""
+    """Times all cases and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--queries", type=int, nargs="*", default=[1024, 64, 1])
-    parser.add_argument("--sweep", action="store_true", help="time block sizes instead")
-    parser.add_argument("--csv", type=Path, help="where to write the table")
+    parser.add_argument("--sweep", action="store_true", help="time tile sizes instead")
+    parser.add_argument("--csv", type=Path, help="CSV file to write")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     table = list((sweep if arguments.sweep else compare)(arguments, torch.device(arguments.device)))

@@ -1,19 +1,19 @@
-"""Images a second that `glam train --config gldv2_r101` trains, from JPEG files, in the last of some hundred steps.
+"""Training speed of `glam train --config gldv2_r101` in images per second, from JPEG files.
 
     python benchmarks/train_speed.py --out benchmarks/results/train_speed.json
     python benchmarks/train_speed.py --variants any+frozen any+data.batch_size=128 --steps 400
     python benchmarks/train_speed.py --variants each+frozen --ratios 4:3 3:4       # fewer sizes to compile for
     python benchmarks/train_speed.py --small --variants eager any                  # tries the script, on any machine
 
-The files are made first: ``train_clean.csv`` and folders as Google Landmarks v2 has them, 81,313 landmarks of one
-image each, 800 pixels on the longest side, about 120 KB. Only --distinct of them are distinct, the others are
-hard links, so that they come from the disk cache: a disk that is slower than the processors is not measured. The
-network starts at random, which costs the same as ImageNet weights.
+The script first writes ``train_clean.csv`` and folders in the layout of Google Landmarks v2: 81,313 landmarks of one
+image each, 800 pixels on the longest side, about 120 KB. Only --distinct files differ, and the others are hard links,
+so that reads come from the disk cache and the speed of the disk is not measured. The network has random weights, which
+cost the same as ImageNet weights. The speed is that of the last --stretch steps.
 
-A variant is its parts joined by "+": "eager"; "any" or "each" (compiled once for all image sizes, or for each);
-"frozen" (batch norm); "workers" (augmentation by the workers, not on the GPU); "cudnn" (which tries its algorithms);
-or any option of `glam train`, as in "data.workers=8". Each runs in a process of its own. Those that --out holds already
-are not run again, and those that no longer fit into --minutes are left for the next call.
+A variant consists of parts joined by "+": "eager"; "any" or "each" (compiled once for all image sizes, or for each);
+"frozen" (batch norm); "workers" (augmentation in the workers instead of on the GPU); "cudnn" (cuDNN benchmarks its
+algorithms); or any option of `glam train`, such as "data.workers=8". Each variant runs in its own process. Variants
+that are in --out are skipped, and those that do not fit into --minutes are left for the next call.
 """
 
 import argparse
@@ -52,23 +52,23 @@ SMALL = [
     *("--data.batch_size", "8", "--data.workers", "1"),
 ]
 ENDING = 15.0
-"""Seconds that a variant gets to end in when the time is over."""
+"""Seconds that a variant gets to finish after the time is up; arbitrary."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a variant came to.
+    """Result of a variant.
 
     Attributes:
-        variant: its name.
-        steps: that it did; ``images_per_second`` and ``waiting`` are of the last stretch of them.
-        images_per_second: trained.
-        waiting: share of the time in which the process stood still for want of data.
-        first_seconds: of the first stretch, with starting the workers and compiling.
-        workers: processes that read images.
-        batch_size: images a step.
-        peak_gib: of the GPU's memory, held for tensors; 0 on a CPU.
-        device: that trained.
+        variant: name of the variant.
+        steps: number of steps; ``images_per_second`` and ``waiting`` are those of the last stretch.
+        images_per_second: training speed.
+        waiting: fraction of the time that the process waits for data.
+        first_seconds: seconds of the first stretch, which includes the start of the workers and compilation.
+        workers: number of processes that read images.
+        batch_size: number of images per step.
+        peak_gib: peak of the GPU memory of tensors in GiB; 0 on a CPU.
+        device: name of the device.
     """
 
     variant: str
@@ -83,13 +83,13 @@ class Result:
 
 
 def make_tree(root: Path, *, landmarks: int, distinct: int, ratios: Sequence[str]) -> None:
-    """Writes a made-up part of Google Landmarks v2: ``train_clean.csv``, ``train/`` and, for validation, ``val/``.
+    """Writes a synthetic part of Google Landmarks v2: ``train_clean.csv``, ``train/``, and ``val/`` for validation.
 
     Args:
-        root: a folder; left as it is if it holds the table.
-        landmarks: how many, of one image each.
-        distinct: files that are written; the images are links to them in turn.
-        ratios: width to height of the images, as "4:3", in turn.
+        root: folder to write to; unchanged if it already has the table.
+        landmarks: number of landmarks, with one image each.
+        distinct: number of distinct files; the images are links to them in turn.
+        ratios: aspect ratios (width to height) of the images in turn, such as "4:3".
     """
     if (root / "train_clean.csv").exists():
         return
@@ -116,11 +116,11 @@ def _write_table(file: Path, ids: Sequence[str]) -> None:
 
 
 _canvas: Image.Image | None = None
-"""Of this process; images are cut from it."""
+"""Noise of this process, which images are cropped from."""
 
 
 def _write_jpeg(folder: Path, ratios: Sequence[str], i: int) -> None:
-    """Writes JPEG number ``i``: noise whose strength falls with its frequency, as in photographs."""
+    """Writes JPEG number ``i``: noise whose amplitude falls with its frequency, as in photos."""
     global _canvas
     if _canvas is None:
         _canvas = _draw_canvas(2 * LONGEST, os.getpid())
@@ -143,25 +143,34 @@ def _draw_canvas(side: int, seed: int) -> Image.Image:
 
 
 def overrides(variant: str) -> list[str]:
-    """The arguments of `glam train` that a variant stands for.
+    """Returns the options of `glam train` for a variant.
+
+    Args:
+        variant: parts joined by "+", see the top of this file.
 
     Raises:
-        ValueError: a part of it is unknown.
+        ValueError: a part is unknown.
     """
     arguments = []
     for part in variant.split("+"):
         option, equals, value = part.partition("=")
         if not equals and part not in PARTS:
-            raise ValueError(f"{part!r} is none of {', '.join(PARTS)} and no option like data.workers=8")
+            raise ValueError(f"Unknown part {part!r}. Choose {', '.join(PARTS)}, or an option such as data.workers=8.")
         arguments += [f"--{option}", value] if equals else PARTS[part]
     return arguments
 
 
 def measure(variant: str, tree: Path, options: argparse.Namespace, until: float) -> Result:
-    """Trains a variant in this process, until that time (of `time.time`) at most.
+    """Trains a variant in this process.
+
+    Args:
+        variant: name of the variant.
+        tree: folder that `make_tree` wrote.
+        options: command line.
+        until: time (`time.time`) to stop at.
 
     Raises:
-        RuntimeError: the time was over before the first stretch was.
+        RuntimeError: the time was up before the first stretch ended.
     """
     import torch
     from lightning.pytorch.callbacks import LambdaCallback
@@ -194,7 +203,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     )
 
     def stop_in_time(trainer: Any, *_: Any) -> None:
-        if trainer.global_step % options.stretch == 0:  # not at every step: processes wait for each other's answer
+        if trainer.global_step % options.stretch == 0:  # rarely, because all processes must agree
             trainer.should_stop |= trainer.strategy.broadcast(time.time() > until)
 
     throughput = Throughput(options.stretch)
@@ -202,7 +211,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     cli.trainer.callbacks += [throughput, FewerWaits(), stop]  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, cli.datamodule)
     if not throughput.stretches:
-        raise RuntimeError(f"{variant}: the time was over before {options.stretch} steps were done")
+        raise RuntimeError(f"{variant}: the time was up before {options.stretch} steps. Raise --minutes.")
     first, last = throughput.stretches[0], throughput.stretches[-1]
     batch_size = cli.datamodule.batch_size
     return Result(
@@ -219,7 +228,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
 
 
 def run_all(tree: Path, options: argparse.Namespace, results: list[Result], until: float) -> None:
-    """Runs the variants that ``results`` lacks, each in a process of its own, and adds what they come to."""
+    """Runs the variants that ``results`` lacks, each in its own process, and adds their results."""
     for variant in options.variants:
         left = until - time.time()
         if any(result.variant == variant for result in results):
@@ -234,7 +243,7 @@ def run_all(tree: Path, options: argparse.Namespace, results: list[Result], unti
             try:
                 code = subprocess.run(command, timeout=left).returncode
             except subprocess.TimeoutExpired:
-                code = "no end in time"
+                code = "timeout"
             if code != 0:
                 print(f"{variant}: failed ({code})", flush=True)
                 continue
@@ -243,7 +252,7 @@ def run_all(tree: Path, options: argparse.Namespace, results: list[Result], unti
 
 
 def save(path: Path, results: Sequence[Result]) -> None:
-    """Writes the results as JSON, with what they were measured on, and as CSV."""
+    """Writes the results as JSON, with hardware and versions, and as CSV."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +265,7 @@ def save(path: Path, results: Sequence[Result]) -> None:
 
 
 def read_results(path: Path) -> list[Result]:
-    """The results that a file holds, none if there is no such file."""
+    """Reads the results in a file; empty if there is no such file."""
     found: list[dict[str, Any]] = json.loads(path.read_text())["results"] if path.exists() else []
     return [Result(**row) for row in found]
 
@@ -272,32 +281,36 @@ def show(results: Sequence[Result]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", default=["any", "any+frozen", "eager"])
-    parser.add_argument("--steps", type=int, default=200, help="most steps of a variant")
-    parser.add_argument("--stretch", type=int, default=50, help="steps in a stretch; the last one counts")
-    parser.add_argument("--minutes", type=float, default=5.5, help="for all of it")
-    parser.add_argument("--least", type=float, default=75, help="seconds left with which a variant is still begun")
-    parser.add_argument("--tree", type=Path, help="folder that keeps the files for the next call")
-    parser.add_argument("--distinct", type=int, default=8192, help="files that differ")
-    parser.add_argument("--ratios", nargs="+", default=["4:3", "4:3", "3:2", "3:4"], help="of the photographs, in turn")
-    parser.add_argument("--small", action="store_true", help="a small network, few landmarks: tries the script")
-    parser.add_argument("--out", type=Path, default=Path("train_speed.json"), help="JSON file; a .csv comes beside it")
+    parser.add_argument("--steps", type=int, default=200, help="maximum number of steps per variant")
+    parser.add_argument("--stretch", type=int, default=50, help="steps per stretch; the speed is that of the last")
+    parser.add_argument("--minutes", type=float, default=5.5, help="total time in minutes")
+    parser.add_argument("--least", type=float, default=75, help="seconds that must be left to start a variant")
+    parser.add_argument("--tree", type=Path, help="folder to keep the files in for the next call")
+    parser.add_argument("--distinct", type=int, default=8192, help="number of distinct files")
+    parser.add_argument(
+        "--ratios", nargs="+", default=["4:3", "4:3", "3:2", "3:4"], help="aspect ratios of the images, in turn"
+    )
+    parser.add_argument("--small", action="store_true", help="use a small network and few landmarks, to try the script")
+    parser.add_argument(
+        "--out", type=Path, default=Path("train_speed.json"), help="JSON file to write, and a CSV file of the same name"
+    )
     parser.add_argument("--measure", nargs=3, metavar=("VARIANT", "FILE", "UNTIL"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         variant, file, until = options.measure
         result = measure(variant, options.tree, options, float(until))
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # Lightning runs this script again for each further GPU
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # Lightning runs this script once per GPU
             Path(file).write_text(json.dumps(asdict(result)))
         return
     for variant in options.variants:
-        overrides(variant)  # complains before anything is made
+        overrides(variant)  # raises before any work is done
     began = time.time()
     results = read_results(options.out)
     with tempfile.TemporaryDirectory() as folder:
         tree = options.tree or Path(folder) / "gldv2"
         landmarks, distinct = (500, 40) if options.small else (LANDMARKS, options.distinct)
         make_tree(tree, landmarks=landmarks, distinct=distinct, ratios=options.ratios)
-        print(f"files made after {time.time() - began:.0f} s", flush=True)
+        print(f"files written in {time.time() - began:.0f} s", flush=True)
         run_all(tree, options, results, began + 60 * options.minutes)
     show(results)
 

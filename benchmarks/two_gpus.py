@@ -1,10 +1,10 @@
-"""Two GPUs against one: the same mAP from the same number of images a step.
+"""Training on two GPUs compared with one: the same mAP from the same number of images per step.
 
     python benchmarks/two_gpus.py ../shared/landmarks/train --val ../shared/landmarks/val --out two_gpus.json
 
-Trains a configuration on one device and on several, a run for each seed, with its images a step shared out over the
-devices, and compares the validation mAP of the best epochs and the seconds. Runs that --out holds are not done again.
-How many more images a second two GPUs train is measured where it makes sense, at 64 images of 512 pixels on each:
+Trains a configuration on one and on several devices, one run per seed, with the same number of images per step, divided
+among the devices. Compares validation mAP of the best epochs, and seconds. Runs that are in --out are skipped. The
+speedup is measured at 64 images of 512 pixels per GPU:
 
     python benchmarks/train_speed.py --variants any any+trainer.devices=2 --steps 400
 """
@@ -22,11 +22,16 @@ from pathlib import Path
 from glam.model_file import read_header
 
 Run = dict[str, float]
-"""``devices``, ``seed``, ``val_map`` of the best epoch, ``seconds`` by the clock."""
+"""``devices``, ``seed``, ``val_map`` of the best epoch, and ``seconds`` of wall-clock time."""
 
 
 def train(options: argparse.Namespace, devices: int, seed: int) -> Run:
-    """Trains once and returns what came of it.
+    """Trains once.
+
+    Args:
+        options: command line.
+        devices: number of devices.
+        seed: seed of all random numbers.
 
     Raises:
         subprocess.CalledProcessError: the training failed.
@@ -46,7 +51,7 @@ def train(options: argparse.Namespace, devices: int, seed: int) -> Run:
 
 
 def show(runs: Sequence[Run]) -> None:
-    """Prints mean mAP with its standard deviation over the seeds, and the seconds, for each number of devices."""
+    """Prints mean mAP with its standard deviation over seeds, and median seconds, per number of devices."""
     print("devices  runs   mAP            seconds")
     for devices in sorted({run["devices"] for run in runs}):
         mine = [run for run in runs if run["devices"] == devices]
@@ -58,15 +63,15 @@ def show(runs: Sequence[Run]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path, help="photographs to train on")
-    parser.add_argument("--val", type=Path, required=True, help="photographs of other landmarks")
+    parser.add_argument("train", type=Path, help="folder with one sub-folder per training landmark")
+    parser.add_argument("--val", type=Path, required=True, help="folder of other landmarks")
     parser.add_argument("--config", default="lite0")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batch-size", type=int, default=64, help="images a step, over all devices")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per step, over all devices")
     parser.add_argument("--accelerator", default="gpu")
     parser.add_argument("--out", type=Path, default=Path("two_gpus.json"))
-    parser.epilog = "Options of `glam train` may follow after --."
+    parser.epilog = "Options of `glam train` can follow after --."
     split = [*sys.argv, "--"].index("--")
     options = parser.parse_args(sys.argv[1:split])
     options.more = sys.argv[split + 1 :]

@@ -1,8 +1,8 @@
-"""Landmark images: where they are, what they show, and how they are drawn for training.
+"""Image collections: reading, downloading, sampling, and augmentation.
 
-    read_collection, read_folder     a `Collection` of `ImageFile` from any source
-    exclude, read_names              leave out landmarks or images by name
-    group_sizes, SizeBatchSampler    batches of images of one size
+    read_collection, read_folder     read a `Collection` of `ImageFile` from a folder or a list
+    exclude, read_names              exclude landmarks or images by name
+    group_sizes, SizeBatchSampler    batches of images of equal size
 
 Names are imported on first use, so that `import glam.datasets` stays light.
 """

@@ -1,4 +1,4 @@
-"""Unpacking tar archives (plain or gzip) that somebody else made, without letting them write outside the folder."""
+"""Safe unpacking of downloaded tar archives, plain or gzip: nothing is written outside the target folder."""
 
 import gzip
 import shutil
@@ -18,31 +18,35 @@ _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def check_archive(archive: Path) -> None:
-    """Reads an archive from end to end, so that nothing of a damaged one is ever unpacked.
+    """Reads an archive from end to end without unpacking it, so that a damaged one is found before anything is written.
+
+    Args:
+        archive: path of the tar file, plain or gzip.
 
     Raises:
-        GlamError: it is damaged or cut short, holds no file, a link or a device, or a path leads out of the folder.
+        GlamError: the archive is damaged, truncated, or empty, contains a link or a device, or contains a path that
+            leads out of the folder.
     """
     with _open(archive) as stream:
         if not sum(1 for _ in _files(stream, archive)):
-            raise GlamError(f"{archive.name}: an archive without files")
-        while stream.read(_BLOCK):  # to the end, where gzip keeps its checksum
+            raise GlamError(f"{archive.name} is an archive without files. Download it again.")
+        while stream.read(_BLOCK):  # the checksum of gzip is at the end of the stream
             pass
 
 
 def unpack(archive: Path, folder: Path, *, flat: bool = False) -> dict[str, int]:
-    """Unpacks the files of an archive; each appears whole, under its name, or not at all.
+    """Unpacks the files of an archive, each of them atomically.
 
     Args:
-        archive: which `check_archive` has passed.
-        folder: where they go; it is made. Files that are there are replaced.
-        flat: all into the folder itself, whatever folders they are in within the archive.
+        archive: path of a tar file that `check_archive` has accepted.
+        folder: target folder, created if missing. Existing files are replaced.
+        flat: drop the folders inside the archive, so that all files are directly in ``folder``.
 
     Returns:
-        The size in bytes of each file, by its path relative to the folder.
+        The size of each file in bytes, by its path relative to ``folder``.
 
     Raises:
-        GlamError: as `check_archive` does.
+        GlamError: the archive is damaged, contains a link or a device, or contains a path that leads out of the folder.
     """
     sizes = {}
     with _open(archive) as stream:
@@ -60,18 +64,18 @@ def unpack(archive: Path, folder: Path, *, flat: bool = False) -> dict[str, int]
 
 @contextmanager
 def _open(archive: Path) -> Iterator[BinaryIO]:
-    """The archive's tar stream; what goes wrong in reading it is a `GlamError`."""
+    """Opens the tar stream of an archive; errors while it is read are raised as `GlamError`."""
     try:
         with archive.open("rb") as file:
             zipped = file.read(2) == _GZIP
             file.seek(0)
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
     except _DAMAGE as error:
-        raise GlamError(f"{archive.name}: a damaged archive: {error}") from error
+        raise GlamError(f"{archive.name} is a damaged archive ({error}). Download it again.") from error
 
 
 def _files(stream: BinaryIO, archive: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
-    """The plain files of a tar stream, each with its content."""
+    """Yields each regular file of a tar stream with its content."""
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             safe_path(member.name.replace("\\", "/"), archive)
@@ -79,5 +83,8 @@ def _files(stream: BinaryIO, archive: Path) -> Iterator[tuple[tarfile.TarInfo, B
                 continue
             content = tar.extractfile(member) if member.isreg() else None
             if content is None:
-                raise GlamError(f"{archive.name}: {member.name!r} is neither a file nor a folder")
+                raise GlamError(
+                    f"{archive.name}: {member.name!r} is neither a file nor a folder, so nothing was unpacked. "
+                    "Download the archive again."
+                )
             yield member, cast(BinaryIO, content)

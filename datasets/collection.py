@@ -14,17 +14,17 @@ from glam.errors import GlamError
 Value = str | int | float
 
 NO_METADATA: Mapping[str, Value] = {}
-"""The metadata of most images, so that they share one."""
+"""The empty metadata that most images share, to save memory."""
 
 
 class ImageFile(NamedTuple):
-    """One image. (A tuple, not a dataclass: there are millions of them.)
+    """An image of a collection. It is a tuple rather than a dataclass because a collection can have millions of them.
 
     Attributes:
-        path: relative to the collection's root, with forward slashes.
-        landmark: what it shows; empty where that is not known.
-        shape: (width, height) in pixels of the upright image; None where only the file knows.
-        metadata: what else is known of it, by name.
+        path: path relative to the root of the collection, with forward slashes.
+        landmark: name of the landmark; empty if unknown.
+        shape: (width, height) of the upright image in pixels; None if it has to be read from the file.
+        metadata: further facts about the image, by name.
     """
 
     path: str
@@ -35,11 +35,11 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Collection:
-    """Images under one root.
+    """Images below one root folder.
 
     Attributes:
-        root: folder that the paths are relative to.
-        images: in a stable order.
+        root: folder that the paths of the images are relative to.
+        images: the images, in a stable order.
     """
 
     root: Path
@@ -49,49 +49,62 @@ class Collection:
         return len(self.images)
 
     def file(self, i: int) -> Path:
-        """Path of image ``i`` on disk."""
+        """The path on disk of the image at index ``i``."""
         return self.root / self.images[i].path
 
     @cached_property
     def landmarks(self) -> tuple[str, ...]:
-        """The distinct landmarks, sorted."""
+        """The distinct landmark names, sorted."""
         return tuple(sorted({image.landmark for image in self.images}))
 
     @cached_property
     def landmark_ids(self) -> NDArray[np.int64]:
-        """(n,): the landmark of each image, as its index in `landmarks`."""
+        """(n,) landmark id of each image: the index of its landmark in `landmarks`."""
         id_of = {landmark: i for i, landmark in enumerate(self.landmarks)}
         return np.fromiter((id_of[image.landmark] for image in self.images), np.int64, len(self.images))
 
-    def filter(self, wanted: Callable[[ImageFile], bool]) -> "Collection":
-        """The images for which ``wanted`` is true, in the same order."""
-        return Collection(self.root, tuple(image for image in self.images if wanted(image)))
+    def filter(self, predicate: Callable[[ImageFile], bool]) -> "Collection":
+        """A collection of the images for which ``predicate`` is true, in the same order."""
+        return Collection(self.root, tuple(image for image in self.images if predicate(image)))
 
 
 def exclude(collection: Collection, names: Set[str]) -> Collection:
-    """The collection without the images whose path or landmark is among ``names``.
+    """Removes the images whose path or landmark is in ``names``.
+
+    Args:
+        collection: the images.
+        names: landmark names, or paths relative to the root of the collection.
+
+    Returns:
+        A collection of the remaining images.
 
     Raises:
-        GlamError: no image is left out, so the names are of another collection; or all are.
+        GlamError: the names match no image, so they probably belong to another collection, or they match every image.
     """
     kept = collection.filter(lambda image: image.path not in names and image.landmark not in names)
     if len(kept) == len(collection):
-        raise GlamError(f"{collection.root}: none of the {len(names)} names to leave out is a landmark or path in it")
+        raise GlamError(
+            f"{collection.root}: none of the {len(names)} names to leave out is a landmark or a path in it. "
+            "Check that the list belongs to these images."
+        )
     if not len(kept):
-        raise GlamError(f"{collection.root}: the names to leave out leave no photograph")
+        raise GlamError(f"{collection.root}: the names to leave out match every image. Shorten the list.")
     return kept
 
 
 def read_names(file: Path) -> frozenset[str]:
-    """Names for `exclude`, from a UTF-8 text file with one landmark or path a line; empty lines count for nothing.
+    """Reads names for `exclude` from a text file.
+
+    Args:
+        file: UTF-8 text with one landmark or path per line; blank lines are ignored.
 
     Raises:
-        GlamError: there is no such file, or it is not text.
+        GlamError: the file cannot be opened or is not UTF-8 text.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise GlamError(f"{file}: {error.strerror or error}") from error
+        raise GlamError(f"{file} cannot be opened: {error.strerror or error}. Check the path.") from error
     except UnicodeDecodeError as error:
-        raise GlamError(f"{file}: not a text file in UTF-8") from error
+        raise GlamError(f"{file} is not a text file in UTF-8. Save it with one landmark or path per line.") from error
     return frozenset(line.strip() for line in lines if line.strip())

@@ -1,9 +1,8 @@
-"""Fetching one file over HTTP, from the first of its addresses that gives it.
+"""Resumable HTTP download of one file, from the first address that works.
 
-The bytes go to ``NAME.partial``; they get their name only once they are complete and verified, so a file that is in
-place is whole. An interrupted transfer goes on where it stopped, in this call or in the next one. The last bytes that
-are there are asked for again and compared: a server that sends another range than it says, or another version of the
-file, is found out at once and the file begun anew.
+The bytes are written to ``NAME.partial``, which is renamed once it is complete and verified. An interrupted transfer
+resumes, in the same call or in a later one. When it resumes, the last bytes on disk are requested again and compared:
+if the server ignores the range or has another version of the file, the download starts over.
 """
 
 import errno
@@ -21,36 +20,36 @@ from glam.errors import GlamError
 from glam.progress import Progress, no_progress
 
 Verify = Callable[[Path], object]
-"""Raises `GlamError` where a file is not the wanted one."""
+"""Raises `GlamError` if a file is not the expected one."""
 
 TRIES = 5
-"""Failures in a row, without a new byte, until an address is given up."""
+"""Consecutive failures without a new byte before the next address is tried (arbitrary)."""
 WRONG_FILES = 2
-"""Whole files that are not the wanted one until an address is given up: one may have been damaged on the way."""
+"""Complete but wrong files before the next address is tried: the first may have been damaged in transit."""
 PAUSE = 1.0
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the second try, doubled before each further try (arbitrary)."""
 TIMEOUT = 30.0
-"""Seconds without any byte until a connection counts as lost."""
+"""Seconds without a byte before a connection counts as lost (arbitrary)."""
 OVERLAP = 1 << 16
-"""Bytes that are fetched twice where a transfer goes on, to compare."""
+"""Bytes that a resumed transfer requests again for comparison (arbitrary)."""
 BLOCK = 1 << 20
 SPARE_ROOM = 100_000_000
-"""Bytes of the disk that a download leaves free."""
+"""Bytes that a download leaves free on the disk (arbitrary)."""
 
-_OWN_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
-"""Errors of this machine's disk, which no other try mends."""
+_LOCAL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+"""Errors of the local disk, which another try cannot fix."""
 
 
 class _Refused(Exception):
-    """The address does not have the file."""
+    """The server does not have the file at this address."""
 
 
 class _Mismatch(Exception):
-    """The answer does not continue what is there: begin anew."""
+    """The response does not continue the bytes on disk, so the download has to start over."""
 
 
 class _Interrupted(Exception):
-    """The answer ended early."""
+    """The response ended early."""
 
 
 def fetch(
@@ -62,20 +61,19 @@ def fetch(
     room: int = 1,
     pause: float = PAUSE,
 ) -> None:
-    """Fetches a file to ``target``; what was there is replaced.
+    """Downloads a file to ``target``, replacing an existing file.
 
     Args:
-        addresses: http or https, tried in this order.
-        target: where it goes; its folder is made.
-        verify: called with the complete file under another name.
-        progress: called with the bytes there are and the bytes in all, as it goes, where the server says how long the
-            file is.
-        room: disk space wanted, as a multiple of the file's length: 2 where it is to be unpacked.
-        pause: seconds before the second try; doubled before each further one.
+        addresses: http or https URLs, tried in order.
+        target: path of the file; its folder is created if missing.
+        verify: called with the path of the complete temporary file before it is renamed.
+        progress: called with bytes done and total bytes, if the server sends the length of the file.
+        room: required disk space as a multiple of the file's length; 2 for an archive that will be unpacked.
+        pause: seconds before the second try, doubled before each further try.
 
     Raises:
-        GlamError: no address gives the right file, or the disk is too full. Nothing is put in place; what came is
-            kept for the next call as long as it may be right.
+        GlamError: no address provides the expected file, or the disk is full. ``target`` is then unchanged. A partial
+            download is kept for the next call unless it turned out to be wrong.
     """
     partial = target.with_name(target.name + ".partial")
     faults = []
@@ -87,13 +85,15 @@ def fetch(
                 partial.replace(target)
                 return
         except OSError as error:
-            raise GlamError(f"{target}: {error.strerror or error}") from error
+            raise GlamError(
+                f"{target} cannot be written: {error.strerror or error}. Free disk space or choose another folder."
+            ) from error
         faults.append(f"{address}: {fault}")
-    raise GlamError(f"{target.name} could not be downloaded ({'; '.join(faults)})")
+    raise GlamError(f"{target.name} could not be downloaded ({'; '.join(faults)}). Run the command again to retry.")
 
 
 def _fetch_from(address: str, partial: Path, verify: Verify, progress: Progress, room: int, pause: float) -> str:
-    """Tries one address until the verified file is at ``partial``; else says why it was given up."""
+    """Tries one address until the verified file is at ``partial``; returns "" then, else the reason for giving up."""
     failures = wrong_files = 0
     furthest = _size(partial)
     while True:
@@ -108,7 +108,7 @@ def _fetch_from(address: str, partial: Path, verify: Verify, progress: Progress,
             wrong_files += isinstance(error, GlamError)
             partial.unlink(missing_ok=True)
         except (OSError, http.client.HTTPException, _Interrupted) as error:
-            if isinstance(error, OSError) and error.errno in _OWN_ERRORS:
+            if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
                 raise
             fault = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 1 if _size(partial) > furthest else failures + 1
@@ -119,7 +119,7 @@ def _fetch_from(address: str, partial: Path, verify: Verify, progress: Progress,
 
 
 def _transfer(address: str, partial: Path, progress: Progress, room: int) -> None:
-    """Asks an address once for what is missing of ``partial``, and appends it."""
+    """Requests the missing bytes of ``partial`` once and appends them."""
     here = _size(partial)
     start = max(0, here - OVERLAP)
     with _request(address, start) as response:
@@ -150,7 +150,7 @@ def _request(address: str, start: int) -> http.client.HTTPResponse:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
-            raise _Mismatch("the file is shorter than what is here") from error
+            raise _Mismatch("the server's file is shorter than the partial download") from error
         if error.code in (408, 425, 429) or error.code >= 500:
             raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
         raise _Refused(f"the server answers {error.code} {error.reason}") from error
@@ -161,31 +161,33 @@ def _request(address: str, start: int) -> http.client.HTTPResponse:
 
 
 def _content_range(response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
-    """The offset in the file at which a response begins, and the length of the file in bytes, if the server says."""
+    """The offset in bytes at which a response begins, and the length of the file in bytes; None if not sent."""
     if response.status == 206:
         content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if content_range is None or int(content_range[1]) != start:
-            raise _Mismatch("the server answers with another part of the file than the one asked for")
+            raise _Mismatch("the server sends another range of the file than the requested one")
         return start, None if content_range[2] == "*" else int(content_range[2])
     length = response.headers.get("Content-Length")
     return 0, None if length is None else int(length)
 
 
 def _compare(response: http.client.HTTPResponse, file: BinaryIO, offset: int, here: int) -> None:
-    """Reads the bytes that are here already and leaves ``file`` at its end."""
+    """Compares the first bytes of a response with those on disk, and leaves ``file`` positioned at its end."""
     file.seek(offset)
     known = file.read(here - offset)
     again = response.read(len(known))
     if again != known[: len(again)]:
-        raise _Mismatch("the server's file is not the one that was begun")
+        raise _Mismatch("the server's file differs from the partial download")
     if len(again) < len(known):
         raise _Interrupted("the connection ended at once")
 
 
-def _check_free_space(folder: Path, wanted: int) -> None:
+def _check_free_space(folder: Path, required: int) -> None:
     free = shutil.disk_usage(folder).free
-    if wanted + SPARE_ROOM > free:
-        raise OSError(errno.ENOSPC, f"the disk has {free / 1e9:.1f} GB free, and this wants {wanted / 1e9:.1f} GB more")
+    if required + SPARE_ROOM > free:
+        raise OSError(
+            errno.ENOSPC, f"the disk has {free / 1e9:.1f} GB free, but the download needs {required / 1e9:.1f} GB"
+        )
 
 
 def _size(file: Path) -> int:

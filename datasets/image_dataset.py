@@ -1,4 +1,4 @@
-"""Images as PyTorch datasets, indexed by the draws of `glam.datasets.sampler.SizeBatchSampler`."""
+"""PyTorch dataset of images, indexed by the draws of `glam.datasets.sampler.SizeBatchSampler`."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +16,17 @@ from glam.images import read_image
 from glam.sizes import Size
 
 Transform = Callable[[Image.Image, Size], Tensor]
+"""Converts an RGB image to a normalized (3, h, w) float32 tensor of the given (h, w)."""
 Item = tuple[Tensor, int, int]
 """Normalized (3, h, w) image, its landmark id, its index in the collection."""
 
 
 class ImageDataset(Dataset[Item]):
-    """The images of a collection, each at the size that the sampler draws.
+    """Images of a collection, each at the size that the sampler draws.
 
     Args:
         collection: the images.
-        transform: converts an RGB image to a tensor of the size.
+        transform: converts an RGB image to a normalized (3, h, w) float32 tensor of the given (h, w).
     """
 
     def __init__(self, collection: Collection, transform: Transform) -> None:
@@ -41,12 +42,16 @@ class ImageDataset(Dataset[Item]):
 
 
 def mixed_seed(*parts: int) -> int:
-    """One seed from several numbers, the same in every process."""
+    """Combines several integers into one seed that is the same in every process."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def resize_to(to_tensor: Callable[[Image.Image], Tensor]) -> Transform:
-    """A transform that only resizes, as describing does."""
+    """A transform that resizes bilinearly and does nothing else, as for computing descriptors.
+
+    Args:
+        to_tensor: converts an RGB image to a normalized (3, h, w) float32 tensor.
+    """
 
     def transform(image: Image.Image, size: Size) -> Tensor:
         return to_tensor(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
@@ -55,9 +60,10 @@ def resize_to(to_tensor: Callable[[Image.Image], Tensor]) -> Transform:
 
 
 def read_shapes(collection: Collection) -> list[tuple[int, int] | ImageError]:
-    """(width, height) in pixels of each upright image; or why one cannot be read.
+    """Reads the shapes of all images that the collection does not list, from the headers of their files.
 
-    A shape that the collection knows is taken as it is; only the other files are opened, for their headers.
+    Returns:
+        For each image, the (width, height) of the upright image in pixels, or the error if its header cannot be read.
     """
     unknown = [i for i, image in enumerate(collection.images) if image.shape is None]
     with ThreadPoolExecutor() as pool:
@@ -66,9 +72,12 @@ def read_shapes(collection: Collection) -> list[tuple[int, int] | ImageError]:
 
 
 def split_readable(collection: Collection) -> tuple[Collection, list[tuple[int, int]], list[ImageError]]:
-    """Splits off unreadable images: the readable collection, its shapes as (width, height), and the errors of the rest.
+    """Splits a collection into readable and unreadable images.
 
-    An image whose shape the collection knows counts as readable; its file is not opened.
+    Only headers are read. An image whose shape the collection lists counts as readable without being opened.
+
+    Returns:
+        The collection of the readable images, their shapes as (width, height) in pixels, and the errors of the others.
     """
     shapes = read_shapes(collection)
     kept = [i for i, shape in enumerate(shapes) if not isinstance(shape, ImageError)]

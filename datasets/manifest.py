@@ -1,4 +1,4 @@
-"""The manifest: a CSV file that lists images, so that nothing about them has to be found out from their files."""
+"""Manifests: CSV files that list images with their landmarks, shapes, and metadata."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ from glam.errors import GlamError
 COLUMNS = ("path", "landmark", "width", "height")
 
 DEPRECATED_LANDMARK = "label"
-"""Former name of the column ``landmark``, read where the header has no ``landmark``."""
+"""Former name of the column ``landmark``, read if the header has no ``landmark``."""
 
 _Shape = tuple[int, int]
 
@@ -22,23 +22,25 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 
 
 def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
-    """Reads a CSV file with a column ``path`` and, where they are known, ``landmark``, ``width`` and ``height`` (pixels
-    of the upright image). Every other column is metadata, by its name: an empty field is left out, and what is written
-    as a number is one. ``label`` is a deprecated name of ``landmark``.
+    """Reads a manifest.
+
+    The column ``path`` is required; ``landmark``, ``width``, and ``height`` (pixels of the upright image) are optional.
+    All other columns become metadata: empty fields are skipped, and numbers are converted. ``label`` is a deprecated
+    name of ``landmark``.
 
     Args:
         manifest: the CSV file, UTF-8, with a header line.
-        root: folder that the paths are relative to; the manifest's own folder by default.
+        root: folder that the paths are relative to; by default the folder of the manifest.
 
     Raises:
-        GlamError: there is no such file, it lacks the column ``path``, a line is too short or holds a size that is
-            none, or a path leads out of the root.
+        GlamError: the file cannot be read, has no column ``path``, or has a line with missing columns, an invalid size,
+            or a path that leads out of the root.
     """
     with open_text(manifest) as text:
         rows = csv.reader(text)
         header = next(rows, [])
         if "path" not in header:
-            raise GlamError(f"{manifest}: a manifest wants a column named 'path'; it has {header}")
+            raise GlamError(f"{manifest} has no column 'path', only {header}. Add a header line with 'path' in it.")
         if "landmark" not in header:
             header = ["landmark" if name == DEPRECATED_LANDMARK else name for name in header]
         indices = [header.index(column) if column in header else -1 for column in COLUMNS]
@@ -47,11 +49,14 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
         images = []
         for row in rows:
             if len(row) < len(header):
-                raise GlamError(f"{manifest}: line {rows.line_num} has {len(row)} of {len(header)} columns")
+                raise GlamError(
+                    f"{manifest}: line {rows.line_num} has {len(row)} of {len(header)} columns. "
+                    "Add the missing fields; they may be empty."
+                )
             path, landmark, width, height = [row[index] if index >= 0 else "" for index in indices]
             shape = _shape(width, height, manifest, rows.line_num)
             if shape is not None:
-                shape = shapes.setdefault(shape, shape)  # few are distinct, so equal ones share their memory
+                shape = shapes.setdefault(shape, shape)  # equal shapes share memory; few are distinct
             metadata = {name: _value(row[index]) for index, name in others if row[index]} or NO_METADATA
             images.append(
                 ImageFile(safe_path(path.replace("\\", "/"), manifest), sys.intern(landmark), shape, metadata)
@@ -60,7 +65,13 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
 
 
 def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a CSV file with a header line; it appears whole or not at all."""
+    """Writes a CSV file with a header line, atomically.
+
+    Args:
+        file: path of the file.
+        columns: names in the header line.
+        rows: fields of each line, in the order of ``columns``.
+    """
     with atomic_write(file, on_disk=True) as partial, partial.open("w", newline="", encoding="utf-8") as text:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
@@ -68,7 +79,7 @@ def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def _value(field: str) -> Value:
-    """A field as a number where it is written as one; 007 and 1e5 are text."""
+    """Converts a field to a number if it is written in plain decimal notation; 007 and 1e5 stay text."""
     if not _NUMBER.fullmatch(field):
         return field
     return float(field) if "." in field else int(field)
@@ -78,5 +89,8 @@ def _shape(width: str, height: str, manifest: Path, line: int) -> _Shape | None:
     if not width and not height:
         return None
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise GlamError(f"{manifest}: line {line}: {width!r} x {height!r} is not a size in pixels")
+        raise GlamError(
+            f"{manifest}: line {line}: {width!r} x {height!r} is not a size in pixels. "
+            "Write two whole numbers above 0, or leave both fields empty."
+        )
     return int(width), int(height)

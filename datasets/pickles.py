@@ -1,7 +1,7 @@
-"""Reading pickles of plain values (lists, dicts, strings, numbers) without ever running what a pickle can name.
+"""Safe reading of pickles of plain values: lists, dicts, strings, and numbers.
 
-A pickle is a program: it may import and call anything. The files published in this field hold plain values, which need
-no import at all, so one that asks for any is refused.
+A pickle is a program that may import and call anything. The pickles published for image retrieval hold plain values,
+which need no import, so a pickle that imports a class or a function is refused.
 """
 
 import pickle
@@ -20,24 +20,32 @@ _DAMAGE = (
     OverflowError,
     MemoryError,
 )
-"""What the unpickler raises on bytes that are no pickle, or half of one."""
+"""Exceptions that the unpickler raises on bytes that are not a pickle or only part of one."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only plain values are read from a pickle")
+        raise pickle.UnpicklingError(f"it imports {module}.{name}, but only plain values are read from pickles")
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """The value in a pickle of plain values.
+    """Reads a pickle without running any code from it.
+
+    Args:
+        path: the pickle.
+
+    Returns:
+        The value in it, made of lists, tuples, dicts, strings, numbers, and the like.
 
     Raises:
-        GlamError: there is no such file, it is damaged, or it asks for any class or function.
+        GlamError: the file cannot be opened, is damaged, or imports a class or a function.
     """
     try:
         with path.open("rb") as file:
             return _PlainUnpickler(file).load()
     except OSError as error:
-        raise GlamError(f"{path}: {error.strerror or error}") from error
+        raise GlamError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
     except _DAMAGE as error:
-        raise GlamError(f"{path}: not a pickle that can be read: {error}") from error
+        raise GlamError(
+            f"{path} is not a pickle that can be read safely ({error}). Download the published file again."
+        ) from error

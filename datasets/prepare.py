@@ -1,8 +1,7 @@
-"""Re-encoding images once at the size that training reads them at, with a manifest of their shapes.
+"""Preparation of images for training: reduce and re-encode each one once, and write a manifest with the shapes.
 
-Each becomes an upright RGB JPEG without metadata. In its comment it carries what it was made from (size and time of the
-source file, and the settings), so that a second run knows by the file itself whether it is done: it is decoded, and its
-comment compared.
+Each result is an upright RGB JPEG without EXIF. Its JPEG comment records the settings and the size and modification
+time of the source file. A later run skips an image if the existing file decodes and its comment matches.
 """
 
 import os
@@ -27,23 +26,23 @@ from glam.images import read_image
 from glam.progress import Progress, no_progress
 
 QUALITY = 92
-"""JPEG quality, of 100."""
+"""JPEG quality, from 1 to 100 (arbitrary)."""
 MANIFEST = "manifest.csv"
 UNREADABLE = "unreadable.csv"
 
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 _CHUNK = 32
-"""Images that a process takes at a time."""
+"""Images that are sent to a process at a time (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
         encoded: number of images that were encoded.
-        present: number of images that were already there.
-        unreadable: the others, with the reason of each.
+        present: number of images that an earlier run had already encoded.
+        unreadable: the error of each image that could not be read.
     """
 
     encoded: int
@@ -53,7 +52,7 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """One image: its shape (width, height), and whether it was encoded just now; or why it cannot be."""
+    """Result for one image: its (width, height) in pixels and whether it was encoded by this run, or else a fault."""
 
     shape: tuple[int, int] = (0, 0)
     encoded: bool = False
@@ -68,22 +67,25 @@ def prepare(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> PrepareReport:
-    """Re-encodes a collection to at most ``size`` pixels on the longest side; none is enlarged.
+    """Re-encodes a collection as JPEG files of at most ``size`` pixels on the longest side.
 
-    ``out`` gets the images under the paths they have in the collection (with ``.jpg`` after another suffix), and
-    last of all ``manifest.csv`` with the columns path, landmark, width and height, and ``unreadable.csv`` with path and
-    reason.
+    Smaller images keep their size. Each image keeps its path in the collection, with ``.jpg`` appended to other
+    suffixes. Two lists are written at the end: ``manifest.csv`` with the columns path, landmark, width, and height, and
+    ``unreadable.csv`` with the columns path and reason.
 
     Args:
         collection: the images.
-        out: folder for the result; run again, it goes on where it stopped.
+        out: folder for the result. If an earlier run was interrupted, a second call resumes it.
         size: longest side in pixels.
-        workers: processes; as many as this one may use cores by default.
-        progress: called with images done and images in all.
+        workers: number of processes; by default one per available core.
+        progress: called with images done and total images.
+
+    Returns:
+        How many images were encoded, and which could not be read.
 
     Raises:
-        GlamError: ``out`` is the collection's own folder or holds files that are not ours, two images would get one
-            path, or the disk or the memory does not suffice.
+        GlamError: ``out`` is the folder of the collection or holds other files, two images would get the same path, or
+            disk space or memory runs out.
     """
     paths = _paths(collection, out)
     _check_folder(out, paths)
@@ -97,13 +99,18 @@ def prepare(
             progress(done, len(paths))
         return _conclude(collection, out, paths, outcomes)
     except OSError as error:
-        raise GlamError(f"{error.filename or out}: {error.strerror or error}") from error
+        raise GlamError(
+            f"{error.filename or out}: {error.strerror or error}. Fix the cause and run the command again; it resumes."
+        ) from error
     except BrokenProcessPool as error:
-        raise GlamError("a process that encodes images was killed, perhaps for want of memory; run again") from error
+        raise GlamError(
+            "A process that encodes images was killed, perhaps because memory ran out. "
+            "Run the command again with fewer workers; it resumes."
+        ) from error
 
 
 def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> PrepareReport:
-    """Writes the two lists."""
+    """Writes the manifest and the list of unreadable images."""
     done = list(zip(paths, collection.images, outcomes, strict=True))
     faults = [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
     write_rows(out / UNREADABLE, ("path", "reason"), ((fault.source, fault.reason) for fault in faults))
@@ -114,23 +121,23 @@ def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes:
 
 
 def _paths(collection: Collection, out: Path) -> list[str]:
-    """Where each image goes, relative to ``out``."""
+    """The path of each result, relative to ``out``."""
     if out.resolve() == collection.root.resolve():
-        raise GlamError(f"{out}: the photographs would overwrite themselves; name another folder")
+        raise GlamError(f"{out} is the folder of the images, which would overwrite themselves. Choose another folder.")
     paths = [
         image.path if PurePosixPath(image.path).suffix.lower() in _JPEG_SUFFIXES else f"{image.path}.jpg"
         for image in collection.images
     ]
     if len(set(paths)) < len(paths):
         double = Counter(paths).most_common(1)[0][0]
-        raise GlamError(f"{collection.root}: two photographs would both become {double}")
+        raise GlamError(f"{collection.root}: two images would both become {double}. Rename one of them.")
     return paths
 
 
 def _check_folder(out: Path, paths: Sequence[str]) -> None:
-    """Refuses a folder whose files would be replaced, but were not written by an earlier run.
+    """Refuses a folder if files in it would be replaced that were not written by an earlier run.
 
-    Runs write the manifest last of all; of one that was interrupted, the images tell.
+    A complete run is recognized by its lists, and an interrupted one, which has no manifest yet, by its images.
     """
     foreign = None
     if (out / MANIFEST).exists():
@@ -140,11 +147,11 @@ def _check_folder(out: Path, paths: Sequence[str]) -> None:
         first = next((path for path in paths if (out / path).exists()), None)
         foreign = first if first is not None and not _is_prepared(out / first) else None
     if foreign is not None:
-        raise GlamError(f"{out} holds other files, such as {foreign}; name a new or empty folder")
+        raise GlamError(f"{out} holds other files, such as {foreign}. Choose a new or empty folder.")
 
 
 def _is_prepared(file: Path) -> bool:
-    """Whether an image is from an earlier run, at whatever size; one that cannot be read counts as broken off."""
+    """Whether an image is from an earlier run, of any size; an unreadable one counts as left by an interrupted run."""
     try:
         with Image.open(file) as image:
             return bytes(image.info.get("comment", b"")).startswith(b"glam ")
@@ -155,7 +162,7 @@ def _is_prepared(file: Path) -> bool:
 def _run(
     task: Callable[[tuple[str, str]], _Outcome], jobs: Sequence[tuple[str, str]], workers: int
 ) -> Iterator[_Outcome]:
-    """The outcomes in the order of the jobs; the first error, or an interrupt, ends all processes."""
+    """Yields the outcomes in the order of the jobs. The first error or an interrupt ends all processes."""
     if workers == 1 or len(jobs) <= _CHUNK:
         yield from map(task, jobs)
         return
@@ -171,15 +178,15 @@ def _cores() -> int:
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C is the parent's to handle."""
+    """Leaves Ctrl-C to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
-    """Encodes one image unless that has been done.
+    """Encodes one image unless an earlier run has done so.
 
     Args:
-        job: path of the source and of the target.
+        job: paths of the source and the target.
         size: longest side in pixels.
     """
     source, target = Path(job[0]), Path(job[1])
@@ -202,7 +209,7 @@ def _prepare_one(job: tuple[str, str], size: int) -> _Outcome:
 
 
 def _shape_if_done(target: Path, mark: bytes) -> tuple[int, int] | None:
-    """(width, height) of the target if it is whole and carries the mark."""
+    """(width, height) of the target in pixels if it decodes and its JPEG comment is ``mark``, else None."""
     try:
         with Image.open(target) as image:
             if image.info.get("comment") != mark:

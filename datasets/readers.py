@@ -1,7 +1,8 @@
-"""Reading a collection of images from whatever lists it.
+"""Readers of image collections.
 
-A source is the file that lists the images, or a folder. What a file is, its contents say; a folder that holds one
-of the known lists (`LISTS`) is read by it, any other by its sub-folders. `docs/datasets.md` tells it to users.
+A source is a folder or a file that lists images. The format of a file is detected from its content. If a folder
+contains one of the known lists (`LISTS`), the list is read; otherwise each sub-folder is a landmark. `docs/datasets.md`
+describes the formats.
 """
 
 import os
@@ -28,50 +29,54 @@ LISTS = (
     "gnd_rparis6k.pkl",
     "revisitop1m.txt",
 )
-"""Lists that a folder is read by, the first that is there."""
+"""Names of the lists that are looked for in a folder; the first one found is read."""
 
 
 def read_collection(source: Path | str) -> Collection:
-    """Reads the images of a source.
+    """Reads the list of images of a source. No image file is opened.
 
     Args:
-        source: a folder, or the file that lists the images; of SfM-120k with ``:train`` or ``:val`` after it.
+        source: a folder, or a file that lists images. For SfM-120k, append ``:train`` or ``:val``.
 
     Raises:
-        GlamError: there is no such source, it is of no known kind or damaged, or there is no image in it.
+        GlamError: the source does not exist, has an unknown format, is damaged, or contains no images.
     """
     path, part = _split(source)
     listed = next((path / name for name in LISTS if (path / name).is_file()), path)
     if part and listed.suffix.lower() != ".pkl":
-        raise GlamError(f"{path}: only SfM-120k has parts; leave out ':{part}'")
+        raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
     collection = read_folder(path) if listed.is_dir() else _read_list_file(listed, part)
     if not len(collection):
-        raise GlamError(f"{source}: no images in it")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise GlamError(f"{source} contains no images. Choose a folder or a list of files of these types: {suffixes}.")
     return collection
 
 
 def read_folder(root: Path) -> Collection:
-    """Reads a folder: each image file in it or below; the sub-folder that holds it names the landmark.
+    """Lists all image files in a folder and its sub-folders. The sub-folder of an image is its landmark.
 
-    Files are taken by their suffix and not opened; hidden files and folders are passed over.
+    Images are recognized by their suffixes and not opened. Hidden files and folders are skipped.
+
+    Args:
+        root: the folder.
 
     Raises:
-        GlamError: there is no such folder.
+        GlamError: the folder does not exist.
     """
     if not root.is_dir():
-        raise GlamError(f"{root}: no such folder")
+        raise GlamError(f"{root}: no such folder. Check the path.")
     return Collection(root, tuple(_walk_images(root)))
 
 
 def _split(source: Path | str) -> tuple[Path, str]:
-    """The path and the part of it, "" for the whole."""
+    """Splits a source into its path and its part ("train" or "val"; "" if none is given)."""
     path, _, part = str(source).rpartition(":")
     return (Path(path), part) if part in sfm120k.PARTS and not Path(source).exists() else (Path(source), "")
 
 
 def _read_list_file(file: Path, part: str) -> Collection:
     if not file.is_file():
-        raise GlamError(f"{file}: no such folder or file")
+        raise GlamError(f"{file}: no such file or folder. Check the path.")
     kind = file.suffix.lower()
     if kind == ".pkl":
         return _read_pickle(file, part)
@@ -88,7 +93,10 @@ def _read_pickle(file: Path, part: str) -> Collection:
         return read_sfm120k(table, file, part)
     if isinstance(table, dict) and "imlist" in table and not part:
         return read_revisited(table, file)
-    raise GlamError(f"{file}: neither SfM-120k nor the ground truth of Revisited Oxford or Paris")
+    raise GlamError(
+        f"{file} is neither SfM-120k nor the ground truth of Revisited Oxford or Paris. "
+        "Choose a folder of images or a CSV manifest."
+    )
 
 
 def _walk_images(root: Path) -> Iterator[ImageFile]:

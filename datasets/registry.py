@@ -1,6 +1,6 @@
-"""The data sets that `glam data download` knows: where their files are published, and where they go.
+"""Registry of the data sets that `glam data download` offers: addresses, checksums, and layout on disk.
 
-The layouts are those that `glam.datasets.readers` reads. Where a checksum is published, it is named here.
+The layouts are those that `glam.datasets.readers` reads. Checksums are listed if they are published.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ from glam.errors import GlamError
 
 @dataclass(frozen=True)
 class Remote:
-    """A file that is published.
+    """A published file.
 
     Attributes:
-        path: where it goes, relative to the data set's folder.
-        addresses: of the file, the first that works is taken.
-        checksum: ``md5:`` or ``sha256:`` and the hexadecimal digits; empty where none is known.
-        checksum_address: of a text that holds the md5.
-        unpack_to: folder that an archive is unpacked into, relative to the data set's; None where it is no archive.
-        flat: whether the archive's own folders are dropped.
+        path: path of the file, relative to the folder of the data set.
+        addresses: URLs of the file; the first one that works is used.
+        checksum: ``md5:`` or ``sha256:`` followed by the hexadecimal digest; empty if unknown.
+        checksum_address: URL of a text file that contains the md5; empty if there is none.
+        unpack_to: folder that an archive is unpacked into, relative to the folder of the data set; None if the file is
+            not an archive.
+        flat: whether the folders inside the archive are dropped.
     """
 
     path: str
@@ -34,9 +35,9 @@ class DataSet:
     """A data set that can be downloaded.
 
     Attributes:
-        name: what `glam data download` takes.
-        about: what it is, how large, where it comes from and what it may be used for.
-        files: that make it up; small ones first.
+        name: argument of `glam data download`.
+        about: description with size, source, and license.
+        files: its files, small ones first.
     """
 
     name: str
@@ -90,12 +91,12 @@ def _r1m_part(number: int) -> Remote:
 DATA_SETS = (
     DataSet(
         "roxford5k",
-        "Revisited Oxford: 4,993 photographs and 70 queries, 2 GB; cmp.felk.cvut.cz/revisitop",
+        "Revisited Oxford: 4,993 images and 70 queries, 2 GB; cmp.felk.cvut.cz/revisitop",
         (_ground_truth("roxford5k"), _image_archive(_OXFORD, "oxbuild_images-v1.tgz")),
     ),
     DataSet(
         "rparis6k",
-        "Revisited Paris: 6,322 photographs and 70 queries, 2.5 GB; cmp.felk.cvut.cz/revisitop",
+        "Revisited Paris: 6,322 images and 70 queries, 2.5 GB; cmp.felk.cvut.cz/revisitop",
         (
             _ground_truth("rparis6k"),
             _image_archive(_PARIS, "paris_1-v1.tgz"),
@@ -104,13 +105,13 @@ DATA_SETS = (
     ),
     DataSet(
         "revisitop1m",
-        "R1M, the million distractors of Revisited Oxford and Paris, 100 archives; cmp.felk.cvut.cz/revisitop",
+        "R1M: the million distractors of Revisited Oxford and Paris, 100 archives; cmp.felk.cvut.cz/revisitop",
         (Remote("revisitop1m.txt", _urls(_R1M, "revisitop1m.txt")), *(_r1m_part(i) for i in range(1, 101))),
     ),
     DataSet(
         "gldv2",
-        "Google Landmarks v2, training part: 4.1 million photographs under CC BY, 500 GB; clean list of 1.6 million; "
-        "github.com/cvdfoundation/google-landmark",
+        "Google Landmarks v2, training part: 4.1 million images under CC BY, 500 GB, with the clean list of 1.6 "
+        "million; github.com/cvdfoundation/google-landmark",
         (
             *(_gldv2_table(name) for name in ("train_clean.csv", "train.csv", "train_attribution.csv")),
             *(_gldv2_part(i) for i in range(500)),
@@ -118,7 +119,7 @@ DATA_SETS = (
     ),
     DataSet(
         "sfm120k",
-        "SfM-120k, for training: photographs of 713 three-dimensional models; cmp.felk.cvut.cz/cnnimageretrieval",
+        "SfM-120k, for training: images of 713 three-dimensional models; cmp.felk.cvut.cz/cnnimageretrieval",
         (
             Remote("retrieval-SfM-120k.pkl", _urls(_CMP, "cnnimageretrieval/data/train/dbs/retrieval-SfM-120k.pkl")),
             Remote("ims.tar.gz", _urls(_CMP, "cnnimageretrieval/data/train/ims/ims.tar.gz"), unpack_to="ims"),
@@ -128,12 +129,12 @@ DATA_SETS = (
 
 
 def find(name: str) -> DataSet:
-    """The data set of a name.
+    """Finds a data set by its name.
 
     Raises:
-        GlamError: there is none.
+        GlamError: there is no data set of this name.
     """
     for data_set in DATA_SETS:
         if data_set.name == name:
             return data_set
-    raise GlamError(f"no data set is called {name!r}; there are {', '.join(known.name for known in DATA_SETS)}")
+    raise GlamError(f"No data set is called {name!r}. Choose one of {', '.join(known.name for known in DATA_SETS)}.")

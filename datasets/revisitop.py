@@ -1,7 +1,6 @@
-"""Images of Revisited Oxford and Paris and of their million distractors (Radenović et al., CVPR 2018).
+"""Images of Revisited Oxford and Paris and their million distractors (Radenović et al., CVPR 2018, arXiv 1803.11285).
 
-They are read as images without landmarks: which of them answer which query is the ground truth's affair, and the
-evaluation's (`glam.eval`).
+The images are read without landmarks. The judgments of the ground truth are read by `glam.eval.ground_truth`.
 """
 
 from collections.abc import Iterable
@@ -14,28 +13,30 @@ from glam.errors import GlamError
 
 
 def read_revisited(table: dict[str, Any], origin: Path) -> Collection:
-    """The database images of ROxford5k or RParis6k, in the ground truth's order.
+    """Lists the database images of ROxford5k or RParis6k, in the order of the ground truth.
 
     Args:
-        table: what ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl`` holds.
-        origin: the pickle; the images are in the folder ``jpg`` beside it.
+        table: content of ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl``.
+        origin: path of the pickle. The images are in the folder ``jpg`` next to it or, without one, in its own folder.
 
     Raises:
-        GlamError: its list of images is not one of names.
+        GlamError: the list of images in the table is not a list of names, or a path leads out of the folder.
     """
     names = table["imlist"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise GlamError(f"{origin}: its 'imlist' is not a list of names")
+        raise GlamError(f"{origin}: 'imlist' is not a list of names. Download the published file again.")
     return _images((f"{name}.jpg" for name in names), origin)
 
 
 def read_list(file: Path) -> Collection:
-    """Reads a list of images with one path a line, such as ``revisitop1m.txt``; empty lines count for nothing.
+    """Reads a list of images such as ``revisitop1m.txt``.
 
-    The images are below the folder ``jpg`` beside it, or else below the list's own folder.
+    Args:
+        file: text file with one path per line; blank lines are ignored. The images are in the folder ``jpg`` next to it
+            or, without one, in its own folder.
 
     Raises:
-        GlamError: there is no such file, it is not text, or a path leads out of the folder.
+        GlamError: the file cannot be read, is not text, or contains a path that leads out of the folder.
     """
     with open_text(file) as text:
         return _images((line.strip() for line in text if line.strip()), file)

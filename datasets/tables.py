@@ -1,4 +1,4 @@
-"""Reading lists of images from text: open, decode and split a CSV file, and refuse paths that lead out."""
+"""Text and CSV input for the readers: decoding, header lines, and checks of relative paths."""
 
 import csv
 from collections.abc import Iterator
@@ -11,36 +11,43 @@ from glam.errors import GlamError
 
 @contextmanager
 def open_text(file: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file opened for reading; line ends as they are.
+    """Opens a UTF-8 text file for reading, without converting line ends.
+
+    Args:
+        file: path of the file.
 
     Raises:
-        GlamError: it cannot be opened, or what is read from it while it is open is no UTF-8 or no CSV.
+        GlamError: the file cannot be opened, or its content turns out not to be UTF-8 or not CSV while it is open.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             yield text
     except OSError as error:
-        raise GlamError(f"{file}: {error.strerror or error}") from error
+        raise GlamError(f"{file} cannot be opened: {error.strerror or error}. Check the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise GlamError(f"{file}: not a text file that can be read: {error}") from error
+        raise GlamError(f"{file} is not a text file in UTF-8 ({error}). Save it as UTF-8.") from error
 
 
 def header_of(file: Path) -> list[str]:
-    """The column names in the first line of a CSV file; empty for an empty file."""
+    """The column names in the first line of a CSV file; empty for an empty file.
+
+    Raises:
+        GlamError: the file cannot be opened or is not UTF-8 text.
+    """
     with open_text(file) as text:
         return next(csv.reader(text), [])
 
 
 def safe_path(path: str, origin: Path) -> str:
-    """Checks that a path stays below the folder that it is relative to, and returns the path.
+    """Checks that a relative path stays below its folder, and returns the path.
 
     Args:
-        path: relative, with forward slashes.
-        origin: the file that names it, for the error.
+        path: relative path with forward slashes.
+        origin: the file that contains the path, for the error message.
 
     Raises:
-        GlamError: it is empty or absolute, or climbs with ``..``.
+        GlamError: the path is empty or absolute, or contains ``..``.
     """
     if not path or path[0] == "/" or (".." in path and ".." in path.split("/")):
-        raise GlamError(f"{origin}: the path {path!r} leads out of the folder")
+        raise GlamError(f"{origin}: the path {path!r} leads out of the folder. Use relative paths without '..'.")
     return path

@@ -4,10 +4,10 @@
          --per batch: viewpoint, light, normalize--> (b, 3, h, w) float32
 
 Images are never mirrored, because the mirror image of a building is another building. The per-image half runs in a
-worker. The per-batch half runs in the same worker (`collate_views`) or on the training device. The device is for
+worker. The per-batch half runs in the same worker (`collate_views`) or on the training device. Use the device for
 networks that train faster than the CPU augments: a worker then only decodes and resizes, and sends a quarter of the
-bytes. All random numbers are drawn per image, from seed, epoch, and image, so a view depends on neither its batch nor
-its process.
+bytes. All random numbers are drawn per image, from seed, epoch, and image, so a view depends neither on its batch nor
+on its process.
 """
 
 import math
@@ -102,24 +102,29 @@ def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.ran
         return torch.from_numpy(np.array(image.resize(size[::-1], Image.Resampling.BILINEAR, box)))
 
 
-def draw_crop(random: np.random.Generator, ratio: float, wanted: float, scale: tuple[float, float]) -> Crop:
-    """Draws a crop. If none of ten draws fits into the image, the crop is the largest one of the wanted aspect ratio,
-    in the middle, whatever its area.
+def draw_crop(random: np.random.Generator, ratio: float, target_ratio: float, scale: tuple[float, float]) -> Crop:
+    """Draws a random crop.
+
+    If none of ten draws fits into the image, the result is the largest centered crop of the target aspect ratio,
+    whatever its area.
 
     Args:
         random: source of the random numbers.
         ratio: width over height of the image.
-        wanted: width over height of the size that the crop is resized to.
+        target_ratio: width over height of the size that the crop is resized to.
         scale: smallest and largest share of the image's area that the crop covers.
+
+    Returns:
+        Left, top, right, and bottom, as shares of the image's width and height.
     """
     for _ in range(10):
         area = random.uniform(*scale)
-        stretched = wanted * STRETCH ** random.uniform(-1, 1) / ratio  # width over height, both as shares
+        stretched = target_ratio * STRETCH ** random.uniform(-1, 1) / ratio  # width over height, both as shares
         width, height = math.sqrt(area * stretched), math.sqrt(area / stretched)
         if width <= 1 and height <= 1:
             left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
             return left, top, left + width, top + height
-    width, height = min(1.0, wanted / ratio), min(1.0, ratio / wanted)
+    width, height = min(1.0, target_ratio / ratio), min(1.0, ratio / target_ratio)
     return (1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2
 
 
@@ -148,7 +153,12 @@ CORNERS: NDArray[np.float64] = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], 
 
 
 def homography_between(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The (3, 3) homography that maps four points to four others, (4, 2) each; its last entry is 1."""
+    """The (3, 3) homography, with 1 as its last entry, that maps four points to four others.
+
+    Args:
+        source: (4, 2) points.
+        target: (4, 2) points that the homography maps ``source`` to.
+    """
     rows = []
     for (x, y), (u, v) in zip(source, target, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
@@ -159,7 +169,7 @@ def homography_between(source: NDArray[np.float64], target: NDArray[np.float64])
 def apply_changes(pixels: Tensor, changes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Changes viewpoint, brightness, contrast, and saturation of a batch of crops, in this order, and normalizes it.
 
-    It runs on the device of the batch. Pixels from outside a crop are black.
+    The computation runs on the device of the batch. Pixels from outside a crop are black.
 
     Args:
         pixels: (b, h, w, 3) uint8 crops.

@@ -1,9 +1,10 @@
-"""Evaluation: protocols, metrics and reports.
+"""Evaluation: protocols, metrics, and reports.
 
-    evaluate_folder, evaluate_benchmark     a model, by exact ranking; open_benchmark finds a benchmark on disk
-    score_folder, score_revisited           descriptors; read_ground_truth and read_descriptors read the files
-    search_folder, search_benchmark         an index (IndexSearcher), beside rank_folder and rank_benchmark
-    average_precision, precision_at         one query, from the ranks of its positives
+    evaluate_folder, evaluate_benchmark     evaluate a model by exact ranking; open_benchmark finds a benchmark on disk
+    score_folder, score_revisited           evaluate descriptors, from read_ground_truth and read_descriptors
+    search_folder, search_benchmark         evaluate the results of an index (IndexSearcher)
+    rank_folder, rank_benchmark             evaluate the descriptors of an index by exact ranking
+    average_precision, precision_at         evaluate one query, from the ranks of its positives
 
 Names are imported on first use, so that `import glam.eval` stays light.
 """

@@ -1,4 +1,4 @@
-"""Evaluation of a model on the images of Revisited Oxford or Paris, or of another set with such a ground truth."""
+"""Evaluation of a model on Revisited Oxford or Paris, or on another benchmark with a ground truth in their format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ SUFFIXES = ("", ".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A ground truth and its images.
+    """A ground truth with the files of its images.
 
     Attributes:
-        name: what the report calls it.
-        truth: the queries over the database.
-        images: file of each database image.
-        queries: file of each query image.
+        name: name in the report.
+        truth: queries and judgments.
+        images: (n,) file of each database image, in the order of ``truth.images``.
+        queries: (q,) file of each query image, in the order of ``truth.queries``.
     """
 
     name: str
@@ -52,15 +52,16 @@ def open_benchmark(
     """Finds a benchmark on disk.
 
     Args:
-        name: as ``roxford5k``.
-        root: folder that holds ``gnd_NAME.pkl`` (or ``.json``; or just one ``gnd_NAME*``), or whose sub-folder ``name``
-            does.
-        ground_truth: the file, instead of looking for it in the root.
-        images: folder of the database images, instead of ``jpg`` or ``db`` beside the ground truth.
-        queries: folder of the query images, instead of ``queries`` beside the ground truth or else that of the images.
+        name: name of the benchmark, such as ``roxford5k``.
+        root: folder that contains the ground truth, directly or in the sub-folder ``name``: ``gnd_NAME.pkl``,
+            ``gnd_NAME.json``, or a single file ``gnd_NAME*``. Required without ``ground_truth``.
+        ground_truth: file of the ground truth; by default it is looked for in ``root``.
+        images: folder of the database images; by default ``jpg`` or ``db`` next to the ground truth.
+        queries: folder of the query images; by default ``queries`` next to the ground truth or, without one, the folder
+            of the database images.
 
     Raises:
-        GlamError: something of it is not there.
+        GlamError: the ground truth, a folder, or an image cannot be found.
     """
     truth_file = ground_truth or _find_ground_truth(name, root)
     folder = truth_file.parent
@@ -77,15 +78,15 @@ def open_benchmark(
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """An evaluation of a model on a benchmark.
+    """Result of an evaluation of a model on a benchmark.
 
     Attributes:
-        scores: by protocol, see `glam.eval.revisitop.score_revisited`.
-        queries: names of the queries, in the order of the APs.
-        crop: whether queries were cut to their boxes.
-        distractors: images in the database beside the benchmark's.
-        unreadable: database images that came last in every ranking, and why.
-        rerank: the chain that reranked the lists; None without one.
+        scores: scores by protocol, see `glam.eval.revisitop.score_revisited`.
+        queries: (q,) names of the queries, in the order of ``ap`` in the scores.
+        crop: whether the queries were cropped to their boxes.
+        distractors: number of distractors in the database.
+        unreadable: errors of unreadable database images, which are ranked last for every query.
+        rerank: the chain that re-ranked the results; None without re-ranking.
     """
 
     scores: dict[str, ProtocolScores]
@@ -106,27 +107,30 @@ def evaluate_benchmark(
     chain: Chain | None = None,
     progress: Progress = no_progress,
 ) -> BenchmarkReport:
-    """Describes the images of a benchmark and scores them.
+    """Computes the descriptors of a benchmark's images and scores their exact ranking.
 
     Args:
-        model: describes the images.
-        benchmark: see `open_benchmark`.
-        distractors: descriptors by the same model of images that are never positive.
-        settings: size and scales; the model's own by default.
-        crop: cut each query to its box before anything else, as the protocol wants it.
-        chain: reranks the list of each query, once for all protocols.
-        progress: called with images done and images in all, as it goes; reranked queries count as further images.
+        model: computes the descriptors.
+        benchmark: the images and the ground truth, see `open_benchmark`.
+        distractors: arrays of (m, dim) descriptors, computed by the same model, of images that are never positive.
+        settings: image size and scales; those of the model by default.
+        crop: whether each query is cropped to its box first, as the protocol requires.
+        chain: re-ranks the result of each query, once for all protocols; None for no re-ranking.
+        progress: called with images done and total images; with a chain, each query counts as one more image.
 
     Raises:
         ImageError: a query cannot be read.
-        GlamError: a query has no box to cut it to, the distractors are not of the model's dimension, or a step of the
-            chain lacks what it needs.
+        GlamError: a query has no box to crop it to, the distractors do not have the dimension of the model, or a step
+            of the chain lacks its input.
     """
     settings = settings or model.settings()
     queries = benchmark.truth.queries
     for part in distractors:
         if part.shape[1] != model.dim:
-            raise GlamError(f"the distractors have {part.shape[1]} dimensions and {model.name} gives {model.dim}")
+            raise GlamError(
+                f"The distractors have {part.shape[1]} dimensions, but {model.name} computes {model.dim}. "
+                "Compute them with this model: `glam describe`."
+            )
     boxes = query_boxes(benchmark.truth, crop)
     errors: list[ImageError] = []
     descriptors = model.describe(
@@ -160,45 +164,60 @@ def evaluate_benchmark(
 
 
 def query_boxes(truth: GroundTruth, crop: bool) -> list[Box | None]:
-    """The part of each query image to search with: its box, or all of it without the crop.
+    """The region of each query image to search with.
+
+    Args:
+        truth: the queries.
+        crop: whether queries are cropped to their boxes.
+
+    Returns:
+        (q,) x1, y1, x2, y2 in pixels for each query; None for the whole image if ``crop`` is false.
 
     Raises:
-        GlamError: a query has no box to crop it to.
+        GlamError: ``crop`` is true and a query has no box.
     """
     for query in truth.queries:
         if crop and query.box is None:
-            raise GlamError(f"the query {query.name!r} has no box; add one, or evaluate without the crop")
+            raise GlamError(f"the query {query.name!r} has no box. Add one, or evaluate with --no-crop.")
     return [query.box if crop else None for query in truth.queries]
 
 
 def _find_ground_truth(name: str, root: Path | None) -> Path:
     if root is None:
-        raise GlamError("name the folder of the benchmark (--root), or its ground truth (--gnd)")
+        raise GlamError("The benchmark cannot be found. Name its folder (--root) or its ground truth (--gnd).")
     for folder in (root, root / name):
         for pattern in (f"gnd_{name}.pkl", f"gnd_{name}.json", f"gnd_{name}*"):
             found = sorted(folder.glob(pattern))
             if len(found) == 1:
                 return found[0]
-    raise GlamError(f"{root}: no ground truth in it; looked for gnd_{name}.pkl or .json, there and in {name}/")
+    raise GlamError(
+        f"{root} contains no ground truth: neither gnd_{name}.pkl nor gnd_{name}.json, directly or in {name}/. "
+        "Choose another --root, or name the file with --gnd."
+    )
 
 
 def _first_folder(folders: Sequence[Path]) -> Path:
     for folder in folders:
         if folder.is_dir():
             return folder
-    raise GlamError(f"no folder of images: looked for {' and '.join(map(str, folders))}")
+    raise GlamError(
+        f"No folder of images: {' and '.join(map(str, folders))} do not exist. Name the folder of the images."
+    )
 
 
 def _files(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    """The files of images named with or without their suffix.
+    """Finds the files of images, whose names may omit the suffix.
 
     Raises:
-        GlamError: one of them is not there, or leads out of the folder.
+        GlamError: an image does not exist, or its name leads out of the folder.
     """
     files = [_file(folder, name) for name in names]
     missing = [name for name, file in zip(names, files, strict=True) if file is None]
     if missing:
-        raise GlamError(f"{folder}: {len(missing)} of {len(names)} images are not in it, the first is {missing[0]!r}")
+        raise GlamError(
+            f"{folder}: {len(missing)} of {len(names)} images are not in it, the first is {missing[0]!r}. "
+            "Add the images, or choose another folder."
+        )
     return tuple(file for file in files if file is not None)
 
 

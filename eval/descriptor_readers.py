@@ -1,7 +1,7 @@
-"""Reading descriptors from files: .npy, .npz, .safetensors and, where h5py is installed, HDF5.
+"""Readers of descriptor files: .npy, .npz, .safetensors, and, if h5py is installed, HDF5.
 
-Files are memory-mapped wherever their arrays lie in them as they are (not in .npz, nor in compressed HDF5). The maps
-are copy-on-write: PyTorch wants arrays that could be written to, and nothing ever reaches the file.
+Files are memory-mapped, except .npz and compressed HDF5. The maps are copy-on-write: PyTorch requires writable arrays,
+and nothing is written to the file.
 """
 
 import zipfile
@@ -19,30 +19,33 @@ HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def read_descriptors(source: str, role: str) -> Descriptors:
-    """Reads descriptors.
+    """Reads descriptors from a file.
 
     Args:
-        source: a path, with ``:NAME`` after it to choose an array of several. Without a name it is the only array, or
-            else the one that is called like the role.
-        role: what they are: ``queries``, ``database``, ``distractors``.
+        source: path of the file, optionally followed by ``:NAME`` to choose one of several arrays. Without a name, the
+            only array is read, or the one named like ``role``.
+        role: ``queries``, ``database``, or ``distractors``.
 
     Returns:
-        (n, dim) float16, float32 or float64.
+        (n, dim) float16, float32, or float64.
 
     Raises:
-        GlamError: there is no such file or array, it is not of a known kind, or damaged, or not a table of
-            floating-point numbers.
+        GlamError: the file or the array does not exist, the format is unknown, the file is damaged, or the array is not
+            a matrix of floating-point numbers.
     """
     path, name = _split(source)
     if not path.is_file():
-        raise GlamError(f"{path}: no such file")
+        raise GlamError(f"{path}: no such file. Check the path.")
     try:
         descriptors = _read(path, name, role)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise GlamError(f"{path}: the descriptors cannot be read: {error}") from error
+        raise GlamError(
+            f"{path}: the descriptors cannot be read ({error}). Write the file again, or use another format."
+        ) from error
     if descriptors.ndim != 2 or descriptors.dtype.kind != "f" or descriptors.dtype.itemsize > 8:
         raise GlamError(
-            f"{path}: descriptors are numbers of shape (n, dim), not {descriptors.dtype} of shape {descriptors.shape}"
+            f"{path} holds {descriptors.dtype} of shape {descriptors.shape}. "
+            "Write descriptors as float16, float32, or float64 of shape (n, dim)."
         )
     return descriptors if descriptors.dtype.isnative else descriptors.astype(descriptors.dtype.newbyteorder("="))
 
@@ -66,16 +69,16 @@ def _read(path: Path, name: str | None, role: str) -> Descriptors:
         return _read_safetensors(path, name, role)
     if suffix in HDF5_SUFFIXES:
         return _read_hdf5(path, name, role)
-    raise GlamError(f"{path}: descriptors are read from .npy, .npz, .safetensors and .h5 files")
+    raise GlamError(f"{path} has an unknown suffix. Descriptors are read from .npy, .npz, .safetensors, and .h5 files.")
 
 
 def _choose_array(arrays: Mapping[str, Any], name: str | None, role: str, path: Path) -> Any:
-    """The array that was asked for, out of those of a file."""
+    """The array of a file that is called ``name`` or, without a name, the only one or the one called like ``role``."""
     names = sorted(arrays)
-    wanted = name or (names[0] if len(names) == 1 else role)
-    if wanted not in names:
-        raise GlamError(f"{path}: no array {wanted!r} in it, only {', '.join(names)}; choose one as {path.name}:NAME")
-    return arrays[wanted]
+    chosen = name or (names[0] if len(names) == 1 else role)
+    if chosen not in names:
+        raise GlamError(f"{path} has no array {chosen!r}, only {', '.join(names)}. Choose one with {path.name}:NAME.")
+    return arrays[chosen]
 
 
 def _read_safetensors(path: Path, name: str | None, role: str) -> Descriptors:
@@ -88,11 +91,11 @@ def _read_hdf5(path: Path, name: str | None, role: str) -> Descriptors:
     try:
         import h5py
     except ImportError as error:
-        raise GlamError(f"{path}: HDF5 files want the package h5py; `pip install h5py`") from error
+        raise GlamError(f"{path}: reading HDF5 files requires h5py. Run `pip install h5py`.") from error
     with h5py.File(path, "r") as file:
         data = _choose_array(file, name, role, path)
         if not isinstance(data, h5py.Dataset):
-            raise GlamError(f"{path}: {name or role!r} is a group; choose an array in it as {path.name}:GROUP/NAME")
-        offset = data.id.get_offset()
-        whole: Descriptors = data[:] if offset is None else memory_map(path, data.dtype, offset, data.shape, "c")
-        return whole
+            raise GlamError(f"{path}: {name or role!r} is a group. Choose an array in it with {path.name}:GROUP/NAME.")
+        offset = data.id.get_offset()  # None if the data are compressed
+        array: Descriptors = data[:] if offset is None else memory_map(path, data.dtype, offset, data.shape, "c")
+        return array

@@ -1,6 +1,7 @@
-"""Evaluation on a folder of landmarks: every image queries all others.
+"""Evaluation on a folder of landmarks: every image is a query against all others.
 
-The images of the same landmark are positive, the query itself is junk, distractors are never positive and never ask.
+Images of the same landmark are positive, and the query itself is junk. Distractors are in the database but are neither
+positive nor queries.
 """
 
 from collections.abc import Sequence
@@ -24,21 +25,22 @@ if TYPE_CHECKING:  # the index imports FAISS, which training and evaluation need
     from glam.index.rerank.chain import Chain
 
 QUERY_BLOCK = 256
+"""Queries whose scores are computed at a time (arbitrary)."""
 
 NO_POSITIVE: Ranks = np.empty(0, dtype=np.int64)
-"""Ranks of a query that has nothing to find."""
+"""Ranks of the positives of a query that has none."""
 
 
 @dataclass(frozen=True)
 class FolderScores:
-    """Results on a folder, fractions.
+    """Scores on a folder, as fractions. Means are over the queries that have a positive.
 
     Attributes:
-        mean_ap: mAP, over the queries that have a positive.
-        interval: 95% bootstrap interval of it, over landmarks.
-        recall_at_1: share of queries whose nearest image is positive.
+        mean_ap: mAP.
+        interval: low and high end of the 95% bootstrap interval of mAP, over landmarks.
+        recall_at_1: share of queries whose first result is positive.
         precision_at_10: mP@10.
-        ap: AP of each query; NaN where it has no positive.
+        ap: (q,) AP of each query; NaN if it has no positive.
     """
 
     mean_ap: float
@@ -54,13 +56,14 @@ def score_folder(
     distractors: NDArray[np.float32] | None = None,
     lists: "Sequence[Rows] | None" = None,
 ) -> FolderScores:
-    """Scores descriptors of a folder.
+    """Scores the exact ranking of the descriptors of a folder.
 
     Args:
-        descriptors: (n, dim), of unit length.
-        landmark_ids: (n,) landmark of each image; a negative one is unknown, so the image is a distractor.
-        distractors: (m, dim), further database images.
-        lists: per query the rows that are ranked first, whatever their scores (`glam.eval.rerank`).
+        descriptors: (n, dim) float32 descriptors of unit length.
+        landmark_ids: (n,) landmark id of each image; an image with a negative id, of an unknown landmark, is a
+            distractor.
+        distractors: (m, dim) float32 descriptors of further database images.
+        lists: for each query, the rows that re-ranking puts first, whatever their scores (`glam.eval.rerank`).
 
     Raises:
         GlamError: no landmark has two images.
@@ -85,18 +88,18 @@ def score_folder(
 
 
 def _listed_scores(scores: NDArray[np.floating], listed: "Rows") -> NDArray[np.float64]:
-    """Scores, (n,), that rank the listed rows first, in their order, and the others as before."""
+    """(n,) scores that rank the ``listed`` rows first, in their order, and the others in their order in ``scores``."""
     moved = np.asarray(scores, dtype=np.float64).copy()
     moved[listed] = np.nanmax(moved, initial=0) + np.arange(len(listed), 0, -1)
     return moved
 
 
 def folder_scores(ranks: Sequence[Ranks], landmark_ids: NDArray[np.int64]) -> FolderScores:
-    """Scores from the ranks of each query's positives.
+    """Computes the scores from the ranks of each query's positives.
 
     Args:
-        ranks: per query (p,) ascending; p is 0 where it has no positive.
-        landmark_ids: (n,) landmark of each query.
+        ranks: for each query, the (p,) ascending ranks of its positives; p is 0 if it has none.
+        landmark_ids: (q,) landmark id of each query.
 
     Raises:
         GlamError: no query has a positive.
@@ -104,16 +107,19 @@ def folder_scores(ranks: Sequence[Ranks], landmark_ids: NDArray[np.int64]) -> Fo
     ap = np.full(len(ranks), np.nan)
     first = np.full(len(ranks), np.nan)
     ten = np.full(len(ranks), np.nan)
-    for query, of_query in enumerate(ranks):
-        if len(of_query):
+    for query, query_ranks in enumerate(ranks):
+        if len(query_ranks):
             ap[query], first[query], ten[query] = (
-                average_precision(of_query),
-                of_query[0] == 0,
-                precision_at(of_query, 10),
+                average_precision(query_ranks),
+                query_ranks[0] == 0,
+                precision_at(query_ranks, 10),
             )
     has_positive = ~np.isnan(ap)
     if not has_positive.any():
-        raise GlamError("no landmark has two images, so no query has anything to find")
+        raise GlamError(
+            "There is nothing to evaluate, because no landmark has two images. "
+            "Choose a folder with one sub-folder per landmark and at least two images in one of them."
+        )
     groups = [ap[has_positive & (landmark_ids == landmark_id)] for landmark_id in np.unique(landmark_ids[has_positive])]
     return FolderScores(
         float(ap[has_positive].mean()),
@@ -126,14 +132,14 @@ def folder_scores(ranks: Sequence[Ranks], landmark_ids: NDArray[np.int64]) -> Fo
 
 @dataclass(frozen=True)
 class FolderReport:
-    """An evaluation of a model on a folder.
+    """Result of an evaluation of a model on a folder.
 
     Attributes:
-        scores: the results.
-        paths: of the queries, in the order of ``scores.ap``.
-        distractors: how many were in the database beside the folder.
-        unreadable: images left out, and why.
-        rerank: the chain that reranked the lists; None without one.
+        scores: the scores.
+        paths: (q,) paths of the queries, in the order of ``scores.ap``.
+        distractors: number of additional distractors in the database.
+        unreadable: errors of unreadable images, which are excluded.
+        rerank: the chain that re-ranked the results; None without re-ranking.
     """
 
     scores: FolderScores
@@ -152,20 +158,20 @@ def evaluate_folder(
     chain: "Chain | None" = None,
     progress: Progress = no_progress,
 ) -> FolderReport:
-    """Describes a folder of landmarks and scores it.
+    """Computes the descriptors of a folder of landmarks and scores their exact ranking.
 
-    A query is asked of the database as if its image were not in it, not even as a neighbor of others.
+    Each query searches a database without its own image, so that re-ranking does not meet it as a neighbor either.
 
     Args:
-        model: describes the images.
-        collection: the landmarks; an image without one is a distractor.
-        distractors: further database images.
-        settings: size and scales; the model's own by default.
-        chain: reranks the list of each query.
-        progress: called with images done and images in all, as it goes; reranked queries count as further images.
+        model: computes the descriptors.
+        collection: the images; an image without a landmark is a distractor.
+        distractors: further database images; None for none.
+        settings: image size and scales; those of the model by default.
+        chain: re-ranks the result of each query; None for no re-ranking.
+        progress: called with images done and total images; with a chain, each query counts as one more image.
 
     Raises:
-        GlamError: no landmark has two readable images, or a step of the chain lacks what it needs.
+        GlamError: no landmark has two readable images, or a step of the chain lacks its input.
     """
     settings = settings or model.settings()
     parts = [collection] if distractors is None else [collection, distractors]
@@ -203,12 +209,12 @@ def _rerank(
     """The re-ranked list of each query, from a database without its own image.
 
     Args:
-        chain: re-ranks.
-        queries: (q, dim) descriptors, also the first rows of the database.
+        chain: the steps of re-ranking.
+        queries: (q, dim) descriptors of the queries, which are also the first rows of the database.
         others: (m, dim) descriptors of the other rows.
-        files: image of each row.
-        progress: called with images done and images in total.
-        described: images that progress counts as done before the first query.
+        files: (q + m) image files, by row.
+        progress: called with images done and total images.
+        described: number of images that count as done before the first query.
     """
     from glam.eval.rerank import local_features_of, offset_progress, rerank_all
     from glam.index.rerank.base import Query
@@ -221,6 +227,6 @@ def _rerank(
 
 
 def known_landmark_ids(collection: Collection) -> NDArray[np.int64]:
-    """(n,): the landmark of each image; -1 where it is unknown."""
+    """(n,) landmark id of each image of a collection; -1 if its landmark is unknown."""
     is_known = np.array([bool(image.landmark) for image in collection.images], dtype=bool)
     return np.where(is_known, collection.landmark_ids, -1)

@@ -1,5 +1,7 @@
-"""Ground truth of the Revisited Oxford and Paris protocol, as the published pickle or as JSON; `docs/evaluation.md`
-describes the JSON. A pickle is read without running anything that it may name."""
+"""Ground truth of the Revisited Oxford and Paris protocol, as the published pickle or as JSON.
+
+`docs/evaluation.md` describes the JSON format. Pickles are read without running any code from them.
+"""
 
 import json
 import pickle
@@ -18,17 +20,24 @@ from glam.images import Box
 from glam.output import OutputKind, write_output
 
 FORMAT = 1
+"""Version of the JSON format."""
 GRADES = ("easy", "hard", "junk")
+"""Grades of judged database images."""
+_CURE = "Use a published pickle, or JSON as described in docs/evaluation.md."
 
 
 @dataclass(frozen=True)
 class BenchmarkQuery:
-    """A query and the database images that were judged for it.
+    """A query and its judged database images.
+
+    A row is in at most one of ``easy``, ``hard``, and ``junk``. Images in none of them do not show the landmark.
 
     Attributes:
-        name: of its image.
-        box: x1, y1, x2, y2 in pixels of the image: the part to search with; None for all of it.
-        easy, hard, junk: indices of database images, none in two of them. An image in none does not show the landmark.
+        name: name of the query image.
+        box: x1, y1, x2, y2 of the region to search with, in pixels; None for the whole image.
+        easy: rows of database images that clearly show the landmark.
+        hard: rows of database images that show the landmark under difficult conditions.
+        junk: rows of database images that are ignored, because they hardly show the landmark.
     """
 
     name: str
@@ -38,69 +47,84 @@ class BenchmarkQuery:
     junk: tuple[int, ...]
 
     def indices(self, *grades: str) -> NDArray[np.int64]:
-        """Indices of the database images of these grades, in order."""
-        return np.array([index for grade in grades for index in getattr(self, grade)], dtype=np.int64)
+        """(n,) rows of the database images of the given grades, grade by grade.
+
+        Args:
+            grades: any of `GRADES`.
+        """
+        return np.array([row for grade in grades for row in getattr(self, grade)], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Queries over a database.
+    """Queries and their judgments over a database.
 
     Attributes:
-        images: names of the database's images, in the order of the rows of their descriptors.
-        queries: in order.
+        images: (n,) names of the database images, by row.
+        queries: (q,) queries, in order.
+
+    Raises:
+        GlamError: a name occurs twice, or a query lists a row that does not exist or lists a row twice.
     """
 
     images: tuple[str, ...]
     queries: tuple[BenchmarkQuery, ...]
 
     def __post_init__(self) -> None:
-        """Raises:
-        GlamError: a name is there twice, or a judgment names an image that is not there or was already judged.
-        """
         _check_unique("database images", self.images)
         _check_unique("queries", [query.name for query in self.queries])
         for query in self.queries:
             judged = query.indices(*GRADES)
             if len(judged) and not 0 <= judged.min() <= judged.max() < len(self.images):
-                raise GlamError(f"the query {query.name!r} names an image outside the {len(self.images)} there are")
+                raise GlamError(
+                    f"the query {query.name!r} lists a row outside the {len(self.images)} images. Correct this row."
+                )
             _check_unique(f"images judged for the query {query.name!r}", judged.tolist())
 
 
 def read_ground_truth(path: Path) -> GroundTruth:
-    """Reads ``gnd_*.pkl`` as it was published, or ``.json``.
+    """Reads a ground truth.
+
+    Args:
+        path: a ``.json`` file, or a pickle such as the published ``gnd_roxford5k.pkl``.
 
     Raises:
-        GlamError: there is no such file, it is something else, or it contradicts itself (see `GroundTruth`).
+        GlamError: the file cannot be read, is not a ground truth, or contradicts itself (see `GroundTruth`).
     """
     table = _read_json(path) if path.suffix.lower() == ".json" else read_plain_pickle(path)
     try:
         if path.suffix.lower() != ".json":
             return _from_pickle(table)
         if table["format"] != FORMAT:
-            raise GlamError(f"format {table['format']}, where this version of glam reads format {FORMAT}")
+            raise GlamError(
+                f"the file has format {table['format']}, but this version of glam reads format {FORMAT}. Update glam."
+            )
         return _from_json(table)
     except GlamError as error:
         raise GlamError(f"{path}: {error}") from error
     except KeyError as error:
-        raise GlamError(f"{path}: not a ground truth: it lacks {error}") from error
+        raise GlamError(f"{path} is not a ground truth, because {error} is missing. {_CURE}") from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise GlamError(f"{path}: not a ground truth: {error}") from error
+        raise GlamError(f"{path} is not a ground truth ({error}). {_CURE}") from error
 
 
 def write_ground_truth(path: Path, truth: GroundTruth) -> None:
-    """Writes ``.json``, or ``.pkl`` for the programs of the benchmark.
+    """Writes a ground truth.
+
+    Args:
+        path: file ending in ``.json``, or in ``.pkl`` for the benchmark's own evaluation program.
+        truth: the ground truth.
 
     Raises:
-        GlamError: the name ends in neither, a query has no box, which the pickle cannot say, or the file cannot be
-            written.
+        GlamError: the suffix is neither of these, the file cannot be written, or a query has no box, which the pickle
+            requires.
     """
     if path.suffix.lower() == ".json":
         content = (json.dumps(_to_json(truth), indent=1, ensure_ascii=False) + "\n").encode()
     elif path.suffix.lower() == ".pkl":
         content = pickle.dumps(_to_pickle(truth), protocol=2)
     else:
-        raise GlamError(f"{path}: a ground truth is written as .json or .pkl")
+        raise GlamError(f"{path} has an unknown suffix. Choose a name that ends in .json or .pkl.")
     with write_output(path) as partial:
         partial.write_bytes(content)
 
@@ -116,15 +140,15 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise GlamError(f"{path}: {error.strerror or error}") from error
+        raise GlamError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
     except ValueError as error:
-        raise GlamError(f"{path}: not JSON: {error}") from error
+        raise GlamError(f"{path} is not valid JSON ({error}). Correct it, or write it again.") from error
 
 
 def _from_pickle(table: Any) -> GroundTruth:
     judged = zip(table["qimlist"], table["gnd"], strict=True)
     queries = [
-        BenchmarkQuery(_name(name), _box(entry["bbx"]), *(tuple(_indices(entry[grade])) for grade in GRADES))
+        BenchmarkQuery(_name(name), _box(entry["bbx"]), *(tuple(_rows(entry[grade])) for grade in GRADES))
         for name, entry in judged
     ]
     return GroundTruth(tuple(map(_name, table["imlist"])), tuple(queries))
@@ -133,7 +157,7 @@ def _from_pickle(table: Any) -> GroundTruth:
 def _to_pickle(truth: GroundTruth) -> dict[str, Any]:
     for query in truth.queries:
         if query.box is None:
-            raise GlamError(f"the query {query.name!r} has no box; the pickle wants one")
+            raise GlamError(f"the query {query.name!r} has no box, but the pickle requires one. Write .json instead.")
     entries = [
         {"bbx": list(query.box or ()), **{grade: query.indices(grade).tolist() for grade in GRADES}}
         for query in truth.queries
@@ -143,14 +167,16 @@ def _to_pickle(truth: GroundTruth) -> dict[str, Any]:
 
 def _from_json(table: Any) -> GroundTruth:
     images = tuple(map(_name, table["images"]))
-    index_of = {name: index for index, name in enumerate(images)}
+    row_of = {name: row for row, name in enumerate(images)}
     queries = []
     for entry in table["queries"]:
         try:
-            grades = (tuple(index_of[name] for name in entry.get(grade, ())) for grade in GRADES)
+            grades = (tuple(row_of[name] for name in entry.get(grade, ())) for grade in GRADES)
             queries.append(BenchmarkQuery(_name(entry["name"]), _box(entry.get("box")), *grades))
         except KeyError as error:
-            raise GlamError(f"the query {entry.get('name')!r}: {error} is not there") from error
+            raise GlamError(
+                f"the query {entry.get('name')!r}: {error} is missing. Add it, or remove the reference to it."
+            ) from error
     return GroundTruth(images, tuple(queries))
 
 
@@ -159,7 +185,7 @@ def _to_json(truth: GroundTruth) -> dict[str, Any]:
         {
             "name": query.name,
             "box": None if query.box is None else list(query.box),
-            **{grade: [truth.images[index] for index in query.indices(grade)] for grade in GRADES},
+            **{grade: [truth.images[row] for row in query.indices(grade)] for grade in GRADES},
         }
         for query in truth.queries
     ]
@@ -168,14 +194,14 @@ def _to_json(truth: GroundTruth) -> dict[str, Any]:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} where a name should be")
+        raise TypeError(f"expected a name, not {value!r}")
     return value
 
 
-def _indices(values: Any) -> Iterator[int]:
+def _rows(values: Any) -> Iterator[int]:
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{value!r} where the number of an image should be")
+            raise TypeError(f"expected the row of an image, not {value!r}")
         yield value
 
 
@@ -184,11 +210,11 @@ def _box(values: Any) -> Box | None:
         return None
     x1, y1, x2, y2 = values
     if not all(isinstance(value, int | float) for value in values):
-        raise TypeError(f"{values!r} where a box should be")
+        raise TypeError(f"expected a box, not {values!r}")
     return x1, y1, x2, y2
 
 
 def _check_unique(what: str, values: Sequence[Any]) -> None:
     if len(set(values)) < len(values):
         double = Counter(values).most_common(1)[0][0]
-        raise GlamError(f"{double!r} stands twice among the {what}")
+        raise GlamError(f"{double!r} is listed twice among the {what}. Remove one of the two.")

@@ -1,7 +1,7 @@
-"""Retrieval metrics, from the ranks of a query's positives.
+"""Retrieval metrics, computed from the ranks of a query's positives.
 
-A rank is zero-based and counted with the junk taken out of the list. Of images with equal scores the one with the lower
-number comes first.
+Ranks start at 0 and are counted after the junk is removed. Of images with equal scores, the one with the lower row is
+ranked first.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,31 @@ Ranks = NDArray[np.int64]
 
 
 def positive_ranks(scores: NDArray[np.floating], positive: NDArray[np.bool_], junk: NDArray[np.bool_]) -> Ranks:
-    """Ranks of a query's positives.
+    """Computes the ranks of a query's positives.
 
     Args:
-        scores: (n,) of the database, higher is nearer; a NaN counts as lower than everything.
-        positive: (n,) which images show the query's landmark.
-        junk: (n,) which images are taken out of the list before anything is counted.
+        scores: (n,) scores of the database images; higher is better, and NaN is ranked last.
+        positive: (n,) whether an image shows the query's landmark.
+        junk: (n,) whether an image is removed before ranks are counted.
 
     Returns:
-        (p,) ascending.
+        (p,) ascending ranks.
     """
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
     return np.flatnonzero(positive[order[~junk[order]]])
 
 
 def average_precision(ranks: Ranks) -> float:
-    """Area under the precision-recall curve by trapezoids, as in the Oxford buildings benchmark.
+    """Average precision: area under the precision-recall curve by the trapezoidal rule.
+
+    Source: J. Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007 (the
+    Oxford Buildings benchmark).
 
     Args:
-        ranks: (p,) ascending, of all positives, p > 0.
+        ranks: (p,) ascending ranks of all positives, p > 0.
+
+    Returns:
+        A fraction, 0 to 1.
     """
     j = np.arange(len(ranks))
     before = np.where(ranks == 0, 1.0, j / np.maximum(ranks, 1))
@@ -40,11 +46,16 @@ def average_precision(ranks: Ranks) -> float:
 
 
 def precision_at(ranks: Ranks, k: int) -> float:
-    """mP@k of the Revisited Oxford and Paris benchmark: a list that ends at the last positive is cut there.
+    """Precision at k, as defined by the Revisited Oxford and Paris benchmark (arXiv 1803.11285).
+
+    If the last positive is ranked before k, the list ends at the last positive.
 
     Args:
-        ranks: (p,) ascending, of all positives, p > 0.
+        ranks: (p,) ascending ranks of all positives, p > 0.
         k: length of the list, at least 1.
+
+    Returns:
+        A fraction, 0 to 1.
     """
     cut = min(int(ranks[-1]) + 1, k)
     return float((ranks < cut).sum() / cut)
@@ -53,16 +64,16 @@ def precision_at(ranks: Ranks, k: int) -> float:
 def bootstrap_interval(
     groups: Sequence[NDArray[np.float64]], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of a mean when whole groups are drawn again with replacement.
+    """Cluster bootstrap: percentile interval of a mean over groups that are resampled with replacement.
 
     Args:
-        groups: values of each group; a query a group, or all queries of one landmark where they hang together.
-        confidence: share of the resampled means inside the interval.
-        resamples: how many.
-        seed: of the draws.
+        groups: values of each group: all queries of one landmark, which are correlated, or one query per group.
+        confidence: share of the resampled means inside the interval, 0 to 1.
+        resamples: number of resampled means.
+        seed: seed of the resampling.
 
     Returns:
-        Low and high end; both NaN without groups.
+        Low and high end of the interval; both NaN without groups.
     """
     if not groups:
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""Result files: what was measured, by which protocol, with which model and libraries."""
+"""Result files: the scores, the protocol, the model, and the versions of the libraries, as JSON."""
 
 import math
 import platform
@@ -22,21 +22,22 @@ if TYPE_CHECKING:  # the index imports FAISS, which a report does not need
     from glam.eval.search_evaluation import SearchReport
 
 LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "numpy", "pillow")
+"""Packages whose versions are recorded."""
 
 RANKING = {
-    "ties": "the lower number in the database first, distractors after it",
+    "ties": "lower row first, distractors after the database",
     "nan": "last",
     "interval": "95% bootstrap over queries",
 }
-"""How the rankings of the Revisited Oxford and Paris protocol are made, for the result file."""
+"""Ranking rules of the Revisited Oxford and Paris protocol, for the result file."""
 
 
 class ModelFacts(Protocol):
-    """What a result file says of a model; a `glam.model.Model` has it."""
+    """The facts about a model that a result file records, such as those of a `glam.model.Model`."""
 
     @property
     def name(self) -> str:
-        """What it was loaded by."""
+        """Name or path that the model was loaded by."""
 
     @property
     def fingerprint(self) -> str:
@@ -44,7 +45,7 @@ class ModelFacts(Protocol):
 
     @property
     def dim(self) -> int:
-        """Length of a descriptor."""
+        """Dimension of the descriptors."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class IndexModel:
     """The model that an index was built with.
 
     Attributes:
-        name: what it was loaded by.
-        fingerprint: of architecture and weights.
-        dim: length of a descriptor.
+        name: name or path that the model was loaded by.
+        fingerprint: fingerprint of architecture and weights.
+        dim: dimension of the descriptors.
     """
 
     name: str
@@ -69,14 +70,17 @@ def folder_result(
     settings: Settings,
     search: "SearchReport[FolderScores] | None" = None,
 ) -> dict[str, Any]:
-    """The result file of `glam.eval.folder.evaluate_folder`. Fractions, not percent.
+    """Builds the result file of `glam.eval.folder.evaluate_folder`. Scores are fractions, not percent.
 
     Args:
-        dataset: what to call it.
-        report: the evaluation.
-        model: that was evaluated.
-        settings: it was evaluated with.
-        search: the evaluation of an index or a service; None where only exact ranking was evaluated.
+        dataset: name of the data set.
+        report: result of the evaluation.
+        model: the model that was evaluated.
+        settings: image size and scales of the evaluation.
+        search: result of the evaluation of an index or a service; None for exact ranking only.
+
+    Returns:
+        A dict that can be written as JSON.
     """
     protocol = {
         "query": "every image",
@@ -101,14 +105,17 @@ def benchmark_result(
     settings: Settings,
     search: "SearchReport[dict[str, ProtocolScores]] | None" = None,
 ) -> dict[str, Any]:
-    """The result file of `glam.eval.benchmark.evaluate_benchmark`. Fractions, not percent.
+    """Builds the result file of `glam.eval.benchmark.evaluate_benchmark`. Scores are fractions, not percent.
 
     Args:
-        dataset: what to call it.
-        report: the evaluation.
-        model: that was evaluated.
-        settings: it was evaluated with.
-        search: the evaluation of an index or a service; None where only exact ranking was evaluated.
+        dataset: name of the data set.
+        report: result of the evaluation.
+        model: the model that was evaluated.
+        settings: image size and scales of the evaluation.
+        search: result of the evaluation of an index or a service; None for exact ranking only.
+
+    Returns:
+        A dict that can be written as JSON.
     """
     facts = {"distractors": report.distractors, "rerank": report.rerank}
     protocol = {"crop": report.crop, **_settings(settings), **facts, **RANKING}
@@ -127,14 +134,17 @@ def benchmark_result(
 def descriptors_result(
     dataset: str, scores: "dict[str, ProtocolScores]", queries: Sequence[str], dim: int, files: dict[str, Any]
 ) -> dict[str, Any]:
-    """The result file of descriptors that came from elsewhere. What is not known of them is null.
+    """Builds the result file of descriptors that were read from files. Unknown facts are null.
 
     Args:
-        dataset: what to call it.
-        scores: see `glam.eval.revisitop.score_revisited`.
-        queries: names of the queries.
-        dim: of the descriptors.
-        files: that were evaluated, and how many distractors there were.
+        dataset: name of the data set.
+        scores: scores by protocol, see `glam.eval.revisitop.score_revisited`.
+        queries: (q,) names of the queries.
+        dim: dimension of the descriptors.
+        files: further entries of the protocol: the files and the number of distractors.
+
+    Returns:
+        A dict that can be written as JSON.
     """
     protocol = {"crop": None, "size": None, "scales": None, **files, **RANKING}
     return {
@@ -144,12 +154,18 @@ def descriptors_result(
 
 
 def heading(dataset: str, protocol: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """What every result file begins with."""
+    """The entries that every result file starts with.
+
+    Args:
+        dataset: name of the data set.
+        protocol: settings of the evaluation, by name.
+        model: facts about the model, by name.
+    """
     return {"dataset": dataset, "protocol": protocol, "model": model, "versions": versions()}
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on."""
+    """Versions of Python and of the installed `LIBRARIES`."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES if _has(name)}}
 
 
@@ -160,10 +176,14 @@ RESULT = OutputKind(
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result file.
+    """Writes a result file, atomically.
+
+    Args:
+        path: path of the file.
+        result: content, from one of the functions above.
 
     Raises:
-        GlamError: it cannot be written.
+        GlamError: the file cannot be written.
     """
     write_json(path, result)
 
@@ -203,7 +223,7 @@ def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, flo
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Replaces NaN, which JSON lacks, by None."""
     return None if math.isnan(value) else value
 
 

@@ -1,8 +1,8 @@
-"""Reranking in an evaluation: each query's list is made once, before anything is known of what is right.
+"""Re-ranking in evaluations: each query is re-ranked once, without access to the ground truth.
 
-    queries --rerank_all--> first rows of each list --listed_scores, listed_keys--> ranks of the judged images
+    queries --rerank_all--> first rows of each result --listed_counts, listed_keys--> ranks of the judged images
 
-Images behind the list stay in the order of plain search.
+Images after the re-ranked list keep the order of plain search.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,16 +22,16 @@ from glam.index.rerank.memory_database import MemoryDatabase
 from glam.progress import Progress, no_progress
 
 Rows = NDArray[np.int64]
-"""Rows of the database, then of the distractors."""
+"""Rows of database images; the rows of distractors follow those of the database."""
 
 LIST_LENGTH = 1_000
-"""Images in a list that goes through a chain."""
+"""Images per query that are re-ranked (arbitrary)."""
 
 CACHED_FEATURES = 5_000
-"""Images whose local features stay in memory, 57 kB each."""
+"""Images whose local features stay in memory, at 57 kB each (arbitrary)."""
 
 MAX_UNIT_ERROR = 1e-2
-"""Largest difference of a descriptor's length from 1; float16 rounds it."""
+"""Largest difference of a descriptor's length from 1, which allows for the rounding of float16."""
 
 
 def rerank_all(
@@ -40,37 +40,43 @@ def rerank_all(
     database_of: Callable[[int], Database],
     progress: Progress = no_progress,
 ) -> list[Rows]:
-    """The reranked list of each query, at most `LIST_LENGTH` images.
+    """Searches and re-ranks for each query.
 
     Args:
-        chain: that reranks.
-        queries: in order.
-        database_of: row of a query to the database that it searches.
-        progress: called with queries done and queries in all, as it goes.
+        chain: the steps of re-ranking.
+        queries: (q,) queries.
+        database_of: returns the database to search for the query at an index.
+        progress: called with queries done and total queries.
+
+    Returns:
+        For each query, at most `LIST_LENGTH` rows, best first.
 
     Raises:
-        GlamError: a step lacks what it needs, such as images where there are only descriptors.
+        GlamError: a step lacks its input, such as images if only descriptors are given.
     """
     lists = []
-    for row, query in enumerate(queries):
-        lists.append(chain.search(query, database_of(row), LIST_LENGTH).rows)
-        progress(row + 1, len(queries))
+    for index, query in enumerate(queries):
+        lists.append(chain.search(query, database_of(index), LIST_LENGTH).rows)
+        progress(index + 1, len(queries))
     return lists
 
 
 def rerank_descriptors(
     chain: Chain, queries: Descriptors, parts: Sequence[Descriptors], progress: Progress
 ) -> list[Rows]:
-    """The reranked list of each query where there are only descriptors.
+    """Searches and re-ranks for each query, given only descriptors.
 
     Args:
-        chain: that reranks.
-        queries: (q, dim).
-        parts: the database, then the distractors, (n, dim) each; rows are counted through all parts.
-        progress: called with queries done and queries in all, as it goes.
+        chain: the steps of re-ranking.
+        queries: (q, dim) descriptors of the queries.
+        parts: (n, dim) descriptors of the database, then of each set of distractors; rows continue from part to part.
+        progress: called with queries done and total queries.
+
+    Returns:
+        For each query, at most `LIST_LENGTH` rows, best first.
 
     Raises:
-        GlamError: a step needs images, or the descriptors are not of unit length.
+        GlamError: a step needs images, or the descriptors do not have unit length.
     """
     for what, descriptors in [("queries", queries), *(("images", part) for part in parts)]:
         check_unit_length(what, descriptors)
@@ -80,45 +86,64 @@ def rerank_descriptors(
 
 
 def offset_progress(progress: Progress, before: int) -> Progress:
-    """Progress of the second part of a task, after ``before`` items of the first part."""
+    """Wraps a progress function for the second part of a task, after ``before`` items of the first part."""
     return lambda done, total: progress(before + done, before + total)
 
 
 def local_features_of(
     files: Sequence[Path], boxes: Sequence[Box | None] | None = None
 ) -> Callable[[int], LocalFeatures]:
-    """A function from the index of a file to its local features, with an LRU cache of `CACHED_FEATURES` images.
+    """Builds a function from a row to the local features of its image, with an LRU cache of `CACHED_FEATURES` images.
 
-    It raises a `GlamError` for an index without a file: a distractor that came as a descriptor could never agree with
-    a query, however much it looks like it.
+    The function raises a `GlamError` for a row without a file. A distractor that is only a descriptor can never match a
+    query, so accepting it would overstate the scores.
 
     Args:
-        files: of the images.
-        boxes: per image x1, y1, x2, y2 in pixels of the upright image, or None for all of it.
+        files: file of the image of each row.
+        boxes: for each row, x1, y1, x2, y2 of a region in pixels of the upright image, or None for the whole image.
     """
 
     @lru_cache(CACHED_FEATURES)
-    def features(index: int) -> LocalFeatures:
-        if index >= len(files):
-            raise GlamError("distractors that are descriptors cannot be compared point by point; leave them out")
-        return extract(read_image(files[index]), box=None if boxes is None else boxes[index])
+    def features(row: int) -> LocalFeatures:
+        if row >= len(files):
+            raise GlamError(
+                "Distractors that are only descriptors have no local features to match. "
+                "Leave out the distractors, or choose a re-ranking step that needs no local features."
+            )
+        return extract(read_image(files[row]), box=None if boxes is None else boxes[row])
 
     return features
 
 
 def check_unit_length(what: str, descriptors: Descriptors) -> None:
-    """Checks that (n, dim) descriptors can be averaged; NaN stands for an unreadable image.
+    """Checks that descriptors have unit length, which re-ranking requires. NaN, for an unreadable image, is allowed.
+
+    Args:
+        what: what the descriptors are of, for the error message, such as ``queries``.
+        descriptors: (n, dim) descriptors.
 
     Raises:
-        GlamError: one is not of unit length.
+        GlamError: a descriptor does not have unit length.
     """
     lengths = np.linalg.norm(descriptors.astype(np.float32), axis=1)
     if (np.abs(lengths - 1) > MAX_UNIT_ERROR).any():
-        raise GlamError(f"reranking takes descriptors of unit length, and the {what} are not; normalize them first")
+        raise GlamError(
+            f"The descriptors of the {what} do not have unit length, which re-ranking requires. "
+            "Divide each one by its Euclidean norm."
+        )
 
 
 def listed_keys(keys: Keys, rows: Rows, listed: Rows) -> Keys:
-    """Tie-break keys of rows, (n,), once the listed rows are ranked first, in their order."""
+    """Changes tie-break keys so that a list is ranked first, in its order.
+
+    Args:
+        keys: (n,) tie-break keys of some images.
+        rows: (n,) rows of these images.
+        listed: (m,) rows that are ranked first, best first.
+
+    Returns:
+        (n,) tie-break keys.
+    """
     ranks = list_ranks(rows, listed)
     moved = keys.copy()
     moved.real[ranks >= 0] = np.inf
@@ -129,22 +154,34 @@ def listed_keys(keys: Keys, rows: Rows, listed: Rows) -> Keys:
 def listed_counts(
     above: NDArray[np.int64], keys: Keys, rows: Rows, listed: Rows, listed_before: Keys
 ) -> NDArray[np.int64]:
-    """How many images are above each of n images once the listed rows are ranked first.
+    """Counts the images above each of n images after a list is ranked first, in its order.
 
     Args:
-        above: (n,) how many images were above each in the ranking without the list.
+        above: (n,) number of images above each image in the ranking without the list.
         keys: (n,) tie-break keys of the images in the ranking without the list.
         rows: (n,) rows of the images.
-        listed: (m,) rows that are ranked first, in order.
+        listed: (m,) rows that are ranked first, best first.
         listed_before: (m,) tie-break keys of the listed rows in the ranking without the list.
+
+    Returns:
+        (n,) number of images above each image.
     """
     ranks = list_ranks(rows, listed)
-    overtaken = np.searchsorted(np.sort(listed_before), keys)  # listed images that were behind
+    overtaken = np.searchsorted(np.sort(listed_before), keys)  # listed images that were below the image
     return np.where(ranks >= 0, ranks, above + overtaken)
 
 
 def tie_break_keys_of_parts(query: NDArray[np.floating], parts: Sequence[Descriptors], rows: Rows) -> Keys:
-    """Tie-break keys of rows, (n,), for a query, (dim,); rows are counted through all parts."""
+    """Computes the tie-break keys of some rows for a query.
+
+    Args:
+        query: (dim,) descriptor of the query.
+        parts: (m, dim) descriptors of the database, then of each set of distractors.
+        rows: (n,) rows, which continue from part to part.
+
+    Returns:
+        (n,) tie-break keys.
+    """
     keys = np.empty(len(rows), dtype=np.complex128)
     first_row = 0
     for part in parts:
@@ -155,7 +192,15 @@ def tie_break_keys_of_parts(query: NDArray[np.floating], parts: Sequence[Descrip
 
 
 def list_ranks(rows: Rows, listed: Rows) -> Rows:
-    """The rank of each row in a list, from 0; -1 if it is not in the list."""
+    """Finds the rank of each row in a list.
+
+    Args:
+        rows: (n,) rows to look up.
+        listed: (m,) rows of the list, best first.
+
+    Returns:
+        (n,) ranks, from 0; -1 for a row that is not in the list.
+    """
     if not len(listed):
         return np.full(len(rows), -1, dtype=np.int64)
     order = np.argsort(listed)

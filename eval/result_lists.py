@@ -1,8 +1,8 @@
-"""Scores of result lists of limited depth: what an index or a service returns.
+"""Scores of results of limited length, as an index or a service returns them.
 
-    list of rows --found_ranks--> ranks of the positives --folder_scores, protocol_scores--> the scores of exact ranking
+    rows of the results --found_ranks--> ranks of the positives --folder_scores, protocol_scores--> scores
 
-A positive that is not in the list counts as not found: it adds nothing to the average precision.
+A positive outside the result counts as not found and adds nothing to the average precision.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from glam.eval.rerank import Rows
 from glam.eval.revisitop import PROTOCOLS, ProtocolScores, protocol_scores
 
 NOT_FOUND = 1 << 60
-"""Rank of a positive that is not in the list: precision at this rank is 0."""
+"""Rank of a positive that is not in the result; it is so large that the precision at it is practically 0."""
 
 
 def found_ranks(listed: Rows, positive: Rows, junk: Rows) -> Ranks:
-    """Ranks of a query's positives in a list.
+    """Finds the ranks of a query's positives in its result.
 
     Args:
-        listed: (n,) rows, best first; -1 for an image that is neither positive nor junk for any query.
+        listed: (n,) rows of the result, best first; -1 for a distractor.
         positive: (p,) rows of the positives.
-        junk: rows that are taken out of the list first.
+        junk: (j,) rows that are removed before ranks are counted.
 
     Returns:
-        (p,) ascending; `NOT_FOUND` for each positive that is not listed.
+        (p,) ascending ranks; `NOT_FOUND` for each positive that is not in the result.
     """
     scores = np.arange(len(listed), 0, -1, dtype=np.float64)
     found = positive_ranks(scores, np.isin(listed, positive), np.isin(listed, junk))
@@ -37,11 +37,12 @@ def found_ranks(listed: Rows, positive: Rows, junk: Rows) -> Ranks:
 
 
 def score_folder_lists(lists: Sequence[Rows], landmark_ids: NDArray[np.int64]) -> FolderScores:
-    """Scores lists by the protocol of a folder, where every image queries all others.
+    """Scores results by the protocol of a folder, where every image is a query against all others.
 
     Args:
-        lists: per query the rows found, best first; -1 for an image outside the folder.
-        landmark_ids: (n,) landmark of each image; a negative one is unknown, so the image is a distractor.
+        lists: for each image as a query, the rows of its result, best first; -1 for an image outside the folder.
+        landmark_ids: (n,) landmark id of each image; an image with a negative id, of an unknown landmark, is a
+            distractor.
 
     Raises:
         GlamError: no landmark has two images.
@@ -54,11 +55,14 @@ def score_folder_lists(lists: Sequence[Rows], landmark_ids: NDArray[np.int64]) -
 
 
 def score_revisited_lists(truth: GroundTruth, lists: Sequence[Rows]) -> dict[str, ProtocolScores]:
-    """Scores lists by each protocol of Revisited Oxford and Paris.
+    """Scores results by each protocol of Revisited Oxford and Paris.
 
     Args:
-        truth: the queries.
-        lists: per query the rows of ``truth.images`` found, best first; -1 for a distractor.
+        truth: the queries and their judgments.
+        lists: for each query, the rows of its result in ``truth.images``, best first; -1 for a distractor.
+
+    Returns:
+        The scores by protocol, in the order of `glam.eval.revisitop.PROTOCOLS`.
     """
     return {
         name: protocol_scores(

@@ -1,4 +1,4 @@
-"""The protocol of Revisited Oxford and Paris: Easy, Medium and Hard, from one ranking.
+"""The protocols of Revisited Oxford and Paris: Easy, Medium, and Hard, computed from one ranking.
 
 Source: F. Radenovic, A. Iscen, G. Tolias, Y. Avrithis, O. Chum, "Revisiting Oxford and Paris: large-scale image
 retrieval benchmarking", CVPR 2018 (arXiv 1803.11285).
@@ -24,20 +24,21 @@ PROTOCOLS = {
     "medium": (("easy", "hard"), ("junk",)),
     "hard": (("hard",), ("junk", "easy")),
 }
-"""Of each protocol the grades that are positive, and those that are taken out of the ranking."""
+"""For each protocol, the grades that are positive and the grades that are removed from the ranking."""
 
 CUTS = (1, 5, 10)
+"""Values of k at which the benchmark reports mP@k."""
 
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """Results in one protocol, fractions, over the queries that have a positive in it; NaN where none has.
+    """Scores in one protocol, as fractions. Means are over the queries that have a positive, and NaN if none has.
 
     Attributes:
         mean_ap: mAP.
-        interval: 95% bootstrap interval of it, over queries.
-        precision: mP@k of each k in `CUTS`.
-        ap: (q,) AP of each query; NaN where it has no positive.
+        interval: low and high end of the 95% bootstrap interval of mAP, over queries.
+        precision: mP@k for each k in `CUTS`.
+        ap: (q,) AP of each query; NaN if it has no positive.
     """
 
     mean_ap: float
@@ -56,16 +57,16 @@ def score_revisited(
     device: str | torch.device = "cpu",
     progress: Progress = no_progress,
 ) -> dict[str, ProtocolScores]:
-    """Scores descriptors, the score of two images being their dot product; its order is that of `glam.eval.tie_break`.
+    """Scores the exact ranking of descriptors by dot product, with ties broken as in `glam.eval.tie_break`.
 
     Args:
-        truth: q queries over n images.
-        queries: (q, dim).
-        database: (n, dim).
-        distractors: further images that are never positive, each (m, dim); they are read in blocks, once.
-        lists: for each query the images that come first, whatever their scores (`glam.eval.rerank`).
-        device: that compares the descriptors.
-        progress: called with images compared and images in all, as it goes.
+        truth: q queries over n database images.
+        queries: (q, dim) descriptors of the queries.
+        database: (n, dim) descriptors of the database images.
+        distractors: (m, dim) descriptors of each set of distractors, which are read in blocks.
+        lists: for each query, the rows that re-ranking puts first, whatever their scores (`glam.eval.rerank`).
+        device: device that compares the descriptors.
+        progress: called with rows done and total rows.
 
     Returns:
         The scores by protocol, in the order of `PROTOCOLS`.
@@ -96,7 +97,7 @@ def score_revisited(
 
 
 def _keys_by_grade(query: BenchmarkQuery, descriptor: NDArray[np.floating], database: Descriptors) -> dict[str, Keys]:
-    """Tie-break keys of a query's judged images."""
+    """The tie-break keys of a query's judged images, by grade."""
     rows_by_grade = {grade: query.indices(grade) for grade in GRADES}
     return {grade: tie_break_keys(descriptor, database[rows], rows) for grade, rows in rows_by_grade.items()}
 
@@ -104,14 +105,18 @@ def _keys_by_grade(query: BenchmarkQuery, descriptor: NDArray[np.floating], data
 def _ranks(
     keys: dict[str, Keys], above: dict[str, NDArray[np.int64]], positive: Sequence[str], junk: Sequence[str]
 ) -> Ranks:
-    """Ranks of the positives of one query, ascending: the images above each, less the junk above it."""
+    """(p,) ascending ranks of the positives of a query: the number of images above each, minus the junk above it."""
     removed = np.sort(np.concatenate([keys[grade] for grade in junk]))
     ranks = [above[grade] - (len(removed) - np.searchsorted(removed, keys[grade], side="right")) for grade in positive]
     return np.sort(np.concatenate(ranks))
 
 
 def protocol_scores(ranks: Sequence[Ranks]) -> ProtocolScores:
-    """Scores of one protocol from the ranks of each query's positives, (p,) ascending; p is 0 where it has none."""
+    """Computes the scores of one protocol.
+
+    Args:
+        ranks: for each query, the (p,) ascending ranks of its positives; p is 0 if it has none.
+    """
     with_positives = [query_ranks for query_ranks in ranks if len(query_ranks)]
     ap = np.array([average_precision(query_ranks) if len(query_ranks) else np.nan for query_ranks in ranks])
     known = ap[~np.isnan(ap)]
@@ -133,7 +138,11 @@ def _check_shapes(
     ]:
         if descriptors.ndim != 2 or len(descriptors) != count:
             raise GlamError(
-                f"the {what} want {count} descriptors, one per row, not an array of shape {descriptors.shape}"
+                f"The array of the {what} has shape {descriptors.shape}, but the ground truth needs {count} rows, one "
+                "per image. Check that the descriptors belong to this ground truth."
             )
         if descriptors.shape[1] != queries.shape[1]:
-            raise GlamError(f"the {what} have {descriptors.shape[1]} dimensions and the queries {queries.shape[1]}")
+            raise GlamError(
+                f"The {what} have {descriptors.shape[1]} dimensions, but the queries have {queries.shape[1]}. "
+                "Compute them with the same model."
+            )

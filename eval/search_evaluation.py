@@ -1,9 +1,9 @@
-"""Evaluation of what people search: an index or a running service, beside exact ranking of the same descriptors.
+"""Evaluation of an index or a running service, and exact ranking of the same descriptors for comparison.
 
-    files --find_images--> image ids --SearchTarget--> lists of rows --glam.eval.result_lists--> what is found
-    descriptors of the same images --score_folder, score_revisited--> exact ranking
+    files --find_images--> image_ids --SearchTarget--> rows of the results --glam.eval.result_lists--> scores
+    descriptors of the same images --score_folder, score_revisited--> scores of exact ranking
 
-A list holds rows of the evaluated images, and -1 for every other image of the index, which is a distractor.
+Rows are those of the evaluated images. Any other image of the index is a distractor and has row -1.
 """
 
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ from glam.eval.searcher import IndexSearcher, SearchTarget
 from glam.progress import Progress, no_progress
 
 DEPTH = 5_000
-"""Images per list by default, which covers a database of up to some thousand images (arbitrary)."""
+"""Default length of a result, which covers a database of up to some thousand images (arbitrary)."""
 
 Scores = TypeVar("Scores")
 
 
 @dataclass(frozen=True)
 class SearchReport(Generic[Scores]):
-    """An evaluation of an index or of a service.
+    """Result of an evaluation of an index or a service.
 
     Attributes:
-        scores: of the lists it returned.
-        searched: what was searched and how: index, structure, service, rerank, depth.
+        scores: scores of the returned results.
+        searched: what was searched and how, by name: index, structure, service, rerank, and depth.
     """
 
     scores: Scores
@@ -43,16 +43,24 @@ class SearchReport(Generic[Scores]):
 
 
 def find_images(searcher: SearchTarget, files: Sequence[Path]) -> list[int]:
-    """The image_id of each file.
+    """Finds the image_id of each file.
+
+    Args:
+        searcher: holds the images.
+        files: (n,) files.
+
+    Returns:
+        (n,) image_ids.
 
     Raises:
-        GlamError: some of them are not in the index.
+        GlamError: a file is not in the index.
     """
     image_ids = searcher.image_ids(files)
     missing = [file for file, image_id in zip(files, image_ids, strict=True) if image_id is None]
     if missing:
         raise GlamError(
-            f"{len(missing)} of {len(files)} images are not in the index, the first is {missing[0]}; add them first"
+            f"{len(missing)} of {len(files)} images are not in the index, the first is {missing[0]}. "
+            "Add them with `glam index build`."
         )
     return [image_id for image_id in image_ids if image_id is not None]
 
@@ -64,13 +72,13 @@ def search_folder(
     depth: int = DEPTH,
     progress: Progress = no_progress,
 ) -> SearchReport[FolderScores]:
-    """Searches with every image of a folder and scores the lists. A query never finds itself.
+    """Searches with every image of a folder and scores the results. A query is never in its own result.
 
     Args:
         searcher: holds the images of the folder; its other images are distractors.
-        collection: the landmarks; an image without one is a distractor.
-        depth: most images per list.
-        progress: called with queries done and queries in all, as it goes.
+        collection: the images of the folder; an image without a landmark is a distractor.
+        depth: maximum number of images per result.
+        progress: called with queries done and total queries.
 
     Raises:
         GlamError: an image is not in the index, or no landmark has two images.
@@ -94,14 +102,14 @@ def search_benchmark(
     depth: int = DEPTH,
     progress: Progress = no_progress,
 ) -> SearchReport[dict[str, ProtocolScores]]:
-    """Searches with the queries of a benchmark and scores the lists.
+    """Searches with the queries of a benchmark and scores the results.
 
     Args:
         searcher: holds the database images of the benchmark; its other images are distractors.
-        benchmark: see `glam.eval.benchmark.open_benchmark`.
-        crop: crop each query to its box, as the protocol requires.
-        depth: most images per list.
-        progress: called with queries done and queries in all, as it goes.
+        benchmark: the images and the ground truth, see `glam.eval.benchmark.open_benchmark`.
+        crop: whether each query is cropped to its box, as the protocol requires.
+        depth: maximum number of images per result.
+        progress: called with queries done and total queries.
 
     Raises:
         GlamError: a database image is not in the index, or a query has no box.
@@ -118,7 +126,15 @@ def search_benchmark(
 
 
 def rank_folder(searcher: IndexSearcher, collection: Collection) -> FolderReport:
-    """Exact ranking of a folder by the descriptors of an index; see `search_folder`."""
+    """Scores the exact ranking of a folder by the descriptors of an index.
+
+    Args:
+        searcher: its index holds the images of the folder; its other images are distractors.
+        collection: the images of the folder; an image without a landmark is a distractor.
+
+    Raises:
+        GlamError: an image is not in the index, or no landmark has two images.
+    """
     index = searcher.index
     image_ids = find_images(searcher, _files(collection))
     others = np.setdiff1d(index.image_ids, image_ids).tolist()
@@ -128,7 +144,18 @@ def rank_folder(searcher: IndexSearcher, collection: Collection) -> FolderReport
 
 
 def rank_benchmark(searcher: IndexSearcher, benchmark: Benchmark, *, crop: bool = True) -> BenchmarkReport:
-    """Exact ranking of a benchmark by the descriptors of an index; see `search_benchmark`."""
+    """Scores the exact ranking of a benchmark by the descriptors of an index.
+
+    Args:
+        searcher: its index holds the database images of the benchmark; its other images are distractors. Its model
+            computes the descriptors of the queries.
+        benchmark: the images and the ground truth, see `glam.eval.benchmark.open_benchmark`.
+        crop: whether each query is cropped to its box, as the protocol requires.
+
+    Raises:
+        GlamError: a database image is not in the index, or a query has no box.
+        ImageError: a query cannot be read.
+    """
     index, truth = searcher.index, benchmark.truth
     boxes = query_boxes(truth, crop)
     image_ids = find_images(searcher, benchmark.images)

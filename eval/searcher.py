@@ -1,4 +1,4 @@
-"""What an evaluation searches: an index, or (`glam.app.cli.service_searcher`) a running service."""
+"""Search targets of an evaluation: an index or, in `glam.app.cli.service_searcher`, a running service."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,38 +18,49 @@ from glam.model import Model
 
 
 class SearchTarget(Protocol):
-    """Something that finds images by their image_id."""
+    """An index or a service that can be searched and that identifies its images by image_id."""
 
     def __len__(self) -> int:
-        """Number of images that it searches."""
+        """The number of images that are searched."""
 
     @property
     def description(self) -> dict[str, Any]:
-        """What is searched, and how, for the result file."""
+        """What is searched and how, for the result file."""
 
     def image_ids(self, files: Sequence[Path]) -> list[int | None]:
-        """The image_id of each file; None for one that it does not hold."""
+        """The image_id of each file; None for a file that is not in the index."""
 
     def search_image(self, image_id: int, depth: int) -> list[int]:
-        """image_ids of the ``depth`` images nearest to one of its own images, without that one, best first."""
+        """Searches with an image of the index.
+
+        Args:
+            image_id: the query, which is not returned.
+            depth: maximum number of images.
+
+        Returns:
+            The image_ids of the nearest images, best first.
+        """
 
     def search_file(self, file: Path, box: Box | None, depth: int) -> list[int]:
-        """image_ids of the ``depth`` images nearest to a file, best first.
+        """Searches with an image file.
 
         Args:
             file: the query.
-            box: x1, y1, x2, y2 in pixels of the upright image: the part to search with; None for all of it.
-            depth: most images to return.
+            box: x1, y1, x2, y2 of the region to search with, in pixels of the upright image; None for the whole image.
+            depth: maximum number of images.
+
+        Returns:
+            The image_ids of the nearest images, best first.
         """
 
 
 class IndexSearcher:
-    """Searches an index with its own structure.
+    """Searches an index by its own search structure.
 
     Args:
-        index: open for searching.
-        chain: re-ranks each list; None for plain search.
-        model: describes files; None where only images of the index are queries.
+        index: an open index.
+        chain: re-ranks each result; None for plain search.
+        model: computes the descriptors of query files; None if all queries are images of the index.
 
     Raises:
         GlamError: the index was built with another model.
@@ -78,11 +89,14 @@ class IndexSearcher:
         }
 
     def image_ids(self, files: Sequence[Path]) -> list[int | None]:
-        """The image_id of each file, matched by its path, or else by its content; the last answer is kept."""
+        """The image_id of each file, matched by path, else by content; None if neither matches.
+
+        The result for the last list of files is cached.
+        """
         return list(self._matched(tuple(files)))
 
     def search_image(self, image_id: int, depth: int) -> list[int]:
-        """See `SearchTarget.search_image`. A chain may meet the image as a precomputed neighbor of others."""
+        """See `SearchTarget.search_image`. Re-ranking may use the image as a precomputed neighbor of other images."""
         descriptor = self.index.descriptor(image_id)
         if self.chain is None:
             hits = self.index.search(descriptor, depth + 1)[0]
@@ -114,25 +128,25 @@ class IndexSearcher:
         for image in stored:
             if image.image_id not in taken:
                 by_content.setdefault(image.facts.hash, []).append(image.image_id)
-        for row, file in enumerate(files):
-            if found[row] is None and file.is_file():
+        for i, file in enumerate(files):
+            if found[i] is None and file.is_file():
                 same = by_content.get(digest_file(file))
-                found[row] = same.pop(0) if same else None
+                found[i] = same.pop(0) if same else None
         return found
 
     def _local_features(self, image_id: int) -> LocalFeatures:
         """The local features of an image of the index.
 
         Raises:
-            GlamError: its file cannot be read.
+            GlamError: no local features are stored and the file of the image cannot be read.
         """
         features = self.index.local_features(image_id)
         return extract(read_image(self.index.file(image_id))) if features is None else features
 
     def _describe(self, file: Path, box: Box | None) -> NDArray[np.float32]:
-        """(dim,): the descriptor of a file, at the size and scales of the index."""
+        """Computes the (dim,) descriptor of a file at the image size and scales of the index."""
         if self.model is None:
-            raise ValueError("a searcher without a model describes no files")
+            raise ValueError("This searcher has no model to compute descriptors with. Pass a model.")
         descriptors = self.model.describe([file], boxes=[box], size=self.index.size, scales=self.index.scales)
         descriptor: NDArray[np.float32] = descriptors[0]
         return descriptor

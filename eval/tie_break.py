@@ -1,7 +1,7 @@
-"""The order of a ranking: higher scores first; of equal scores the lower row; NaN last of all.
+"""The order of a ranking: higher scores first, lower rows first among equal scores, and NaN last.
 
-A score is the dot product of the stored values in double precision, summed in one fixed order. Equal descriptors
-therefore have equal scores wherever they stand in a file, which no matrix product promises.
+A score is the dot product of the stored values in double precision, summed in a fixed order. Equal descriptors
+therefore have equal scores in every row, which a matrix product does not guarantee.
 """
 
 from typing import TypeAlias
@@ -18,12 +18,15 @@ key is earlier in the ranking, and no two images share a key."""
 
 
 def tie_break_keys(queries: NDArray[np.floating], descriptors: Descriptors, rows: NDArray[np.int64]) -> Keys:
-    """Keys that sort images into the ranking of a query, ties included.
+    """Computes keys that sort images into the ranking of a query, including ties.
 
     Args:
-        queries: (dim,) descriptor of the query, or (n, dim), one query per image.
-        descriptors: (n, dim) of the images.
-        rows: (n,) rows of the images in the database; those of distractors continue after its end.
+        queries: (dim,) descriptor of the query, or (n, dim) with one query per image.
+        descriptors: (n, dim) descriptors of the images.
+        rows: (n,) rows of the images; rows of distractors follow those of the database.
+
+    Returns:
+        (n,) complex128 keys.
     """
     products = descriptors.astype(np.float64, order="C")
     products *= queries

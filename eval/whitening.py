@@ -1,12 +1,12 @@
-"""Whitening of descriptors: fitted on images of landmarks, stored in the model file, applied by the network.
+"""Whitening of descriptors: fitted to images, stored in the model file, and applied by the network.
 
 - PCA: H. Jegou, O. Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening",
   ECCV 2012.
 - Learned (Lw): K. Mikolajczyk, J. Matas, "Improving descriptors for fast tree matching by optimal linear projection",
-  ICCV 2007, as used in F. Radenovic, G. Tolias, O. Chum (arXiv 1711.02512). A landmark weighs as much as it has images,
-  not as it has pairs, so that no famous landmark decides alone.
+  ICCV 2007, as used in F. Radenovic, G. Tolias, O. Chum (arXiv 1711.02512). The weight of a landmark is its number of
+  images rather than its number of pairs, so that one large landmark does not dominate.
 
-Do not fit it on the images of a benchmark that it is tested on; `benchmark_images` finds them by their names.
+Do not fit a whitening to the images of a benchmark that it is tested on; `benchmark_images` finds them by name.
 """
 
 import re
@@ -30,19 +30,19 @@ TEST_NAME = re.compile(
     r"|paris_(defense|eiffel|general|invalides|louvre|moulinrouge|museedorsay|notredame|pantheon|pompidou|sacrecoeur"
     r"|triomphe))_\d{6}"
 )
-"""What the images of Oxford and Paris are called, without their suffix."""
+"""Names of the images of Oxford5k and Paris6k, without suffix."""
 
 FLAT = 1e-10
-"""A direction with less than this share of the largest variance has none."""
+"""A direction with less than this share of the largest variance counts as having none (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """x to ``projection (x - mean)``, which is then brought to unit length.
+    """The map from x to ``projection (x - mean)``, which is then normalized to unit length.
 
     Attributes:
-        mean: (c,).
-        projection: (dim, c), rows by decreasing variance.
+        mean: (c,) mean of the descriptors.
+        projection: (dim, c) projection, with rows by decreasing variance.
     """
 
     mean: NDArray[np.float64]
@@ -52,20 +52,24 @@ class Whitening:
 def fit_whitening(
     method: str, descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64], dim: int
 ) -> Whitening:
-    """Fits a whitening.
+    """Fits a whitening to descriptors.
 
     Args:
         method: ``pca``, which ignores the landmarks, or ``learned``, which shrinks the differences between images of
-            one landmark.
-        descriptors: (n, c) of unit length.
-        landmark_ids: (n,) landmark of each; ``learned`` leaves out negative ones, which are unknown.
-        dim: dimensions to keep, at most c.
+            the same landmark.
+        descriptors: (n, c) float32 descriptors of unit length.
+        landmark_ids: (n,) landmark id of each image; ``learned`` ignores images with a negative id, of an unknown
+            landmark.
+        dim: number of dimensions to keep, 1 to c.
 
     Raises:
-        GlamError: there are too few images for c dimensions, or fewer than ``dim`` dimensions to keep.
+        GlamError: there are too few images, or ``dim`` is out of range.
     """
     if not 0 < dim <= descriptors.shape[1]:
-        raise GlamError(f"the descriptors have {descriptors.shape[1]} dimensions, {dim} cannot be kept")
+        raise GlamError(
+            f"The descriptors have {descriptors.shape[1]} dimensions, so {dim} cannot be kept. "
+            f"Choose 1 to {descriptors.shape[1]}."
+        )
     if method == "pca":
         return _pca(descriptors.astype(np.float64), dim)
     has_landmark = landmark_ids >= 0
@@ -73,13 +77,17 @@ def fit_whitening(
 
 
 def with_whitening(network: DescriptorNetwork, whitening: Whitening) -> DescriptorNetwork:
-    """A network like this one that whitens its descriptors.
+    """Returns a copy of a network that whitens its descriptors.
+
+    Args:
+        network: a network without whitening.
+        whitening: the whitening to add.
 
     Raises:
-        GlamError: it does already.
+        GlamError: the network already has a whitening.
     """
     if network.architecture.whitening is not None:
-        raise GlamError("this model has a whitening already; fit one to the model it was made from")
+        raise GlamError("This model already has a whitening. Use the model that it was made from.")
     whitened = DescriptorNetwork(replace(network.architecture, whitening=len(whitening.projection)))
     layer = {"weight": whitening.projection, "bias": -whitening.projection @ whitening.mean}
     state = {f"whitening.{name}": torch.from_numpy(values).float() for name, values in layer.items()}
@@ -88,7 +96,7 @@ def with_whitening(network: DescriptorNetwork, whitening: Whitening) -> Descript
 
 
 def benchmark_images(paths: Iterable[str]) -> list[str]:
-    """Those of the paths whose file is called like an image of Oxford5k or Paris6k, the test sets."""
+    """Selects the paths whose file name is that of an image of the test sets Oxford5k and Paris6k."""
     return [path for path in paths if TEST_NAME.fullmatch(PurePosixPath(path).stem)]
 
 
@@ -97,7 +105,10 @@ def _pca(descriptors: NDArray[np.float64], dim: int) -> Whitening:
     centered = descriptors - mean
     variances, directions = _principal(centered, dim)
     if variances[-1] <= FLAT * variances[0]:
-        raise GlamError(f"{len(descriptors)} photographs vary in fewer than {dim} dimensions; keep fewer or take more")
+        raise GlamError(
+            f"The descriptors of {len(descriptors)} images vary in fewer than {dim} dimensions. "
+            "Keep fewer dimensions (--dim), or use more images."
+        )
     return Whitening(mean, directions / np.sqrt(variances)[:, None])
 
 
@@ -106,13 +117,13 @@ def _learned(descriptors: NDArray[np.float64], landmark_ids: NDArray[np.int64], 
     means = np.zeros((len(landmarks), descriptors.shape[1]))
     np.add.at(means, group, descriptors)
     means /= counts[:, None]
-    # Summed over the pairs of a landmark, differences are its scatter about its mean, times the number of images.
+    # The sum over the pairs of a landmark is its scatter about its mean, times its number of images.
     differences = descriptors - means[group]
     variances, directions = _principal(differences, descriptors.shape[1])
     if variances[-1] <= FLAT * variances[0]:
         raise GlamError(
-            f"{len(descriptors)} photographs of {len(landmarks)} landmarks are too few to learn a whitening of "
-            f"{descriptors.shape[1]} dimensions; take more, or the method pca"
+            f"{len(descriptors)} images of {len(landmarks)} landmarks are too few to learn a whitening of "
+            f"{descriptors.shape[1]} dimensions. Use more images, or --method pca."
         )
     whitener = directions / np.sqrt(variances)[:, None]
     mean = descriptors.mean(axis=0)
@@ -121,6 +132,6 @@ def _learned(descriptors: NDArray[np.float64], landmark_ids: NDArray[np.int64], 
 
 
 def _principal(vectors: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ``dim`` largest variances of (n, c) vectors about the origin, descending, and their directions, (dim, c)."""
+    """The (dim,) largest variances of (n, c) vectors about the origin, descending, and their (dim, c) directions."""
     variances, directions = principal_axes(torch.from_numpy(vectors), dim)
     return variances.numpy(), directions.numpy()

@@ -2,10 +2,10 @@
 
     model = glam.load("glam-lite0")
     descriptors = model.describe(["a.jpg", "b.jpg"])          # (2, dim) float32, unit length
-    index = glam.index.open("places.glam")
-    hits = index.search(descriptors, k=10)
+    with glam.index.open("places.glam") as index:
+        hits = index.search(descriptors, k=10)                # one list of hits per query
 
-Names are imported on first use, so that `import glam` and `glam --help` do not wait for PyTorch.
+Names are imported on first use, so `import glam` and `glam --help` do not load PyTorch.
 """
 
 import importlib

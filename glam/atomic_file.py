@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete, or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,16 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path, *, on_disk: bool = False) -> Iterator[Path]:
-    """Gives a path beside ``path`` to write to, in a folder that is made if need be; the file gets its name when the
-    block ends without an error, in the place of one that was there.
+    """Writes a file atomically: the block writes to a temporary path, which then replaces ``path``.
+
+    An error inside the block deletes the temporary file and leaves ``path`` unchanged.
 
     Args:
-        path: of the file.
-        on_disk: whether to return only once content and name are on the disk.
+        path: file to write or replace; its folder is created.
+        on_disk: whether to flush the content and the name to disk before returning, to survive a power failure.
+
+    Yields:
+        Temporary path in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -30,7 +34,11 @@ def atomic_write(path: Path, *, on_disk: bool = False) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Returns once the content of a file, or the names in a folder, are on the disk."""
+    """Flushes the content of a file, or the names in a folder, to disk (``fsync``).
+
+    Args:
+        path: existing file or folder.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,22 +3,21 @@
 Source: C. H. Song, H. J. Han, Y. Avrithis, "All the Attention You Need: Global-local, spatial-channel attention for
 image retrieval", WACV 2022 (arXiv 2107.08000).
 
-Four attentions are computed side by side from the same feature map F, (b, c, h, w), none from another's output:
+Four attentions are computed in parallel from the same feature map F, (b, c, h, w):
 
                  channel                            spatial
     local        A_lc  (b, c, 1, 1)                 A_ls  (b, 1, h, w)
     global       G_c   (b, c, h, w)                 G_s   (b, c, h, w)
 
-Each module below is one of them; `GLAM` puts them together. What is left open in the paper, and what differs here:
+Each class below implements one of them, and `GLAM` combines them. Choices that the paper leaves open, and differences:
 
-- r (``reduction``) and the dilations are options; the paper's text and figure disagree on the latter.
-- The local spatial branch is linear as printed, so it is folded into 28 taps on the fly; with its norm or
-  activation switched on (not in the paper) it runs as drawn.
-- The global channel map has rank 8 (see `glam.kernels.channel_attention`) and is never written.
+- r (``reduction``) and the dilations are options. The paper's text and its figure give different dilations.
+- The local spatial branch of the paper is linear. It is folded into one 1x1 and three 3x3 kernels with one output
+  channel (28 taps). With batch norm or an activation (neither is in the paper), it runs convolution by convolution.
+- The (c, c) map of global channel attention is replaced by factors of rank 8 (see `glam.kernels.channel_attention`).
 
-The folded forms read the weights of convolutions. A convolution that something else is attached to (hooks, a
-parametrization, a wrapper in its place) is called instead, so that pruning, LoRA, and FLOP counters work as in any
-module.
+The fast forms read the weights of the convolutions without calling them. If a convolution has hooks or a
+parametrization, or was replaced, the module calls it instead, so that pruning, LoRA, and FLOP counters work as usual.
 """
 
 from collections.abc import Sequence
@@ -35,12 +34,14 @@ from glam.module_hooks import is_unmodified, is_unmodified_conv1d, is_unmodified
 
 
 class LocalChannel(nn.Module):
-    """A_lc: how much each channel matters, from its neighbors among the pooled channels (ECA).
+    """Local channel attention A_lc: one weight per channel, from a 1D convolution over the channel means.
+
+    Source: ECA-Net (Q. Wang et al., CVPR 2020, arXiv 1910.03151), with a fixed kernel size.
 
     Args:
-        kernel_size: channels that are looked at together, odd.
-        device: of the parameters; PyTorch's default by default.
-        dtype: of the parameters; PyTorch's default by default.
+        kernel_size: width of the convolution in channels, odd.
+        device: device of the parameters; None for PyTorch's default.
+        dtype: floating-point type of the parameters; None for PyTorch's default.
     """
 
     def __init__(
@@ -50,25 +51,32 @@ class LocalChannel(nn.Module):
         self.conv = _channel_conv(kernel_size, device, dtype)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c, 1, 1), in (0, 1)."""
+        """Computes A_lc.
+
+        Args:
+            features: feature map F, (b, c, h, w).
+
+        Returns:
+            A_lc, (b, c, 1, 1), in (0, 1).
+        """
         return _gates(self.conv, _pooled(features))[:, :, None, None]
 
     def is_unmodified(self) -> bool:
-        """Whether the weights may be used without calling the convolution."""
+        """Returns whether the weight can be used without calling the convolution, see `glam.module_hooks`."""
         return is_unmodified_conv1d(self.conv)
 
 
 class LocalSpatial(nn.Module):
-    """A_ls: how much each position matters, from its surroundings at several dilations.
+    """Local spatial attention A_ls: one weight per position, from its surroundings at several dilations.
 
     Args:
-        channels: c of the feature map.
-        reduction: r, the width of the branch.
-        dilations: of the 3x3 convolutions, in positions of the feature map.
-        norm: batch norm after each convolution but the last (not in the paper).
-        activation: ReLU after each convolution but the last (not in the paper).
-        device: of the parameters; PyTorch's default by default.
-        dtype: of the parameters; PyTorch's default by default.
+        channels: c, number of channels of the feature map.
+        reduction: r, number of channels inside the branch.
+        dilations: dilations of the 3x3 convolutions, in positions of the feature map.
+        norm: whether batch norm follows each convolution except the last (not in the paper).
+        activation: whether ReLU follows each convolution except the last (not in the paper).
+        device: device of the parameters; None for PyTorch's default.
+        dtype: floating-point type of the parameters; None for PyTorch's default.
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class LocalSpatial(nn.Module):
         super().__init__()
         self.dilations = tuple(dilations)
         self.taps = 1 + 9 * len(self.dilations)
-        # No bias before the zero padding: it would make a border, and the branch would no longer fold exactly.
+        # A bias before the zero padding would create a border, and the branch could not be folded exactly.
         self.reduce = nn.Conv2d(channels, reduction, 1, bias=False, device=device, dtype=dtype)
         self.point = nn.Conv2d(reduction, reduction, 1, bias=False, device=device, dtype=dtype)
         self.dilated = nn.ModuleList(
@@ -103,7 +111,14 @@ class LocalSpatial(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, 1, h, w), any real number."""
+        """Computes A_ls.
+
+        Args:
+            features: feature map F, (b, c, h, w).
+
+        Returns:
+            A_ls, (b, 1, h, w), unbounded.
+        """
         if not self.linear or dispatch.plain() or not self.is_unmodified():
             return self.as_drawn(features)
         point, kernels = self.fold()
@@ -111,7 +126,14 @@ class LocalSpatial(nn.Module):
         return taps + self.merge.bias.to(features.dtype)[:, None, None]  # type: ignore[union-attr]
 
     def as_drawn(self, features: Tensor) -> Tensor:
-        """The branch convolution by convolution, as in the paper's figure. Same result as `forward`."""
+        """Computes A_ls convolution by convolution, as in the paper's figure. The result is that of `forward`.
+
+        Args:
+            features: feature map F, (b, c, h, w).
+
+        Returns:
+            A_ls, (b, 1, h, w), unbounded.
+        """
         identity = nn.Identity()
         first, *rest = self.between if len(self.between) else [identity] * (2 + len(self.dilations))
         reduced = first(self.reduce(features))
@@ -121,7 +143,7 @@ class LocalSpatial(nn.Module):
         )
 
     def is_unmodified(self) -> bool:
-        """Whether the weights may be used without calling the convolutions."""
+        """Returns whether the weights can be used without calling the convolutions, see `glam.module_hooks`."""
         return (
             is_unmodified_conv2d(self.reduce, 1, bias=False)
             and is_unmodified_conv2d(self.point, 1, bias=False)
@@ -133,7 +155,11 @@ class LocalSpatial(nn.Module):
         )
 
     def fold(self) -> tuple[Tensor, Tensor]:
-        """The branch as one 1x1 kernel, (c,), and one 3x3 kernel a dilation, (n, c, 3, 3). Gradients go through."""
+        """Folds the linear branch into kernels with one output channel. Gradients reach the original weights.
+
+        Returns:
+            A 1x1 kernel, (c,), and one 3x3 kernel per dilation, (n, c, 3, 3).
+        """
         with without_autocast(self.merge.weight.device.type):
             reduce = self.reduce.weight.flatten(1)  # (r, c)
             merge = self.merge.weight.view(1 + len(self.dilations), -1)  # (1 + n, r)
@@ -147,12 +173,14 @@ class LocalSpatial(nn.Module):
 
 
 class GlobalChannel(nn.Module):
-    """G_c: every channel as a weighted mean of all channels, the weights from pairs of pooled channels.
+    """Global channel attention G_c: each channel becomes a weighted mean of all channels.
+
+    The weights come from the channel means: a query and a key per channel, and a softmax over the keys.
 
     Args:
-        kernel_size: channels that are looked at together, odd.
-        device: of the parameters; PyTorch's default by default.
-        dtype: of the parameters; PyTorch's default by default.
+        kernel_size: width of the convolutions in channels, odd.
+        device: device of the parameters; None for PyTorch's default.
+        dtype: floating-point type of the parameters; None for PyTorch's default.
     """
 
     def __init__(
@@ -163,23 +191,33 @@ class GlobalChannel(nn.Module):
         self.key = _channel_conv(kernel_size, device, dtype)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c, h, w)."""
+        """Computes G_c.
+
+        Args:
+            features: feature map F, (b, c, h, w).
+
+        Returns:
+            G_c, (b, c, h, w).
+        """
         pooled = _pooled(features)
         return channel_attention(features, _gates(self.query, pooled), _gates(self.key, pooled))
 
     def is_unmodified(self) -> bool:
-        """Whether the weights may be used without calling the convolutions."""
+        """Returns whether the weights can be used without calling the convolutions, see `glam.module_hooks`."""
         return is_unmodified_conv1d(self.query) and is_unmodified_conv1d(self.key)
 
 
 class GlobalSpatial(nn.Module):
-    """G_s: every position as a weighted mean of all positions (a non-local block without the 1/sqrt(r) scale).
+    """Global spatial attention G_s: each position becomes a weighted mean of all positions.
+
+    Source: the non-local block (X. Wang et al., "Non-local neural networks", CVPR 2018, arXiv 1711.07971), without a
+    scale of 1/sqrt(r).
 
     Args:
-        channels: c of the feature map.
-        reduction: r, the width of query, key and value. Up to 256 every fused attention kernel is available.
-        device: of the parameters; PyTorch's default by default.
-        dtype: of the parameters; PyTorch's default by default.
+        channels: c, number of channels of the feature map.
+        reduction: r, number of channels of query, key, and value. Fused attention on a GPU supports up to 512.
+        device: device of the parameters; None for PyTorch's default.
+        dtype: floating-point type of the parameters; None for PyTorch's default.
     """
 
     def __init__(
@@ -198,13 +236,20 @@ class GlobalSpatial(nn.Module):
         self.output = nn.Conv2d(reduction, channels, 1, device=device, dtype=dtype)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c, h, w)."""
+        """Computes G_s.
+
+        Args:
+            features: feature map F, (b, c, h, w).
+
+        Returns:
+            G_s, (b, c, h, w).
+        """
         rows = (conv(features).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value))
         mixed = spatial_attention(*rows).transpose(1, 2).unflatten(2, features.shape[-2:])  # type: ignore[no-untyped-call]
         return self.output(mixed)  # type: ignore[no-any-return]
 
     def is_unmodified(self) -> bool:
-        """Whether the weights may be used without calling the convolutions."""
+        """Returns whether the weights can be used without calling the convolutions, see `glam.module_hooks`."""
         return all(is_unmodified_conv2d(conv, 1, bias=True) for conv in (self.query, self.key, self.value, self.output))
 
 
@@ -212,12 +257,12 @@ class GLAMParts(TypedDict, total=False):
     """Keyword arguments of `GLAM` that switch its parts on and off.
 
     Attributes:
-        local_channel: whether A_lc is there; True by default.
-        local_spatial: whether A_ls is there; True by default.
-        global_channel: whether G_c is there; True by default.
-        global_spatial: whether G_s is there; True by default.
-        local_norm: batch norm inside the local spatial branch (not in the paper); False by default.
-        local_activation: ReLU inside the local spatial branch (not in the paper); False by default.
+        local_channel: whether to use local channel attention, A_lc; True by default.
+        local_spatial: whether to use local spatial attention, A_ls; True by default.
+        global_channel: whether to use global channel attention, G_c; True by default.
+        global_spatial: whether to use global spatial attention, G_s; True by default.
+        local_norm: whether the local spatial branch has batch norm (not in the paper); False by default.
+        local_activation: whether the local spatial branch has ReLU (not in the paper); False by default.
     """
 
     local_channel: bool
@@ -236,31 +281,47 @@ DEFAULT_PARTS: GLAMParts = {
     "local_norm": False,
     "local_activation": False,
 }
-"""The parts of the module in the paper."""
+"""The parts that the paper has: the four attentions, without batch norm or ReLU in the local spatial branch."""
 
 
 class GLAM(nn.Module):
     """Global-local attention module: (b, c, h, w) to (b, c, h, w), for any height and width.
 
         F_l = (1 + A_ls) (1 + A_lc) F            local stream
-        F_g = (1 + G_s) G_c F                    global stream (no residual around G_c, on purpose)
+        F_g = (1 + G_s) G_c F                    global stream (as in the paper, no residual around G_c)
         out = w_l F_l + w_g F_g + w F            (w_l, w_g, w) = softmax(fusion)
 
-    An attention that is switched off leaves its stream as it was before it; a stream with both off takes no part in
-    the fusion. With all four off the module is the identity.
+    An attention that is switched off drops its factor from the formula. A stream without attentions gets weight 0, and
+    with all four attentions off the module is the identity.
+
+    Source: C. H. Song, H. J. Han, Y. Avrithis, WACV 2022 (arXiv 2107.08000). The top of `glam.attention` lists the
+    differences.
+
+    Examples:
+        >>> attention = glam.GLAM(channels=64, reduction=16)
+        >>> attention(torch.rand(2, 64, 24, 32)).shape
+        torch.Size([2, 64, 24, 32])
 
     Args:
-        channels: c.
-        reduction: r, the width of both spatial branches.
-        dilations: of the local spatial branch.
-        kernel_size: of the convolutions along the channels.
-        device: of the parameters; PyTorch's default by default.
-        dtype: of the parameters; PyTorch's default by default.
-        parts: which attentions are there, as ``global_channel=False``; see `GLAMParts`.
+        channels: c, number of channels of the feature map.
+        reduction: r, number of channels inside both spatial branches.
+        dilations: dilations of the local spatial branch, in positions of the feature map.
+        kernel_size: width of the convolutions along the channels, in channels, odd.
+        device: device of the parameters; None for PyTorch's default.
+        dtype: floating-point type of the parameters; None for PyTorch's default.
+        **parts: parts to switch on or off, such as ``global_channel=False``, see `GLAMParts`.
+
+    Attributes:
+        channels: c, number of channels of the feature map.
+        local_channel: `LocalChannel`, or None if it is switched off.
+        local_spatial: `LocalSpatial`, or None if it is switched off.
+        global_channel: `GlobalChannel`, or None if it is switched off.
+        global_spatial: `GlobalSpatial`, or None if it is switched off.
+        fusion: logits of the weights of local stream, global stream, and input, a parameter of shape (3,).
 
     Raises:
-        ValueError: ``channels``, ``reduction`` or a dilation is below 1, or ``kernel_size`` is not odd.
-        TypeError: a part is not one of `GLAMParts`.
+        ValueError: ``channels``, ``reduction``, or a dilation is below 1, or ``kernel_size`` is not odd.
+        TypeError: ``parts`` has a name that `GLAMParts` does not have.
     """
 
     def __init__(
@@ -277,12 +338,12 @@ class GLAM(nn.Module):
         super().__init__()
         if min(channels, reduction, *dilations) < 1:
             raise ValueError(
-                f"channels ({channels}), reduction ({reduction}) and dilations ({tuple(dilations)}) must be at least 1"
+                f"channels ({channels}), reduction ({reduction}), and dilations ({tuple(dilations)}) must be at least 1"
             )
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, not {kernel_size}")
         for unknown in parts.keys() - DEFAULT_PARTS.keys():
-            raise TypeError(f"GLAM has no part {unknown!r}; its parts are {', '.join(DEFAULT_PARTS)}")
+            raise TypeError(f"GLAM has no part {unknown!r}. Its parts are {', '.join(DEFAULT_PARTS)}.")
         on = DEFAULT_PARTS | parts
         self.channels = channels
         self.local_channel = LocalChannel(kernel_size, device=device, dtype=dtype) if on["local_channel"] else None
@@ -304,10 +365,18 @@ class GLAM(nn.Module):
             GlobalSpatial(channels, reduction, device=device, dtype=dtype) if on["global_spatial"] else None
         )
         self.fusion = nn.Parameter(torch.zeros(3, device=device, dtype=dtype))
-        self.weight_cache: object = None  # `glam.attend_and_pool` caches the joined weights here
+        self.weight_cache: object = None  # used by `glam.attend_and_pool`
 
     def forward(self, features: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c, h, w). Every term multiplies F, so the streams are summed as gains of F."""
+        """Applies the attentions to a feature map.
+
+        Args:
+            features: feature map F, (b, c, h, w).
+
+        Returns:
+            Attended feature map, (b, c, h, w), of the same dtype.
+        """
+        # Every term of the formula is a multiple of F, so the factors are summed first, and F is multiplied once.
         weight_local, weight_global, weight_identity = self.fusion_weights().to(features.dtype)
         gain: Tensor = weight_identity
         if self.local_channel is not None or self.local_spatial is not None:
@@ -317,7 +386,10 @@ class GLAM(nn.Module):
         return features * gain
 
     def is_unmodified(self) -> bool:
-        """Whether all weights may be used without calling this module or any module inside it."""
+        """Returns whether the weights can be used without calling this module or the modules inside it.
+
+        Modules with hooks, parametrizations, or replacements must be called, see `glam.module_hooks`.
+        """
         parts = (
             (self.local_channel, LocalChannel),
             (self.local_spatial, LocalSpatial),
@@ -329,7 +401,12 @@ class GLAM(nn.Module):
         )
 
     def fusion_weights(self) -> Tensor:
-        """(3,): the weights of the local stream, the global stream and the input; an absent stream has 0."""
+        """Computes the weights of the three streams.
+
+        Returns:
+            (3,), weights of the local stream, the global stream, and the input; they sum to 1. A stream without
+            attentions has weight 0.
+        """
         has_local = self.local_channel is not None or self.local_spatial is not None
         has_global = self.global_channel is not None or self.global_spatial is not None
         absent = [not has_local, not has_global, False]
@@ -340,9 +417,12 @@ class GLAM(nn.Module):
 
     @torch.no_grad()
     def start_near_identity(self, input_weight: float = 0.9) -> None:
-        """Sets the start for fine-tuning a trained backbone, so that its features are not lost in the first steps.
+        """Initializes the module close to the identity, to fine-tune a trained backbone without losing its features.
 
-        Both spatial attentions start at zero, and the input has ``input_weight`` of the fusion.
+        Sets both spatial attentions to zero, and the fusion weights such that the input dominates.
+
+        Args:
+            input_weight: fusion weight of the input, in (0, 1); the two streams share the rest equally.
         """
         if self.local_spatial is not None:
             self.local_spatial.merge.weight.zero_()
@@ -370,7 +450,7 @@ class GLAM(nn.Module):
 
 
 def _pooled(features: Tensor) -> Tensor:
-    """The mean of each channel: (b, c, h, w) to (b, c)."""
+    """Averages each channel over its positions: (b, c, h, w) to (b, c)."""
     return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
 
@@ -379,7 +459,7 @@ def _channel_conv(kernel_size: int, device: torch.device | str | None, dtype: to
 
 
 def _gates(conv: nn.Module, pooled: Tensor) -> Tensor:
-    """Sigmoid of a convolution along the channels: (b, c) to (b, c)."""
+    """Applies a convolution along the channels and a sigmoid: (b, c) to (b, c)."""
     if is_unmodified_conv1d(conv):
         return along_channels(pooled, conv.weight)  # type: ignore[arg-type]
     return conv(pooled.unsqueeze(1)).squeeze(1).sigmoid()  # type: ignore[no-any-return]

@@ -1,14 +1,14 @@
-"""Where a model's four attentions look in one image: maps to be drawn, not part of describing.
+"""Attention maps: where each of the four attentions of a model looks in an image. For display only.
 
-With F, (c, h, w), the last feature map of the backbone, and the attentions of `glam.attention`:
+F, (c, h, w), is the last feature map of the backbone; the attentions are those of `glam.attention`:
 
-    local_channel     root mean square over the channels of A_lc F: where the channels respond, each at its weight
-    local_spatial     A_ls itself
-    global_channel    root mean square over the channels of G_c: where the mixed channels respond
-    global_spatial    the map softmax(key^T query) inside G_s, transposed: row i says where position i looks
+    local_channel     root mean square of A_lc F over the channels: response of the channels, by their weights
+    local_spatial     A_ls
+    global_channel    root mean square of G_c over the channels: response of the mixed channels
+    global_spatial    softmax(key^T query) inside G_s, transposed: row i shows where position i looks
 
-A channel attention has no place of its own (its weights are the same everywhere), hence the response. All of it is
-computed in single precision from the features of the form that describes.
+The weights of a channel attention are the same at every position, so its maps show the weighted response instead. The
+maps are computed in single precision from the features of the inference network (`glam.Model.fast`).
 """
 
 from dataclasses import dataclass
@@ -28,22 +28,24 @@ from glam.model import Model
 from glam.stage_times import Times
 
 MAX_POSITIONS = 1600
-"""Most positions of a feature map; a larger image is downscaled, since the global spatial map has their square."""
+"""Maximum number of positions of the feature map: the global spatial map has the square of it, 10 MB for 1,600. Larger
+images are reduced."""
 
 Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """The attentions in one image. One that its model was trained without is None.
+    """Attention maps of one image, float32. A map is None if the model lacks that attention.
 
     Attributes:
-        height, width: h and w of the feature map.
-        box: left, top, right, bottom in pixels of the upright image, which the maps cover.
-        local_channel: (h, w), at least 0.
-        local_spatial: (h, w), any number; the local stream of the features is multiplied by 1 + this.
-        global_channel: (h, w), at least 0.
-        global_spatial: (h w, h w), row i for position (i // w, i % w), adding up to 1.
+        height: h, rows of the feature map.
+        width: w, columns of the feature map.
+        box: part of the image that the maps cover: left, top, right, bottom in pixels of the upright image.
+        local_channel: response weighted by local channel attention, (h, w), at least 0.
+        local_spatial: local spatial attention, (h, w), unbounded; the local stream is multiplied by 1 plus this.
+        global_channel: response of the channels mixed by global channel attention, (h, w), at least 0.
+        global_spatial: global spatial attention, (h w, h w); row i belongs to position (i // w, i % w) and sums to 1.
     """
 
     height: int
@@ -55,11 +57,14 @@ class AttentionMaps:
     global_spatial: Map | None
 
     def spatial_attention_from(self, x: float, y: float) -> Map | None:
-        """(h, w): the spatial attention of the position at a point of the upright image; it sums to 1.
+        """Returns the global spatial attention of the position at a point: where that position looks.
 
         Args:
-            x: of the point, in pixels of the upright image; outside the box, the nearest position of the map is used.
-            y: of the point, in pixels of the upright image; outside the box, the nearest position of the map is used.
+            x: column of the point in pixels of the upright image; clamped to the box.
+            y: row of the point in pixels of the upright image; clamped to the box.
+
+        Returns:
+            (h, w), sums to 1; None if the model has no global spatial attention.
         """
         if self.global_spatial is None:
             return None
@@ -71,22 +76,25 @@ class AttentionMaps:
 
 
 def attention_maps(model: Model, image: ImageSource, box: Box | None = None, size: int | None = None) -> AttentionMaps:
-    """The attention maps of one image, at one scale.
+    """Computes the attention maps of one image, at one scale.
 
     Args:
-        model: with GLAM.
-        image: see `glam.images.read_image`.
-        box: x1, y1, x2, y2 in pixels of the upright image; only this part is shown to the network.
-        size: longest side in pixels that it is reduced to; the model's own by default, less where the feature map
-            would have more than `MAX_POSITIONS`.
+        model: model with GLAM.
+        image: image to read, see `glam.images.read_image`.
+        box: part of the image to use: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
+        size: longest side in pixels; larger images are reduced to it, or further if the feature map would have more
+            than `MAX_POSITIONS` positions. None for the model's default.
+
+    Returns:
+        The maps, and the part of the image that they cover.
 
     Raises:
         GlamError: the model has no GLAM.
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be read, or the box is empty or outside it.
     """
     glam = model.fast.glam
     if not isinstance(glam, GLAM):
-        raise GlamError(f"{model.name} has no attention to show: it was made without GLAM")
+        raise GlamError(f"{model.name} has no attention to show, because it has no GLAM. Choose a model with GLAM.")
     size = size or model.size
     features, area = _features(model, image, box, size)
     positions = features.shape[-2] * features.shape[-1]
@@ -100,9 +108,9 @@ def compute_maps(glam: GLAM, features: Tensor, box: tuple[int, int, int, int]) -
     """Computes the attention maps of one feature map.
 
     Args:
-        glam: the attention module.
-        features: (1, c, h, w).
-        box: in pixels, what the features cover.
+        glam: attention module.
+        features: feature map, (1, c, h, w), float32.
+        box: part of the image that the features cover: left, top, right, bottom in pixels of the upright image.
     """
     lc, ls, gc, gs = glam.local_channel, glam.local_spatial, glam.global_channel, glam.global_spatial
     height, width = features.shape[-2:]
@@ -119,12 +127,12 @@ def compute_maps(glam: GLAM, features: Tensor, box: tuple[int, int, int, int]) -
 
 @torch.inference_mode()
 def _features(model: Model, image: ImageSource, box: Box | None, size: int) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """(1, c, h, w) of an image in single precision, and the part of it in whole pixels."""
+    """Computes the feature map of an image, (1, c, h, w), float32, and the part of the image that it covers."""
     backbone = model.fast.backbone
     parameter = next(backbone.parameters())
     decoded = prepare(image, box, size, backbone.multiple, Times())
-    whole = (0, 0, decoded.width, decoded.height)
-    area = whole if box is None else pixel_box(box, decoded.width, decoded.height, "image")
+    full = (0, 0, decoded.width, decoded.height)
+    area = full if box is None else pixel_box(box, decoded.width, decoded.height, "image")
     assert decoded.pixels is not None
     pixels = to_tensor(decoded.pixels[None].to(parameter.device), backbone.mean, backbone.std)
     layout = model.fast.layout(parameter.device)
@@ -133,13 +141,13 @@ def _features(model: Model, image: ImageSource, box: Box | None, size: int) -> t
 
 
 def _response(features: Tensor) -> Tensor:
-    """(1, c, h, w) to (h, w): root mean square over the channels."""
+    """Root mean square over the channels: (1, c, h, w) to (h, w)."""
     response: Tensor = features[0].square().mean(dim=0).sqrt()
     return response
 
 
 def _spatial_attention(module: GlobalSpatial, features: Tensor) -> Tensor:
-    """(1, c, h, w) to (h w, h w): row i is the softmax over the keys for the query of position i."""
+    """Attention of each position: (1, c, h, w) to (h w, h w); row i is the softmax over the keys for query i."""
     query, key = (conv(features)[0].flatten(1) for conv in (module.query, module.key))  # (r, h w)
     attention: Tensor = (query.T @ key).softmax(dim=1)
     return attention

@@ -1,4 +1,4 @@
-"""Autocast switched off for a computation that needs its own precision."""
+"""A context without autocast, for computations that must run in a given precision."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,5 +6,9 @@ import torch
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
-    """A context without autocast; on ``meta``, which has no autocast to switch off, one that does nothing."""
+    """Returns a context manager that disables autocast.
+
+    Args:
+        device_type: type of the device, such as ``cuda``; on ``meta``, which has no autocast, the context does nothing.
+    """
     return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)

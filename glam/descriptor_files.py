@@ -1,12 +1,11 @@
-"""Descriptors on disk: one safetensors file of float32 rows, and beside it a JSON file that says what each row is.
+"""Descriptor files: a safetensors file of float32 rows, and a JSON file that says which image each row belongs to.
 
-    places.safetensors   the array ``descriptors``, (n, dim); NaN where an image could not be read; facts in its header
-    places.json          the same facts, ``paths`` in the order of the rows, ``unreadable``, {path: reason}, and where
-                         the writer knows them ``files``, [hash, bytes, time in ns, width, height] of each
+    places.safetensors   array ``descriptors``, (n, dim), float32, NaN for unreadable images; metadata in its header
+    places.json          the same metadata, ``paths`` in the order of the rows, ``unreadable``, {path: reason}, and
+                         optionally ``files``, [hash, bytes, time in ns, width, height] per row
 
-A shard also notes ``listing``: the number and the digest of all paths of the run, see `listing_of`.
-
-`merge_shards` joins the files of a run in shards into one, row for row the file that a single run would have written.
+The JSON file of a shard also has ``listing``, the number and a checksum of all paths of the run, see `listing_of`.
+`merge_shards` merges all shards of a run; the result equals the file that a run without shards would have written.
 """
 
 import hashlib
@@ -32,47 +31,60 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such file
 
 SUFFIX = ".safetensors"
 DESCRIPTION_KEYS = frozenset({"paths", "unreadable", "shard", "dim"})
-"""What the JSON file of every version has."""
+"""Keys of the JSON file in every version."""
 
 NOT_SHARED = frozenset({"paths", "unreadable", "count", "files", "listing"})
-"""What the JSON files of shards need not have in common, or what `merge_shards` compares by itself."""
+"""Keys that may differ between shards, or that `merge_shards` compares separately."""
 
 BLOCK_ROWS = 65536
-"""Rows that `merge_shards` copies at a time; arbitrary."""
+"""Number of rows that `merge_shards` copies at a time; arbitrary."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``number`` of ``count``, from 1."""
+    """One of the parts that a run is split into.
+
+    Attributes:
+        number: number of the shard, from 1.
+        count: number of shards.
+    """
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """Reads ``3/64``.
+        """Parses a shard.
+
+        Args:
+            text: NUMBER/COUNT, such as ``3/64``.
 
         Raises:
-            GlamError: that it is not.
+            GlamError: the text has another form, or the number is not from 1 to the count.
         """
         number, slash, count = text.partition("/")
         if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            raise GlamError(f"a shard is given as in 3/64, not {text!r}")
+            raise GlamError(f"{text!r} is not a shard. Write NUMBER/COUNT, such as 3/64.")
         return cls(int(number), int(count))
 
     def indices(self, total: int) -> range:
-        """The indices, out of ``total``, that are in this shard; every index is in one shard, in order."""
+        """Returns the consecutive indices of this shard; each index belongs to exactly one shard.
+
+        Args:
+            total: number of images in all shards.
+        """
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
 
 
 def listing_of(paths: Iterable[str]) -> dict[str, Any]:
-    """What each shard notes about the images of the whole run, in all shards together.
+    """Returns a checksum of the images of a run, which its shards store to detect that the images changed.
 
     Args:
-        paths: of all images, in order.
+        paths: paths of the images in all shards, in order.
 
     Returns:
-        ``total``, and ``digest``: BLAKE2b-128 of the paths, each followed by a zero byte.
+        ``total``, the number of paths, and ``digest``, the BLAKE2b-128 checksum of the paths, each followed by a zero
+        byte.
     """
     total, digest = 0, hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -82,14 +94,14 @@ def listing_of(paths: Iterable[str]) -> dict[str, Any]:
 
 
 def check_descriptor_output(out: Path, inputs: Iterable[Path] = ()) -> None:
-    """Makes sure that a file of descriptors and its JSON file can be written, see `glam.output.check_output`.
+    """Checks that a descriptor file and its JSON file can be written, see `glam.output.check_output`.
 
     Args:
-        out: the safetensors file.
+        out: safetensors file to write.
         inputs: files and folders that the command reads.
 
     Raises:
-        GlamError: one of them cannot be written, or would replace something else.
+        GlamError: one of the two cannot be written, is an input, or would replace a file of another kind.
     """
     description, inputs = _description_of(out), list(inputs)
     check_output(out, DESCRIPTORS, inputs)
@@ -105,19 +117,20 @@ def write_descriptors(
     times: Times | None = None,
     files: Sequence[Sequence[str | int]] | None = None,
 ) -> dict[str, str]:
-    """Writes the descriptors of a stream as they come; both files are complete, or neither is there.
+    """Writes the descriptors of a stream to a descriptor file and its JSON file, atomically.
 
     Args:
-        out: the safetensors file; its folder is made.
-        stream: one result for each path, in any order.
+        out: safetensors file to write; its folder is created.
+        stream: one result per path, in any order.
         paths: names of the images, by position in the stream.
         dim: length of a descriptor.
-        facts: JSON values; they go into both files.
-        times: receives ``write``.
-        files: hash, size, time and shape of each image, by position in the stream; read once the stream has ended.
+        facts: metadata for both files, as JSON values.
+        times: collects the seconds of the stage ``write``; None to discard them.
+        files: hash, bytes, time in ns, width, and height of each image, by position in the stream; read after the
+            stream ends. None to leave them out.
 
     Returns:
-        What could not be read: {path: reason}.
+        The unreadable images, {path: reason}.
 
     Raises:
         GlamError: a file cannot be written.
@@ -139,18 +152,18 @@ def write_descriptors(
 
 
 def merge_shards(out: Path, shards: Sequence[Path]) -> int:
-    """Merges all shards of one run.
+    """Merges all shards of a run into one descriptor file.
 
     Args:
-        out: the safetensors file that is written.
-        shards: those that `write_descriptors` wrote, in any order; each of 1/n to n/n once.
+        out: safetensors file to write.
+        shards: all shards of the run, 1/n to n/n, in any order.
 
     Returns:
-        Rows in all.
+        Number of rows of the merged file.
 
     Raises:
-        GlamError: a file is missing or not such a shard, they are not all the shards of one run, or ``out`` is one of
-            them or cannot be written.
+        GlamError: a file is missing or not a shard, the files are not all shards of one run, or ``out`` is one of them
+            or cannot be written.
     """
     check_descriptor_output(out, [file for path in shards for file in (path, path.with_suffix(".json"))])
     parts = sorted(((path, read_metadata(path)) for path in shards), key=lambda part: _shard(part[0], part[1]).number)
@@ -158,13 +171,16 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
     counts = {_shard(path, metadata).count for path, metadata in parts}
     numbers = [_shard(path, metadata).number for path, metadata in parts]
     if len(counts) != 1 or numbers != list(range(1, counts.pop() + 1)):
-        raise GlamError(f"not all shards of one run: {', '.join(metadata['shard'] for _, metadata in parts)}")
+        found = ", ".join(metadata["shard"] for _, metadata in parts)
+        raise GlamError(f"These are not all shards of one run: {found}. Pass each shard of the run once.")
     paths = [path for _, metadata in parts for path in metadata["paths"]]
     _check_listings(parts, paths)
     for (path, _), part_facts in zip(parts, facts, strict=True):
         for name, value in facts[0].items():
             if name != "shard" and part_facts.get(name) != value:
-                raise GlamError(f"{path}: its {name} is {part_facts.get(name)!r}, of the others {value!r}")
+                raise GlamError(
+                    f"{path}: {name} is {part_facts.get(name)!r}, but {value!r} in shard 1. Pass shards of one run."
+                )
     unreadable = {path: why for _, metadata in parts for path, why in metadata["unreadable"].items()}
     have_files = all("files" in metadata for _, metadata in parts)
     files = [file for _, metadata in parts for file in metadata["files"]] if have_files else None
@@ -173,7 +189,10 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
         for path, metadata in parts:
             descriptors = map_descriptors(path)
             if len(descriptors) != len(metadata["paths"]):
-                raise GlamError(f"{path} has {len(descriptors)} rows, and {len(metadata['paths'])} paths in its .json")
+                raise GlamError(
+                    f"{path} has {len(descriptors)} rows, but its JSON file has {len(metadata['paths'])} paths. "
+                    "Copy both files again, or describe the shard again."
+                )
             for block_start in range(0, len(descriptors), BLOCK_ROWS):
                 block = descriptors[block_start : block_start + BLOCK_ROWS]
                 writer.descriptors[first_row + block_start : first_row + block_start + len(block)] = block
@@ -183,29 +202,37 @@ def merge_shards(out: Path, shards: Sequence[Path]) -> int:
 
 
 def map_descriptors(path: Path) -> NDArray[np.float32]:
-    """Memory-maps the descriptors of a file that `write_descriptors` wrote: (n, dim) float32, read-only.
+    """Memory-maps the descriptors of a descriptor file.
+
+    Args:
+        path: safetensors file that `write_descriptors` wrote.
+
+    Returns:
+        (n, dim), float32, read-only; rows of unreadable images are NaN.
 
     Raises:
-        GlamError: it is no such file.
+        GlamError: the file is not a descriptor file.
     """
     try:
         entry = read_header(path)[0]["descriptors"]
         if entry.dtype != "F32" or len(entry.shape) != 2:
-            raise ValueError(f"numbers of type {entry.dtype} and shape {entry.shape}")
+            raise ValueError(f"the array has type {entry.dtype} and shape {entry.shape}")
         descriptors: NDArray[np.float32] = map_tensor(path, entry, "r")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GlamError(f"{path}: not a file of descriptors that `glam describe` wrote ({error})") from error
+        raise GlamError(
+            f"{path}: not a file of descriptors. Choose one that `glam describe` wrote. ({error})"
+        ) from error
     return descriptors
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """Both files, under other names.
+    """Writes both files to their temporary paths.
 
     Attributes:
-        descriptors: (n, dim) float32, to be filled.
-        description: path to write the JSON file to.
-        facts: JSON values, for both files.
+        descriptors: memory-mapped array to fill, (n, dim), float32.
+        description: temporary path of the JSON file.
+        facts: metadata for both files, as JSON values.
     """
 
     descriptors: NDArray[np.float32]
@@ -215,7 +242,7 @@ class _Writer:
     def finish(
         self, paths: Sequence[str], unreadable: Mapping[str, str], files: Sequence[Sequence[str | int]] | None
     ) -> None:
-        """Writes what is left."""
+        """Flushes the descriptors and writes the JSON file."""
         if isinstance(self.descriptors, np.memmap):
             self.descriptors.flush()
         self.description.write_text(
@@ -228,7 +255,7 @@ class _Writer:
 
 @contextmanager
 def _open_writer(out: Path, count: int, dim: int, facts: Mapping[str, Any]) -> Iterator[_Writer]:
-    """Creates both files; they get their names when the block ends without an error, the JSON file first."""
+    """Creates both files at temporary paths, and renames them if no error occurs inside the block, JSON file first."""
     facts = {**facts, "dim": dim, "count": count}
     with write_output(out) as unfinished, write_output(_description_of(out)) as description:
         array = create_tensor_file(unfinished, "descriptors", (count, dim), {"glam": json.dumps(facts)})
@@ -237,7 +264,7 @@ def _open_writer(out: Path, count: int, dim: int, facts: Mapping[str, Any]) -> I
 
 def _description_of(out: Path) -> Path:
     if out.suffix != SUFFIX:
-        raise GlamError(f"{out}: descriptors are written to a file called NAME{SUFFIX}")
+        raise GlamError(f"{out} does not end in {SUFFIX}. Choose a name that does.")
     return out.with_suffix(".json")
 
 
@@ -247,28 +274,37 @@ def _is_descriptor_file(path: Path) -> bool:
 
 
 DESCRIPTORS = OutputKind("a file of descriptors that `glam describe` wrote", _is_descriptor_file)
-DESCRIPTION = OutputKind(
-    "the JSON file that `glam describe` writes beside its descriptors", partial(has_json_keys, keys=DESCRIPTION_KEYS)
-)
+DESCRIPTION = OutputKind("the JSON file of a file of descriptors", partial(has_json_keys, keys=DESCRIPTION_KEYS))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Reads the JSON file beside a file of descriptors.
+    """Reads the JSON file of a descriptor file.
+
+    Args:
+        path: the safetensors file; the JSON file has the same name with the suffix ``.json``.
+
+    Returns:
+        Content of the JSON file, see the top of this module.
 
     Raises:
-        GlamError: there is none, or `glam describe` did not write it.
+        GlamError: the JSON file is missing, or `glam describe` did not write it.
     """
     try:
         metadata: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GlamError(f"{path.with_suffix('.json')}: cannot be read ({error})") from error
+        description = path.with_suffix(".json")
+        raise GlamError(
+            f"{description} cannot be read: {error}. `glam describe` writes it next to {path.name}."
+        ) from error
     if not isinstance(metadata, dict) or not metadata.keys() >= DESCRIPTION_KEYS:
-        raise GlamError(f"{path.with_suffix('.json')}: not of a file that `glam describe` wrote")
+        raise GlamError(
+            f"{path.with_suffix('.json')} lacks the paths of descriptors. Choose files that `glam describe` wrote."
+        )
     return metadata
 
 
 def _format_json(facts: Mapping[str, Any], columns: Mapping[str, Sequence[object]]) -> str:
-    """A JSON object with a line for each fact and each entry of a column."""
+    """Formats a JSON object with one line per fact, and one per entry of a column."""
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
     for name, column in columns.items():
         entries = ",\n".join(f"  {json.dumps(entry)}" for entry in column)
@@ -281,30 +317,31 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_listings(parts: Sequence[tuple[Path, Mapping[str, Any]]], paths: Sequence[str]) -> None:
-    """Makes sure that shards, in order, are all of one list of images.
+    """Checks that all shards come from the same list of images.
 
     Args:
-        parts: file and metadata of each. An earlier version of glam noted no listing; then rows and paths are compared.
-        paths: of all of them.
+        parts: path and metadata of each shard, in order. Files of earlier versions have no listing; for these, the
+            number of rows is checked, and that no path occurs twice.
+        paths: paths of the images in all shards.
 
     Raises:
-        GlamError: the list changed between shards.
+        GlamError: the list of images changed between shards.
     """
-    whole = listing_of(paths)
+    expected = listing_of(paths)
     for path, metadata in parts:
-        listing = metadata.get("listing", whole)
-        rows = len(_shard(path, metadata).indices(whole["total"]))
-        if listing != whole or rows != len(metadata["paths"]):
+        listing = metadata.get("listing", expected)
+        rows = len(_shard(path, metadata).indices(expected["total"]))
+        if listing != expected or rows != len(metadata["paths"]):
             raise GlamError(
-                f"{path}: the images that were listed changed between the shards ({whole['total']} in all shards). "
+                f"{path}: the list of images changed between shards ({expected['total']} images in all shards). "
                 "Describe all shards again from one list."
             )
     if len(set(paths)) < len(paths) and not any("listing" in metadata for _, metadata in parts):
         double = Counter(paths).most_common(1)[0][0]
-        raise GlamError(f"{double} is in two shards: the images that were listed changed between them. Describe again.")
+        raise GlamError(f"{double} is in two shards, so the list of images changed. Describe all shards again.")
 
 
 def _shard(path: Path, metadata: Mapping[str, Any]) -> Shard:
     if metadata["shard"] is None:
-        raise GlamError(f"{path} is no shard; it was described in one run")
+        raise GlamError(f"{path} is not a shard but the result of a full run. Pass shards only.")
     return Shard.parse(metadata["shard"])

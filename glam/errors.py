@@ -1,16 +1,37 @@
-"""The failures that users cause or meet in the ordinary course of things, each told in one sentence."""
+"""Errors that users can cause or fix. The message says what is wrong and what to do."""
 
 
 class GlamError(Exception):
-    """An expected failure. ``str(error)`` is one clear sentence; the command line prints it and exits with 1."""
+    """An expected error, such as a wrong path or option. The base class of the errors of this package.
+
+    ``str(error)`` says what is wrong and what to do; the command line prints it and exits with status 1.
+
+    Examples:
+        >>> try:
+        ...     glam.load("glam-lite9")
+        ... except glam.GlamError as error:
+        ...     print(error)
+        There is no model named 'glam-lite9'. Choose glam-lite0, timm:NAME, or the path of a .safetensors file.
+    """
 
 
 class ImageError(GlamError):
-    """An image that cannot be read.
+    """An image cannot be read. ``str(error)`` is ``SOURCE: REASON``.
+
+    Examples:
+        >>> try:
+        ...     model.describe("missing.jpg")
+        ... except glam.ImageError as error:
+        ...     print(error.source, "-", error.reason)
+        missing.jpg - no such file
+
+    Args:
+        source: path of the file, or its kind if there is no path, such as ``uploaded bytes``.
+        reason: reason in a few words.
 
     Attributes:
-        source: path of the file, or a word for what it was (``"bytes"``, ``"array"``).
-        reason: why, in a few words.
+        source: path of the file, or its kind.
+        reason: reason in a few words.
     """
 
     def __init__(self, source: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing a model as ONNX, for other runtimes: any number of images, any height and width."""
+"""ONNX export: a model for other runtimes, with any batch size, height, and width."""
 
 import json
 import logging
@@ -19,31 +19,33 @@ if TYPE_CHECKING:
     from glam.model import Model
 
 FORMATS = ("onnx",)
+"""Formats that `glam export` supports."""
 
 
 def export_onnx(model: "Model", path: Path) -> None:
-    """Writes the network of a model as ONNX, wholly or not at all.
+    """Writes the network of a model as an ONNX file, atomically.
 
-    The graph takes ``images``, (batch, 3, height, width) float32, normalized, and gives ``descriptors``, (batch, dim)
-    float32 of unit length, at one scale. What an image has to go through before is in the metadata of the file
-    (`preprocessing`).
+    The graph maps ``images``, (batch, 3, height, width), normalized float32, to ``descriptors``, (batch, dim), float32
+    of unit length, at one scale. The metadata of the file says how to preprocess images (`preprocessing`).
 
     Args:
-        model: to write.
-        path: of the file; its folder is made.
+        model: model to write.
+        path: file to write; its folder is created.
 
     Raises:
-        GlamError: the packages that write ONNX are not installed, the network has parts that ONNX has not, or the file
+        GlamError: the packages that write ONNX are not installed, ONNX lacks an operation of the network, or the file
             cannot be written.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise GlamError("ONNX files want the extra `onnx`: pip install 'glam-retrieval[onnx]'") from error
+        raise GlamError(
+            "Writing ONNX files requires more packages. Install them: pip install 'glam-retrieval[onnx]'"
+        ) from error
     multiple = model.network.backbone.multiple
     images = torch.zeros(2, 3, 4 * multiple, 6 * multiple, device=next(model.network.parameters()).device)
-    # Sides as multiples of a number: what is halved five times stays simple.
+    # Declared as multiples of a number, the sides stay simple expressions after five strides of 2.
     sides = {2: multiple * Dim("rows", min=1, max=4096), 3: multiple * Dim("columns", min=1, max=4096)}
     shapes = {"images": {0: Dim("batch", min=1, max=1 << 20), **sides}}
     try:
@@ -54,8 +56,11 @@ def export_onnx(model: "Model", path: Path) -> None:
             program = torch.onnx.export(
                 exported, (), input_names=["images"], output_names=["descriptors"], dynamo=True, verbose=False
             )
-    except Exception as error:  # exporters raise of all kinds
-        raise GlamError(f"{model.name} cannot be written as ONNX: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # exporters raise many types
+        reason = str(error).strip().splitlines()[0]
+        raise GlamError(
+            f"{model.name} cannot be written as ONNX: {reason}. Choose a model with another backbone."
+        ) from error
     assert program is not None
     written = program.model_proto
     _name_dimensions(written.graph)
@@ -74,11 +79,19 @@ ONNX = OutputKind("an ONNX file that `glam export` wrote", _is_export)
 
 
 def preprocessing(model: "Model") -> dict[str, object]:
-    """What an image has to go through before the network, and which network it is; for the metadata of a file."""
+    """Returns how to preprocess images for the network, and which model it is, for the metadata of an exported file.
+
+    Args:
+        model: model to describe.
+
+    Returns:
+        JSON values: the resizing and the normalization in words and numbers (sizes in pixels, mean and standard
+        deviation per channel of images in [0, 1]), the scales, the dimension, and name and fingerprint of the model.
+    """
     backbone = model.network.backbone
     return {
-        "resize": f"longest side at most {model.size}, never enlarged, both sides to multiples of {backbone.multiple}, "
-        "bilinear with antialiasing",
+        "resize": f"reduce the longest side to {model.size}, never enlarge, round both sides to multiples of "
+        f"{backbone.multiple}, bilinear with antialiasing",
         "size": model.size,
         "multiple": backbone.multiple,
         "colours": "RGB, divided by 255, minus mean, divided by std",
@@ -92,7 +105,7 @@ def preprocessing(model: "Model") -> dict[str, object]:
 
 
 def _name_dimensions(graph: "onnx.GraphProto") -> None:
-    """Calls the free dimensions by what they are, where the exporter numbers them."""
+    """Names the free dimensions, which the exporter only numbers."""
     batch, _, height, width = (dimension.dim_param for dimension in graph.input[0].type.tensor_type.shape.dim)
     names = {batch: "batch", height: "height", width: "width"}
     for value in (*graph.input, *graph.output, *graph.value_info):

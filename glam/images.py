@@ -1,4 +1,4 @@
-"""Reading images: from any source and in any mode that Pillow reads, to upright 8-bit RGB."""
+"""Image reading: any source and any mode that Pillow supports, converted to upright 8-bit RGB."""
 
 import io
 import os
@@ -15,11 +15,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from glam.errors import ImageError
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.generic]
+"""An image: a path, the content of an image file, a Pillow image, or an array (see `read_image`)."""
+
 Box: TypeAlias = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the upright image; x to the right and y down from its top left corner."""
 
 MAX_PIXELS = 178_000_000
-"""Images of more pixels are refused before they are decoded: a small file can unfold to any size. (Pillow's own
-limit.)"""
+"""Maximum width times height. Larger images are refused before they are decoded, because a small file can expand to any
+size. The value is where Pillow raises an error itself."""
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -39,7 +42,7 @@ IMAGE_SUFFIXES = frozenset(
         ".pgm",
     }
 )
-"""Lower-case suffixes that a folder scan takes as images."""
+"""Suffixes, in lower case, of the files that a folder scan treats as images."""
 
 _PILLOW_ERRORS = (
     OSError,
@@ -50,22 +53,25 @@ _PILLOW_ERRORS = (
     MemoryError,
     Image.DecompressionBombError,
 )
-"""What Pillow's readers raise on files that are damaged or are no images."""
+"""Exceptions that Pillow's readers raise on damaged files and on files that are not images."""
 
 
 def read_image(source: ImageSource, *, box: Box | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Reads an image, turns it upright by its EXIF orientation and converts it to RGB.
+    """Reads an image, turns it upright by its EXIF orientation, and converts it to RGB.
 
-    Transparency is laid over white, 16-bit images are scaled to 8 bits, of an animation the first frame is taken.
+    Transparent images are placed on white, 16-bit images are scaled to 8 bits, and animations give their first frame.
 
     Args:
-        source: a path, the bytes of a file, a Pillow image, or an array: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4),
+        source: path, content of an image file, Pillow image, or array, (h, w), (h, w, 1), (h, w, 3), or (h, w, 4), of
             uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
-        box: x1, y1, x2, y2 in pixels of the upright image; only this part is returned.
-        max_pixels: largest width times height.
+        box: part to return: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
+        max_pixels: maximum width times height.
+
+    Returns:
+        Pillow image in RGB, decoded.
 
     Raises:
-        ImageError: the source cannot be read or is too large, or the box has no part in the image.
+        ImageError: the source cannot be read or is too large, or the box is empty or outside the image.
     """
     with image_errors(source):
         image = open_image(source, max_pixels)
@@ -75,7 +81,14 @@ def read_image(source: ImageSource, *, box: Box | None = None, max_pixels: int =
 
 @contextmanager
 def image_errors(source: ImageSource) -> Iterator[None]:
-    """Raises every error of reading a source inside the block as an `ImageError` with a plain reason."""
+    """Converts every error of reading an image inside the block to an `ImageError` with a plain reason.
+
+    Args:
+        source: image that the block reads; the error names it.
+
+    Raises:
+        ImageError: the block cannot read the image.
+    """
     try:
         yield
     except _PILLOW_ERRORS as error:
@@ -83,22 +96,23 @@ def image_errors(source: ImageSource) -> Iterator[None]:
 
 
 def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
-    """Opens a source; of a file only the header is read yet.
+    """Opens an image and reads only the header of its file. Call it inside `image_errors`.
 
     Args:
-        source: see `read_image`.
-        max_pixels: largest width times height.
-        name: what an error calls it, where the source itself does not say.
+        source: image to open, see `read_image`.
+        max_pixels: maximum width times height.
+        name: name of the image for error messages; None to derive it from the source.
+
+    Returns:
+        Pillow image, not decoded yet.
 
     Raises:
-        ImageError: it has more than ``max_pixels`` or none, or the source is of no type that `read_image` takes.
-        OSError and others: it cannot be read; `image_errors` turns them into an `ImageError`.
+        ImageError: the image has no pixels or more than ``max_pixels``, or the source has an unsupported type.
+        OSError: the image cannot be read. Pillow raises other exceptions too; `image_errors` converts them all.
     """
     image = _open(source)
     if not (image.width and image.height):
-        raise ImageError(
-            name or source_name(source), f"{image.width} x {image.height} pixels, so there is nothing to see"
-        )
+        raise ImageError(name or source_name(source), f"{image.width} x {image.height} pixels, so the image is empty")
     if image.width * image.height > max_pixels:
         millions = image.width * image.height / 1e6
         reason = f"{millions:.0f} megapixels, more than the limit of {max_pixels / 1e6:.0f}"
@@ -115,26 +129,32 @@ def _open(source: object) -> Image.Image:
         return Image.open(io.BytesIO(source))
     if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
         return Image.open(cast(Any, source))
-    raise ImageError(source_name(source), "not an image; give a path, the bytes of a file, a Pillow image, or an array")
+    raise ImageError(
+        source_name(source), "not an image; pass a path, the content of a file, a Pillow image, or an array"
+    )
 
 
 def _to_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """An array of any accepted kind to uint8, (h, w) or (h, w, 3 or 4)."""
+    """Converts any supported array to uint8, (h, w), (h, w, 3), or (h, w, 4)."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise ValueError(f"an array of shape {array.shape} is not an image")
+        raise ValueError(f"an array of shape {array.shape} is not an image; pass (h, w), (h, w, 3), or (h, w, 4)")
     if array.dtype == np.uint8:
         return array.astype(np.uint8, copy=False)
     if array.dtype == np.uint16:
         return (array.astype(np.uint16, copy=False) >> 8).astype(np.uint8)
     if np.issubdtype(array.dtype, np.floating):
         return (np.clip(np.nan_to_num(array.astype(np.float32)), 0, 1) * 255).round().astype(np.uint8)
-    raise ValueError(f"an array of {array.dtype} is not an image")
+    raise ValueError(f"an array of {array.dtype} is not an image; pass uint8, uint16, or floating point")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any Pillow mode in RGB, decoded."""
+    """Decodes an image and converts it to RGB, from any Pillow mode; transparent images are placed on white.
+
+    Args:
+        image: image opened by Pillow, upright or not.
+    """
     if image.mode == "RGB":
         image.load()
         return image
@@ -150,7 +170,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _stretch(image: Image.Image) -> Image.Image:
-    """Stretches 32-bit integers or floats to 8 bits: from 16 bits if they fit in, else from smallest to largest."""
+    """Scales 32-bit integers or floats to 8 bits: from [0, 65535] for integers that fit, else from their range."""
     values = np.nan_to_num(np.asarray(image).astype(np.float32))
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 65535 and image.mode == "I":
@@ -159,12 +179,12 @@ def _stretch(image: Image.Image) -> Image.Image:
 
 
 def crop_image(image: Image.Image, box: Box, name: str) -> Image.Image:
-    """The part of ``box`` that lies in the image, to whole pixels outwards.
+    """Crops an image to a box, clipped to the image and rounded outward to integer coordinates.
 
     Args:
-        image: upright.
-        box: x1, y1, x2, y2 in pixels.
-        name: of the image, for the error.
+        image: upright image.
+        box: x1, y1, x2, y2 in pixels of the image.
+        name: name of the image for error messages.
 
     Raises:
         ImageError: the box is empty or outside the image.
@@ -173,29 +193,36 @@ def crop_image(image: Image.Image, box: Box, name: str) -> Image.Image:
 
 
 def pixel_box(box: Box, width: int, height: int, name: str) -> tuple[int, int, int, int]:
-    """The part of ``box`` that lies in an image, to whole pixels outwards: left, top, right, bottom.
+    """Clips a box to an image and rounds it outward to integer coordinates.
 
     Args:
-        box: x1, y1, x2, y2 in pixels.
-        width: of the upright image, in pixels.
-        height: of the upright image, in pixels.
-        name: of the image, for the error.
+        box: x1, y1, x2, y2 in pixels of the upright image.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        name: name of the image for error messages.
+
+    Returns:
+        left, top, right, bottom in pixels; right and bottom are exclusive.
 
     Raises:
         ImageError: the box is empty or outside the image.
     """
     x1, y1, x2, y2 = box
     if not all(np.isfinite(box)) or x2 <= x1 or y2 <= y1:
-        raise ImageError(name, f"the box {box} is empty: it wants x1 < x2 and y1 < y2")
+        raise ImageError(name, f"the box {box} is empty; choose x1 < x2 and y1 < y2")
     left, top = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
     right, bottom = min(int(np.ceil(x2)), width), min(int(np.ceil(y2)), height)
     if right <= left or bottom <= top:
-        raise ImageError(name, f"the box {box} lies outside the image of {width} x {height} pixels")
+        raise ImageError(name, f"the box {box} is outside the image, which has {width} x {height} pixels")
     return left, top, right, bottom
 
 
 def source_name(source: object) -> str:
-    """What to call a source in a message."""
+    """Returns the name of a source for messages: its path, or its kind if it has none.
+
+    Args:
+        source: any object; `read_image` lists those that are images.
+    """
     if isinstance(source, bytes):
         return "uploaded bytes"
     if isinstance(source, Image.Image):
@@ -206,14 +233,18 @@ def source_name(source: object) -> str:
 
 
 def is_image_source(value: object) -> bool:
-    """Whether a value is one image for `read_image`, and not a sequence of images."""
+    """Returns whether a value is a single image that `read_image` accepts, rather than a sequence of images.
+
+    Args:
+        value: any object. An array of shape (n, h, w, c) counts as a sequence of images.
+    """
     if isinstance(value, np.ndarray):
         return value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
     return isinstance(value, (str, os.PathLike, bytes, Image.Image))
 
 
 def _reason(source: ImageSource, error: BaseException) -> str:
-    """Why Pillow refused it, in words for a person."""
+    """Returns the reason of an error in plain words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, IsADirectoryError):

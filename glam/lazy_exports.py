@@ -1,4 +1,4 @@
-"""Packages whose names are imported on first use (PEP 562), so that importing the package stays light."""
+"""Lazy exports: packages import their public names on first use (PEP 562), so that importing a package is fast."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package.
+    """Returns a module-level ``__getattr__`` that imports names on first use.
 
     Args:
-        package: its ``__name__``.
-        homes: by exported name, the module of the package that defines it.
+        package: ``__name__`` of the package.
+        homes: module that defines each exported name, relative to the package: {name: module}.
     """
 
     def find(name: str) -> Any:

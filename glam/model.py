@@ -1,4 +1,4 @@
-"""A model ready to describe images: a network with its settings, opened by name or path."""
+"""Models: a descriptor network with its settings, loaded by name or path, that computes descriptors of images."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,21 +23,30 @@ from glam.progress import Progress, no_progress
 from glam.stage_times import Times
 
 DEFAULT_SIZE = 512
+"""Longest side in pixels for ``timm:`` models, which have no size of their own; arbitrary."""
 
 
 class Model:
-    """Describes images.
+    """A model that computes descriptors of images. `glam.load` creates it.
+
+    Examples:
+        >>> model = glam.load("glam-lite0")
+        >>> descriptors = model.describe(["a.jpg", "b.jpg"])
+        >>> descriptors.shape, descriptors.dtype
+        ((2, 768), dtype('float32'))
 
     Args:
-        name: what it was loaded by.
-        network: in evaluation mode, on its device.
-        header: its settings.
+        name: name or path that the model was loaded by.
+        network: network in evaluation mode, on the device to use.
+        header: settings of the model.
 
     Attributes:
-        name, network, header: as given; the weights of the network stay as they are.
+        name: name or path that the model was loaded by.
+        network: the network; describing images does not change its weights.
+        header: settings of the model.
         dim: length of a descriptor.
-        size: longest side in pixels that images are reduced to.
-        scales: that are averaged where none are asked for.
+        size: default longest side in pixels; larger images are reduced to it.
+        scales: default scales, multiples of ``size``, whose descriptors are averaged.
     """
 
     def __init__(self, name: str, network: DescriptorNetwork, header: ModelHeader) -> None:
@@ -50,40 +59,55 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, equal just where architecture and weights are."""
+        """16 hexadecimal digits that identify architecture and weights."""
         return model_file.fingerprint(self.network)
 
     def settings(self, *, size: int | None = None, scales: Sequence[float] | None = None) -> Settings:
-        """The model's own settings, with these in place of its size and scales where they are given.
+        """Returns the settings of the model, with another size or other scales.
+
+        Args:
+            size: longest side in pixels; None for the model's default.
+            scales: scales to average over, multiples of the size; None for the model's default.
 
         Raises:
-            GlamError: a size or a scale that is not positive, or no scale at all.
+            GlamError: the size or a scale is not positive, or ``scales`` is empty.
         """
         chosen = Settings(
             size=self.size if size is None else size, scales=self.scales if scales is None else tuple(scales)
         )
         if chosen.size <= 0:
-            raise GlamError(f"the size must be positive, not {size}")
+            raise GlamError(f"The size must be positive, not {size}.")
         if not chosen.scales or not all(0 < scale < math.inf for scale in chosen.scales):
-            raise GlamError(f"the scales must be positive numbers, not {list(chosen.scales)}")
+            raise GlamError(f"The scales must be positive numbers, not {list(chosen.scales)}.")
         return chosen
 
     @cached_property
     def fast(self) -> DescriptorNetwork:
-        """The form of the network that describes, see `glam.inference.optimize.inference_form`."""
+        """Copy of the network that is optimized for inference, see `glam.inference.optimize.inference_form`."""
         return inference_form(self.network)
 
     def compile(self) -> None:
-        """Compiles the form that describes: for the first shape of a batch, and for any shape when another comes.
+        """Compiles the network with `torch.compile`, which pays off on a GPU with many images.
 
-        That takes a minute or two each, all images after it less time: worth it on a GPU, for many images.
+        Compilation takes a minute or two at the first batch, and once more, then for all shapes, at the first batch of
+        another shape.
         """
         self.fast.compile()
 
     def stream(
         self, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings, times: Times | None = None
     ) -> Iterator[DescribedImage]:
-        """Describes (source, box) pairs as they come; see `glam.inference.pipeline.describe_stream`."""
+        """Computes descriptors of a stream of images, see `glam.inference.pipeline.describe_stream`.
+
+        Args:
+            items: pairs of an image (see `glam.images.read_image`) and a box, x1, y1, x2, y2 in pixels of the upright
+                image, or None for the full image. The stream may be endless.
+            settings: size, scales, and batch size, see `settings`.
+            times: collects the seconds spent in each stage; None to discard them.
+
+        Yields:
+            One result per image, with its position in the stream; unreadable images are reported, not raised.
+        """
         return describe_stream(self.fast, items, settings, times)
 
     def describe(
@@ -97,23 +121,32 @@ class Model:
         errors: list[ImageError] | None = None,
         progress: Progress = no_progress,
     ) -> NDArray[np.float32]:
-        """Descriptors of images.
+        """Computes descriptors of images.
+
+        Examples:
+            >>> descriptors = model.describe(["a.jpg", "b.jpg"])
+            >>> score = descriptors[0] @ descriptors[1]  # cosine similarity
+            >>> errors = []
+            >>> descriptors = model.describe(["a.jpg", "missing.jpg"], errors=errors)  # row 1 is NaN
+            >>> print(errors[0])
+            missing.jpg: no such file
 
         Args:
-            images: paths, bytes of files, Pillow images or arrays (see `glam.images.read_image`); or one of these.
-            boxes: for each image x1, y1, x2, y2 in pixels of the upright image, or None for all of it.
-            scales: to average over, in place of the model's own.
-            size: longest side in pixels, in place of the model's own.
-            batch_size: most images in one run of the network; descriptors do not depend on it.
-            errors: receives what could not be read; such a row is NaN. Without it, the first such image raises.
-            progress: called with images done and images in all, as it goes.
+            images: one image or several: paths, contents of image files as bytes, Pillow images, or arrays (see
+                `glam.images.read_image`).
+            boxes: one box per image, x1, y1, x2, y2 in pixels of the upright image, or None for the full image.
+            scales: scales to average over, multiples of the size; None for the model's default.
+            size: longest side in pixels; larger images are reduced to it. None for the model's default.
+            batch_size: maximum number of images per run of the network; it does not change the descriptors.
+            errors: list that collects the errors of unreadable images, whose rows are NaN. None to raise the first.
+            progress: called with the number of images done and the total, after each image.
 
         Returns:
-            (n, dim) float32, row i of unit length for image i.
+            Descriptors, (n, dim), float32; row i belongs to image i and has unit length.
 
         Raises:
-            ImageError: an image cannot be read and no ``errors`` was given.
-            GlamError: ``images`` are no images, or ``size`` or ``scales`` are not positive.
+            ImageError: an image cannot be read, and ``errors`` is None.
+            GlamError: ``images`` has an unsupported type, or ``size`` or ``scales`` are not positive.
         """
         images = _as_list(images)
         settings = replace(self.settings(size=size, scales=scales), batch_size=batch_size)
@@ -131,25 +164,33 @@ class Model:
 
 
 def load(name: str | Path, device: str | torch.device | None = None) -> Model:
-    """Opens a model.
+    """Loads a model.
+
+    Examples:
+        >>> model = glam.load("glam-lite0")  # or "runs/mine/model.safetensors", or "timm:resnet50"
+        >>> model.size, model.dim
+        (320, 768)
 
     Args:
-        name: the path of a .safetensors file, the name of a bundled model (`bundled_models`), or ``timm:NAME`` for a
-            plain timm backbone with its ImageNet weights and GeM pooling.
-        device: where it runs; a GPU where there is one by default.
+        name: name of a bundled model (`bundled_models`), path of a .safetensors file, or ``timm:NAME`` for a timm
+            backbone with its ImageNet weights and GeM pooling, without attention.
+        device: device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
+
+    Returns:
+        The model, ready to describe images.
 
     Raises:
-        GlamError: there is no such model, or its file cannot be used.
+        GlamError: there is no such model, or its file is not a valid model file.
     """
     network, header = _open(str(name))
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    # An index remembers the name, and must find the file again from any folder.
+    # An index stores this name, and must find the file from any working directory.
     known_as = str(Path(name).resolve()) if Path(name).is_file() else str(name)
     return Model(known_as, network.to_device(chosen).eval(), header)
 
 
 def bundled_models() -> dict[str, Path]:
-    """The models that come with the package, by name."""
+    """Returns the models that the package contains: paths of the model files by name."""
     folder = resources.files("glam") / "weights"
     return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if str(file).endswith(".safetensors")}
 
@@ -161,7 +202,7 @@ def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
         return list(cast(Iterable[ImageSource], images))
     except TypeError as error:
         kind = type(images).__name__
-        raise GlamError(f"an object of type {kind} cannot be described; give an image or a list of images") from error
+        raise GlamError(f"An object of type {kind} is not an image. Pass an image or a list of images.") from error
 
 
 def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
@@ -173,5 +214,5 @@ def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
         return model_file.load(bundled[name])
     if not Path(name).exists() and not name.endswith(".safetensors"):
         known = ", ".join([*sorted(bundled), "timm:NAME", "or the path of a .safetensors file"])
-        raise GlamError(f"no model named {name!r}; there is: {known}")
+        raise GlamError(f"There is no model named {name!r}. Choose {known}.")
     return model_file.load(Path(name))

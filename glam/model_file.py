@@ -1,4 +1,4 @@
-"""Model files: weights as safetensors, with everything needed to use them in a JSON header. Nothing is unpickled."""
+"""Model files: weights as safetensors, and a JSON header with the settings. Loading a file runs no code from it."""
 
 import hashlib
 import json
@@ -18,18 +18,19 @@ from glam.network import Architecture, DescriptorNetwork
 from glam.output import OutputKind, write_output
 
 FORMAT = 1
+"""Version of the header; a change that this version could not read raises it."""
 
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says beside its weights.
+    """Settings stored with the weights in a model file.
 
     Attributes:
-        architecture: what to build.
-        size: longest side in pixels that images are described at.
-        scales: as a default for describing.
-        training: what it was trained on and how, free-form.
-        licence: of the weights.
+        architecture: settings of the network.
+        size: default longest side in pixels; larger images are reduced to it.
+        scales: default scales, multiples of ``size``, whose descriptors are averaged.
+        training: training data and options, as free-form JSON values.
+        licence: license of the weights, such as ``Apache-2.0``.
     """
 
     architecture: Architecture
@@ -39,34 +40,41 @@ class ModelHeader:
     licence: str = ""
 
     def to_json(self) -> str:
-        """The header as it stands in the file."""
+        """Returns the header as JSON text, the form stored in the file."""
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelHeader":
-        """Reads what `to_json` wrote.
+        """Parses the text of a header.
+
+        Args:
+            text: result of `to_json`.
 
         Raises:
-            GlamError: written by a newer version.
-            ValueError, KeyError, TypeError: not such a header.
+            GlamError: a newer version of glam wrote the header.
+            ValueError: the text is not valid JSON.
+            KeyError: the header lacks a field.
+            TypeError: the header has a field that this version does not know.
         """
         values = json.loads(text)
         version = values.pop("format")
         if version != FORMAT:
-            raise GlamError(f"the model file has format {version}, this version of glam reads format {FORMAT}")
+            raise GlamError(
+                f"The model file has format {version}, but this version of glam reads format {FORMAT}. Update glam."
+            )
         values["architecture"] = Architecture(**values["architecture"])
         values["scales"] = tuple(values["scales"])
         return cls(**values)
 
 
 def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: bool = False) -> None:
-    """Writes a model file, wholly or not at all.
+    """Writes a model file atomically.
 
     Args:
-        path: of the .safetensors file.
-        network: whose weights are written.
-        header: see `ModelHeader`.
-        half: store floating-point weights as float16, half the size.
+        path: .safetensors file to write; its folder is created.
+        network: network whose weights are stored.
+        header: settings stored with the weights.
+        half: whether to store floating-point weights as float16, which halves the size of the file.
 
     Raises:
         GlamError: the file cannot be written.
@@ -75,40 +83,51 @@ def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: b
         key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
     }
-    # Not by `save_file`, whose temporary file has mode 0600 whatever the umask.
+    # `safetensors.torch.save_file` ignores the umask: its files have mode 0600.
     content = to_safetensors(tensors, metadata={"glam": header.to_json()})
     with write_output(path) as partial:
         partial.write_bytes(content)
 
 
 def load(path: Path) -> tuple[DescriptorNetwork, ModelHeader]:
-    """Builds the network of a model file, in evaluation mode on the CPU.
+    """Loads a model file.
+
+    Args:
+        path: .safetensors file that `save` wrote.
+
+    Returns:
+        The network, in evaluation mode on the CPU, and its settings.
 
     Raises:
-        GlamError: no such file, or not a model file of this package.
+        GlamError: there is no such file, or it is not a valid model file.
     """
     header = read_header(path)
     network = DescriptorNetwork(header.architecture)
     try:
         network.load_state_dict({key: _single(tensor) for key, tensor in load_file(path).items()})
     except RuntimeError as error:
-        raise GlamError(f"{path}: the weights do not fit the architecture in its header: {error}") from error
+        raise GlamError(
+            f"{path}: the weights do not fit the architecture in the header. Get or train the model again. ({error})"
+        ) from error
     return network.eval(), header
 
 
 def read_header(path: Path) -> ModelHeader:
-    """Reads the header alone, without the weights.
+    """Reads the settings of a model file without loading its weights.
+
+    Args:
+        path: .safetensors file that `save` wrote.
 
     Raises:
-        GlamError: no such file, or not a model file of this package.
+        GlamError: there is no such file, or it is not a model file.
     """
     if not path.is_file():
-        raise GlamError(f"{path}: no such model file")
+        raise GlamError(f"{path}: no such model file. Check the path.")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return ModelHeader.from_json((file.metadata() or {})["glam"])
     except (KeyError, TypeError, ValueError, struct.error, safetensors.SafetensorError) as error:
-        raise GlamError(f"{path}: not a model file that `glam train` wrote ({error})") from error
+        raise GlamError(f"{path}: not a model file. Choose a file that `glam train` wrote. ({error})") from error
 
 
 def _is_model_file(path: Path) -> bool:
@@ -119,8 +138,12 @@ MODEL = OutputKind("a model file", _is_model_file)
 
 
 def fingerprint(network: DescriptorNetwork) -> str:
-    """16 hexadecimal digits that are equal just where architecture and weights are."""
-    # What is as by default is left out, so that a new option changes no fingerprint of old models.
+    """Returns the fingerprint of a network: 16 hexadecimal digits of a SHA-256 of its architecture and weights.
+
+    Args:
+        network: network on any device; the weights are hashed in their own dtype.
+    """
+    # Options with their default value are left out, so that a new option does not change existing fingerprints.
     default = Architecture("").to_dict()
     chosen = {key: value for key, value in network.architecture.to_dict().items() if value != default[key]}
     digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())

@@ -1,8 +1,8 @@
-"""Whether a module's weights may be used without calling it.
+"""Checks whether the weights of a module can be used without calling the module.
 
-A fast form that reads the weight of a convolution skips everything that other tools attach to a call: forward hooks
-(pruning, weight and spectral norm in hook form, counters), a replaced ``forward`` (accelerate), a wrapper in its place
-(LoRA). Where any of it is there, the convolution has to be called.
+A fast form that reads the weight of a convolution bypasses what other tools attach to its call: forward hooks (pruning,
+weight norm, spectral norm, FLOP counters), a replaced ``forward`` (accelerate), or a wrapper in its place (LoRA). If
+there is any of these, the convolution must be called.
 """
 
 from torch import nn
@@ -10,11 +10,11 @@ from torch.nn.modules import module as torch_module
 
 
 def is_unmodified(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a call of the module runs ``kind.forward`` and nothing else.
+    """Returns whether a call of the module runs ``kind.forward`` and nothing else.
 
     Args:
-        module: to check; its sub-modules are not checked.
-        kind: the exact class. A parametrization makes a class of its own, so it counts as a modification.
+        module: module to check; its submodules are not checked.
+        kind: class that the module must have exactly. A parametrization replaces the class, so it is detected as well.
     """
     attached = (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
@@ -28,7 +28,11 @@ def is_unmodified(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def is_unmodified_conv1d(conv: nn.Module) -> bool:
-    """Whether a module is a zero-padded `Conv1d` of one channel that keeps the length, without bias."""
+    """Returns whether a module is an unmodified `Conv1d` of one channel, zero-padded to keep the length, without bias.
+
+    Args:
+        conv: module to check.
+    """
     return (
         is_unmodified(conv, nn.Conv1d)
         and isinstance(conv, nn.Conv1d)
@@ -38,13 +42,13 @@ def is_unmodified_conv1d(conv: nn.Module) -> bool:
 
 
 def is_unmodified_conv2d(conv: nn.Module, kernel_size: int, dilation: int = 1, *, bias: bool) -> bool:
-    """Whether a module is a zero-padded `Conv2d` that keeps height and width.
+    """Returns whether a module is an unmodified `Conv2d`, zero-padded to keep height and width.
 
     Args:
-        conv: to check.
-        kernel_size: 1 or 3.
-        dilation: in positions.
-        bias: whether it has one.
+        conv: module to check.
+        kernel_size: required kernel size in positions, odd.
+        dilation: required dilation in positions.
+        bias: whether it must have a bias; if False, it must have none.
     """
     padding = dilation * (kernel_size // 2)
     return (

@@ -1,4 +1,4 @@
-"""The descriptor network: backbone, GLAM, GeM, and a layer to the descriptor."""
+"""The descriptor network: backbone, GLAM, GeM, and a fully connected layer."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,17 +16,22 @@ from glam.pooling_fusion import attend_and_pool
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything needed to build a `DescriptorNetwork` but its weights; stored in every checkpoint.
+    """Settings that define a `DescriptorNetwork`, without its weights; stored in every checkpoint and model file.
+
+    Examples:
+        >>> architecture = glam.Architecture("resnet50", dim=512, glam={"reduction": 256})
+        >>> architecture.dim
+        512
 
     Attributes:
-        backbone: a timm model name.
-        dim: length of the descriptor; None for the pooled features as they are.
-        glam: arguments of `GLAM` but the channels, as {"reduction": 256, ...}; None for no attention.
-        gem_p: exponent of GeM at the start.
-        dropout: share of the descriptor's entries dropped in training.
-        whitening: length of the descriptor after a whitening, see `glam.eval.whitening`; None for no whitening.
-        stride: pixels of the image to a position of the feature map, 8 or 16: the last stages are dilated instead of
-            going on in larger steps; None for the backbone's own, mostly 32.
+        backbone: name of a timm model, such as ``resnet50``.
+        dim: length of the descriptor; None to use the pooled features without a fully connected layer.
+        glam: arguments of `GLAM` other than ``channels``, such as ``{"reduction": 256}``; None for no attention.
+        gem_p: initial exponent of GeM.
+        dropout: fraction of the descriptor's entries that are dropped in training, in [0, 1).
+        whitening: length of the descriptor after whitening, see `glam.eval.whitening`; None for no whitening.
+        stride: image pixels per position of the feature map, 8 or 16 (the last stages are dilated); None for the
+            stride of the backbone, usually 32.
     """
 
     backbone: str
@@ -38,22 +43,36 @@ class Architecture:
     stride: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
+        """Returns the settings as a dictionary of JSON types."""
         return asdict(self)
 
 
 class DescriptorNetwork(nn.Module):
-    """Images to descriptors: (b, 3, h, w) to (b, dim), float32, unit length.
+    """Network that maps images, (b, 3, h, w), to descriptors, (b, dim), float32, of unit length.
+
+    To describe image files, use `glam.Model`, which also decodes, resizes, and normalizes them.
+
+    Examples:
+        >>> network = glam.DescriptorNetwork(glam.Architecture("resnet18", dim=128)).eval()
+        >>> network(torch.rand(2, 3, 224, 224)).shape
+        torch.Size([2, 128])
 
     Args:
-        architecture: what to build.
-        pretrained: whether the backbone starts from its ImageNet weights.
+        architecture: settings of the network.
+        pretrained: whether the backbone starts from ImageNet weights; all other weights are random.
 
     Attributes:
-        backbone, glam, pool, head, whitening: the parts in order; ``glam``, ``head`` and ``whitening`` are identities
-            where there are none.
+        architecture: settings of the network.
+        backbone: `glam.backbone.Backbone`, the feature map.
+        glam: `GLAM`, or an identity without attention.
+        pool: `GeM`.
+        head: fully connected layer with batch norm and dropout (`Head`), or an identity.
+        whitening: linear layer, or an identity.
         dim: length of the descriptor.
         depthwise: whether the backbone has grouped convolutions.
+
+    Raises:
+        GlamError: timm has no such backbone, or its ImageNet weights cannot be loaded.
     """
 
     def __init__(self, architecture: Architecture, *, pretrained: bool = False) -> None:
@@ -74,31 +93,70 @@ class DescriptorNetwork(nn.Module):
             self.dim = architecture.whitening
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalized images of one size to (b, dim) descriptors."""
+        """Computes the descriptors of a batch of images.
+
+        Args:
+            images: images of one size, (b, 3, h, w), normalized with the backbone's mean and standard deviation.
+
+        Returns:
+            Descriptors, (b, dim), float32, of unit length.
+        """
         return self.whitened(self.unwhitened(images))
 
     def unwhitened(self, images: Tensor) -> Tensor:
-        """Descriptors before the whitening, of unit length: what is averaged over scales."""
+        """Computes descriptors before whitening; those of several scales are averaged at this point.
+
+        Args:
+            images: normalized images of one size, (b, 3, h, w).
+
+        Returns:
+            Descriptors, (b, n), float32, of unit length.
+        """
         return F.normalize(self.head(self.pooled(images)).float(), dim=1)
 
     def whitened(self, descriptors: Tensor) -> Tensor:
-        """What the whitening makes of descriptors, (b, n) to (b, dim), of unit length; they themselves without one."""
+        """Applies the whitening to descriptors; without whitening, returns them unchanged.
+
+        Args:
+            descriptors: result of `unwhitened`, (b, n).
+
+        Returns:
+            Descriptors, (b, dim), of unit length.
+        """
         return descriptors if self.architecture.whitening is None else F.normalize(self.whitening(descriptors), dim=1)
 
     def to_device(self, device: torch.device) -> "DescriptorNetwork":
-        """Moves to a device, in the memory layout that its convolutions like there; returns itself."""
+        """Moves the network to a device, in the memory layout that is fastest there (`layout`).
+
+        Args:
+            device: target device.
+
+        Returns:
+            The network itself.
+        """
         return self.to(device=device, memory_format=self.layout(device))  # type: ignore[call-overload, no-any-return]
 
     def layout(self, device: torch.device) -> torch.memory_format:
-        """Memory layout of images and weights on a device: channels-last, but for depthwise convolutions on a GPU.
+        """Returns the memory layout of images and weights: channels-last, except for depthwise convolutions on a GPU.
 
-        There cuDNN spends seconds on every new shape of a depthwise convolution in channels-last bfloat16, and images
-        come in many shapes. An image in one layout turns the whole network to it, so both must agree.
+        On a GPU, cuDNN spends seconds on each new shape of a depthwise convolution in channels-last bfloat16, and
+        images have many shapes. PyTorch runs a convolution in channels-last if its input or its weight is, so both must
+        have the same layout.
+
+        Args:
+            device: device that the network runs on.
         """
         return torch.contiguous_format if self.depthwise and device.type == "cuda" else torch.channels_last
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalized images to (b, channels), of unit length: what the head works on."""
+        """Computes the pooled features, the input of the head.
+
+        Args:
+            images: normalized images of one size, (b, 3, h, w).
+
+        Returns:
+            Pooled features, (b, channels), float32, of unit length.
+        """
         features = self.backbone(images)
         if isinstance(self.glam, GLAM) and dispatch.triton_for(features):
             return F.normalize(attend_and_pool(self.glam, self.pool, features), dim=1)
@@ -106,7 +164,13 @@ class DescriptorNetwork(nn.Module):
 
 
 class Head(nn.Sequential):
-    """Fully connected layer, batch norm, dropout: (b, channels) to (b, dim)."""
+    """Fully connected layer, batch norm, and dropout: (b, channels) to (b, dim).
+
+    Args:
+        channels: number of channels of the pooled features.
+        dim: length of the descriptor.
+        dropout: fraction of the entries that are dropped in training, in [0, 1).
+    """
 
     def __init__(self, channels: int, dim: int, dropout: float) -> None:
         super().__init__()

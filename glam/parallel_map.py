@@ -1,4 +1,4 @@
-"""`map` in threads that work ahead of the consumer, results in order."""
+"""Ordered parallel map with bounded look-ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,14 +12,17 @@ Result = TypeVar("Result")
 def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int, name: str
 ) -> Iterator[Result]:
-    """What a function makes of each item, in the order of the items; an error comes in its place.
+    """Applies a function to items in threads, and yields the results in the order of the items.
 
     Args:
-        function: runs in several threads at once.
-        items: may be endless.
-        threads: how many.
-        ahead: most items that are begun before the first of them is asked for.
-        name: of the threads.
+        function: function of one item; runs in several threads at once.
+        items: items; may be endless.
+        threads: number of threads.
+        ahead: maximum number of items that are submitted before their results are consumed.
+        name: prefix of the names of the threads.
+
+    Yields:
+        One result per item. An exception of the function is raised when its item is due.
     """
     queue: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:

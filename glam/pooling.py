@@ -11,15 +11,26 @@ from glam.autocast import without_autocast
 
 
 class GeM(nn.Module):
-    """Pools a feature map by the generalized mean of its positive part, ``mean(max(x, eps)^p)^(1/p)``.
+    """Generalized-mean pooling of each channel over its positions, ``mean(max(x, eps)^p)^(1/p)``.
 
-    p = 1 is average pooling, p to infinity is max pooling. The exponent is one learned scalar.
+    p = 1 is average pooling, and p to infinity is max pooling. The exponent is a learned scalar that all channels
+    share (the paper also tries one exponent per channel).
+
+    Source: F. Radenovic, G. Tolias, O. Chum, TPAMI 2018 (arXiv 1711.02512).
+
+    Examples:
+        >>> pool = glam.GeM(p=3.0)
+        >>> pool(torch.rand(2, 64, 24, 32)).shape
+        torch.Size([2, 64])
 
     Args:
-        p: exponent at the start.
-        eps: smallest value that enters the mean, so that the root has a gradient.
-        device: of the parameters; PyTorch's default by default.
-        dtype: of the parameters; PyTorch's default by default.
+        p: initial exponent.
+        eps: values are clamped to at least this, so that the root has a gradient.
+        device: device of the parameter; None for PyTorch's default.
+        dtype: floating-point type of the parameter; None for PyTorch's default.
+
+    Attributes:
+        p: the exponent, a parameter of shape ().
     """
 
     def __init__(
@@ -35,11 +46,18 @@ class GeM(nn.Module):
         self.eps = eps
 
     def forward(self, features: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c), float32: x^3 overflows half precision, so the mean is taken in single."""
+        """Pools a feature map.
+
+        Args:
+            features: feature map, (b, c, h, w).
+
+        Returns:
+            Pooled features, (b, c), float32 (x^3 would overflow in half precision).
+        """
         with without_autocast(features.device.type):
             powered = features.float().clamp(min=self.eps).pow(self.p)
             return powered.mean(dim=(-2, -1)).pow(1.0 / self.p)
 
     def extra_repr(self) -> str:
-        """The exponent, for printing."""
+        """Returns the exponent as text, for `print`."""
         return f"p={self.p.item():.3f}"

@@ -1,18 +1,18 @@
-"""Principal axes of vectors: the one decomposition behind PCA, whitening, and the PCA start of training."""
+"""Principal axes of vectors, shared by PCA, whitening, and the PCA initialization of training."""
 
 import torch
 from torch import Tensor
 
 
 def principal_axes(vectors: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The directions of largest variance about the origin, in float64; center the vectors first for a PCA.
+    """Computes the directions of largest variance about the origin. For a PCA, center the vectors first.
 
     Args:
-        vectors: (n, c), of any floating type.
-        dim: directions to keep, at most c.
+        vectors: vectors, (n, c), of any floating-point type.
+        dim: number of directions, at most c.
 
     Returns:
-        (dim,) variances, descending, and (dim, c) orthonormal axes, float64, on the device of the vectors.
+        Variances in descending order, (dim,), and orthonormal axes, (dim, c), float64, on the device of ``vectors``.
     """
     exact = vectors.double()
     variances, axes = torch.linalg.eigh(exact.T @ exact / len(exact))

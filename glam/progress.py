@@ -1,11 +1,16 @@
-"""How long work tells how far it is."""
+"""Progress callbacks of long operations."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the number of items done and the total; a function that takes one says what its items are."""
+"""Callback with the number of items done and the total. Functions that take one document what their items are."""
 
 
 def no_progress(done: int, total: int) -> None:
-    """Ignores progress."""
+    """Ignores progress.
+
+    Args:
+        done: number of items done.
+        total: number of items.
+    """

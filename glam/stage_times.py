@@ -1,4 +1,4 @@
-"""Seconds spent in each stage of describing images, added up over threads."""
+"""Seconds spent in each stage of inference, summed over threads."""
 
 import threading
 import time
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 
 class Times:
-    """Seconds that the stages of a run took; stages overlap, and those of several threads add up.
+    """Seconds per stage of a run. Stages overlap, so their sum can exceed the elapsed time. Thread-safe.
 
     Attributes:
-        seconds: by stage. ``read``, ``decode`` (with resizing) and ``transfer`` run beside the network, the first two
-            in several threads; ``forward`` is the network; ``wait`` is how long it stood idle for want of images;
-            ``write`` is what the caller adds.
-        began: of the run, by `time.perf_counter`.
+        seconds: seconds by stage, summed over threads. ``read``, ``decode`` (includes resizing), and ``transfer``
+            overlap with ``forward``, the network; ``wait`` is the time that the network waits for images; callers add
+            ``write``.
+        began: start of the run, from `time.perf_counter`.
     """
 
     def __init__(self) -> None:
@@ -23,13 +23,22 @@ class Times:
         self._lock = threading.Lock()
 
     def add(self, stage: str, seconds: float) -> None:
-        """Adds to a stage; from any thread."""
+        """Adds seconds to a stage.
+
+        Args:
+            stage: name of the stage.
+            seconds: seconds to add.
+        """
         with self._lock:
             self.seconds[stage] += seconds
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds what is inside to a stage."""
+        """Measures the block and adds its seconds to a stage.
+
+        Args:
+            name: name of the stage.
+        """
         began = time.perf_counter()
         try:
             yield
@@ -37,11 +46,11 @@ class Times:
             self.add(name, time.perf_counter() - began)
 
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Returns the seconds since the start of the run."""
         return time.perf_counter() - self.began
 
     def to_dict(self) -> dict[str, float]:
-        """Seconds by stage and, as ``total``, by the clock."""
+        """Returns the seconds by stage, and the elapsed seconds as ``total``."""
         return {
             **{name: round(seconds, 3) for name, seconds in self.seconds.items()},
             "total": round(self.elapsed(), 3),

@@ -1,7 +1,7 @@
-"""Memory-mapped arrays in safetensors files, to read and to fill.
+"""Memory-mapped arrays in safetensors files, for reading and writing.
 
-The header is read and written here, because the safetensors package does not say where in a file an array begins: it
-copies arrays, or needs PyTorch.
+This module parses the header itself, because the safetensors package does not expose the offset of an array in the
+file: it copies arrays, or needs PyTorch.
 """
 
 import json
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
-"""The element types that are mapped, by their names in a header."""
+"""NumPy types of the supported element types, by their names in a header."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One array of a file, as its header says.
+    """One array of a safetensors file, from its header.
 
     Attributes:
-        dtype: element type, as safetensors names it.
-        shape: of the array.
-        offset: of its first byte in the file.
-        length: number of its bytes.
+        dtype: element type by its safetensors name, such as ``F32``.
+        shape: shape of the array.
+        offset: offset of its first byte in the file.
+        length: its length in bytes.
     """
 
     dtype: str
@@ -36,16 +36,22 @@ class TensorEntry:
 
 
 def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
-    """Reads which arrays a file holds, and its metadata.
+    """Reads the header of a safetensors file.
+
+    Args:
+        path: safetensors file.
+
+    Returns:
+        The arrays by name, and the metadata.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError, KeyError, TypeError, AttributeError: it is not a safetensors file.
+        ValueError: the file is not a safetensors file. KeyError, TypeError, and AttributeError mean the same.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
-            raise ValueError("its header is longer than the file")
+            raise ValueError("the header is longer than the file")
         header = json.loads(file.read(length))
     metadata = header.pop("__metadata__", None) or {}
     entries = {}
@@ -59,33 +65,36 @@ def map_tensor(path: Path, entry: TensorEntry, mode: Literal["r", "c"]) -> NDArr
     """Memory-maps one array.
 
     Args:
-        path: of the file.
-        entry: the array, from `read_header`.
-        mode: ``r`` for a read-only array, ``c`` for one that is copied on write.
+        path: safetensors file.
+        entry: array, from `read_header`.
+        mode: ``r`` for a read-only array, ``c`` for copy-on-write.
+
+    Returns:
+        Array of the shape and type of the entry.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its element type is not in `DTYPES`, or its shape does not fit its bytes.
+        ValueError: the element type is not in `DTYPES`, or the shape does not match the number of bytes.
     """
     if entry.dtype not in DTYPES:
-        raise ValueError(f"numbers of type {entry.dtype}, where float16, float32 or float64 are read")
+        raise ValueError(f"the array has type {entry.dtype}, but must have float16, float32, or float64")
     dtype = np.dtype(DTYPES[entry.dtype])
     if entry.length != math.prod(entry.shape) * dtype.itemsize:
-        raise ValueError(f"its shape {entry.shape} does not fit its {entry.length} bytes")
+        raise ValueError(f"the array has shape {entry.shape}, which does not match its {entry.length} bytes")
     return memory_map(path, dtype, entry.offset, entry.shape, mode)
 
 
 def memory_map(
     path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], mode: Literal["r", "r+", "c"]
 ) -> NDArray[Any]:
-    """Memory-maps part of a file; an empty array needs no map.
+    """Memory-maps part of a file as an array; an empty array is created in memory.
 
     Args:
-        path: of the file.
+        path: file to map.
         dtype: element type.
-        offset: of the first byte.
-        shape: of the array.
-        mode: as of `numpy.memmap`.
+        offset: offset of the first byte in the file.
+        shape: shape of the array.
+        mode: mode of `numpy.memmap`: ``r`` for read-only, ``r+`` for read and write, ``c`` for copy-on-write.
     """
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
@@ -93,13 +102,16 @@ def memory_map(
 
 
 def create_tensor_file(path: Path, name: str, shape: tuple[int, ...], metadata: Mapping[str, str]) -> NDArray[Any]:
-    """Creates a file of one float32 array of zeros, memory-mapped to be filled.
+    """Creates a safetensors file with one float32 array of zeros, and memory-maps the array for writing.
 
     Args:
-        path: of the file.
-        name: of the array.
-        shape: of the array.
-        metadata: goes into the header.
+        path: file to create or overwrite.
+        name: name of the array.
+        shape: shape of the array.
+        metadata: metadata of the header.
+
+    Returns:
+        The array, memory-mapped for reading and writing.
 
     Raises:
         OSError: the file cannot be written.

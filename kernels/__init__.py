@@ -1,8 +1,8 @@
-"""The computations that GLAM spends its time on: for each, the plain form and the forms that are fast.
+"""Kernels: the computations that dominate the running time of GLAM and of search, each in plain and in fast forms.
 
-All forms of a computation compute the same function; the plain one is the oracle of the tests. `dispatch` says which
-one runs. Each public module has the PyTorch forms and picks; modules that begin with an underscore hold Triton kernels.
-Nothing here holds parameters and nothing here imports the rest of the package but its errors.
+All forms of a computation return the same result, and the tests compare each to the plain form. `dispatch` selects the
+form. The public modules contain the PyTorch forms; modules with a leading underscore contain Triton kernels. The
+functions have no parameters of their own, and import nothing else from the package except its errors.
 """
 
 from glam.kernels.channel_attention import (

@@ -1,9 +1,9 @@
-"""Triton kernels of spatial attention: positions over positions, scale 1, any width up to 512; forward and backward.
+"""Triton kernels of global spatial attention, without a scale, for rows of up to 512 values; forward and backward.
 
-One program holds a block of queries (backward: of keys too) and walks over the others, so the (n, n) map never leaves
-the chip. Forward, wide values are mixed in parts by programs of their own, which make the same weights anew: two parts
-of 256 with 128 queries are faster than all 512 with 64. Logits are kept in base 2. Rows may be strided, so query, key
-and value may be slices of one matrix.
+Each program holds a block of queries and loops over the keys (in the backward pass, a second kernel does the reverse),
+so the (n, n) map never leaves the chip. In the forward pass, values wider than 256 are split, and each part is mixed by
+a separate program that computes the same weights again: two parts of 256 with 128 queries are faster than one of 512
+with 64. Logits are in base 2. Rows can be strided, so query, key, and value can be slices of one matrix.
 """
 
 import torch
@@ -122,7 +122,16 @@ def _backward_queries(
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention of (b, n, r) rows: (b, n, r) mixed values and (b, n) logarithms, base 2, of each query's total."""
+    """Computes attention over positions.
+
+    Args:
+        query: (b, n, r); the values of a row must be contiguous.
+        key: (b, n, r), of the same dtype.
+        value: (b, n, r), of the same dtype.
+
+    Returns:
+        Mixed values, (b, n, r), and the base-2 logarithm of each query's sum of exponentials, (b, n), float32.
+    """
     batch, n, width = query.shape
     out = torch.empty((batch, n, width), device=query.device, dtype=query.dtype)
     log_sum = torch.empty((batch, n), device=query.device, dtype=torch.float32)
@@ -137,7 +146,19 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 def backward(
     d_out: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, log_sum: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `forward`'s first result with respect to query, key and value, (b, n, r) each."""
+    """Computes the gradients of `forward`.
+
+    Args:
+        d_out: gradient of the mixed values, (b, n, r).
+        query: query of `forward`, (b, n, r).
+        key: key of `forward`, (b, n, r).
+        value: value of `forward`, (b, n, r).
+        out: first result of `forward`, (b, n, r).
+        log_sum: second result of `forward`, (b, n).
+
+    Returns:
+        Gradients of query, key, and value, (b, n, r) each.
+    """
     batch, n, width = query.shape
     d_out = d_out.contiguous()
     delta = (d_out.float() * out.float()).sum(dim=-1)
@@ -155,12 +176,12 @@ def backward(
 
 
 def _strides(*tensors: Tensor) -> list[int]:
-    """Strides of image and row for each; values of a row must lie side by side."""
+    """Strides of the image and row axes of each tensor; the values of a row must be contiguous."""
     return [stride for tensor in tensors for stride in tensor.stride()[:2]]
 
 
 def _options(like: Tensor, *, block_q: int, block_k: int) -> dict[str, int | str]:
-    """Block sizes that fit on the chip: single precision takes twice the room, so its blocks are smaller."""
+    """Launch options with block sizes that fit in shared memory; float32 takes twice the space of half precision."""
     width = max(16, triton.next_power_of_2(like.shape[-1]))
     if like.dtype == torch.float32:
         block_q, block_k = 16, 16

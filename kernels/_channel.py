@@ -1,4 +1,8 @@
-"""Triton kernels of everything that GLAM makes of the channels' means, forward and backward: one program an image."""
+"""Triton kernels of the channel gates, forward and backward; one program per image.
+
+They compute everything that GLAM derives from the channel means: the local gain, and the rank-8 factors of the global
+channel attention (see `glam.kernels.channel_attention`).
+"""
 
 import torch
 import triton
@@ -10,7 +14,7 @@ RANK = tl.constexpr(8)
 
 @triton.jit
 def _convolved(means, weight, image, c, channels, TAPS: tl.constexpr, BLOCK: tl.constexpr):
-    """Sigmoid of the zero-padded convolution of (channels,) with (TAPS,), at each of ``c``."""
+    """Sigmoid of the zero-padded convolution of the means, (channels,), and a weight, (TAPS,), at ``c``."""
     total = tl.zeros([BLOCK], tl.float32)
     for tap in tl.static_range(TAPS):
         at = c + tap - TAPS // 2
@@ -56,7 +60,7 @@ def _gates_backward(
     channels,
     LOCAL: tl.constexpr, GLOBAL: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of what goes into the three sigmoids, (b, LOCAL + 2 GLOBAL, channels): local, query, key."""
+    """Gradients of the inputs of the sigmoids, (b, LOCAL + 2 GLOBAL, channels): local, query, key."""
     image = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK)
     inside = c < channels
@@ -72,9 +76,9 @@ def _gates_backward(
         q_power = tl.full([BLOCK], 1.0, tl.float32)
         normalizer = tl.zeros([BLOCK], tl.float32)
         d_normalizer = tl.zeros([BLOCK], tl.float32)
-        rise = tl.zeros([BLOCK], tl.float32)  # of the normalizer with q
+        rise = tl.zeros([BLOCK], tl.float32)  # derivative of the normalizer by q
         d_query = tl.zeros([BLOCK], tl.float32)
-        q_before = tl.zeros([BLOCK], tl.float32)  # one power less, of q and of k
+        q_before = tl.zeros([BLOCK], tl.float32)  # the previous power
         first = image * channels * RANK + c
         for n in tl.static_range(RANK):
             total = tl.load(coefficients + n) * tl.sum(k_power, 0) / channels
@@ -109,7 +113,18 @@ Optional = Tensor | None
 def forward(
     means: Tensor, local: Optional, query: Optional, key: Optional, coefficients: Tensor
 ) -> tuple[Optional, Optional, Optional]:
-    """Arguments and result of `glam.kernels.channel_attention.channel_gates`, and the coefficients of ``exp``."""
+    """Computes `glam.kernels.channel_attention.channel_gates`.
+
+    Args:
+        means: mean of each channel, (b, c), float32.
+        local: convolution of the local gain, (1, 1, k); None for no gain.
+        query: convolution of the query, (1, 1, k); None for no factors.
+        key: convolution of the key, (1, 1, k); None for no factors.
+        coefficients: `EXP_COEFFICIENTS` on the device, (8,), float32.
+
+    Returns:
+        Local gain, (b, c), and factors K and Q, (b, 8, c) each, float32; None for those not requested.
+    """
     batch, channels = means.shape
     gain = None if local is None else torch.empty_like(means)
     shape = batch, len(coefficients), channels
@@ -134,7 +149,21 @@ def backward(
     means: Tensor, local: Optional, query: Optional, key: Optional, coefficients: Tensor,
     d_gain: Optional, d_key_powers: Optional, d_query_factors: Optional,
 ) -> Tensor:  # fmt: skip
-    """(b, m, c): gradients of what goes into the sigmoids of those of local, query and key that are there."""
+    """Computes the gradients of the inputs of the sigmoids.
+
+    Args:
+        means: mean of each channel, (b, c), float32.
+        local: convolution of the local gain, (1, 1, k), or None.
+        query: convolution of the query, (1, 1, k), or None.
+        key: convolution of the key, (1, 1, k), or None.
+        coefficients: `EXP_COEFFICIENTS` on the device, (8,), float32.
+        d_gain: gradient of the local gain, (b, c), or None.
+        d_key_powers: gradient of K, (b, 8, c), or None.
+        d_query_factors: gradient of Q, (b, 8, c), or None.
+
+    Returns:
+        (b, m, c), float32, one row for each of local, query, and key that is not None.
+    """
     batch, channels = means.shape
     d_logits = torch.empty((batch, (local is not None) + 2 * (query is not None), channels), device=means.device)
     incoming = (None if d is None else d.contiguous() for d in (d_gain, d_key_powers, d_query_factors))

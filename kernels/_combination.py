@@ -1,8 +1,8 @@
-"""Triton kernels that put GLAM's streams together and pool the result by GeM, forward and backward.
+"""Triton kernels that combine GLAM's streams and pool the result by GeM, forward and backward.
 
-A program holds a block of channels of one image and walks over its positions: the rank-8 product of the global channel
-branch, the gains and the power are made in place, and only one number a channel is written. The backward pass makes
-them again and writes the gradients of the rows.
+Each program holds a block of channels of one image and loops over the positions. It computes the rank-8 product of the
+global channel attention, the gains, and the power on the chip, and writes one number per channel. The backward pass
+computes them again and writes the gradients of the rows.
 """
 
 import torch
@@ -168,7 +168,7 @@ def forward(
     rows: Tensor, channel_gain: Optional, position_gain: Optional, weighted: Optional, query_factors: Optional,
     spatial: Optional, fusion: Tensor, exponent: Tensor, eps: float,
 ) -> Tensor:  # fmt: skip
-    """Arguments and result of `glam.kernels.combination.combine_and_pool`, each contiguous."""
+    """Computes `glam.kernels.combination.combine_and_pool`; all arguments must be contiguous."""
     batch, n, channels = rows.shape
     out = torch.empty((batch, channels), device=rows.device, dtype=torch.float32)
     block = 64
@@ -185,7 +185,21 @@ def backward(
     rows: Tensor, channel_gain: Optional, position_gain: Optional, weighted: Optional, query_factors: Optional,
     spatial: Optional, fusion: Tensor, exponent: Tensor,
 ) -> tuple[Tensor, Optional, Optional, Optional, Optional, Optional, Tensor, Tensor]:  # fmt: skip
-    """Gradients with respect to the arguments of `forward` but for ``eps``; None for what is not there."""
+    """Computes the gradients of the arguments of `forward`, in their order and without ``eps``; None for None.
+
+    Args:
+        eps: argument of `forward`.
+        d_out: gradient of the result, (b, c).
+        out: result of `forward`, (b, c).
+        rows: argument of `forward`, (b, n, c).
+        channel_gain: argument of `forward`, (b, c), or None.
+        position_gain: argument of `forward`, (b, n), or None.
+        weighted: argument of `forward`, (b, n, 8), or None.
+        query_factors: argument of `forward`, (b, 8, c), or None.
+        spatial: argument of `forward`, (b, n, c), or None.
+        fusion: argument of `forward`, (3,).
+        exponent: argument of `forward`, ().
+    """
     batch, n, channels = rows.shape
     block = 32
     blocks = triton.cdiv(channels, block)

@@ -1,4 +1,4 @@
-"""The matrix products that the Triton kernels share, summed in single precision."""
+"""Matrix products for the Triton kernels, accumulated in single precision."""
 
 import os
 
@@ -29,23 +29,23 @@ def add_product(total, a, b, PRECISION: tl.constexpr):
 
 @triton.jit
 def two_parts(x, first, dtype: tl.constexpr):
-    """Single precision as a sum of two numbers of ``dtype``: x rounded where ``first``, elsewhere what that loses."""
+    """Splits float32 into a sum of two numbers of ``dtype``: x rounded where ``first``, else the rounding error."""
     rounded = x.to(dtype)
     return tl.where(first, rounded, (x - rounded.to(tl.float32)).to(dtype))
 
 
 @triton.jit
 def sum_of_row_parts(x):
-    """(2 r, n) to (r, n): the first half of the rows plus the second."""
+    """Adds the second half of the rows to the first: (2 r, n) to (r, n)."""
     return tl.sum(tl.reshape(x, [2, x.shape[0] // 2, x.shape[1]]), 0)
 
 
 @triton.jit
 def sum_of_column_parts(x):
-    """(n, 2 r) to (n, r): the first half of the columns plus the second."""
+    """Adds the second half of the columns to the first: (n, 2 r) to (n, r)."""
     return tl.sum(tl.reshape(x, [x.shape[0], 2, x.shape[1] // 2]), 1)
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How products are made: as the type is, but that the interpreter cannot multiply bfloat16."""
+    """Returns how to multiply a type: "as is", or "widened" to float32 because Triton's interpreter lacks bfloat16."""
     return "widened" if INTERPRETED and dtype == torch.bfloat16 else "as is"

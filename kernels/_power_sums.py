@@ -1,7 +1,8 @@
-"""Triton kernels that sum channels by powers of their keys, and the gradient of the powers.
+"""Triton kernels that sum channels weighted by powers of their keys, and the gradient of the powers.
 
-A product with few columns is a pass over the rows, whatever it multiplies them by. So the powers, and the gradient that
-comes back, are each multiplied as two numbers of the rows' type: eight columns rounded, eight with what that lost.
+A product with few columns is limited by the memory bandwidth of reading the rows, so more columns cost nothing. The
+float32 powers (and gradients) are therefore split into two numbers of the rows' type: eight columns hold the rounded
+values, and eight the rounding errors.
 """
 
 import torch
@@ -63,7 +64,15 @@ def _backward(
 
 
 def forward(rows: Tensor, powers: Tensor) -> Tensor:
-    """Arguments and result of `glam.kernels.channel_attention.power_sums`, each contiguous."""
+    """Computes `glam.kernels.channel_attention.power_sums`.
+
+    Args:
+        rows: feature map, one row per position, (b, n, c), contiguous.
+        powers: K of `glam.kernels.channel_attention.low_rank_factors`, (b, 8, c), float32, contiguous.
+
+    Returns:
+        (b, n, 8), float32.
+    """
     batch, n, channels = rows.shape
     sums = torch.empty((batch, n, powers.shape[1]), device=rows.device, dtype=torch.float32)
     block = 32
@@ -75,7 +84,15 @@ def forward(rows: Tensor, powers: Tensor) -> Tensor:
 
 
 def backward(rows: Tensor, d_sums: Tensor) -> Tensor:
-    """(b, 8, c): gradient of the powers from that of the sums, (b, n, 8)."""
+    """Computes the gradient of the powers.
+
+    Args:
+        rows: rows of `forward`, (b, n, c).
+        d_sums: gradient of the sums, (b, n, 8).
+
+    Returns:
+        (b, 8, c), float32.
+    """
     batch, n, channels = rows.shape
     d_powers = torch.empty((batch, d_sums.shape[2], channels), device=rows.device, dtype=torch.float32)
     block = 64

@@ -1,4 +1,4 @@
-"""Triton kernel that turns a feature map into rows and takes each channel's mean on the way."""
+"""Triton kernel that transposes a feature map to rows and computes the mean of each channel in the same pass."""
 
 import torch
 import triton
@@ -28,7 +28,14 @@ def _turn(
 
 
 def forward(features: Tensor) -> tuple[Tensor, Tensor]:
-    """(b, c, n) of any strides to contiguous rows (b, n, c), the same memory where they are rows, and means (b, c)."""
+    """Computes `glam.kernels.rows.rows_and_means` of a flattened feature map.
+
+    Args:
+        features: (b, c, n), with any strides.
+
+    Returns:
+        Contiguous rows, (b, n, c), without a copy if the memory already has this layout, and means, (b, c), float32.
+    """
     batch, channels, n = features.shape
     turned = features.transpose(1, 2)
     rows = turned if turned.is_contiguous() else torch.empty_like(turned, memory_format=torch.contiguous_format)

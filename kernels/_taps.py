@@ -1,4 +1,4 @@
-"""Triton kernel that shifts responses of taps into place and sums them; run backwards it is its own gradient."""
+"""Triton kernels that shift the responses of taps into place and sum them; the gradient is the reverse shift."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -51,7 +51,17 @@ def _scatter(
 
 
 def forward(responses: Tensor, height: int, width: int, dilations: Sequence[int]) -> Tensor:
-    """(b, h * w, 1 + 9 n) responses of each tap where it stands, to their sum at each position, (b, h * w) float32."""
+    """Computes `glam.kernels.taps.shifted_sum`.
+
+    Args:
+        responses: response of each tap at each position, (b, h * w, 1 + 9 n).
+        height: h of the feature map.
+        width: w of the feature map.
+        dilations: n dilations in positions.
+
+    Returns:
+        (b, h * w), float32.
+    """
     batch, n, taps = responses.shape
     out = torch.empty((batch, n), device=responses.device, dtype=torch.float32)
     _gather[(triton.cdiv(n, BLOCK), batch)](
@@ -62,7 +72,18 @@ def forward(responses: Tensor, height: int, width: int, dilations: Sequence[int]
 
 
 def backward(d_out: Tensor, height: int, width: int, dilations: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Gradient of `forward` with respect to the responses: (b, h * w) to (b, h * w, 1 + 9 n)."""
+    """Computes the gradient of the responses.
+
+    Args:
+        d_out: gradient of the result, (b, h * w).
+        height: h of the feature map.
+        width: w of the feature map.
+        dilations: n dilations in positions.
+        dtype: type of the responses.
+
+    Returns:
+        (b, h * w, 1 + 9 n), of type ``dtype``.
+    """
     batch, n = d_out.shape
     taps = 1 + 9 * len(dilations)
     d_responses = torch.empty((batch, n, taps), device=d_out.device, dtype=dtype)
@@ -75,6 +96,6 @@ def backward(d_out: Tensor, height: int, width: int, dilations: Sequence[int], d
 
 @lru_cache(maxsize=32)
 def _offsets(dilations: tuple[int, ...], device: torch.device) -> Tensor:
-    """(1 + 9 n, 2) int32: where each tap looks, rows and columns from where it stands."""
+    """Offsets in rows and columns that each tap reads from, relative to its position: (1 + 9 n, 2), int32."""
     around = [(dy * d, dx * d) for d in dilations for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
     return torch.tensor([(0, 0), *around], dtype=torch.int32, device=device)

@@ -1,4 +1,4 @@
-"""Tiles of inner products between queries and rows."""
+"""Tiles of inner products between queries and rows, for the top-k kernels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,15 @@ from glam.kernels._dot import add_product, precision
 
 @dataclass(frozen=True)
 class Tile:
-    """What a program multiplies at a time.
+    """Tile sizes of a program; the values were measured by ``benchmarks/top_k.py --sweep``.
 
     Attributes:
-        queries, rows: of a tile.
-        width: bytes of each that are multiplied in one step.
-        warps, stages: of a program.
-        registers: most that a thread may have; 128 let two programs of 8 warps run on a multiprocessor at a time.
+        queries: number of queries in a tile.
+        rows: number of rows in a tile.
+        width: bytes of each query and row that are multiplied per step.
+        warps: number of warps of a program.
+        stages: number of pipeline stages of a program.
+        registers: maximum registers per thread; with 128, two programs of 8 warps fit on a multiprocessor.
     """
 
     queries: int = 128
@@ -30,17 +32,18 @@ class Tile:
 
 
 WIDE = Tile()
+"""For more than 64 queries."""
 NARROW = Tile(queries=64, warps=4, registers=168)
-"""For 64 queries and fewer, where reading the rows takes longest."""
+"""For up to 64 queries, where reading the rows takes most of the time."""
 
 
 def tile_for(q: int) -> Tile:
-    """The tile for so many queries."""
+    """Returns the tile for ``q`` queries."""
     return NARROW if q <= NARROW.queries else WIDE
 
 
 def tile_options(tile: Tile, rows: Tensor) -> dict[str, Any]:
-    """What a kernel needs to know of its tiles when it is compiled."""
+    """Returns the compile-time options of a kernel that multiplies tiles of these rows, (n, d)."""
     columns = min(tile.width // rows.element_size(), max(32, triton.next_power_of_2(rows.shape[1])))
     return {
         "BLOCK_Q": tile.queries,
@@ -59,7 +62,7 @@ def tile_products(
     queries, rows, query, row, query_stride, row_stride, width,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """(BLOCK_Q, BLOCK_N) products of the queries and rows of these numbers: int32 of int8, else single precision."""
+    """Inner products of the given queries and rows, (BLOCK_Q, BLOCK_N): int32 for int8, else float32."""
     column = tl.arange(0, BLOCK_D)
     left = queries + query.to(tl.int64)[:, None] * query_stride + column[None, :]
     right = rows + row.to(tl.int64)[:, None] * row_stride + column[None, :]
@@ -84,5 +87,5 @@ def tile_products(
 
 @triton.jit
 def scores_of(products):
-    """Products in single precision, never -0, which would compare as less than 0."""
+    """Products as float32, with -0 replaced by 0, because `keys_of` would order -0 below 0."""
     return products.to(tl.float32) + 0.0

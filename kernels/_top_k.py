@@ -1,13 +1,15 @@
-"""Triton kernels of exact top-k for many queries: a tile's scores stay in registers, but for those near the best.
+"""Triton kernels of exact top-k for many queries. Only scores that can be among the k best are written to memory.
 
-    a sample of tiles --> bound: k rows reach it, so every row below is out
-    all tiles --> groups of rows of which one reaches it --> their maxima --> a higher bound --> candidates --> k best
+    1. Sample: score some tiles of rows. At least k rows reach the k-th best of their maxima, the first bound.
+    2. Append: score all tiles, and write the groups of rows whose best score reaches the bound.
+    3. Raise the bound to the k-th best of the groups' maxima, and gather the rows that reach it, the candidates.
+    4. Sort out the k best candidates.
 
-A tile's rows fall into four groups, those that the threads of a tensor core's quad hold: the greatest score of a group
-and the decision to keep it cost one comparison a score, and a group is written by one thread.
+The rows of a tile form four groups, which match the layout of a tensor core's result: each thread of a quad holds one
+group. So the maximum of a group and the decision to write it take one comparison per score, and one thread writes it.
 
-Candidates travel as 64-bit keys, the score in a form that compares as an integer above the row counted from the end:
-a greater key is a better place, no two rows share one, and the order in which they were appended does not matter.
+A candidate is a 64-bit key: the score, as an integer of the same order, in the high half, and the row, counted from the
+end, in the low half. A larger key is a better rank, keys are unique, and the order of appending does not matter.
 """
 
 import math
@@ -24,26 +26,28 @@ LEAST_KEY = tl.constexpr(-(2**63))
 LAST_ROW = tl.constexpr(2**31 - 1)
 
 SAMPLED = 16
-"""One tile of rows in so many gives the many queries' bound."""
+"""One of this many tiles of rows is sampled for the first bound; measured by ``benchmarks/top_k.py --sweep``."""
 
 MOST_BLOCKS = 8192
-"""Numbers of which one program finds the k-th largest: maxima of a query's sampled tiles, and of its groups."""
+"""Maximum count of numbers in which one program finds the k-th largest: maxima of a query's sampled tiles, or of its
+groups."""
 
 ROOM = 2
-"""Places for a query's groups, as a multiple of how many rows in random order would give."""
+"""Slots for the groups of a query, as a multiple of the number expected for rows in random order; arbitrary."""
 
 MOST_BYTES = 1 << 30
-"""Written at a time for the groups of all queries that share a pass."""
+"""Maximum size in bytes of the groups of all queries that share a pass; arbitrary."""
 
 
 @triton.jit
 def _flipped(bits):
-    """The bits of single-precision numbers as integers that compare alike; undoes itself."""
+    """Maps the bits of float32 numbers to integers of the same order; the function is its own inverse."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 @triton.jit
 def keys_of(score, row):
+    """Keys of candidates, int64: a larger key is a higher score, or among equal scores a lower row."""
     order = _flipped(score.to(tl.int32, bitcast=True)).to(tl.int64)
     return (order << 32) | (row ^ LAST_ROW).to(tl.int64)  # rows counted from the end
 
@@ -54,13 +58,13 @@ def _sample(
     query_stride, row_stride, q, n, width, tiles, sampled,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """(q, sampled) best scores of tiles of rows spread evenly."""
+    """Maximum score of each query in evenly spaced tiles of rows, (q, sampled)."""
     blocks = tl.cdiv(q, BLOCK_Q)
     place = tl.program_id(0) // blocks
     tile = (place.to(tl.int64) * tiles // sampled).to(tl.int32)
     query = tl.program_id(0) % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)
     row = tile * BLOCK_N + tl.arange(0, BLOCK_N)
-    # What is beyond the end repeats the last row, which changes no maximum.
+    # Queries and rows beyond the end repeat the last one, which does not change a maximum.
     product = tile_products(
         queries, rows, tl.minimum(query, q - 1), tl.minimum(row, n - 1), query_stride, row_stride, width,
         BLOCK_Q, BLOCK_N, BLOCK_D, EVEN, PRECISION,
@@ -70,9 +74,9 @@ def _sample(
 
 @triton.jit
 def _bound(maxima, bounds, chosen, blocks, k, BLOCK: tl.constexpr, CHOOSE: tl.constexpr):
-    """The k-th largest of a query's maxima; with CHOOSE also the numbers of k blocks that hold the k best rows.
+    """The k-th largest of a query's maxima; with CHOOSE also the numbers of k blocks that contain the k best rows.
 
-    Of blocks with the same maximum the first are chosen: their rows have the lower numbers.
+    Among blocks with equal maxima the first are chosen, because their rows have lower numbers.
     """
     query = tl.program_id(0).to(tl.int64)
     block = tl.arange(0, BLOCK)
@@ -97,10 +101,10 @@ def _append(
     query_stride, row_stride, q, n, width, places,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Counts each query's groups whose best row reaches its bound, and writes those that find a place.
+    """Counts the groups of each query whose best score reaches its bound, and writes them while there are free slots.
 
-    Group g of a tile holds its rows 8 i + 2 g and 8 i + 2 g + 1. Written are its greatest score, the number of its
-    first row, and its products.
+    Group g of a tile consists of its rows 8 i + 2 g and 8 i + 2 g + 1. The kernel writes its best score, the number of
+    its first row, and its products.
     """
     blocks = tl.cdiv(q, BLOCK_Q)
     query = tl.program_id(0) % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -114,7 +118,7 @@ def _append(
     product = tl.permute(tl.reshape(product, [BLOCK_Q, BLOCK_N // 8, 4, 2]), [0, 2, 1, 3])
     product = tl.reshape(product, [BLOCK_Q, 4, GROUP])
     best = scores_of(tl.max(product, 2))
-    bound = tl.load(bounds + query, mask=query < q, other=float("nan"))  # which no score reaches
+    bound = tl.load(bounds + query, mask=query < q, other=float("nan"))  # no score reaches NaN
     hit = best >= bound[:, None]
     place = tl.atomic_add((counts + query)[:, None] + tl.zeros([1, 4], tl.int32), 1, mask=hit, sem="relaxed")
     kept = hit & (place < places)
@@ -130,7 +134,7 @@ def _gather(
     n, places, room,
     GROUP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The keys of a query's rows that reach its bound, and how many; ``room + 1`` if not all its groups had a place."""
+    """Keys of a query's rows that reach its bound, and their number; ``room + 1`` if its groups exceeded the slots."""
     query = tl.program_id(0).to(tl.int64)
     bound = tl.load(bounds + query)
     count = tl.load(counts + query)
@@ -159,7 +163,7 @@ def _best(
     k, places,
     BLOCK_K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The k best of a query's candidates, in order; NaN and -1 where there are fewer, or more than places."""
+    """The k best candidates of a query, in order; NaN and -1 if it has fewer than k, or more than there are slots."""
     query = tl.program_id(0).to(tl.int64)
     count = tl.load(counts + query)
     best = tl.full([BLOCK_K], LEAST_KEY, tl.int64)
@@ -179,7 +183,13 @@ def _best(
 
 
 def suits(q: int, n: int, k: int) -> bool:
-    """Whether there are tiles enough to bound the k-th best of ``n`` scores by the maxima of a sample."""
+    """Returns whether there are enough tiles of rows to bound the k-th best score by the maxima of a sample.
+
+    Args:
+        q: number of queries.
+        n: number of rows.
+        k: number of best rows per query.
+    """
     return n >= 2 * k * tile_for(q).rows
 
 
@@ -193,21 +203,23 @@ def forward(
     room: float = ROOM,
     most_bytes: int = MOST_BYTES,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best rows of each query, but for those that are lost.
+    """Finds the k best rows of each query, except for queries that are lost.
 
-    A query is lost if it has more groups or candidates than places, or fewer than k, as when its scores are NaN.
+    A query is lost if its groups or candidates exceed the slots, or if it has fewer than k candidates, for example
+    because its scores are NaN. The caller must answer lost queries in another way.
 
     Args:
-        queries: (q, d), each contiguous.
-        rows: (n, d) of the same type, each contiguous; as many as `suits` takes.
-        k: how many.
-        tile: by default that of `tile_for`.
-        sampled: one tile of rows in so many gives the bound.
-        room: places for groups, as a multiple of how many rows in random order would give.
-        most_bytes: written at a time for the groups of all queries that share a pass.
+        queries: (q, d), float16, bfloat16, or int8; the values of a row are contiguous.
+        rows: (n, d), of the same dtype; the values of a row are contiguous. `suits` must hold.
+        k: number of best rows per query.
+        tile: tile sizes; None for those of `tile_for`.
+        sampled: one of this many tiles of rows is sampled for the first bound.
+        room: slots for the groups of a query, as a multiple of the number expected for rows in random order.
+        most_bytes: maximum size in bytes of the groups of all queries that share a pass.
 
     Returns:
-        (q, k) scores and (q, k) rows, NaN and -1 for a query that is lost, and (1,) how many are.
+        Scores, (q, k), float32, and rows, (q, k), int64, NaN and -1 for lost queries; and the number of lost queries,
+        (1,), int32.
     """
     q, n = len(queries), len(rows)
     tile = tile or tile_for(q)
@@ -215,7 +227,9 @@ def forward(
     sample = min(tiles, max(triton.cdiv(tiles, sampled), 2 * k), MOST_BLOCKS)
     expected = tiles * -math.log1p(-k / (sample + 1))
     places = min(triton.next_power_of_2(max(k, int(room * expected))), MOST_BLOCKS)
-    together = min(q, max(tile.queries, most_bytes // (places * tile.rows)))  # a group is a quarter of a tile's rows
+    together = min(
+        q, max(tile.queries, most_bytes // (places * tile.rows))
+    )  # a group has a quarter of a tile's rows, of 4 bytes each
     scores, best = rows.new_empty((q, k), dtype=torch.float32), rows.new_empty((q, k), dtype=torch.int64)
     lost = rows.new_zeros(1, dtype=torch.int32)
     for start in range(0, q, together):
@@ -227,7 +241,7 @@ def forward(
 def _forward_part(
     queries: Tensor, rows: Tensor, k: int, tile: Tile, sample: int, places: int, results: tuple[Tensor, Tensor, Tensor]
 ) -> None:
-    """Fills scores, rows and the number of the lost for as many queries as memory holds the groups of."""
+    """Fills scores, rows, and the number of lost queries, for queries whose groups fit in memory together."""
     (q, width), n, group = queries.shape, len(rows), tile.rows // 4
     tiles, blocks = triton.cdiv(n, tile.rows), triton.cdiv(q, tile.queries)
     shape = queries.stride(0), rows.stride(0), q, n, width
@@ -254,6 +268,14 @@ def _forward_part(
 
 
 def find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) -> None:
+    """Finds the k-th largest maximum of each query.
+
+    Args:
+        maxima: (q, blocks), float32, with up to `MOST_BLOCKS` blocks.
+        bounds: receives the k-th largest maximum of each query, (q,), float32.
+        chosen: receives the numbers of k blocks that contain the k best rows, (q, k), int32; None to skip this.
+        k: number of best rows per query.
+    """
     q, blocks = maxima.shape
     block = triton.next_power_of_2(blocks)
     _bound[(q,)](
@@ -263,6 +285,16 @@ def find_bounds(maxima: Tensor, bounds: Tensor, chosen: Tensor | None, k: int) -
 
 
 def find_best(keys: Tensor, counts: Tensor, scores: Tensor, best: Tensor, lost: Tensor, k: int) -> None:
+    """Finds the k best candidates of each query.
+
+    Args:
+        keys: keys of the candidates, (q, slots), int64.
+        counts: number of candidates of each query, (q,), int32; more than there are slots marks a lost query.
+        scores: receives the scores in descending order, (q, k), float32; NaN for a lost query.
+        best: receives the rows, (q, k), int64; -1 for a lost query.
+        lost: the number of lost queries is added to it, (1,), int32.
+        k: number of best rows per query.
+    """
     q, places = keys.shape
     block = max(16, triton.next_power_of_2(k))
     _best[(q,)](keys, counts, lost, scores, best, k, places, BLOCK_K=block, BLOCK=max(512, block), num_warps=4)

@@ -1,7 +1,7 @@
 """Triton kernels of exact top-k for few queries: one pass over the rows writes all scores, and the best of each block.
 
-The k best rows lie in the k blocks with the best maxima, so there is a place for every candidate, and nothing has to be
-asked back from the device.
+The k best rows are in the k blocks with the best maxima, so the number of candidates is bounded, no query is lost, and
+the host does not wait for the device.
 """
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor
 from glam.kernels._top_k import MOST_BLOCKS, find_best, find_bounds, keys_of
 
 FEW = 4
-"""Queries that go through the rows each on their own; for more a product of matrices takes less time."""
+"""Maximum number of queries for these kernels, which read the rows once per query; for more, a matrix product is
+faster."""
 
 FEW_ROWS = 32
-"""Rows that a program of the few queries multiplies at a time, and the smallest of their blocks."""
+"""Number of rows that a program multiplies at a time, and the minimum size of a block."""
 
 
 @triton.jit
@@ -24,7 +25,7 @@ def _score_few(
     query_stride, row_stride, q, n, width, blocks,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """All scores of each query (q, n), and the best of each BLOCK rows (q, blocks)."""
+    """All scores of each query, (q, n), and the best score of each block of rows, (q, blocks)."""
     query = tl.program_id(0) % q
     block = tl.program_id(0) // q
     column = tl.arange(0, BLOCK_D)
@@ -48,7 +49,7 @@ def _score_few(
 
 @triton.jit
 def _append_few(scores, bounds, chosen, counts, keys, n, k, BLOCK: tl.constexpr):
-    """Writes the keys of the rows of a chosen block that score the query's bound or more."""
+    """Appends the keys of the rows of a chosen block whose score reaches the query's bound."""
     query = tl.program_id(1).to(tl.int64)
     row = tl.load(chosen + query * k + tl.program_id(0)) * BLOCK + tl.arange(0, BLOCK)
     score = tl.load(scores + query * n + row, mask=row < n, other=float("-inf"))
@@ -60,12 +61,26 @@ def _append_few(scores, bounds, chosen, counts, keys, n, k, BLOCK: tl.constexpr)
 
 
 def suits(n: int, k: int) -> bool:
-    """Whether there are blocks enough to bound the k-th best of ``n`` scores by their maxima."""
+    """Returns whether there are enough blocks of rows to bound the k-th best score by their maxima.
+
+    Args:
+        n: number of rows.
+        k: number of best rows per query.
+    """
     return n >= k * FEW_ROWS
 
 
 def forward(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Arguments and result of `glam.kernels.top_k.top_k`, each row contiguous, for as many as `suits` takes."""
+    """Computes `glam.kernels.top_k.top_k` for up to `FEW` queries.
+
+    Args:
+        queries: (q, d), float16, bfloat16, or int8; the values of a row are contiguous.
+        rows: (n, d), of the same dtype; the values of a row are contiguous. `suits` must hold.
+        k: number of best rows per query.
+
+    Returns:
+        Scores, (q, k), float32, and rows, (q, k), int64, best first.
+    """
     (q, width), n = queries.shape, len(rows)
     block = max(FEW_ROWS, triton.next_power_of_2(triton.cdiv(n, MOST_BLOCKS)))
     blocks = triton.cdiv(n, block)

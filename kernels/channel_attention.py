@@ -1,13 +1,13 @@
-"""Global channel attention: every output channel is a weighted mean of all input channels.
+"""Global channel attention: each output channel is a weighted mean of all input channels.
 
-The weights are ``softmax(key^T query)`` over the key axis, with query and key in (0, 1) (they are sigmoids). They do
-not change when 1/2 is taken off every key, and then each logit lies in (-1/2, 1/2), where ``exp`` is a polynomial of
-degree 7 to float32 precision:
+The weights are ``softmax(key^T query)`` over the key axis; query and key are sigmoids, so they are in (0, 1).
+Subtracting 1/2 from every key does not change the softmax. Each logit is then in (-1/2, 1/2), where a polynomial of
+degree 7 approximates ``exp`` to float32 precision:
 
     exp((k - 1/2) q) = sum_n  c_n (k - 1/2)^n q^n
 
-So the (c, c) map has rank 8, and the attention is two skinny products instead of one c x c product an image. Taking the
-half off also keeps the gradients exact: they are differences, and the terms are small once the constant one is gone.
+So the (c, c) map has rank 8, and two thin products replace one c x c product per image. Subtracting 1/2 also keeps the
+gradients exact: they are differences, whose terms are small without the constant part.
 """
 
 from functools import lru_cache
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glam.kernels import dispatch
 
-# Chebyshev interpolation of exp on [-1/2, 1/2] in the power basis, constant term first; error under 1e-9.
+# Chebyshev interpolation of exp on [-1/2, 1/2] in the power basis, constant term first; the error is below 1e-9:
 # `Chebyshev.interpolate(numpy.exp, 7, domain=[-0.5, 0.5]).convert(kind=Polynomial).coef` in numpy.polynomial.
 EXP_COEFFICIENTS = (
     0.9999999992389002,
@@ -34,15 +34,15 @@ EXP_COEFFICIENTS = (
 
 
 def channel_attention(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """Weighted means of the channels, by the rank-8 factors of the attention map.
+    """Computes weighted means of the channels from the rank-8 factors of the attention map.
 
     Args:
-        features: (b, c, h, w).
-        query: (b, c), in (0, 1).
-        key: (b, c), in (0, 1).
+        features: feature map, (b, c, h, w).
+        query: query of each channel, (b, c), in (0, 1).
+        key: key of each channel, (b, c), in (0, 1).
 
     Returns:
-        (b, c, h, w) of the dtype of ``features``: channel j is ``sum_i softmax_i(key_i query_j) features_i``.
+        (b, c, h, w), of the dtype of ``features``; channel j is ``sum_i softmax_i(key_i query_j) features_i``.
     """
     if dispatch.plain():
         return channel_attention_dense(features, query, key)
@@ -56,17 +56,17 @@ def channel_attention(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
 def channel_gates(
     pooled: Tensor, local: Tensor | None, query: Tensor | None, key: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """What GLAM makes of the pooled channels: the local gain, and the factors of the global attention.
+    """Computes what GLAM derives from the channel means: the local gain, and the factors of the global attention.
 
     Args:
-        pooled: (b, c), each channel's mean.
-        local: (1, 1, k), convolution along the channels of the local gain; None for no gain.
-        query: (1, 1, k), that of the global attention's query; None for no factors.
-        key: (1, 1, k), that of its key.
+        pooled: mean of each channel, (b, c).
+        local: weight of the convolution along the channels for the local gain, (1, 1, k), k odd; None for no gain.
+        query: weight of the convolution for the query of the global attention, (1, 1, k); None for no factors.
+        key: weight of the convolution for the key of the global attention, (1, 1, k); None for no factors.
 
     Returns:
-        (b, c) gain and the factors K and Q of `low_rank_factors`, (b, 8, c) each and in single precision at least; None
-        for those not asked for.
+        Local gain, (b, c), and the factors K and Q of `low_rank_factors`, (b, 8, c) each, in at least single precision;
+        None for those not requested.
     """
     if dispatch.triton_for(pooled):
         if not torch.is_grad_enabled():
@@ -83,14 +83,13 @@ def channel_gates(
 
 
 def power_sums(rows: Tensor, key_powers: Tensor) -> Tensor:
-    """The channels summed by the key's powers, exact to single precision whatever the type of the rows.
+    """Sums the channels weighted by the powers of the key, in single precision for any type of the rows.
 
-    The gradient of a key is a small difference of what comes back through these sums: rounded to bfloat16 it would lose
-    two of its digits.
+    The gradient of a key is a small difference of the gradients of these sums; in bfloat16 it would lose two digits.
 
     Args:
-        rows: (b, n, c), the feature map, a row for each position.
-        key_powers: (b, 8, c), K of `low_rank_factors`.
+        rows: feature map, one row per position, (b, n, c).
+        key_powers: K of `low_rank_factors`, (b, 8, c).
 
     Returns:
         (b, n, 8), of the dtype of ``key_powers``.
@@ -106,23 +105,31 @@ def power_sums(rows: Tensor, key_powers: Tensor) -> Tensor:
 
 
 def along_channels(pooled: Tensor, weight: Tensor) -> Tensor:
-    """Sigmoid of a zero-padded convolution along the channels: (b, c) and (1, 1, k) to (b, c)."""
+    """Applies a zero-padded convolution along the channels, and a sigmoid.
+
+    Args:
+        pooled: mean of each channel, (b, c).
+        weight: weight of the convolution, (1, 1, k), k odd.
+
+    Returns:
+        (b, c), in (0, 1).
+    """
     weight = weight.to(pooled.dtype)
     return F.conv1d(pooled.unsqueeze(1), weight, padding=weight.shape[-1] // 2).squeeze(1).sigmoid()
 
 
 def low_rank_factors(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors K, Q of the attention map, ``softmax(key^T query) = K^T Q``: row n holds the n-th powers.
+    """Computes factors K and Q of the attention map, ``softmax(key^T query) = K^T Q``; row n has the n-th powers.
 
-    K has the polynomial's coefficients, divided by the number of channels, so that sums over channels stay within half
-    precision; Q has the normalizer.
+    K includes the coefficients of the polynomial, divided by the number of channels so that sums over channels do not
+    overflow in half precision. Q includes the normalizer of the softmax.
 
     Args:
-        query: (b, c), in (0, 1).
-        key: (b, c), in (0, 1).
+        query: query of each channel, (b, c), in (0, 1).
+        key: key of each channel, (b, c), in (0, 1).
 
     Returns:
-        K and Q, (b, 8, c) each, in single precision at least.
+        K and Q, (b, 8, c) each, in at least single precision.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
     coefficients = torch.tensor(EXP_COEFFICIENTS, device=query.device, dtype=dtype)[:, None]
@@ -133,7 +140,16 @@ def low_rank_factors(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def channel_attention_dense(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """The plain form of `channel_attention`: writes the (b, c, c) map. Same arguments and result."""
+    """Plain form of `channel_attention`, which writes the (b, c, c) map.
+
+    Args:
+        features: feature map, (b, c, h, w).
+        query: query of each channel, (b, c), in (0, 1).
+        key: key of each channel, (b, c), in (0, 1).
+
+    Returns:
+        (b, c, h, w), of the dtype of ``features``.
+    """
     batch, channels, height, width = features.shape
     dtype = torch.promote_types(query.dtype, torch.float32)
     logits = key.to(dtype).unsqueeze(2) * query.to(dtype).unsqueeze(1)  # (b, key c, query c)
@@ -143,7 +159,7 @@ def channel_attention_dense(features: Tensor, query: Tensor, key: Tensor) -> Ten
 
 
 def _powers(x: Tensor) -> Tensor:
-    """(b, c) to (b, 8, c): x^0, x^1, ..., x^7."""
+    """Powers x^0 to x^7: (b, c) to (b, 8, c)."""
     powers = [torch.ones_like(x)]
     for _ in EXP_COEFFICIENTS[1:]:
         powers.append(powers[-1] * x)

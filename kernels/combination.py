@@ -1,6 +1,6 @@
-"""GLAM's streams put together and pooled by GeM, without the attended map ever being written.
+"""Combination of GLAM's streams, pooled by GeM without writing the attended map.
 
-For a position j and a channel c, with F the feature map:
+For position j and channel c of the feature map F:
 
     attended = F (w_l (1 + A_lc[c]) (1 + A_ls[j]) + w_g G_c[j, c] (1 + G_s[j, c]) + w)
     G_c = weighted @ query_factors              (see `glam.kernels.channel_attention`)
@@ -26,21 +26,22 @@ def combine_and_pool(
     exponent: Tensor,
     eps: float,
 ) -> Tensor:
-    """Pooled features of the fused streams. An attention that is None leaves its stream as it was before it.
+    """Combines the streams and pools the result.
 
     Args:
-        rows: (b, n, c), the feature map F, a row for each position.
-        channel_gain: (b, c) single precision, A_lc.
-        position_gain: (b, n) single precision, A_ls.
-        weighted: (b, n, 8) single precision, the channels summed by the key's powers.
-        query_factors: (b, 8, c) single precision, the query's powers over the normalizer.
-        spatial: (b, n, c), G_s.
-        fusion: (3,) single precision: w_l, w_g, w.
-        exponent: () single precision, p.
-        eps: smallest value that is pooled.
+        rows: feature map F, one row per position, (b, n, c).
+        channel_gain: A_lc, (b, c), float32; None without local channel attention.
+        position_gain: A_ls, (b, n), float32; None without local spatial attention.
+        weighted: channels summed by the powers of the key (`power_sums`), (b, n, 8), float32; None without global
+            channel attention.
+        query_factors: Q of `low_rank_factors`, (b, 8, c), float32; None without global channel attention.
+        spatial: G_s, (b, n, c), of the dtype of ``rows``; None without global spatial attention.
+        fusion: weights w_l, w_g, and w of the streams, (3,), float32.
+        exponent: exponent p of GeM, (), float32.
+        eps: values are clamped to at least this before pooling.
 
     Returns:
-        (b, c), single precision.
+        Pooled features, (b, c), in at least single precision.
     """
     tensors = (rows, channel_gain, position_gain, weighted, query_factors, spatial, fusion, exponent)
     if not dispatch.triton_for(rows):
@@ -65,7 +66,23 @@ def combine_and_pool_dense(
     exponent: Tensor,
     eps: float,
 ) -> Tensor:
-    """The plain form of `combine_and_pool`: writes every map. Same arguments and result."""
+    """Plain form of `combine_and_pool`, which writes every map.
+
+    Args:
+        rows: feature map F, one row per position, (b, n, c).
+        channel_gain: A_lc, (b, c), float32; None without local channel attention.
+        position_gain: A_ls, (b, n), float32; None without local spatial attention.
+        weighted: channels summed by the powers of the key (`power_sums`), (b, n, 8), float32; None without global
+            channel attention.
+        query_factors: Q of `low_rank_factors`, (b, 8, c), float32; None without global channel attention.
+        spatial: G_s, (b, n, c), of the dtype of ``rows``; None without global spatial attention.
+        fusion: weights w_l, w_g, and w of the streams, (3,), float32.
+        exponent: exponent p of GeM, (), float32.
+        eps: values are clamped to at least this before pooling.
+
+    Returns:
+        Pooled features, (b, c), in at least single precision.
+    """
     local = rows.new_ones(1)
     if channel_gain is not None:
         local = local * (1 + channel_gain[:, None, :])

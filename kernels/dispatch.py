@@ -1,13 +1,13 @@
-"""Which form of a computation runs: the plain one, PyTorch's fast one, or the Triton kernel.
+"""Dispatch: select the form of a computation that runs, plain, fast in PyTorch, or a Triton kernel.
 
-    auto     Triton kernels on a GPU, PyTorch's fast forms elsewhere
-    plain    as the paper prints it, every map written: slow, and the oracle of the tests
-    torch    the fast forms in PyTorch alone
-    triton   Triton kernels wherever they can run; on the CPU under ``TRITON_INTERPRET=1``
+    auto     Triton kernels on a GPU, fast PyTorch forms elsewhere
+    plain    the formulas of the paper, with every map in memory; slow, and the reference of the tests
+    torch    fast PyTorch forms everywhere
+    triton   Triton kernels on a GPU, and on the CPU if ``TRITON_INTERPRET=1`` is set
 
 The environment variable ``GLAM_KERNELS`` sets the default of every thread. `use_form` sets another form for a block of
-code, in the thread (or asyncio task) that runs it and in no other: an export does not slow down a service that runs in
-the same process. Threads that PyTorch starts itself use the default.
+code in the thread or asyncio task that runs it, so that an export does not slow down a service in the same process.
+Threads that PyTorch itself starts use the default.
 """
 
 import os
@@ -24,6 +24,7 @@ from glam.errors import GlamError
 Form = Literal["auto", "plain", "torch", "triton"]
 
 FORMS: tuple[str, ...] = get_args(Form)
+"""Names of the forms."""
 
 _HAS_TRITON = find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -31,13 +32,16 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 @contextmanager
 def use_form(form: Form) -> Iterator[None]:
-    """Runs the block with this form, in this thread or asyncio task.
+    """Runs the block with another form, in the current thread or asyncio task.
+
+    Args:
+        form: ``auto``, ``plain``, ``torch``, or ``triton``, see the top of this module.
 
     Raises:
         ValueError: there is no such form.
     """
     if form not in FORMS:
-        raise ValueError(f"the form {form!r} is none of {', '.join(FORMS)}")
+        raise ValueError(f"There is no form {form!r}. Choose one of {', '.join(FORMS)}.")
     token = _form.set(form)
     try:
         yield
@@ -46,12 +50,16 @@ def use_form(form: Form) -> Iterator[None]:
 
 
 def plain() -> bool:
-    """Whether the plain forms run."""
+    """Returns whether the plain forms are selected."""
     return _form.get() == "plain"
 
 
 def triton_for(tensor: Tensor) -> bool:
-    """Whether Triton kernels run for a tensor of this device."""
+    """Returns whether Triton kernels are selected for the device of a tensor.
+
+    Args:
+        tensor: tensor on any device.
+    """
     form = _form.get()
     if not _HAS_TRITON or form in ("plain", "torch"):
         return False

@@ -1,4 +1,4 @@
-"""A feature map as rows, one for each position, and each channel's mean."""
+"""Rows of a feature map, one per position, and the mean of each channel."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from glam.kernels import dispatch
 
 
 def rows_and_means(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The feature map as contiguous rows, and its means, read once.
+    """Converts a feature map to contiguous rows, and computes the mean of each channel in the same pass.
 
     Args:
-        features: (b, c, h, w).
+        features: feature map, (b, c, h, w).
 
     Returns:
-        (b, h * w, c) of the same dtype, and (b, c) in single precision at least.
+        Rows, (b, h * w, c), of the same dtype, and means, (b, c), in at least single precision.
     """
     flat = features.flatten(2)
     if dispatch.triton_for(features):

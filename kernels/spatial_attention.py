@@ -1,5 +1,4 @@
-"""Global spatial attention: every position is a weighted mean of the values at all positions, with no 1/sqrt(r)
-scale."""
+"""Global spatial attention: each position becomes a weighted mean of the values at all positions, without a scale."""
 
 from typing import Any
 
@@ -10,26 +9,26 @@ from torch import Tensor
 from glam.kernels import dispatch
 
 BUILT_IN_WIDTH = 256
-"""Widest rows that PyTorch's own fused attention takes on a GPU."""
+"""Maximum width r for which PyTorch has fused attention on a GPU."""
 
 TRITON_WIDTH = 512
-"""Widest rows whose blocks fit on the chip in `_attention`: at 1024 two of them in bfloat16 are 384 KiB, an H100 has
-228 KiB."""
+"""Maximum width r of the Triton kernel, whose blocks must fit in shared memory: at 1,024, two bfloat16 blocks take 384
+KiB, and an H100 has 228 KiB."""
 
 
 def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention over positions that never writes the (n, n) map.
+    """Computes attention over positions without writing the (n, n) map.
 
-    On a GPU PyTorch's fused kernels do it up to `BUILT_IN_WIDTH`, a Triton kernel up to `TRITON_WIDTH`, and PyTorch's
-    other kernels, which may write the map, above that.
+    On a GPU, PyTorch's fused kernels run up to a width of `BUILT_IN_WIDTH`, and a Triton kernel up to `TRITON_WIDTH`.
+    For wider rows PyTorch's other kernels run, which may write the map.
 
     Args:
-        query: (b, n, r), a row for each position.
-        key: (b, n, r).
-        value: (b, n, r).
+        query: query of each position, (b, n, r).
+        key: key of each position, (b, n, r), of the same dtype.
+        value: value of each position, (b, n, r), of the same dtype.
 
     Returns:
-        (b, n, r): row j is ``sum_i softmax_i(key_i . query_j) value_i``.
+        (b, n, r); row j is ``sum_i softmax_i(key_i . query_j) value_i``.
     """
     if dispatch.plain():
         return spatial_attention_dense(query, key, value)
@@ -47,7 +46,16 @@ def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def spatial_attention_dense(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The plain form of `spatial_attention`: writes the (b, n, n) map. Same arguments and result."""
+    """Plain form of `spatial_attention`, which writes the (b, n, n) map.
+
+    Args:
+        query: query of each position, (b, n, r).
+        key: key of each position, (b, n, r), of the same dtype.
+        value: value of each position, (b, n, r), of the same dtype.
+
+    Returns:
+        (b, n, r); row j is ``sum_i softmax_i(key_i . query_j) value_i``.
+    """
     attention = (key @ query.transpose(1, 2)).softmax(dim=1)  # (b, key n, query n)
     return attention.transpose(1, 2) @ value
 

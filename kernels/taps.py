@@ -1,8 +1,8 @@
-"""Side-by-side dilated convolutions to one channel, applied as one product and a few shifted sums.
+"""Parallel dilated convolutions with one output channel, computed as one matrix product and shifted sums.
 
-The local spatial branch of GLAM, as printed, is linear: it equals one 1x1 and several dilated 3x3 kernels from c
-channels to one. All their taps are first taken at every position by a single (hw, c) x (c, taps) product, then shifted
-into place.
+The local spatial branch of GLAM is linear: it equals the sum of a 1x1 convolution and several dilated 3x3 convolutions
+from c channels to one. A single (hw, c) x (c, taps) product computes the response of each kernel weight (tap) at each
+position; the responses are then shifted into place and summed.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from glam.kernels import dispatch
 
 
 def dilated_taps(features: Tensor, point: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Sum of a 1x1 convolution and of dilated 3x3 convolutions, each to one channel, zero padded.
+    """Computes the sum of a 1x1 and of dilated 3x3 convolutions with one output channel, zero-padded.
 
     Args:
-        features: (b, c, h, w).
-        point: (c,), the 1x1 kernel.
-        kernels: (n, c, 3, 3), one 3x3 kernel a dilation.
+        features: feature map, (b, c, h, w).
+        point: 1x1 kernel, (c,).
+        kernels: one 3x3 kernel per dilation, (n, c, 3, 3).
         dilations: n dilations in positions.
 
     Returns:
@@ -30,12 +30,22 @@ def dilated_taps(features: Tensor, point: Tensor, kernels: Tensor, dilations: Se
     if dispatch.plain():
         return dilated_taps_dense(features, point, kernels, dilations)
     height, width = features.shape[-2:]
-    responses = F.conv2d(features, taps_of(point, kernels)[:, :, None, None])  # what each tap sees where it stands
+    responses = F.conv2d(features, taps_of(point, kernels)[:, :, None, None])  # response of each tap at each position
     return shifted_sum(responses.flatten(2).transpose(1, 2), height, width, dilations).view(-1, 1, height, width)
 
 
 def dilated_taps_dense(features: Tensor, point: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
-    """The plain form of `dilated_taps`: one convolution a kernel. Same arguments and result."""
+    """Plain form of `dilated_taps`, which runs one convolution per kernel.
+
+    Args:
+        features: feature map, (b, c, h, w).
+        point: 1x1 kernel, (c,).
+        kernels: one 3x3 kernel per dilation, (n, c, 3, 3).
+        dilations: n dilations in positions.
+
+    Returns:
+        (b, 1, h, w).
+    """
     total = F.conv2d(features, point[None, :, None, None])
     for kernel, dilation in zip(kernels, dilations, strict=True):
         total = total + F.conv2d(features, kernel.unsqueeze(0), padding=dilation, dilation=dilation)
@@ -43,21 +53,29 @@ def dilated_taps_dense(features: Tensor, point: Tensor, kernels: Tensor, dilatio
 
 
 def taps_of(point: Tensor, kernels: Tensor) -> Tensor:
-    """(1 + 9 n, c): a 1x1 kernel, (c,), and n 3x3 kernels, (n, c, 3, 3), as the rows of one matrix."""
+    """Joins the taps of all kernels as the rows of one matrix.
+
+    Args:
+        point: 1x1 kernel, (c,).
+        kernels: n 3x3 kernels, (n, c, 3, 3).
+
+    Returns:
+        (1 + 9 n, c).
+    """
     return torch.cat([point.unsqueeze(0), kernels.permute(0, 2, 3, 1).flatten(0, 2)])
 
 
 def shifted_sum(responses: Tensor, height: int, width: int, dilations: Sequence[int]) -> Tensor:
-    """The sum over taps, each response taken from the place that its tap looks at.
+    """Shifts the responses of the taps into place and sums them.
 
     Args:
-        responses: (b, h * w, 1 + 9 n), what each row of `taps_of` sees where it stands.
-        height: of the feature map.
-        width: of the feature map.
+        responses: response of each tap of `taps_of` at each position, (b, h * w, 1 + 9 n).
+        height: h of the feature map.
+        width: w of the feature map.
         dilations: n dilations in positions.
 
     Returns:
-        (b, h * w), in single precision where the kernel runs, else of the dtype of ``responses``.
+        (b, h * w), float32 from the Triton kernel, else of the dtype of ``responses``.
     """
     if dispatch.triton_for(responses):
         if not torch.is_grad_enabled():

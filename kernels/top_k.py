@@ -1,4 +1,4 @@
-"""Exact top-k of a query: the rows of the descriptors with the largest inner products."""
+"""Exact top-k: the rows of a descriptor matrix with the largest inner products with a query."""
 
 import torch
 from torch import Tensor
@@ -6,36 +6,39 @@ from torch import Tensor
 from glam.kernels import dispatch
 
 DTYPES = (torch.float16, torch.bfloat16, torch.int8)
+"""Supported element types."""
 
 MAX_K = 1024
-"""Largest k."""
+"""Maximum k; arbitrary. One program sorts k candidates on the chip."""
 
 CHUNK_SCORES = 1 << 24
-"""Scores that the plain form makes at a time."""
+"""Number of scores that the plain form computes at a time; arbitrary."""
 
 
 def top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best rows of each query by inner product, the best first; of equal scores the lower row.
+    """Finds the k rows with the largest inner products for each query, best first; ties in the order of rows.
 
-    Products are summed in single precision, those of int8 as integers that are rounded to single precision at the end.
-    Where int8 stands for larger or smaller numbers, all descriptors must have the same scale; the caller applies it. On
-    a GPU the scores of one call are the same for equal descriptors; those of another number of queries may be
-    summed in another order. With more than a few queries the call waits for the GPU once, at its end, for one number.
+    Products are summed in single precision, and those of int8 as integers that are then rounded to single precision. If
+    int8 values represent scaled numbers, all descriptors must have the same scale, and the caller multiplies the scores
+    by it. On a GPU, equal descriptors get equal scores within one call, but the order of summation can depend on the
+    number of queries. With more than a few queries, the call synchronizes with the GPU once, at its end.
 
     Args:
-        queries: (q, d) float16, bfloat16 or int8, finite.
-        descriptors: (n, d) of the same dtype and device, finite; n below 2^31.
-        k: how many, at most n and `MAX_K`.
+        queries: queries, (q, d), float16, bfloat16, or int8, finite.
+        descriptors: descriptors, (n, d), of the same dtype and device, finite; n < 2^31.
+        k: number of rows per query, from 1 to the lesser of n and `MAX_K`.
 
     Returns:
-        Scores (q, k) in single precision, and rows (q, k) int64.
+        Scores, (q, k), float32, and rows, (q, k), int64.
 
     Raises:
-        ValueError: the shapes or types do not go together, or k is out of its range.
+        ValueError: the shapes, types, or devices do not match, or k is out of range.
     """
     check_pair(queries, descriptors)
     if not 1 <= k <= min(len(descriptors), MAX_K):
-        raise ValueError(f"k is {k}; with {len(descriptors)} rows it must be from 1 to {min(len(descriptors), MAX_K)}")
+        raise ValueError(
+            f"k is {k}, but with {len(descriptors)} rows it must be from 1 to {min(len(descriptors), MAX_K)}"
+        )
     if len(queries) == 0 or not dispatch.triton_for(descriptors):
         return top_k_dense(queries, descriptors, k)
     from glam.kernels import _top_k, _top_k_few
@@ -54,7 +57,17 @@ def top_k(queries: Tensor, descriptors: Tensor, k: int) -> tuple[Tensor, Tensor]
 def top_k_dense(
     queries: Tensor, descriptors: Tensor, k: int, chunk_scores: int = CHUNK_SCORES
 ) -> tuple[Tensor, Tensor]:
-    """The plain form of `top_k`: writes ``chunk_scores`` scores at a time. Same arguments and result."""
+    """Plain form of `top_k`, which computes all scores, chunk by chunk.
+
+    Args:
+        queries: queries, (q, d), float16, bfloat16, or int8, finite.
+        descriptors: descriptors, (n, d), of the same dtype and device, finite.
+        k: number of rows per query, from 1 to n.
+        chunk_scores: number of scores to compute at a time.
+
+    Returns:
+        Scores, (q, k), float32, and rows, (q, k), int64.
+    """
     q, n = len(queries), len(descriptors)
     wide = torch.float64 if descriptors.dtype == torch.int8 else torch.float32  # exact for int8 of any width
     last = 2**31 - 1
@@ -62,7 +75,7 @@ def top_k_dense(
     size = max(1, chunk_scores // max(1, q))
     for start in range(0, n, size):
         chunk = descriptors[start : start + size]
-        scores = (queries.to(wide) @ chunk.to(wide).T).float() + 0.0  # -0 would come after 0
+        scores = (queries.to(wide) @ chunk.to(wide).T).float() + 0.0  # + 0.0 turns -0 into 0, so that they rank equally
         rows = torch.arange(start, start + len(chunk), device=descriptors.device)
         keys = (_flipped(scores.view(torch.int32)).long() << 32) | (last - rows)
         keys = torch.cat([best, keys], dim=1)
@@ -71,17 +84,31 @@ def top_k_dense(
 
 
 def answer_lost(queries: Tensor, descriptors: Tensor, scores: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """``scores`` and ``best`` rows, (q, k) each, with the queries whose rows are -1 answered by the plain form."""
+    """Answers the queries that the kernel lost (their rows are -1) by the plain form, in place.
+
+    Args:
+        queries: queries, (q, d).
+        descriptors: descriptors, (n, d), of the same dtype and device.
+        scores: scores of the kernel, (q, k), float32.
+        best: rows of the kernel, (q, k), int64.
+
+    Returns:
+        ``scores`` and ``best``.
+    """
     lost = (best[:, 0] < 0).nonzero().flatten()
     scores[lost], best[lost] = top_k_dense(queries[lost], descriptors, best.shape[1])
     return scores, best
 
 
 def check_pair(queries: Tensor, descriptors: Tensor) -> None:
-    """Checks that queries (q, d) and descriptors (n, d) can be multiplied with each other.
+    """Checks that queries and descriptors have matching shapes, types, and devices.
+
+    Args:
+        queries: queries, (q, d).
+        descriptors: descriptors, (n, d).
 
     Raises:
-        ValueError: they cannot, or have a type that is none of `DTYPES`.
+        ValueError: a shape, type, or device does not match, or the type is not in `DTYPES`.
     """
     if queries.ndim != 2 or descriptors.ndim != 2 or queries.shape[1] != descriptors.shape[1]:
         raise ValueError(
@@ -89,12 +116,14 @@ def check_pair(queries: Tensor, descriptors: Tensor) -> None:
         )
     if queries.dtype != descriptors.dtype or descriptors.dtype not in DTYPES:
         raise ValueError(
-            f"queries are {queries.dtype}, descriptors {descriptors.dtype}; both must be float16, bfloat16 or int8"
+            f"queries are {queries.dtype}, descriptors {descriptors.dtype}; both must be float16, bfloat16, or int8"
         )
     if queries.device != descriptors.device:
-        raise ValueError(f"queries are on {queries.device}, descriptors on {descriptors.device}")
+        raise ValueError(
+            f"queries are on {queries.device}, descriptors on {descriptors.device}; both must be on one device"
+        )
 
 
 def _flipped(bits: Tensor) -> Tensor:
-    """The bits of single-precision numbers as integers that compare alike; undoes itself."""
+    """Maps the bits of float32 numbers to integers of the same order; the function is its own inverse."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -142,7 +142,7 @@ def test_each_attention_can_be_switched_off(off: str) -> None:
 
 
 def test_a_part_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(TypeError, match="GLAM has no part 'global'; its parts are local_channel, local_spatial"):
+    with pytest.raises(TypeError, match=r"GLAM has no part 'global'\. Its parts are local_channel, local_spatial"):
         GLAM(8, **{"global": False})
 
 

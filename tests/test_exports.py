@@ -1,10 +1,17 @@
-"""What `glam.eval`, `glam.datasets`, and `glam.training` export, and the heavy libraries that imports leave alone."""
+"""Exports of `glam` and its sub-packages, examples in their docstrings, and libraries that imports do not load."""
 
+import doctest
 import importlib
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+
+import glam
 
 PACKAGES = ("eval", "datasets", "training")
 
@@ -18,6 +25,27 @@ def test_every_exported_name_can_be_imported_and_is_documented(package: str) -> 
         assert name in (module.__doc__ or "")
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = module.nothing
+
+
+def test_every_name_that_glam_exports_has_a_docstring() -> None:
+    assert all(getattr(glam, name).__doc__ for name in glam.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in glam.__all__ if name != "Client"])  # which needs a running service
+def test_the_docstring_of_an_exported_name_has_an_example_that_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("a.jpg", "b.jpg"):
+        Image.effect_noise((96, 64), 80).save(tmp_path / file)
+    monkeypatch.chdir(tmp_path)
+    exported = getattr(glam, name)
+    values = {"glam": glam, "torch": torch, "model": glam.load("glam-lite0", device="cpu")}
+    module = inspect.getmodule(exported)
+    results = [
+        doctest.DocTestRunner().run(test) for test in doctest.DocTestFinder().find(exported, name, module, globs=values)
+    ]
+    assert sum(result.attempted for result in results) > 0
+    assert sum(result.failed for result in results) == 0
 
 
 @pytest.mark.parametrize("package", PACKAGES)

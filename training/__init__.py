@@ -1,7 +1,7 @@
-"""Training descriptors on landmarks with Lightning.
+"""Training of descriptor networks on landmarks, with Lightning.
 
     train                            run `glam train` from Python
-    LandmarkData, LandmarkModule     what it trains on, and what it trains
+    LandmarkData, LandmarkModule     the Lightning data module and the Lightning module
     bundled_configs                  the configurations that come with the package, by name
 
 Names are imported on first use, so that `import glam.training` stays light.

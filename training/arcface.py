@@ -1,17 +1,18 @@
-"""ArcFace: classification of landmarks on the unit sphere with an additive angular margin, in one process or several.
+"""ArcFace: classification of landmarks on the unit sphere with an additive angular margin, in one or several processes.
 
     (b, dim) descriptors --all-gather--> (B, dim) of all processes --local centers--> (B, local landmarks) cosines
-        --softmax over all processes--> mean loss of the B
+        --softmax over all processes--> mean loss of the B images
 
-Sharded, a process holds, updates and multiplies by the centers of its own landmarks only; between processes go the
-descriptors and two numbers per image, never a center. One process is the case of a single shard. A checkpoint holds all
-centers, so that it resumes on any number of processes.
+If the centers are sharded, each process stores, updates, and multiplies only the centers of its own landmarks. The
+processes exchange descriptors and two numbers per image, but no centers. A single process is the case of one shard.
+Checkpoints contain all centers, so training can resume on any number of processes.
 
 Sources: J. Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019
 (arXiv 1801.07698), with its "parallel acceleration"; X. An et al., "Partial FC" (arXiv 2010.05222), with all centers.
-Margin and scale are pytorch-metric-learning's. What differs from its loss: the margin is given in radians, as in the
-papers (the library takes degrees), cosines and logits stay in float32 whatever the autocast, and nothing waits for the
-device (the library picks the target cosines by a boolean mask, whose entries are counted twice a step).
+Margin and scale are computed by pytorch-metric-learning. The loss differs from the one of that library in three ways:
+the margin is in radians, as in the papers, rather than in degrees; cosines and logits are float32 under any autocast;
+and nothing waits for the device, whereas the library selects the target cosines by a boolean mask, which waits twice
+per step.
 """
 
 import math
@@ -27,27 +28,28 @@ from torch import Tensor, nn
 from glam.datasets.image_dataset import mixed_seed
 
 PADDING_ID = -1
-"""Landmark id of the rows that pad a batch."""
+"""Landmark id of the padding of a batch."""
 
 
 class ArcFace(nn.Module):
     """ArcFace loss with one learned center per landmark.
 
-    Sharded, the gradients of the centers are complete in each process, so they must be left out of
+    If the centers are sharded, each process computes their complete gradients, so they must be excluded from
     `DistributedDataParallel`.
 
     Args:
-        landmarks: number of classes over all processes, at least one per process.
-        dim: length of a descriptor.
-        margin: in radians.
-        scale: of the logits.
-        sharded: whether each process of the running group holds the centers of its own landmarks, and the loss is over
-            the images of all processes.
-        batch_size: most images in a batch of one process; only used with several shards.
-        seed: of the centers.
+        landmarks: number of landmarks over all processes, at least one per process.
+        dim: dimension of the descriptors.
+        margin: angular margin in radians.
+        scale: factor of the logits.
+        sharded: whether each process of the running group holds only the centers of its own landmarks. The loss is then
+            over the images of all processes.
+        batch_size: maximum number of images per batch of one process; used only with several shards.
+        seed: seed of the initial centers.
 
     Attributes:
-        centers: (local landmarks, dim), of the landmarks from ``first`` on.
+        centers: (local landmarks, dim) centers of the landmarks of this process.
+        first: landmark id of the first center.
     """
 
     def __init__(
@@ -69,14 +71,21 @@ class ArcFace(nn.Module):
         self.batch_size = batch_size
         self.margin = _Margin(margin, scale)
         generator = torch.Generator().manual_seed(mixed_seed(seed, self.rank))
-        # Drawn on the CPU, so that they are the same on every device; Lightning makes a GPU the default one.
+        # Drawn on the CPU, so that they are the same on every device; Lightning makes the GPU the default device.
         drawn = torch.randn(end - self.first, dim, generator=generator, device="cpu")
         self.centers = nn.Parameter(drawn.to(torch.get_default_device()))
         self.register_load_state_dict_pre_hook(_load_centers)  # type: ignore[no-untyped-call]
 
     def forward(self, descriptors: Tensor, landmark_ids: Tensor) -> Tensor:
-        """(b, dim) descriptors of unit length and (b,) landmark ids of this process to the mean loss, a float32 scalar;
-        sharded, over the images of all processes. Nothing waits for the device."""
+        """Computes the mean loss without waiting for the device.
+
+        Args:
+            descriptors: (b, dim) descriptors of unit length of this process.
+            landmark_ids: (b,) landmark ids of this process.
+
+        Returns:
+            A float32 scalar, over the images of this process or, if sharded, of all processes.
+        """
         with torch.autocast(descriptors.device.type, enabled=False):
             spare = self.batch_size - len(landmark_ids) if self.ranks > 1 else 0  # shards gather batches of one size
             all_descriptors = _Gather.apply(F.pad(descriptors.float(), (0, 0, 0, spare)), self.ranks)
@@ -93,11 +102,11 @@ class ArcFace(nn.Module):
 
     @torch.no_grad()
     def start_at_means(self, descriptors: Tensor, landmark_ids: Tensor) -> None:
-        """Puts the center of each landmark that has images at the mean of their descriptors.
+        """Sets the center of each landmark with images to the mean of their descriptors; other centers stay unchanged.
 
         Args:
-            descriptors: (n, dim), of unit length, the same in every process.
-            landmark_ids: (n,) landmark of each descriptor, the same in every process.
+            descriptors: (n, dim) descriptors of unit length, the same in every process.
+            landmark_ids: (n,) landmark id of each descriptor, the same in every process.
         """
         is_local = (landmark_ids >= self.first) & (landmark_ids < self.first + len(self.centers))
         rows = landmark_ids[is_local] - self.first
@@ -106,7 +115,7 @@ class ArcFace(nn.Module):
         self.centers[has_images] = F.normalize(sums[has_images], dim=1)
 
     def gather(self, local_centers: Tensor) -> Tensor:
-        """Gathers (local landmarks, dim) rows of each process into (landmarks, dim); every process must call it."""
+        """Gathers (local landmarks, dim) rows of all processes into (landmarks, dim). Every process must call it."""
         if self.ranks == 1:
             return local_centers.detach()
         sizes = [end - first for first, end in zip(self.firsts, self.firsts[1:], strict=False)]
@@ -115,29 +124,30 @@ class ArcFace(nn.Module):
         return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)])
 
     def shard(self, centers: Tensor) -> Tensor:
-        """The (local landmarks, dim) rows of this process, from the (landmarks, dim) rows of all."""
+        """The (local landmarks, dim) rows of this process, out of the (landmarks, dim) rows of all processes."""
         return centers[self.first : self.first + len(self.centers)]
 
 
 class _Margin(losses.ArcFaceLoss):  # type: ignore[misc]
-    """The library's margin and scale, without its centers."""
+    """Margin and scale of pytorch-metric-learning's loss, without its centers."""
 
     def __init__(self, margin: float, scale: float) -> None:
         super().__init__(num_classes=1, embedding_size=1, margin=math.degrees(margin), scale=scale)
         del self.W
 
     def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
-        """The angles, kept off 0: the arc cosine's slope at 1 is infinite, and a center may start on its image."""
+        """The angles, clipped away from 0: the slope of the arc cosine at 1 is infinite, and a center may equal its
+        only image at the start."""
         return torch.acos(cosine_of_target_classes.clamp(-1 + 1e-6, 1 - 1e-6))
 
 
 def upgrade_centers(checkpoint: dict[str, Any], prefix: str, parameter_index: int) -> None:
-    """Brings the centers in a checkpoint of an earlier version to the present name and layout, in place.
+    """Converts the centers in a checkpoint of an earlier version to the current name and layout, in place.
 
     Args:
-        checkpoint: of Lightning.
-        prefix: of the loss in the names of the weights.
-        parameter_index: of the centers among the parameters of the optimizer.
+        checkpoint: a checkpoint of Lightning.
+        prefix: prefix of the loss in the names of the weights, such as ``loss.``.
+        parameter_index: index of the centers among the parameters of the optimizer.
     """
     checkpoint["state_dict"] = dict(checkpoint["state_dict"])
     if _upgrade_state(checkpoint["state_dict"], prefix):
@@ -147,13 +157,14 @@ def upgrade_centers(checkpoint: dict[str, Any], prefix: str, parameter_index: in
 def change_centers(
     checkpoint: dict[str, Any], key: str, parameter_index: int, change: Callable[[Tensor], Tensor]
 ) -> None:
-    """Changes the rows of the centers, and of their optimizer state, in a checkpoint of Lightning.
+    """Changes the rows of the centers and of their optimizer state in a checkpoint.
 
     Args:
-        checkpoint: changed in place; tensors and dictionaries outside of it are not.
-        key: of the centers in the weights.
-        parameter_index: of the centers among the parameters of the optimizer.
-        change: maps the rows in the checkpoint to the new rows.
+        checkpoint: a checkpoint of Lightning, changed in place. Tensors and dicts that it shares with others are
+            replaced rather than changed.
+        key: name of the centers among the weights.
+        parameter_index: index of the centers among the parameters of the optimizer.
+        change: maps (n, dim) rows of the checkpoint to the new rows.
     """
     checkpoint["state_dict"] = {**checkpoint["state_dict"], key: change(checkpoint["state_dict"][key])}
     _change_optimizers(checkpoint, parameter_index, change)
@@ -168,7 +179,15 @@ def _change_optimizers(checkpoint: dict[str, Any], parameter_index: int, change:
 
 
 def all_gather(rows: Tensor, ranks: int) -> Tensor:
-    """Gathers (n, ...) rows of each process, the same n in all, into (ranks * n, ...), in the order of the ranks."""
+    """Gathers the rows of all processes.
+
+    Args:
+        rows: (n, ...) rows of this process, with the same n in all processes.
+        ranks: number of processes.
+
+    Returns:
+        (ranks * n, ...) rows, in the order of the processes.
+    """
     if ranks == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(ranks)]
@@ -177,7 +196,7 @@ def all_gather(rows: Tensor, ranks: int) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """`all_gather`, with gradients: `DistributedDataParallel` will divide them by the number of processes."""
+    """`all_gather` with gradients, scaled by the number of processes because `DistributedDataParallel` averages."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ranks: int) -> Tensor:
@@ -194,9 +213,10 @@ class _Gather(torch.autograd.Function):
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """Mean cross-entropy of logits whose columns are spread over the processes.
+    """Mean cross-entropy of logits whose columns are distributed over the processes.
 
-    Takes (n, local landmarks) logits, (n, 1) columns of the targets, (n,) which are local, and (n,) which rows count.
+    The inputs are the (n, local landmarks) logits, the (n, 1) columns of the targets, (n,) whether the target is local,
+    (n,) whether a row counts, and the number of processes.
     """
 
     @staticmethod
@@ -225,7 +245,7 @@ def _has_center_rows(value: object) -> bool:
 
 
 def _load_centers(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Replaces the centers of all landmarks in a state dict by those of this process, before it is loaded."""
+    """Replaces the centers of all landmarks in a state dict by those of this process, before they are loaded."""
     assert isinstance(module, ArcFace)
     _upgrade_state(state, prefix)
     centers = state.get(f"{prefix}centers")

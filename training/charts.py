@@ -1,4 +1,4 @@
-"""Charts as SVG: few lines of text, sharp at any size, light or dark as the page around them."""
+"""Line charts as small SVG files that follow the light or dark theme of the page around them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,16 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 """
 
 Curve = Sequence[tuple[float, float]]
+"""(x, y) points of a curve."""
 
 
 class Chart:
-    """A drawing of ``width`` x ``height`` pixels, y downwards. Colors are classes of `STYLE`: s0, s1, s2."""
+    """An SVG drawing. Coordinates are in pixels, with y downwards.
+
+    Args:
+        width: width in pixels.
+        height: height in pixels.
+    """
 
     def __init__(self, width: int, height: int) -> None:
         self.width = width
@@ -30,24 +36,36 @@ class Chart:
         self._elements: list[str] = []
 
     def text(self, x: float, y: float, words: str, style: str = "", *, anchor: str = "start") -> None:
-        """Words whose baseline starts, ends or has its middle at (x, y)."""
+        """Adds text at a point.
+
+        Args:
+            x: x of the anchor.
+            y: y of the baseline.
+            words: the text.
+            style: classes of `STYLE`, separated by spaces.
+            anchor: which point of the text is at x: ``start``, ``middle``, or ``end``.
+        """
         self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(words)}</text>')
 
     def curve(self, points: Curve, style: str = "curve s0") -> None:
-        """A line through points."""
+        """Adds a line through points, with the given classes of `STYLE`."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         self._add(f'<polyline points="{path}" class="{style}"/>')
 
     def dot(self, x: float, y: float, style: str = "mark s0") -> None:
-        """A dot around a point."""
+        """Adds a dot at a point, with the given classes of `STYLE`."""
         self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{style}"/>')
 
     def grid(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        """A faint line."""
+        """Adds a faint line from (x1, y1) to (x2, y2)."""
         self._add(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="grid"/>')
 
     def write(self, path: Path) -> None:
-        """Writes the drawing as an SVG file, wholly or not at all."""
+        """Writes the drawing as an SVG file, atomically.
+
+        Raises:
+            GlamError: the file cannot be written.
+        """
         size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
         body = "\n".join(self._elements)
         with write_output(path) as partial:
@@ -61,14 +79,14 @@ class Chart:
 
 
 class Axis:
-    """A scale from values to pixels, over all of ``values`` and to round numbers.
+    """A linear scale from values to pixels that ends at round numbers.
 
     Args:
-        values: that have to fit.
-        start: pixel of the lowest value.
-        end: pixel of the highest.
-        most: ticks, about.
-        least: of the distance between ticks.
+        values: values that the scale has to cover.
+        start: pixel of the low end.
+        end: pixel of the high end.
+        most: approximate maximum number of ticks.
+        least: smallest distance between ticks.
     """
 
     def __init__(self, values: Sequence[float], start: float, end: float, most: int = 5, least: float = 0) -> None:
@@ -83,7 +101,7 @@ class Axis:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self) -> Iterator[tuple[float, str]]:
-        """Pixel and label of each tick."""
+        """Yields the pixel and the label of each tick."""
         digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
         for i in range(round((self.high - self.low) / self.step) + 1):
             value = self.low + i * self.step
@@ -91,19 +109,22 @@ class Axis:
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is not below ``least``."""
+    """The smallest number of the form 1, 2, or 5 times a power of ten that is at least ``least``."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
 
 
 def line_chart(path: Path, title: str, curves: dict[str, Curve], x_name: str) -> None:
-    """Draws curves over a shared x axis, with a legend where there are several.
+    """Draws curves over a shared x axis, with a legend if there are several.
 
     Args:
-        path: of the SVG file.
-        title: above the chart.
-        curves: (x, y) points by name, up to three, y finite; one without points is left out.
-        x_name: what x counts.
+        path: path of the SVG file.
+        title: title of the chart.
+        curves: up to three curves by name, with finite y; curves without points are skipped.
+        x_name: label of the x axis.
+
+    Raises:
+        GlamError: the file cannot be written.
     """
     drawn = {name: curve for name, curve in curves.items() if curve}
     chart = Chart(640, 320)

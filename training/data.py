@@ -1,4 +1,4 @@
-"""Landmarks for training and validation, as a Lightning data module."""
+"""Lightning data module: training images of landmarks, and validation images of other landmarks."""
 
 import math
 import os
@@ -27,17 +27,17 @@ from glam.training.options import DataOptions
 from glam.training.throughput import TimedLoader
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""(b, 3, h, w) normalized images, their (b,) landmark ids, their (b,) indices in the collection."""
+"""(b, 3, h, w) normalized images, their (b,) landmark ids, and their (b,) indices in the collection."""
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What a network takes.
+    """Input format of a network.
 
     Attributes:
-        multiple: pixels that the sides of its images are a multiple of.
-        mean: 3 numbers, of the channels of images in [0, 1].
-        std: 3 numbers, of the channels of images in [0, 1].
+        multiple: the sides of its images are multiples of this, in pixels.
+        mean: mean of each of the 3 channels, of images in [0, 1].
+        std: standard deviation of each of the 3 channels, of images in [0, 1].
     """
 
     multiple: int
@@ -46,18 +46,24 @@ class ImageFormat:
 
 
 class LandmarkData(L.LightningDataModule):
-    """Training images in batches of one size, and validation images of landmarks never trained on.
+    """Training images in batches of one size, and validation images of landmarks that are not trained on.
 
     Args:
-        train: a folder with one sub-folder per landmark, a CSV manifest, or another source of `read_collection`.
-        val: a source with other landmarks; by default ``val_share`` of the training landmarks are held out.
-        leave_out: a text file with landmarks or paths, one a line, that ``train`` is read without: those of the test.
+        train: Training images: a folder with one sub-folder per landmark, or a list of images (docs/datasets.md).
+        val: Validation images of other landmarks; null to hold out a share of the training landmarks.
+        leave_out: Text file with landmarks or paths to exclude from training, one per line.
         options: keyword arguments of `DataOptions`.
 
     Attributes:
-        options: the options with their defaults.
-        image_format: what the network takes; set before training, by `LandmarkModule.connect`.
-        val_size, batch_size, workers: those of ``options``; by default ``size``, and one less than there are cores.
+        options: the options, including defaults.
+        image_format: input format of the network, set by `LandmarkModule.connect` before training.
+        val_size: longest side of validation images in pixels.
+        batch_size: images per step and device.
+        workers: number of processes that read images, per device.
+        unreadable: errors of the images that are excluded because their headers cannot be read.
+
+    Raises:
+        GlamError: a source cannot be read, or there are too few landmarks.
     """
 
     trainer: Trainer  # set by Lightning before any hook runs
@@ -69,8 +75,8 @@ class LandmarkData(L.LightningDataModule):
         self.val_size = chosen.val_size or chosen.size
         self.batch_size = chosen.batch_size
         self.workers = min((os.cpu_count() or 2) - 1, 16) if chosen.workers is None else chosen.workers
-        self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, parts of it that are done
-        self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, parts before, batches they stand for
+        self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, its finished parts
+        self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, its finished parts, their batches
         everything = read_collection(train)
         if leave_out is not None:
             everything = exclude(everything, read_names(leave_out))
@@ -82,10 +88,12 @@ class LandmarkData(L.LightningDataModule):
         self.val, self.val_shapes, val_unreadable = split_readable(val_part)
         self.unreadable = [*unreadable, *val_unreadable]
         if len(self.train.landmarks) < 2:
-            raise GlamError(f"{train}: training wants at least two landmarks, each in a sub-folder of its own")
+            raise GlamError(
+                f"{train} has fewer than two landmarks to train on. Put the images of each landmark into a sub-folder."
+            )
 
     def train_dataloader(self) -> TimedLoader:
-        """Augmented images in batches of one size, from where the run stopped."""
+        """Loads augmented training images in batches of one size, from the batch at which an earlier run stopped."""
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
         options = self.options
@@ -97,7 +105,7 @@ class LandmarkData(L.LightningDataModule):
         return self._loader(views, sampler, collate)
 
     def train_sampler(self) -> SizeBatchSampler:
-        """This process's batches, from where the run stopped."""
+        """The sampler of this process's training batches, from the batch at which an earlier run stopped."""
         multiple = _multiple(self.image_format.multiple)
         sampler = SizeBatchSampler(
             group_sizes(self.train_shapes, self.options.size, multiple=multiple, smallest_group=self.batch_size),
@@ -115,7 +123,7 @@ class LandmarkData(L.LightningDataModule):
         return sampler
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Applies the changes of the views on the device, unless the workers did."""
+        """Applies the changes of viewpoint and light on the device, unless the workers have done so."""
         if len(batch) == 3:
             images, landmark_ids, indices = batch
             return images, landmark_ids, indices
@@ -123,7 +131,7 @@ class LandmarkData(L.LightningDataModule):
         return apply_changes(pixels, changes, self.image_format.mean, self.image_format.std), landmark_ids, indices
 
     def val_dataloader(self) -> TimedLoader:
-        """Validation images at the sizes that they are described at."""
+        """Loads validation images at the sizes at which descriptors are computed."""
         sizes = [fitted_size(w, h, self.val_size, self.image_format.multiple) for w, h in self.val_shapes]
         transform = resize_to(to_tensor(self.image_format.mean, self.image_format.std))
         sampler = SizeBatchSampler(
@@ -132,7 +140,7 @@ class LandmarkData(L.LightningDataModule):
         return self._loader(ImageDataset(self.val, transform), sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the epoch has come, and by how many processes; Lightning puts it into every checkpoint."""
+        """The progress within the epoch and the number of processes; Lightning stores it in each checkpoint."""
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         assert isinstance(progress, _ProcessedTracker)
         epoch, ranks = self.trainer.current_epoch, self.trainer.world_size
@@ -146,18 +154,18 @@ class LandmarkData(L.LightningDataModule):
         return {**state, "parts": [list(part) for part in parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken, by as many processes or by others."""
+        """Makes the next epoch start where ``state_dict`` was taken, with any number of processes."""
         self.resume_at = (state_dict["epoch"], tuple(EpochPart(*part) for part in state_dict["parts"]))
 
     def resume(self, state_dict: dict[str, Any]) -> tuple[int, int] | None:
-        """Resumes from a `state_dict`.
+        """Resumes from a `state_dict` and converts its progress if the number of processes or the batch size differs.
 
         Args:
-            state_dict: see `state_dict`.
+            state_dict: state from a checkpoint.
 
         Returns:
-            Batches of the interrupted epoch that count as done and batches in a whole epoch, both per process; None if
-            the number of processes and the batch size are as before.
+            The number of batches of the interrupted epoch that count as done and the number of batches in a complete
+            epoch, both per process; None if the number of processes and the batch size are unchanged.
         """
         self.load_state_dict(state_dict)
         sampler = self.train_sampler()
@@ -182,16 +190,31 @@ class LandmarkData(L.LightningDataModule):
 
 
 def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collection, Collection]:
-    """Splits a collection by landmark: training, and validation with ``share`` of the landmarks (at least two)."""
+    """Splits a collection into training and validation landmarks.
+
+    Args:
+        collection: the images.
+        share: share of the landmarks to hold out for validation, 0 to 1; at least two are held out.
+        seed: seed of the choice.
+
+    Returns:
+        The training images and the validation images.
+
+    Raises:
+        GlamError: fewer than two landmarks would remain for training.
+    """
     known = [landmark for landmark in collection.landmarks if landmark]
     count = max(2, round(share * len(known)))
     if len(known) < count + 2:
-        raise GlamError(f"{collection.root}: too few landmarks ({len(known)}) to hold some out; name a --data.val")
+        raise GlamError(
+            f"{collection.root} has {len(known)} landmarks, too few to hold {count} out for validation. "
+            "Add landmarks, or name a folder with others: --data.val."
+        )
     held = set(np.random.default_rng(seed).choice(known, size=count, replace=False))
     training = collection.filter(lambda image: image.landmark not in held)
     return training, collection.filter(lambda image: image.landmark in held)
 
 
 def _multiple(multiple: int) -> int:
-    """Sides of training sizes: multiples of the network's own and of 32, so that groups stay few."""
+    """The multiple for the sides of training images, in pixels: at least 32 for the usual strides, for few sizes."""
     return math.lcm(32, multiple) if multiple in (8, 16, 32) else multiple

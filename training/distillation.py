@@ -1,13 +1,12 @@
-"""Learning from other models: the descriptors of a batch are to lie to each other as those of its teachers do.
+"""Knowledge distillation: the student reproduces the cosines between the images of a batch that its teachers give.
 
-    augmented images, with CutMix --teachers, at several scales--> their descriptors side by side, (b, t), unit length
+    augmented images, with CutMix --teachers, at several scales--> concatenated descriptors, (b, t), unit length
                                   --student--> (b, dim)
-    loss: how far the student's (b, b) cosines are from the teachers', as squares and as choices of neighbors
+    loss: difference between the (b, b) cosines of student and teachers, as squares and as distributions over neighbors
 
-Several models together tell landmarks apart better than each of them, and they need no landmark of a view. The teachers
-see the same view as the student. CutMix may have made it from two images: then it has no landmark, but the teachers
-still describe it, and few images become many. Only cosines are compared, so descriptors may differ in length and may be
-rotated against each other.
+Several teachers together are better than each of them alone. They see the same view of an image as the student and need
+no landmark, so CutMix can combine two images into a view and multiply the training data. Only cosines are compared, so
+the descriptors of student and teachers may differ in dimension and by a rotation.
 
 Sources: L. Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022. W. Park et al.,
 "Relational knowledge distillation", CVPR 2019. S. Yun et al., "CutMix", ICCV 2019.
@@ -24,21 +23,22 @@ from glam.inference.pipeline import describe_tensor
 from glam.network import DescriptorNetwork
 
 SCALES = (1.0, 2**0.5)
-"""Of the training image that teachers look at."""
+"""Scales at which the teachers see a training image (arbitrary)."""
 
 TEMPERATURE = 0.07
-"""Of the choice of a neighbor."""
+"""Temperature of the distribution over neighbors (arbitrary)."""
 
 SQUARES = 100.0
-"""Weight of the squared differences of cosines; those are about a hundredth."""
+"""Weight of the squared differences of cosines, which brings them to the magnitude of the other term."""
 
 
 class Distillation(nn.Module):
     """The loss of a student that learns from teachers.
 
     Args:
-        teachers: trained networks, whose weights stay as they are and are no part of this module's state.
-        mean, std: per channel, that the student's images are normalized with.
+        teachers: trained networks, whose weights are frozen and not part of the state of this module.
+        mean: mean of each of the 3 channels that the student's images are normalized with.
+        std: standard deviation of each of the 3 channels that the student's images are normalized with.
     """
 
     def __init__(self, teachers: Sequence[DescriptorNetwork], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -47,11 +47,19 @@ class Distillation(nn.Module):
         self._mean, self._std = tuple(mean), tuple(std)
 
     def to_device(self, device: torch.device) -> None:
-        """Moves the teachers, which take the form there that describes fast."""
+        """Moves the teachers to a device and converts them to the form for fast inference."""
         self._teachers = tuple(inference_form(teacher.to_device(device)) for teacher in self._teachers)
 
     def forward(self, descriptors: Tensor, images: Tensor) -> Tensor:
-        """Loss of (b, dim) descriptors of (b, 3, h, w) normalized images; 0 for an image alone."""
+        """Computes the loss of a batch.
+
+        Args:
+            descriptors: (b, dim) descriptors of the student, of unit length.
+            images: (b, 3, h, w) images, normalized for the student.
+
+        Returns:
+            A scalar; 0 for a single image.
+        """
         if len(images) < 2:
             return 0.0 * descriptors.sum()
         teacher_descriptors = self.teacher_descriptors(images)
@@ -70,29 +78,41 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def teacher_descriptors(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalized images to the descriptors of all teachers side by side, (b, t), of unit length."""
+        """Computes the concatenated descriptors of all teachers.
+
+        Args:
+            images: (b, 3, h, w) images, normalized for the student.
+
+        Returns:
+            (b, t) descriptors of unit length.
+        """
         descriptors = [
             describe_tensor(teacher, self._normalize_for(teacher, images), SCALES) for teacher in self._teachers
         ]
         return F.normalize(torch.cat(descriptors, dim=1), dim=1)
 
     def _normalize_for(self, teacher: DescriptorNetwork, images: Tensor) -> Tensor:
-        """Normalizes images by the mean and standard deviation of a teacher's backbone."""
+        """Converts images from the student's normalization to a teacher's."""
         mean, std = teacher.backbone.mean, teacher.backbone.std
         if (mean, std) == (self._mean, self._std):
             return images
-        own_mean, own_std, its_mean, its_std = (
+        student_mean, student_std, teacher_mean, teacher_std = (
             images.new_tensor(values)[:, None, None] for values in (self._mean, self._std, mean, std)
         )
-        return (images * own_std + own_mean - its_mean) / its_std
+        return (images * student_std + student_mean - teacher_mean) / teacher_std
 
 
 def cutmix(images: Tensor) -> Tensor:
-    """CutMix: pastes a rectangle of another image of the batch into each image, at the same position.
+    """Pastes a rectangle of another image of the batch into each image, at the same position (CutMix).
+
+    The sides of a rectangle, as shares of the image's sides, are square roots of uniform random numbers. Its area is
+    therefore half of the image's on average, minus the part beyond the border.
 
     Args:
-        images: (b, 3, h, w). The sides of the rectangles, as shares of the image's, are roots of uniform numbers, so
-            that its area is half of the image's on average, less what hangs over the border.
+        images: (b, 3, h, w) images.
+
+    Returns:
+        (b, 3, h, w) images.
     """
     count, _, height, width = images.shape
     draws = torch.rand(3, count, 1, 1, device=images.device)
@@ -103,6 +123,6 @@ def cutmix(images: Tensor) -> Tensor:
 
 
 def _off_diagonal(cosines: Tensor) -> Tensor:
-    """(b, b) to (b, b - 1): each image's cosines with the others."""
+    """(b, b - 1) cosines of each image with the others, from all (b, b) cosines."""
     count = len(cosines)
     return cosines.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)

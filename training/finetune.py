@@ -1,7 +1,7 @@
-"""Fine-tuning: a run that starts from a trained model, and keeps the better of the two on held-out landmarks.
+"""Fine-tuning of a trained model, which keeps the better of the initial and the final weights.
 
-The held-out landmarks are neither trained on nor do they pick an epoch: the weights of the last epoch are compared with
-the start once, and that comparison decides which are written.
+The held-out landmarks are not trained on and do not select an epoch. The weights of the last epoch are compared with
+the initial ones once, and this comparison decides which are written.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from glam.training.pca_init import balanced_sample
 
 
 class StartAtMeans(L.Callback):
-    """Puts the center of each landmark at the mean of its images, described by the network as it starts."""
+    """Sets the center of each landmark to the mean of its descriptors by the initial network."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Does so, unless a run is resumed, or learns from a teacher and has no centers."""
+        """Sets the centers, unless the run is resumed or has none because it learns from teachers."""
         assert isinstance(pl_module, LandmarkModule)
         if pl_module.resumed or isinstance(pl_module.loss, Distillation):
             return
@@ -43,19 +43,20 @@ class StartAtMeans(L.Callback):
 
 
 def diverged(network: DescriptorNetwork) -> bool:
-    """Whether training has left a weight that is not finite."""
+    """Whether a weight of the network is not finite."""
     return not all(bool(torch.isfinite(weights).all()) for weights in network.state_dict().values())
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same queries.
+    """Comparison of two models on the same queries.
 
     Attributes:
-        before, after: what they scored.
-        gain: of mAP, a fraction.
-        interval: 95% bootstrap interval of the gain, over landmarks.
-        landmarks: how many were held out.
+        before: result of the first model.
+        after: result of the second model.
+        gain: mAP of the second model minus mAP of the first, as a fraction.
+        interval: low and high end of the 95% bootstrap interval of the gain, over landmarks.
+        landmarks: number of held-out landmarks.
     """
 
     before: FolderReport
@@ -66,11 +67,11 @@ class Comparison:
 
     @property
     def better(self) -> bool:
-        """Whether the second is."""
+        """Whether the second model has the higher mAP."""
         return self.gain > 0
 
     def to_dict(self) -> dict[str, Any]:
-        """For a result file, fractions."""
+        """The comparison as a dict that can be written as JSON; scores are fractions."""
         return {
             "landmarks": self.landmarks,
             "queries": int((~np.isnan(self.before.scores.ap)).sum()),
@@ -86,19 +87,21 @@ class Comparison:
         before, after = 100 * self.before.scores.mean_ap, 100 * self.after.scores.mean_ap
         low, high = (100 * end for end in self.interval)
         return (
-            f"mAP on {self.landmarks} landmarks held out: {before:.2f} before, {after:.2f} after "
+            f"mAP on {self.landmarks} held-out landmarks: {before:.2f} before, {after:.2f} after "
             f"({100 * self.gain:+.2f}, 95% interval {low:+.2f} to {high:+.2f})"
         )
 
 
 def compare_models(before: Model, after: Model, held_out: Collection, others: Collection) -> Comparison:
-    """Compares two models by retrieval: each held-out image queries all other held-out images and the ``others``.
+    """Compares two models by retrieval: each held-out image queries the other held-out images and ``others``.
+
+    Each model computes descriptors at its own image size and scales.
 
     Args:
-        before: the first model; each describes at its own size and scales.
-        after: the second.
-        held_out: images of landmarks that neither was trained on.
-        others: further images in the database, such as the training images.
+        before: the first model.
+        after: the second model.
+        held_out: images of landmarks that neither model was trained on.
+        others: further database images, such as the training images.
 
     Raises:
         GlamError: no held-out landmark has two readable images.

@@ -1,4 +1,4 @@
-"""The Lightning module: a descriptor network trained with ArcFace, validated by retrieval on unseen landmarks."""
+"""Lightning module: a descriptor network, trained with ArcFace or distillation, validated on unseen landmarks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,17 +28,20 @@ from glam.training.whitening import whiten_head
 
 
 class LandmarkModule(L.LightningModule):
-    """Trains descriptors of landmarks.
+    """Trains a descriptor network on landmarks.
 
     Args:
-        backbone: a timm model name.
-        dim: length of the descriptor.
+        backbone: Name of a timm model.
+        dim: Dimension of the descriptors.
         options: keyword arguments of `ModelOptions`.
 
     Attributes:
-        options: the options with their defaults.
-        data: the landmarks that it is trained on; set by `connect`.
-        teachers: trained networks that this one learns from instead of from landmarks (`glam.training.distillation`).
+        options: the options, including defaults.
+        network: the network that is trained.
+        data: the images that it is trained on, set by `connect`.
+        teachers: trained networks to learn from instead of landmarks (`glam.training.distillation`).
+        loss: the loss, set by `configure_model`.
+        resumed: whether the weights come from a checkpoint.
     """
 
     data: LandmarkData
@@ -51,35 +54,52 @@ class LandmarkModule(L.LightningModule):
         self.teachers: Sequence[DescriptorNetwork] = ()
         if isinstance(self.network.glam, GLAM) and chosen.input_weight is not None:
             self.network.glam.start_near_identity(chosen.input_weight)
-        if chosen.freeze_batch_norm:  # now, for several processes agree on what is trained before the optimizer is made
+        if chosen.freeze_batch_norm:  # now, because DistributedDataParallel fixes what is trained before the optimizer
             for norm in _batch_norms(self.network.backbone):
                 norm.requires_grad_(False)
         self.retrieval = RetrievalScore()
         self.resumed = False
 
     def connect(self, data: LandmarkData) -> None:
-        """Gives the data module the network's image format, and this module its landmarks; to be called before
-        training."""
+        """Connects this module and the data module: one needs the landmarks, the other the network's input format.
+
+        Call it before training.
+
+        Args:
+            data: the data module.
+        """
         backbone = self.network.backbone
         data.image_format = ImageFormat(int(backbone.multiple), tuple(backbone.mean), tuple(backbone.std))
         self.data = data
 
     def configure_model(self) -> None:
-        """Adds the loss, once the number of landmarks is known, and what several processes agree on before they are
-        joined: the layout of the weights, and which buffers stay as they are and need not be sent at every step."""
+        """Adds the loss, and prepares the network for `DistributedDataParallel`.
+
+        Before the processes are joined, the memory layout of the weights has to be set, and the buffers that stay
+        constant have to be listed, so that they are not sent at every step.
+
+        Raises:
+            GlamError: the options contradict each other.
+        """
         if hasattr(self, "loss"):
             return
         self.network.to(memory_format=self.network.layout(self.trainer.strategy.root_device))
         self._ddp_params_and_buffers_to_ignore = self._frozen_statistics()  # PyTorch's way to name them
         options = self.options
         if options.patched and not self.teachers:
-            raise GlamError("patched images show two landmarks: only a run with teachers can learn from them")
+            raise GlamError(
+                "CutMix combines two landmarks in an image, which only a run with teachers can learn from. "
+                "Set --model.patched 0, or name --teachers."
+            )
         if self.teachers:
             backbone = self.network.backbone
             self.loss: ArcFace | Distillation = Distillation(self.teachers, backbone.mean, backbone.std)
             return
         if options.sharded and self.trainer.gradient_clip_val:
-            raise GlamError("gradients are clipped by their norm in each process; set gradient_clip_val 0 with sharded")
+            raise GlamError(
+                "Gradients cannot be clipped with sharded centers, because each process sees only its own norm. "
+                "Set --trainer.gradient_clip_val 0, or --model.sharded false."
+            )
         self.loss = ArcFace(
             len(self.data.train.landmarks),
             self.network.dim,
@@ -90,16 +110,16 @@ class LandmarkModule(L.LightningModule):
             seed=options.seed,
         )
         if options.sharded:
-            self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # of which each process has its own
+            self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # each process has its own
 
     def _frozen_statistics(self) -> list[str]:
-        """Names of the buffers of the backbone's batch norms, if those are frozen."""
+        """The names of the backbone's buffers if its batch norms are frozen, else an empty list."""
         if not self.options.freeze_batch_norm:
             return []
         return [name for name, _ in self.network.backbone.named_buffers(prefix="network.backbone")]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remembers that the run goes on with weights of its own, perhaps on another number of processes."""
+        """Resumes from a checkpoint, possibly with another number of processes or another batch size."""
         self.resumed = True
         batch_counts = self.data.resume(checkpoint[LandmarkData.__qualname__])
         if batch_counts is not None:
@@ -110,21 +130,21 @@ class LandmarkModule(L.LightningModule):
             change_centers(checkpoint, "loss.centers", index, self.loss.shard)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Gathers the centers of all processes into a checkpoint."""
+        """Gathers the centers of all processes into the checkpoint."""
         if isinstance(self.loss, ArcFace):
             change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.gather)
 
     def on_fit_start(self) -> None:
-        """Starts the new layers from what the backbone knows, unless a run is resumed; compiles the backbone."""
+        """Initializes the new layers by PCA and compiles the backbone, if the options say so."""
         if isinstance(self.loss, Distillation):
             self.loss.to_device(self.device)
         if self.options.start == "pca" and not self.resumed:
             self._start_from_pca()
         self.train()
         if self.options.compiled != "no":
-            torch._dynamo.config.recompile_limit = 64  # of sizes; by default what comes after eight runs uncompiled
-            torch._dynamo.config.optimize_ddp = False  # or several processes compile eight graphs for each of one
-            self.network.backbone.compile(dynamic=False)  # but for the sides that `training_step` marks
+            torch._dynamo.config.recompile_limit = 64  # sizes; by default, the ninth and later ones run uncompiled
+            torch._dynamo.config.optimize_ddp = False  # otherwise DDP splits each graph into eight
+            self.network.backbone.compile(dynamic=False)  # except for the dimensions that `training_step` marks
 
     def _start_from_pca(self) -> None:
         descriptors, landmark_ids = start_from_pca(
@@ -139,38 +159,54 @@ class LandmarkModule(L.LightningModule):
             self.loss.start_at_means(descriptors, landmark_ids)
 
     def whiten(self, device: torch.device) -> None:
-        """Whitens the trained network's descriptors by ``end_whitening``, on a device."""
-        power, most, seed = self.options.end_whitening, self.options.start_images, self.options.seed
+        """Whitens the descriptors of the trained network by the option ``end_whitening``.
+
+        Args:
+            device: device that computes the descriptors.
+
+        Raises:
+            GlamError: the network has no descriptor layer, or there are too few images.
+        """
+        power, max_images, seed = self.options.end_whitening, self.options.start_images, self.options.seed
         if not power:
             return
         self.network.to_device(device)
         with torch.compiler.set_stance("force_eager"):  # as in validation
-            whiten_head(self.network, self.data.train, self._settings(), power=power, max_images=most, seed=seed)
+            whiten_head(self.network, self.data.train, self._settings(), power=power, max_images=max_images, seed=seed)
 
     def _settings(self) -> Settings:
-        """How training images are described."""
+        """Settings for computing the descriptors of training images."""
         return Settings(size=self.data.val_size, batch_size=self.data.batch_size, workers=max(1, self.data.workers))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch: (b, 3, h, w) images, (b,) landmark ids. Dropout and CutMix are drawn from seed, step, and
-        batch, so that a resumed run draws what an unbroken one would, and the batches of one step draw different
-        numbers."""
+        """Computes the loss of a batch.
+
+        Dropout and CutMix are drawn from seed, step, and batch, so that a resumed run draws the same numbers as an
+        uninterrupted one, and the accumulated batches of a step draw different numbers.
+
+        Args:
+            batch: (b, 3, h, w) images, (b,) landmark ids, and (b,) indices.
+            batch_idx: index of the batch in the epoch.
+
+        Returns:
+            A scalar.
+        """
         images, landmark_ids, _ = batch
         torch.manual_seed(mixed_seed(self.options.seed, self.global_step, batch_idx, self.global_rank))
         images = images.contiguous(memory_format=self.network.layout(images.device))
         if self.options.patched and torch.rand(()) < self.options.patched:
             images = cutmix(images)
-        if self.options.compiled != "no":  # batches of one size differ by an image
+        if self.options.compiled != "no":  # batches of one image size differ by one image
             torch._dynamo.maybe_mark_dynamic(images, (0, 2, 3) if self.options.compiled == "any_size" else 0)
         with _without_statistics(self.network.head) if len(images) == 1 else nullcontext():
             descriptors = self.network(images)
             loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else landmark_ids)
-        self.log("loss", loss, batch_size=len(images))  # the progress bar would wait for it at every step
+        self.log("loss", loss, batch_size=len(images))  # not in the progress bar, which would wait for it at every step
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         return loss
 
     def train(self, mode: bool = True) -> "LandmarkModule":
-        """As of any module, but that frozen batch norms stay as they came."""
+        """Sets training or evaluation mode; frozen batch norms stay in evaluation mode."""
         super().train(mode)
         if self.options.freeze_batch_norm:
             for norm in _batch_norms(self.network):
@@ -178,18 +214,18 @@ class LandmarkModule(L.LightningModule):
         return self
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Describes a batch of validation images."""
+        """Computes and collects the descriptors of a batch of validation images."""
         images, landmark_ids, indices = batch
-        with torch.compiler.set_stance("force_eager"):  # validation images come in many sizes
+        with torch.compiler.set_stance("force_eager"):  # validation images have many sizes
             self.retrieval.update(self.network(images), landmark_ids, indices)
 
     def on_validation_epoch_end(self) -> None:
-        """Scores the validation images, each as a query against all others."""
+        """Scores the validation images, each of them as a query against all others."""
         self.log_dict(self.retrieval.compute(), prog_bar=True)
         self.retrieval.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Two learning rates, no weight decay on vectors and scalars, warm-up and cosine a step."""
+        """Builds the optimizer and a schedule per step with warm-up and cosine; vectors and scalars have no decay."""
         groups = self._parameter_groups()
         fused = self.trainer.strategy.root_device.type == "cuda"
         optimizer: torch.optim.Optimizer = (
@@ -202,18 +238,21 @@ class LandmarkModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def write_model(self, path: Path, training: dict[str, Any], *, half: bool = False) -> None:
-        """Writes the network as a model file that `glam.load` opens.
+        """Writes the network as a model file, for `glam.load`.
 
         Args:
-            path: of the .safetensors file.
-            training: what to say of the training in its header.
-            half: store weights as float16.
+            path: path of the .safetensors file.
+            training: facts about the training for the header, by name.
+            half: whether weights are stored as float16.
+
+        Raises:
+            GlamError: the file cannot be written.
         """
         header = ModelHeader(self.network.architecture, size=self.data.val_size, training=training)
         save(path, self.network, header, half=half)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups of parameters."""
+        """The parameter groups of the optimizer."""
         return [
             {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": decay}
             for parameters, lr in self._trained_parameters()
@@ -236,7 +275,7 @@ class LandmarkModule(L.LightningModule):
 
 @contextmanager
 def _without_statistics(head: nn.Module) -> Iterator[None]:
-    """Has a head's batch norm use what it has learned so far: an image that is alone in its batch has no variance."""
+    """Makes the batch norms of a head use their running statistics, because a batch of one image has no variance."""
     norms = [norm for norm in _batch_norms(head) if norm.training]
     for norm in norms:
         norm.eval()
@@ -252,7 +291,7 @@ def _batch_norms(network: nn.Module) -> list[nn.Module]:
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
-    """Learning rate as a share of its peak: a linear rise, then a cosine to 0."""
+    """The learning rate as a share of its peak: a linear rise, then a cosine to 0."""
     rising = warmup * steps
     if step < rising:
         return (step + 1) / (rising + 1)

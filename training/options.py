@@ -1,9 +1,9 @@
-"""Options of the Lightning module and data, under the names that `glam train` and its configurations give them.
+"""Options of the Lightning module and the data module, with the names that `glam train` and its configurations use.
 
     glam train --model.lr 1e-4 --data.size 320    ModelOptions.lr of LandmarkModule, DataOptions.size of LandmarkData
 
-LightningCLI reads names, types, defaults, and help texts from these classes, because the initializers pass their
-keyword arguments on to them.
+LightningCLI reads names, types, defaults, and help texts from these classes, because the initializers of both modules
+pass their keyword arguments on to them.
 """
 
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ class ModelOptions:
     """Options of `glam.training.module.LandmarkModule`.
 
     Attributes:
-        glam: options of `glam.GLAM` but the channels; null for no attention.
-        gem_p: exponent of GeM at the start.
-        dropout: share of the descriptor's entries dropped.
-        pretrained: whether the backbone starts from ImageNet weights.
-        start: "pca" to start the descriptor layer as PCA and the landmarks at their means; "random" as layers come.
-        whitening: power of its spread that each dimension of the PCA is divided by at the start; 1 is PCA whitening.
-        start_images: most images that the PCA looks at.
-        input_weight: share of the fusion that GLAM's input has at the start, its spatial attentions being zero then;
-            null to start GLAM as its layers come.
-        margin: of ArcFace, in radians.
-        scale: of ArcFace's logits.
-        sharded: whether the landmark centers are split over the processes, for a million landmarks or more.
+        glam: Options of the attention module GLAM, such as {reduction: 256}; null for no attention.
+        gem_p: Initial exponent of GeM pooling, above 0.
+        dropout: Share of the descriptor's entries dropped in training, from 0 to below 1.
+        pretrained: Start the backbone from ImageNet weights.
+        start: Initial descriptor layer and landmark centers: "pca" for a PCA of the backbone's features and the means
+            of the landmarks, or "random".
+        whitening: Strength of the whitening in the initial PCA, from 0 (none) to 1 (full PCA whitening).
+        start_images: Maximum number of images that the PCA is fitted to.
+        input_weight: Initial weight of GLAM's input in its fusion, between 0 and 1, with zero spatial attention; null
+            for a random start of GLAM.
+        margin: Angular margin of ArcFace in radians.
+        scale: Scale of ArcFace's logits, above 0.
+        sharded: Distribute the landmark centers over the processes; for a million landmarks or more.
         optimizer: AdamW, or SGD with momentum 0.9.
-        lr: learning rate of the backbone.
-        new_lr: learning rate of GLAM, GeM, descriptor layer and landmark centers.
-        weight_decay: of all but norms and biases.
-        warmup: share of the steps in which the learning rate rises; it falls by a cosine to 0 over the rest.
-        freeze_batch_norm: whether batch norms keep the statistics they start with, and the backbone's their gains too.
-        compiled: whether ``torch.compile`` makes the backbone's training steps faster, which takes it minutes first:
-            "any_size" compiles once for all image sizes, "each_size" once per size.
-        stride: pixels of the image to a position of the feature map, 8 or 16; null for the backbone's own.
-        glam_lr: learning rate of GLAM; ``new_lr`` by default.
-        patched: share of the batches whose images are mixed in pairs by CutMix, for runs with teachers.
-        end_whitening: power of their spread that the descriptor's principal components are divided by at the end; 0
-            leaves them as they were trained (`glam.training.whitening`).
-        seed: of dropout, CutMix and the landmark centers.
+        lr: Peak learning rate of the backbone.
+        new_lr: Peak learning rate of GLAM, GeM, descriptor layer, and landmark centers.
+        weight_decay: Weight decay; norms, biases, and scalars have none.
+        warmup: Share of the steps in which the learning rate rises, 0 to 1; then it falls to 0 along a cosine.
+        freeze_batch_norm: Keep the statistics of all batch norms, and the gains and biases of the backbone's.
+        compiled: Compile the backbone with torch.compile, which takes minutes and makes steps faster: "any_size" once
+            for all image sizes, "each_size" once per size.
+        stride: Pixels of the image per position of the feature map, 8 or 16; null for the backbone's own stride.
+        glam_lr: Peak learning rate of GLAM; null for the value of new_lr.
+        patched: Share of the batches to which CutMix is applied, 0 to 1; requires teachers.
+        end_whitening: Strength of the whitening after training, from 0 (none) to 1 (full PCA whitening).
+        seed: Seed of dropout, CutMix, and the landmark centers; `glam train` sets it to data.seed.
     """
 
     glam: dict[str, Any] | None = None
@@ -73,18 +73,18 @@ class DataOptions:
     """Options of `glam.training.data.LandmarkData`.
 
     Attributes:
-        val_share: share of the landmarks held out where there is no ``val``.
-        size: longest side of training images, in pixels.
-        val_size: longest side of validation images, in pixels, and of the trained model; ``size`` by default.
-        batch_size: images a step, for each device.
-        per_landmark: most images of one landmark in an epoch; all of them by default.
-        crop: smallest share of an image's area that a random crop keeps.
-        perspective: largest move of a corner along each axis, as a share of half the side; 0 for none.
-        light: largest change of brightness, contrast, and saturation, as a share; 0 for none.
-        augment_on: where viewpoint and light change: in the "workers" or on the training "device". On the device,
-            workers only decode and resize (`glam.datasets.views`).
-        workers: processes that read images, for each device; one less than there are cores by default.
-        seed: of order, held-out landmarks and augmentation.
+        val_share: Share of the landmarks held out for validation without data.val, 0 to 1; at least two landmarks.
+        size: Longest side of training images in pixels.
+        val_size: Longest side of validation images in pixels, also the model's default; null for the value of size.
+        batch_size: Images per step and device.
+        per_landmark: Maximum number of images per landmark and epoch; null for all images.
+        crop: Smallest share of an image's area that a random crop covers, above 0 to 1.
+        perspective: Largest move of a corner along each axis, as a share of half the side, from 0 (none) to below 1.
+        light: Largest change of brightness, contrast, and saturation, as a share; 0 for none.
+        augment_on: Where viewpoint and light are changed: in the "workers", or on the training "device", which relieves
+            the workers.
+        workers: Processes that read images, per device; null for one less than there are cores, at most 16.
+        seed: Seed of image order, held-out landmarks, and augmentation.
     """
 
     val_share: float = 0.1

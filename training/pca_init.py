@@ -1,7 +1,7 @@
-"""Initial weights from PCA: of the new layer, from the backbone's descriptors; of the classes, from their means.
+"""Initialization of the descriptor layer by PCA of the backbone's features.
 
-With few landmarks a layer drawn at random costs more than training wins back: the backbone is pulled towards it in the
-first steps and loses what ImageNet taught it. Half-way between PCA and PCA whitening is better than either.
+With few landmarks, a random layer costs more than training regains: the backbone adapts to it in the first steps and
+loses the features learned on ImageNet. A point halfway between PCA and PCA whitening is better than either.
 """
 
 from dataclasses import dataclass
@@ -27,30 +27,33 @@ def start_from_pca(
     max_images: int,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Sets the head so that descriptors are the PCA of the pooled features, its batch norm included.
+    """Sets the head of a network, including its batch norm, so that descriptors are a PCA of the pooled features.
 
     Args:
-        network: to start; its backbone holds trained weights.
+        network: network with a trained backbone; its head is changed in place.
         collection: training images.
-        settings: size at which the images are described.
-        whitening: dimensions are divided by this power of their spread: 0 for PCA, 1 for PCA whitening.
-        max_images: most images that the PCA is fitted to, balanced over the landmarks.
-        seed: of the sample.
+        settings: image size for computing the features.
+        whitening: each dimension is divided by its standard deviation to this power: 0 for PCA, 1 for PCA whitening.
+        max_images: maximum number of images that the PCA is fitted to, balanced over the landmarks.
+        seed: seed of the sample of images.
 
     Returns:
-        (n, dim) descriptors of the images of the sample, and their (n,) landmark ids.
+        (n, dim) descriptors of the sampled images, of unit length, and their (n,) landmark ids.
 
     Raises:
-        GlamError: fewer images than the descriptor has dimensions.
+        GlamError: the network has no descriptor layer, or there are no more readable images than dimensions.
     """
     head = network.head
     if not isinstance(head, Head):
-        raise GlamError("a start from PCA wants a descriptor layer; set dim")
+        raise GlamError("A start from PCA requires a descriptor layer. Set --model.dim, or --model.start random.")
     indices = balanced_sample(collection, max_images, seed)
     features, landmark_ids = pooled_features(network, collection, indices, settings)
     dim = head.linear.out_features
     if len(features) <= dim:
-        raise GlamError(f"a PCA to {dim} dimensions wants more than {dim} images; there are {len(features)}")
+        raise GlamError(
+            f"A PCA to {dim} dimensions requires more than {dim} images; there are {len(features)}. "
+            "Set a smaller --model.dim, or --model.start random."
+        )
     components = Components.fit(features, dim)
     spread = components.variance.sqrt()
     basis = components.basis / spread.pow(whitening)[:, None]
@@ -59,8 +62,16 @@ def start_from_pca(
 
 
 def set_head(head: Head, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
-    """Makes a head the linear layer of (dim, c) ``weight`` and (dim,) ``bias``: its batch norm divides by the spread of
-    each dimension, whose (dim,) ``variance`` is given, and its gain gives that back."""
+    """Makes a head compute ``weight x + bias``, in place.
+
+    The batch norm of the head divides each dimension by its standard deviation, and its gain reverts this.
+
+    Args:
+        head: the head.
+        weight: (dim, c) weight.
+        bias: (dim,) bias.
+        variance: (dim,) variance of each dimension of the output.
+    """
     norm = head.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -74,7 +85,13 @@ def set_head(head: Head, weight: Tensor, bias: Tensor, variance: Tensor) -> None
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components: mean (c,), basis (dim, c) with orthonormal rows, variance (dim,) along each row."""
+    """Principal components.
+
+    Attributes:
+        mean: (c,) mean of the features.
+        basis: (dim, c) components, as orthonormal rows.
+        variance: (dim,) variance along each component.
+    """
 
     mean: Tensor
     basis: Tensor
@@ -82,7 +99,12 @@ class Components:
 
     @classmethod
     def fit(cls, features: Tensor, dim: int) -> "Components":
-        """Fits the components of (n, c) features, in float64."""
+        """Fits the components in float64.
+
+        Args:
+            features: (n, c) features.
+            dim: number of components.
+        """
         exact = features.double()
         mean = exact.mean(dim=0)
         variance, axes = principal_axes(exact - mean, dim)
@@ -90,7 +112,16 @@ class Components:
 
 
 def balanced_sample(collection: Collection, max_images: int, seed: int) -> list[int]:
-    """Indices of at most ``max_images`` images: a random one of each landmark, then a second of each, and so on."""
+    """Samples images evenly over the landmarks: a random one of each landmark, then a second of each, and so on.
+
+    Args:
+        collection: the images.
+        max_images: maximum number of images.
+        seed: seed of the sample.
+
+    Returns:
+        Ascending indices in the collection.
+    """
     random = np.random.default_rng(seed)
     order = random.permutation(len(collection))
     counts: dict[int, int] = {}
@@ -105,7 +136,17 @@ def balanced_sample(collection: Collection, max_images: int, seed: int) -> list[
 def pooled_features(
     network: DescriptorNetwork, collection: Collection, indices: list[int], settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """Pooled features (n, c) before the head, of unit length, and landmark ids (n,); unreadable images are left out."""
+    """Computes the pooled features of images, before the head. Unreadable images are skipped.
+
+    Args:
+        network: the network; it stays unchanged.
+        collection: the images.
+        indices: indices of the images in the collection.
+        settings: image size for computing the features.
+
+    Returns:
+        (n, c) features of unit length and (n,) landmark ids, on the device of the network.
+    """
     head, network.head = network.head, torch.nn.Identity()
     was_training = network.training
     network.eval()

@@ -1,8 +1,8 @@
-"""Pictures of a run, drawn anew after every epoch: OUT/plots/loss.svg, map.svg and worst_queries.webp.
+"""Plots of a run, redrawn after every epoch: OUT/plots/loss.svg, map.svg, and worst_queries.webp.
 
-The curves are those of the run's logs, so that a resumed run continues them. A worst query is a validation image with a
-low AP, one per landmark. Its row shows the query, the first results, and the nearest image of its landmark, each with
-its rank from 1.
+The curves are drawn from the logs of the run, so that a resumed run continues them. The worst queries are the
+validation images with the lowest AP, one per landmark. Each line of the picture shows a query, its first results, and
+the nearest image of its landmark, each with its rank, counted from 1.
 """
 
 import csv
@@ -27,31 +27,31 @@ from glam.training.charts import Curve, line_chart
 from glam.training.module import LandmarkModule
 
 MAX_SHOWN = 12
-"""Most queries that are shown; arbitrary."""
+"""Maximum number of worst queries (arbitrary)."""
 MAX_QUERIES = 1000
-"""Most queries that the worst are chosen from; arbitrary."""
+"""Maximum number of validation images that the worst queries are selected from (arbitrary)."""
 RESULTS_SHOWN = 5
-"""Results that are shown per query; arbitrary."""
+"""Results per query (arbitrary)."""
 TILE = 144
-"""Pixels a side."""
+"""Side of an image in the picture, in pixels (arbitrary)."""
 RIGHT, WRONG, PAPER, INK = "#1a7f37", "#cf222e", "#ffffff", "#24292f"
 
 
 class Plots(L.Callback):
-    """Draws a run's loss, its validation scores and its worst queries after every epoch.
+    """Draws the loss, the validation scores, and the worst queries of a run after every epoch.
 
     Args:
-        out: folder of the run, with its logs in ``csv``; the pictures go to its sub-folder ``plots``.
+        out: folder of the run. The logs are read from its sub-folder ``csv``, the plots are written to ``plots``.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draws the worst queries, while the descriptors are still there."""
+        """Draws the worst queries, before the descriptors are discarded."""
         assert isinstance(pl_module, LandmarkModule)
         scores = pl_module.retrieval
-        with scores.sync_context():  # of all processes; every one takes part
+        with scores.sync_context():  # collective: every process has to enter it
             order = dim_zero_cat(scores.indices).argsort()
             descriptors = dim_zero_cat(scores.descriptors)[order].cpu().numpy()
             landmark_ids = dim_zero_cat(scores.landmark_ids)[order].cpu().numpy()
@@ -61,11 +61,11 @@ class Plots(L.Callback):
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draws the curves as far as they are logged."""
+        """Draws the curves from the logs so far."""
         self._draw_curves(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draws the curves with the last epoch's mean loss, which is logged after the epoch's end."""
+        """Draws the curves with the mean loss of the last epoch, which is logged after the end of the epoch."""
         self._draw_curves(trainer)
 
     def _draw_curves(self, trainer: L.Trainer) -> None:
@@ -78,22 +78,27 @@ class Plots(L.Callback):
 
 
 def draw_curves(out: Path) -> None:
-    """Draws ``out``/plots/loss.svg and map.svg from the logs in ``out``/csv; of a step done twice the last counts,
-    and what is not finite is left out."""
+    """Draws ``plots/loss.svg`` and ``plots/map.svg`` from the logs in ``csv``.
+
+    If a step was logged twice, the last value is used. Values that are not finite are skipped.
+
+    Args:
+        out: folder of the run.
+    """
     logs = list(_read_logs(out / "csv"))
 
     def curve(x: str, y: str, start: int, scale: float = 1) -> Curve:
         points = {float(row[x]) + start: scale * float(row[y]) for row in logs if row.get(y)}
         return sorted(point for point in points.items() if math.isfinite(point[1]))
 
-    losses = {"at a step": curve("step", "loss", 1), "mean of an epoch": curve("step", "epoch_loss", 1)}
+    losses = {"per step": curve("step", "loss", 1), "mean per epoch": curve("step", "epoch_loss", 1)}
     line_chart(out / "plots" / "loss.svg", "Loss", losses, "steps")
     scores = {"mAP": curve("epoch", "val_map", 1, 100), "recall@1": curve("epoch", "val_recall_at_1", 1, 100)}
     line_chart(out / "plots" / "map.svg", "Validation, %", scores, "epochs")
 
 
 def _read_logs(folder: Path) -> Iterator[dict[str, str]]:
-    """The rows of a run's logs, one after another where it was resumed."""
+    """Yields the lines of the logs of a run; a resumed run has several logs."""
     versions = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
     for path in versions:
         with path.open(newline="", encoding="utf-8") as file:
@@ -102,15 +107,15 @@ def _read_logs(folder: Path) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class WorstQuery:
-    """A query and its results; images are given by their indices in the collection, ranks from 1.
+    """A query with a low AP and its results. Indices are those of the collection.
 
     Attributes:
-        index: of the query.
-        ap: average precision of the query.
-        first: indices of the first results.
-        right: for each of the first results, whether it is of the query's landmark.
-        nearest: index of the first image of the query's landmark.
-        rank: of the first image of the query's landmark.
+        index: index of the query.
+        ap: average precision of the query, 0 to 1.
+        first: indices of the first results, best first.
+        right: for each of the first results, whether it shows the landmark of the query.
+        nearest: index of the best result that shows the landmark of the query.
+        rank: rank of this result, counted from 1.
     """
 
     index: int
@@ -122,11 +127,11 @@ class WorstQuery:
 
 
 def worst_queries(descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64]) -> list[WorstQuery]:
-    """The queries with the lowest AP, worst first, one for each landmark.
+    """Finds the queries with the lowest AP, worst first, one per landmark and at most `MAX_SHOWN`.
 
     Args:
-        descriptors: (n, dim), of unit length; each is a query for all others.
-        landmark_ids: (n,) landmark of each descriptor.
+        descriptors: (n, dim) float32 descriptors of unit length; each is a query against all others.
+        landmark_ids: (n,) landmark id of each descriptor.
     """
     sample = np.random.default_rng(0).permutation(len(landmark_ids))[:MAX_QUERIES]
     found = [
@@ -158,19 +163,22 @@ def _score_query(query: int, descriptors: NDArray[np.float32], landmark_ids: NDA
 
 
 def draw_worst(collection: Collection, queries: Sequence[WorstQuery], path: Path) -> None:
-    """Draws a row for each query as a WebP file, wholly or not at all; an image that cannot be read is left empty.
+    """Draws a picture with a line per query and writes it as a WebP file, atomically. Unreadable images stay blank.
 
     Args:
-        collection: that the queries' images are of.
-        queries: as `worst_queries` gives them.
-        path: of the file.
+        collection: the images.
+        queries: the queries, from `worst_queries`.
+        path: path of the file.
+
+    Raises:
+        GlamError: the file cannot be written.
     """
     gap, line = 10, 20
     height = line + TILE + 2 * line
     sheet = Image.new("RGB", (gap + (TILE + gap) * (RESULTS_SHOWN + 2), max(1, height * len(queries))), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for row, query in enumerate(queries):
-        top = row * height
+    for i, query in enumerate(queries):
+        top = i * height
         image = collection.images[query.index]
         pen.text((gap, top + 2), f"{image.path}, AP {query.ap:.3f}", INK, font)
         tiles = [(query.index, "query", INK)]

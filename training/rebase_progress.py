@@ -1,21 +1,21 @@
-"""Resuming on another number of processes, or with batches of another size.
+"""Conversion of a checkpoint's progress to another number of processes or another batch size.
 
-Lightning counts batches of one process, and the learning rate follows steps. Where an epoch has more or fewer of them
-than when the checkpoint was written, what it counted is brought to the new measure: the same share of the training is
-done, and the part of the epoch that is left has as many batches as are left to count.
+Lightning counts batches per process, and the learning rate depends on the number of steps. If an epoch has another
+number of batches than when the checkpoint was written, the counts are converted so that the same share of the training
+is done and the remaining batches of the epoch complete it.
 """
 
 from typing import Any
 
 
 def rebase_progress(checkpoint: dict[str, Any], batches: int, epoch_batches: int, *, accumulated: int = 1) -> None:
-    """Rebases the counts in a checkpoint of Lightning, in place.
+    """Converts the counts in a checkpoint, in place.
 
     Args:
-        checkpoint: as loaded.
-        batches: of the interrupted epoch that count as done, ``epoch_batches`` if it was over.
-        epoch_batches: of one process in a whole epoch.
-        accumulated: batches of which the gradients are added up for a step.
+        checkpoint: a checkpoint of Lightning.
+        batches: number of batches of the interrupted epoch that count as done; ``epoch_batches`` if it was complete.
+        epoch_batches: number of batches per process in a complete epoch.
+        accumulated: number of batches whose gradients are accumulated per step.
     """
     steps = (checkpoint["epoch"] * epoch_batches + batches) // accumulated
     loops = checkpoint["loops"]["fit_loop"]
@@ -28,7 +28,7 @@ def rebase_progress(checkpoint: dict[str, Any], batches: int, epoch_batches: int
 
 
 def _shift(progress: dict[str, int], done: int) -> None:
-    """Sets the count of finished batches; a batch begun but not completed, as in a new checkpoint, stays so."""
+    """Sets the number of finished batches. A batch that was started but not completed keeps this state."""
     before = progress["ready"]
     for stage, count in progress.items():
         progress[stage] = count + done - before

@@ -1,4 +1,4 @@
-"""mAP and recall@1 of validation images, gathered from all processes of a run."""
+"""mAP and recall@1 of the validation images of all processes."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from glam.eval.folder import score_folder
 
 
 class RetrievalScore(Metric):
-    """Retrieval on the validation images of all processes: each image queries all others."""
+    """Retrieval metric in which each validation image is a query against all others, over all processes."""
 
     full_state_update = False
     descriptors: list[Tensor]
@@ -22,13 +22,19 @@ class RetrievalScore(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, descriptors: Tensor, landmark_ids: Tensor, indices: Tensor) -> None:
-        """Takes (b, dim) descriptors with their (b,) landmark ids and (b,) indices in the collection."""
+        """Collects the descriptors of a batch.
+
+        Args:
+            descriptors: (b, dim) descriptors of unit length.
+            landmark_ids: (b,) landmark ids.
+            indices: (b,) indices in the collection.
+        """
         self.descriptors.append(descriptors.float())
         self.landmark_ids.append(landmark_ids)
         self.indices.append(indices)
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of all images, in the order of the collection, whichever process had them."""
+        """Computes ``val_map`` and ``val_recall_at_1``, as fractions, over the images of all processes."""
         order = dim_zero_cat(self.indices).argsort()
         descriptors = dim_zero_cat(self.descriptors)[order].cpu().numpy()
         scores = score_folder(descriptors, dim_zero_cat(self.landmark_ids)[order].cpu().numpy())

@@ -1,4 +1,4 @@
-"""The models that a run learns from, trained first where there are none yet."""
+"""Teachers of a distillation run, which are trained first if they are given as options."""
 
 import shlex
 import subprocess
@@ -9,25 +9,26 @@ from typing import Any
 from glam.errors import GlamError
 
 MODEL_FILE = "model.safetensors"
+"""Name of the model file in the folder of a run."""
 
 TRAIN = "import sys; from glam.training.cli import train; train(sys.argv[1:])"
+"""Python program of the process that trains a teacher."""
 
 
 def train_teachers(config: Any, folder: Path) -> list[Path]:
-    """Trains the teachers that are given as options of `glam train`, each in its own process.
+    """Trains the teachers that are given as options of `glam train`, each in a process of its own.
 
-    A teacher that is already trained, from an earlier attempt at the same run, is not trained again; an interrupted one
-    is resumed.
+    A teacher that an earlier attempt at this run has trained is not trained again, and an interrupted one is resumed.
 
     Args:
-        config: of `glam train`: its teachers and the data that they are trained on.
-        folder: of the teachers' runs, one folder per teacher, named by its number from 0.
+        config: configuration of `glam train`, with the teachers and the data that they are trained on.
+        folder: folder for the runs of the teachers, which are named 0, 1, and so on.
 
     Returns:
         The model files of all teachers, in order.
 
     Raises:
-        GlamError: a teacher could not be trained.
+        GlamError: a teacher cannot be trained.
     """
     return [
         _train_teacher(shlex.split(teacher), config.data, folder / str(number))
@@ -47,5 +48,8 @@ def _train_teacher(options: list[str], data: Any, out: Path) -> Path:
     print(f"teacher {out.name}: glam train {shlex.join(options)}", flush=True)
     process = subprocess.run([sys.executable, "-c", TRAIN, *options, *path_options, *resumed], check=False)
     if process.returncode:
-        raise GlamError(f"teacher {out.name} could not be trained ({shlex.join(options)})")
+        raise GlamError(
+            f"Teacher {out.name} could not be trained ({shlex.join(options)}). "
+            "Fix the error above and run the command again; finished teachers are kept."
+        )
     return path

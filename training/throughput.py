@@ -1,4 +1,4 @@
-"""How fast a run is: images a second, the share of time spent waiting for data, the time left."""
+"""Training speed: images per second, the share of time spent waiting for data, and the remaining time."""
 
 import time
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 
 class TimedLoader(DataLoader[Any]):
-    """A loader that knows how long it was waited for.
+    """A data loader that measures how long its consumer waits for batches.
 
     Attributes:
-        waited: seconds, over all passes, that its user stood still for the next batch.
+        waited: total waiting time in seconds, over all iterations.
     """
 
     waited = 0.0
@@ -35,14 +35,14 @@ class TimedLoader(DataLoader[Any]):
 
 @dataclass(frozen=True)
 class Speed:
-    """What a stretch of steps came to.
+    """Training speed over an interval of steps.
 
     Attributes:
-        step: the last of them, from 1 over all epochs.
-        images_per_second: trained, over all processes.
-        waiting: share of the time, from 0 to 1, in which this process stood still for want of data. The device may
-            still have had work then, so it is the most that faster loading could win.
-        seconds_left: to the end of the training at this speed, validation left out.
+        step: last step of the interval, counted from 1 over all epochs.
+        images_per_second: images trained on per second, over all processes.
+        waiting: share of the time in which this process waited for data, 0 to 1. The device may have been busy
+            meanwhile, so this is an upper bound on the gain from faster loading.
+        seconds_left: remaining training time at this speed in seconds, without validation.
     """
 
     step: int
@@ -52,20 +52,20 @@ class Speed:
 
     def __str__(self) -> str:
         left = timedelta(seconds=round(self.seconds_left))
-        return f"{self.images_per_second:.0f} images/s  waiting {self.waiting:.1%}  left {left}"
+        return f"{self.images_per_second:.0f} images/s  waiting for data {self.waiting:.1%}  time left {left}"
 
 
 class Throughput(L.Callback):
-    """Measures and shows the speed of training, stretch by stretch, and puts it into the run's logs.
+    """Measures the training speed at intervals, shows it, and logs it.
 
-    A stretch ends with a wait for the device, so that its steps are counted when they are done and not when they are
-    asked for; in between nothing waits. The clock stands still during validation and between epochs.
+    An interval ends with a synchronization with the device, so that its steps are complete when they are counted;
+    within an interval, nothing waits. The clock is stopped during validation and between epochs.
 
     Args:
-        every: steps in a stretch.
+        every: number of steps per interval.
 
     Attributes:
-        stretches: the speed of each, in order.
+        stretches: speed of each interval, in order.
     """
 
     def __init__(self, every: int = 50) -> None:
@@ -73,10 +73,10 @@ class Throughput(L.Callback):
         self.stretches: list[Speed] = []
         self._steps = self._images = 0
         self._seconds = self._waited = 0.0
-        self._since: tuple[float, float] | None = None  # time and seconds waited when the clock was started
+        self._since: tuple[float, float] | None = None  # time and total waiting time at the start of the clock
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock; a run that is resumed within an epoch does not start the epoch."""
+        """Starts the clock, because a run that is resumed within an epoch does not call `on_train_epoch_start`."""
         self._start(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,7 +98,7 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts a batch, whose second part are its landmark ids, and ends the stretch if it is long enough."""
+        """Counts a batch, whose second item is its landmark ids, and ends the interval if it is complete."""
         self._steps += 1
         self._images += len(batch[1])
         if self._steps < self.every:
@@ -143,29 +143,29 @@ class Throughput(L.Callback):
 
 
 class FewerWaits(L.Callback):
-    """Has several processes ask each other every so many steps whether one was told to end, and not before each.
+    """Makes Lightning check for SIGTERM in other processes at intervals instead of at every step.
 
-    Lightning asks with SIGTERM in mind; the answer comes by way of the device, which has nothing to do until then.
+    The check is a broadcast on the device, which is idle until it is complete.
 
     Args:
-        every: steps.
+        every: number of steps per check.
     """
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Puts itself before the question, in versions of Lightning that ask it."""
+        """Replaces the check, in versions of Lightning that have it."""
         loop = trainer.fit_loop.epoch_loop
-        ask = getattr(loop, "_broadcast_sigterm_tensor", None)
-        if ask is None:
+        check = getattr(loop, "_broadcast_sigterm_tensor", None)
+        if check is None:
             return
 
-        def ask_now_and_then() -> None:
+        def check_at_intervals() -> None:
             if loop.global_step % self.every == 0:
-                ask()
+                check()
 
-        loop._broadcast_sigterm_tensor = ask_now_and_then  # type: ignore[method-assign]
+        loop._broadcast_sigterm_tensor = check_at_intervals  # type: ignore[method-assign]
 
 
 def callbacks() -> list[L.Callback]:

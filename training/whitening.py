@@ -1,8 +1,9 @@
-"""The end of a training: descriptors are whitened a little, inside the descriptor layer, at no cost to whoever uses it.
+"""Partial whitening folded into the descriptor head after training, at no cost for inference.
 
-Directions in which all descriptors of a collection spread say little about one landmark. Divided by their whole spread
-(PCA whitening) noise in the smallest ones takes over; divided by a part of it they lose a little weight only:
-attenuated whitening (Mukundan, Tolias, Chum, "Explicit spatial encoding for deep local descriptors", CVPR 2019).
+The directions with the largest variance over a collection say little about a single landmark. Full PCA whitening, which
+divides each direction by its standard deviation, amplifies the noise in the directions with the smallest variance.
+Attenuated whitening divides by a power of the standard deviation below 1 (A. Mukundan, G. Tolias, O. Chum, "Explicit
+spatial encoding for deep local descriptors", CVPR 2019).
 """
 
 import torch
@@ -19,29 +20,32 @@ from glam.training.pca_init import Components, balanced_sample, pooled_features,
 def whiten_head(
     network: DescriptorNetwork, collection: Collection, settings: Settings, *, power: float, max_images: int, seed: int
 ) -> None:
-    """Turns what the head gives to its principal components, each divided by a power of its spread.
+    """Rotates the output of the head to its principal components and divides each by a power of its spread.
 
-    Linear layer, batch norm and that turn become one linear layer; the batch norm does nothing from then on. What is
-    subtracted stays as it was trained: nothing is centered anew.
+    Linear layer, batch norm, and rotation are fused into one linear layer, and the batch norm becomes an identity. The
+    descriptors are not centered again; the bias from training is kept.
 
     Args:
-        network: trained; its head is changed in place.
-        collection: images that the components are fitted to, those of the training.
-        settings: size at which the images are described.
-        power: of the spread: 0 turns descriptors only, which changes no cosine; 1 is PCA whitening.
-        max_images: most images that the components are fitted to, balanced over the landmarks.
-        seed: of the sample.
+        network: trained network; its head is changed in place.
+        collection: images that the components are fitted to, usually the training images.
+        settings: image size for computing the features.
+        power: power of the standard deviation, 0 to 1: 0 only rotates, which changes no cosine; 1 is PCA whitening.
+        max_images: maximum number of images that the components are fitted to, balanced over the landmarks.
+        seed: seed of the sample of images.
 
     Raises:
-        GlamError: a network without a descriptor layer; no more images than the descriptor has dimensions.
+        GlamError: the network has no descriptor layer, or there are no more readable images than dimensions.
     """
     head = network.head
     if not isinstance(head, Head):
-        raise GlamError("a whitening at the end wants a descriptor layer; set dim")
+        raise GlamError("Whitening after training requires a descriptor layer. Set --model.dim.")
     features, _ = pooled_features(network, collection, balanced_sample(collection, max_images, seed), settings)
     dim = head.linear.out_features
     if len(features) <= dim:
-        raise GlamError(f"a whitening of {dim} dimensions wants more than {dim} images; there are {len(features)}")
+        raise GlamError(
+            f"Whitening {dim} dimensions requires more than {dim} images; there are {len(features)}. "
+            "Set a smaller --model.dim, or --model.end_whitening 0."
+        )
     linear, norm = head.linear, head.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -49,5 +53,5 @@ def whiten_head(
         linear.weight, linear.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     components = Components.fit(features @ weight.T + bias, dim)
-    turn = components.basis / components.variance.sqrt().pow(power)[:, None]
-    set_head(head, turn @ weight, turn @ bias, torch.ones_like(bias))
+    projection = components.basis / components.variance.sqrt().pow(power)[:, None]
+    set_head(head, projection @ weight, projection @ bias, torch.ones_like(bias))

@@ -1,7 +1,7 @@
-"""Landmarks that never were: 3-D scenes with textured facades, photographed from all sides in all light and weather.
+"""Generated landmarks: 3-D scenes with textured facades, rendered from random viewpoints in random light and weather.
 
-styles, ornaments -> facades (textures) -> sites, landmarks -> scenes (meshes)
-scenes, viewpoints -> render, light, occluders -> studio (photos) -> folder
+styles, ornaments --facades--> textures --sites, landmarks--> meshes --scenes--> scene
+scene, viewpoints --render--> layers --light, occluders--> picture --studio--> JPEG --folder--> files
 """
 
 from glam.datasets.synthetic.folder import generate

@@ -1,7 +1,7 @@
-"""Surfaces to draw on: a canvas in meters with three planes (color, relief, glass), and the masonry that fills it.
+"""Drawing of textures: a canvas measured in meters with three planes (color, relief, glass), and masonry to fill it.
 
-The renderer wraps a finished :class:`Texture` round a face of a building. Relief is shaded under the sun of each
-photograph and glass mirrors the sky by day and shines at night, so neither is painted into the color.
+The renderer maps a `Texture` onto a face of a building. Relief and glass are separate planes because they depend on the
+light of each image: relief is shaded by the sun, and glass mirrors the sky by day and shines at night.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Color = tuple[float, float, float]
-"""Red, green, blue in 0..255."""
+"""Red, green, and blue, 0 to 255."""
 Point = tuple[float, float]
-"""Metres from the lower left corner of a canvas: right, up."""
+"""Meters to the right of the lower left corner of a canvas, and meters above it."""
 
 FLAT = 128
-"""Relief of the wall's own plane; one unit is about one centimeter, more stands out."""
+"""Relief value of the plane of the wall. One unit is about one centimeter; larger values protrude."""
 
 
 @dataclass(frozen=True)
 class Texture:
-    """What one surface looks like: ``color`` (h, w, 3), ``relief`` (h, w) and ``glass`` (h, w), all uint8.
+    """The look of a surface.
 
-    ``glass`` is 0 on walls; on a window pane it is that window's brightness class, from 40 to 255.
+    Attributes:
+        color: (h, w, 3) uint8, red, green, and blue.
+        relief: (h, w) uint8 height in centimeters, `FLAT` in the plane of the wall.
+        glass: (h, w) uint8, 0 on walls; on a window pane, the brightness class of the window, 40 to 255.
     """
 
     color: NDArray[np.uint8]
@@ -36,7 +39,13 @@ class Texture:
 
 @dataclass(frozen=True)
 class Material:
-    """A square of wall to cut textures from: ``shade`` (n, n) float32 about 1, ``joints`` (n, n) uint8 relief."""
+    """A square of wall that textures are cut from.
+
+    Attributes:
+        shade: (n, n) float32 brightness factors around 1.
+        joints: (n, n) uint8 relief.
+        scale: pixels per meter.
+    """
 
     shade: NDArray[np.float32]
     joints: NDArray[np.uint8]
@@ -44,13 +53,23 @@ class Material:
 
 
 def tint(color: Color, factor: float) -> Color:
-    """The same color, lighter (``factor`` above 1) or darker, kept within 0..255."""
+    """Multiplies a color by a factor, above 1 for a lighter one, and clips it to 0..255."""
     red, green, blue = (min(255.0, max(0.0, channel * factor)) for channel in color)
     return red, green, blue
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: Sequence[int]) -> NDArray[np.float32]:
-    """Cloudy noise (height, width) float32, about zero mean and unit spread: one octave for each number of cells."""
+    """Smooth noise with zero mean and a standard deviation of about 1.
+
+    Args:
+        rng: source of randomness.
+        height: height in pixels.
+        width: width in pixels.
+        cells: for each octave, the number of cells along the longer side.
+
+    Returns:
+        (height, width) float32.
+    """
     total = np.zeros((height, width), np.float32)
     for octave, count in enumerate(cells):
         rows = max(2, round(count * height / max(height, width)))
@@ -63,14 +82,14 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: Seque
 def masonry(
     rng: np.random.Generator, *, scale: float, block: tuple[float, float], contrast: float, size: int = 640
 ) -> Material:
-    """Courses of blocks, every other one shifted by half, stained by weather.
+    """Draws weathered courses of blocks; every other course is shifted by half a block.
 
     Args:
-        rng: source of all chance.
-        scale: pixels a meter.
-        block: width and height of a block, in meters.
-        contrast: spread of the blocks' shades (0 is smooth plaster).
-        size: side of the square, in pixels.
+        rng: source of randomness.
+        scale: pixels per meter.
+        block: width and height of a block in meters.
+        contrast: standard deviation of the brightness of the blocks; 0 for smooth plaster.
+        size: side of the square in pixels.
     """
     across, up = max(3.0, block[0] * scale), max(2.0, block[1] * scale)
     rows, columns = int(size / up) + 2, int(size / across) + 3
@@ -89,9 +108,17 @@ def masonry(
 
 
 class Canvas:
-    """A surface of ``width`` x ``height`` meters, filled with ``material`` in ``color``, to draw on.
+    """A surface to draw on, filled with a material.
 
-    Every ``relief`` is in centimeters out of the wall (negative: into it); ``glass`` is explained at :class:`Texture`.
+    In all methods, points and lengths are in meters, ``relief`` is in centimeters out of the wall (negative: into it),
+    and ``glass`` is a brightness class, see `Texture`.
+
+    Args:
+        rng: source of randomness; picks the part of the material.
+        width: width in meters.
+        height: height in meters.
+        material: fills the canvas.
+        color: color of the material.
     """
 
     def __init__(self, rng: np.random.Generator, width: float, height: float, material: Material, color: Color) -> None:
@@ -106,38 +133,38 @@ class Canvas:
         self._glass = np.zeros((rows, columns), np.uint8)
 
     def texture(self) -> Texture:
-        """The drawing so far."""
+        """The current content as a texture."""
         return Texture(self._color, self._relief, self._glass)
 
     def polygon(self, points: Sequence[Point], color: Color, relief: float = 0, glass: int = 0) -> None:
-        """Fill a polygon given by ``points``."""
+        """Fills the polygon with the corners ``points``."""
         corners = [np.array([self._pixel(point) for point in points], np.int32)]
         cv2.fillPoly(self._color, corners, color)
         cv2.fillPoly(self._relief, corners, FLAT + relief)
         cv2.fillPoly(self._glass, corners, glass)
 
     def rectangle(self, x: float, y: float, width: float, height: float, color: Color, relief: float = 0) -> None:
-        """Fill the rectangle whose lower left corner is ``(x, y)``."""
+        """Fills the rectangle whose lower left corner is (x, y)."""
         self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], color, relief)
 
     def band(self, y: float, height: float, color: Color, relief: float = 8) -> None:
-        """A string course or cornice: a strip over the whole width, with the dark line of its shadow below."""
+        """Draws a string course or cornice from ``y`` upwards over the full width, with a dark shadow line below."""
         self.rectangle(0, y - 0.35 * height, self.width, 0.35 * height, tint(color, 0.55), -4)
         self.rectangle(0, y, self.width, height, color, relief)
 
     def line(self, start: Point, end: Point, thickness: float, color: Color, relief: float = 3) -> None:
-        """A straight bar ``thickness`` meters wide (one pixel at least)."""
+        """Draws a straight bar, at least one pixel thick."""
         pixels = max(1, round(thickness * self.scale))
         for plane, value in ((self._color, color), (self._relief, FLAT + relief), (self._glass, 0)):
             cv2.line(plane, self._pixel(start), self._pixel(end), value, pixels)
 
     def disc(self, center: Point, radius: float, color: Color, relief: float = 0, glass: int = 0) -> None:
-        """Fill a circle."""
+        """Fills a circle."""
         for plane, value in ((self._color, color), (self._relief, FLAT + relief), (self._glass, glass)):
             cv2.circle(plane, self._pixel(center), max(1, round(radius * self.scale)), value, -1)
 
     def ring(self, center: Point, radius: float, thickness: float, color: Color, relief: float = 5) -> None:
-        """Draw a circle's outline."""
+        """Draws the outline of a circle, at least one pixel thick."""
         pixels = max(1, round(thickness * self.scale))
         for plane, value in ((self._color, color), (self._relief, FLAT + relief)):
             cv2.circle(plane, self._pixel(center), max(1, round(radius * self.scale)), value, pixels)

@@ -1,4 +1,8 @@
-"""Whole walls, with storeys of windows between cornices and something in the middle; and plainer surfaces."""
+"""Textures of walls with storeys of windows, cornices, and a centerpiece, and textures of plainer surfaces.
+
+In all functions, ``width`` and ``height`` are in meters, and ``rng`` is the source of what differs between the walls of
+one landmark, such as stains and the brightness of windows.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,15 @@ def wall(
     center: str = "window",
     blind: bool = False,
 ) -> Texture:
-    """A wall ``width`` x ``height`` meters in the landmark's style.
+    """Draws a wall in the style of a landmark.
 
     Args:
-        style: the landmark's look.
-        rng: source of what may differ from wall to wall (stains, how bright each window is).
-        width: meters.
-        height: meters.
-        center: what stands in the middle: ``window`` (no more), ``door``, ``rose``, ``clock``, ``crest``, ``text``.
-        blind: no windows at all.
+        style: style of the landmark.
+        rng: source of the differences between walls.
+        width: width in meters.
+        height: height in meters.
+        center: centerpiece: ``door``, ``rose``, ``clock``, ``crest``, ``text``, or ``window`` for none.
+        blind: whether the wall has no windows.
     """
     canvas = Canvas(rng, width, height, style.wall, style.wall_color)
     if style.banded:
@@ -74,7 +78,16 @@ def _storeys(
 
 
 def strip(canvas: Canvas, style: Style, ornament: str, y: float, height: float, bay: float) -> None:
-    """A band of repeated ornament, ``height`` meters high from ``y`` up."""
+    """Draws a horizontal band of repeated ornament.
+
+    Args:
+        canvas: canvas to draw on.
+        style: style of the landmark.
+        ornament: one of `glam.datasets.synthetic.styles.ORNAMENTS`; ``none`` draws only the band.
+        y: lower edge of the band in meters.
+        height: height of the band in meters.
+        bay: width of a bay in meters; a whole number of ornaments fits into it.
+    """
     canvas.band(y, height, tint(style.trim_color, 0.96), 5)
     light, dark = tint(style.trim_color, 1.12), tint(style.trim_color, 0.66)
     step = bay / max(2, round(bay / (1.4 * height)))
@@ -98,7 +111,14 @@ def strip(canvas: Canvas, style: Style, ornament: str, y: float, height: float, 
 
 
 def cornice(canvas: Canvas, style: Style, y: float, height: float) -> None:
-    """The top edge of a wall, in the landmark's manner."""
+    """Draws the cornice of a wall in the style of the landmark.
+
+    Args:
+        canvas: canvas to draw on.
+        style: style of the landmark.
+        y: lower edge of the cornice in meters.
+        height: height of the cornice in meters.
+    """
     trim = tint(style.trim_color, 1.04)
     canvas.band(y + 0.55 * height, 0.45 * height, trim, 24)
     canvas.band(y, 0.12 * height, trim, 10)
@@ -153,7 +173,7 @@ def _centerpiece(canvas: Canvas, style: Style, center: str, width: float, height
 
 
 def belfry(style: Style, rng: np.random.Generator, width: float, height: float) -> Texture:
-    """The top stage of a tower: one to three tall louvred openings under a cornice."""
+    """Draws the top stage of a tower: one to three tall louvered openings below a cornice."""
     canvas = Canvas(rng, width, height, style.wall, style.wall_color)
     count = 1 + style.seed // 7 % 3
     wide = 0.62 * width / count
@@ -170,7 +190,7 @@ def belfry(style: Style, rng: np.random.Generator, width: float, height: float) 
 
 
 def tiled(style: Style, rng: np.random.Generator, width: float, height: float, *, dormers: bool = False) -> Texture:
-    """A roof slope, with a row of dormer windows if asked for."""
+    """Draws a tiled roof slope, with a row of dormer windows if ``dormers`` is true."""
     canvas = Canvas(rng, width, height, style.tiles, style.roof_color)
     canvas.rectangle(0, 0, width, 0.25, tint(style.roof_color, 0.6), 6)
     count = max(1, round(width / (1.6 * style.bay))) if dormers else 0
@@ -182,7 +202,16 @@ def tiled(style: Style, rng: np.random.Generator, width: float, height: float, *
 
 
 def ribbed(style: Style, rng: np.random.Generator, color: Color, width: float, height: float, ribs: int) -> Texture:
-    """A dome's or a column's skin rolled out flat: vertical ribs or flutes, a ring below and above."""
+    """Draws the unrolled surface of a dome or a column: vertical ribs or flutes between two rings.
+
+    Args:
+        style: style of the landmark.
+        rng: source of the differences between surfaces.
+        color: color of the surface.
+        width: width in meters.
+        height: height in meters.
+        ribs: number of ribs or flutes.
+    """
     canvas = Canvas(rng, width, height, style.smooth, color)
     for rib in range(ribs):
         x = width * (rib + 0.5) / ribs
@@ -193,12 +222,15 @@ def ribbed(style: Style, rng: np.random.Generator, color: Color, width: float, h
 
 
 def plain(style: Style, rng: np.random.Generator, color: Color, width: float, height: float) -> Texture:
-    """Smooth stone with nothing on it but weather."""
+    """Draws smooth weathered stone of the given color."""
     return Canvas(rng, width, height, style.smooth, color).texture()
 
 
 def curtain(style: Style, rng: np.random.Generator, width: float, height: float) -> Texture:
-    """A modern tower's skin: glass between mullions and floor bands; bays with but a slit in them make its pattern."""
+    """Draws the curtain wall of a modern tower: glass between mullions and floor bands.
+
+    Bays with only a slit form the pattern of the landmark.
+    """
     pattern = np.random.default_rng(style.seed + 2)
     canvas = Canvas(rng, width, height, style.smooth, tint(style.trim_color, 0.9))
     columns, rows = max(3, round(width / (0.55 * style.bay))), max(2, round(height / (3.0 + 2 * style.surround)))

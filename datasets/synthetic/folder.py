@@ -1,7 +1,7 @@
-"""`generate`: a folder of images of generated landmarks, for the demo, tests and trying out training.
+"""Folders of images of generated landmarks, for the demo, for tests, and for trying out training.
 
-A generated set is a folder with one sub-folder a landmark, ``landmark_00012/0003.jpg``. Landmark n of a seed is always
-the same, whatever else is generated beside it; sets with different landmarks come from different ``first_landmark``.
+Each landmark has a sub-folder, as in ``landmark_00012/0003.jpg``. Landmark n of a seed does not depend on the other
+landmarks that are generated, so disjoint sets differ only in ``first_landmark``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SMALLEST, LARGEST = 64, 1024
 
 @dataclass(frozen=True)
 class _RenderJob:
-    """One landmark to render into ``folder``."""
+    """Arguments to render one landmark."""
 
     folder: Path
     landmark: int
@@ -49,23 +49,24 @@ def generate(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write images of generated landmarks; the same arguments give the same bytes, with any number of workers.
+    """Writes images of generated landmarks. The same arguments give the same bytes, with any number of workers.
 
     Args:
-        folder: made if missing; may hold an earlier or broken-off run of the same set, and nothing else.
-        landmarks: how many landmarks.
-        images_per_landmark: images of each.
+        folder: target folder, created if missing. It may contain files of an earlier or interrupted run with the same
+            arguments, but no others.
+        landmarks: number of landmarks, at least 1.
+        images_per_landmark: number of images of each landmark, at least 1.
         size: longest side of each image in pixels, 64 to 1024.
-        seed: another seed gives another world of landmarks.
-        first_landmark: number of the first one, so that splits of one seed share no landmark.
-        workers: processes; as many as cores by default, and none beside this one if 1.
-        progress: called with (images done, of how many) after each landmark.
+        seed: seed of the set, at least 0. Different seeds give different landmarks.
+        first_landmark: number of the first landmark, at least 0. Use it to split one seed into disjoint sets.
+        workers: number of processes; by default one per core. With 1, the current process does the work.
+        progress: called with images done and total images after each landmark.
 
     Returns:
-        The paths of the images, landmark by landmark.
+        The paths of the images, ordered by landmark.
 
     Raises:
-        GlamError: if a number makes no sense, or the folder holds other files or cannot be written.
+        GlamError: a number is out of range, or the folder contains other files or cannot be written.
     """
     _check(landmarks, images_per_landmark, size, seed, first_landmark, workers)
     folder = Path(folder)
@@ -78,16 +79,19 @@ def generate(
             if progress is not None:
                 progress(done * images_per_landmark, len(files))
     except OSError as error:
-        raise GlamError(f"{folder}: cannot write the generated photographs ({error.strerror or error})") from error
+        raise GlamError(
+            f"{folder}: cannot write the generated images ({error.strerror or error}). "
+            "Free disk space or choose another folder."
+        ) from error
     return files
 
 
 def _results(jobs: list[_RenderJob], workers: int) -> Iterator[None]:
-    """Run the jobs, in this process or in ``workers`` others, and tell of each as it ends."""
+    """Runs the jobs, in this process or in ``workers`` others, and yields after each one."""
     if workers == 1:
         yield from map(_render_landmark, jobs)
         return
-    # Not a fork of this process, which may well hold PyTorch's threads: they do not survive one.
+    # Do not fork this process: PyTorch's threads may be running in it, and they do not survive a fork.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
@@ -101,7 +105,7 @@ def _one_thread() -> None:
 
 
 def _render_landmark(job: _RenderJob) -> None:
-    """Build the scene of one landmark and render its images."""
+    """Builds the scene of one landmark and renders its images."""
     studio = Studio(build_scene((job.seed, job.landmark)))
     job.folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(job.files()):
@@ -122,12 +126,12 @@ def _check(landmarks: int, images: int, size: int, seed: int, first_landmark: in
 
 
 def _check_folder(folder: Path, files: list[Path]) -> None:
-    """Refuse a folder that holds anything that this run would not itself write."""
+    """Refuses a folder that contains files other than those that this run writes."""
     if folder.exists() and not folder.is_dir():
-        raise GlamError(f"{folder} is a file; give a folder for the generated photographs.")
+        raise GlamError(f"{folder} is a file. Choose a folder for the generated images.")
     ours = set(files)
     other = next((path for path in folder.rglob("*") if not path.is_dir() and path not in ours), None)
     if other is not None:
         raise GlamError(
-            f"{folder} already holds other files, such as {other.relative_to(folder)}; give a new or empty folder."
+            f"{folder} contains other files, such as {other.relative_to(folder)}. Choose a new or empty folder."
         )

@@ -1,4 +1,8 @@
-"""The kinds of landmark: each function builds one from a style and a few lots, and lists its telling details."""
+"""Builders of the kinds of landmark.
+
+Each function adds the faces of one landmark to the mesh of a `Site`, with sizes drawn from the random generator of the
+site, and lists its distinctive details for close-up views.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from glam.datasets.synthetic.sites import COPPER, GILT, Site
 
 
 def cathedral(site: Site) -> None:
-    """A gabled nave between two towers, or behind one."""
+    """Builds a gabled nave with two towers, a tower at one side, or a tower over the nave."""
     wide, deep, tall = site.lot(10, 14), site.lot(24, 34), site.lot(13, 20)
     half = wide / 2
     site.mesh.box((-half, 0, 0), (half, deep, tall), site.wall(wide, tall, center="rose"), site.wall(deep, tall))
@@ -33,7 +37,7 @@ def cathedral(site: Site) -> None:
 
 
 def bell_tower(site: Site) -> None:
-    """A tall tower standing alone or on a low hall."""
+    """Builds a tall tower, alone or in front of a low hall."""
     side, height = site.lot(6.5, 10), site.lot(24, 40)
     center = ("clock", "crest", "window")[int(site.rng.integers(3))]
     top = site.tower(0, side / 2, 0, side, height, center=center)
@@ -51,7 +55,7 @@ def bell_tower(site: Site) -> None:
 
 
 def temple(site: Site) -> None:
-    """A portico of columns under a pediment, on steps."""
+    """Builds a portico of columns on steps below a pediment."""
     wide, deep, tall = site.lot(16, 26), site.lot(14, 22), site.lot(8, 12)
     stone = site.plain(1.02)
     steps = int(site.rng.integers(2, 6))
@@ -86,7 +90,7 @@ def temple(site: Site) -> None:
 
 
 def domed_church(site: Site) -> None:
-    """A drum and dome over a square body with a porch, sometimes with four small domes or minarets."""
+    """Builds a drum and a dome on a square body with a door, in some styles with four small domes or minarets."""
     wide, tall = site.lot(18, 26), site.lot(9, 14)
     half = wide / 2
     face = site.wall(wide, tall, center="door")
@@ -109,7 +113,7 @@ def domed_church(site: Site) -> None:
 
 
 def _corner_turrets(site: Site, wide: float, tall: float, belt: int, skin: int, *, onion: bool) -> None:
-    """Four small domes on the corners of a square body, or four minarets beside them."""
+    """Adds four small domes on the corners of a square body, or four minarets next to the corners."""
     half, small, high = wide / 2, wide * site.lot(0.08, 0.13), tall * site.lot(2.0, 2.4)
     for side in (-1, 1):
         for y in (small, wide - small):
@@ -124,7 +128,7 @@ def _corner_turrets(site: Site, wide: float, tall: float, belt: int, skin: int, 
 
 
 def palace(site: Site) -> None:
-    """A long front with a raised middle and, often, end pavilions, under mansard roofs."""
+    """Builds a long front with a raised middle and, often, pavilions at both ends."""
     wide, deep, tall = site.lot(30, 44), site.lot(12, 16), site.lot(10, 15)
     site.mesh.box(
         (-wide / 2, 0, 0), (wide / 2, deep, tall), site.wall(wide, tall), site.wall(deep, tall), site.plain(0.8)
@@ -155,7 +159,7 @@ def palace(site: Site) -> None:
 
 
 def _pavilion(site: Site, x: float, width: float, deep: float, height: float) -> None:
-    """A block of a palace that stands out, the one in the middle with the door; in some palaces it has its own roof."""
+    """Adds a protruding block of a palace, with the door if ``x`` is 0 and, in some styles, with its own roof."""
     half = width / 2
     front = site.wall(width, height, center="window" if x else "door")
     site.mesh.box((x - half, -2, 0), (x + half, deep + 1, height), front, site.wall(deep, height), site.plain())
@@ -166,7 +170,7 @@ def _pavilion(site: Site, x: float, width: float, deep: float, height: float) ->
 
 
 def gate(site: Site) -> None:
-    """A triumphal arch or city gate: one or three openings, an inscription above, a group on top."""
+    """Builds a triumphal arch or city gate with an inscription above the arch and statues on top."""
     wide, deep, tall = site.lot(14, 24), site.lot(5, 8), site.lot(11, 18)
     attic = tall * site.lot(0.18, 0.3)
     three = site.rng.random() < 0.5
@@ -203,7 +207,7 @@ def gate(site: Site) -> None:
 
 
 def castle(site: Site) -> None:
-    """Round towers joined by battlements about a gatehouse."""
+    """Builds round towers joined by a wall with battlements, and a gatehouse."""
     wide, tall = site.lot(22, 34), site.lot(8, 12)
     site.mesh.box(
         (-wide / 2, 0, 0),
@@ -241,7 +245,7 @@ def castle(site: Site) -> None:
 
 
 def town_hall(site: Site) -> None:
-    """A gabled or stepped front, with a turret on the ridge or at one corner."""
+    """Builds a gabled or stepped front with a tower on the ridge or at one corner."""
     wide, deep, tall = site.lot(14, 22), site.lot(16, 22), site.lot(10, 15)
     half, rise = wide / 2, wide * site.lot(0.4, 0.7)
     site.mesh.box((-half, 0, 0), (half, deep, tall), site.wall(wide, tall, center="door"), site.wall(deep, tall))
@@ -272,7 +276,7 @@ def town_hall(site: Site) -> None:
 
 
 def monument(site: Site) -> None:
-    """A statue, an obelisk or a column on a stepped and inscribed plinth."""
+    """Builds a statue, an obelisk, or a column on a stepped plinth with an inscription or a crest."""
     side, steps = site.lot(4, 7), int(site.rng.integers(2, 6))
     stone = site.plain()
     for step in range(steps):
@@ -301,7 +305,7 @@ def monument(site: Site) -> None:
 
 
 def pagoda(site: Site) -> None:
-    """Storeys that shrink, each under a wide curved roof."""
+    """Builds shrinking storeys, each below a wide curved roof."""
     half, z = site.lot(5, 8), 0.0
     sides = (4, 4, 8, 6)[int(site.rng.integers(4))]
     shrink, tall = site.lot(0.78, 0.92), site.lot(3.2, 5)
@@ -326,7 +330,7 @@ def pagoda(site: Site) -> None:
 
 
 def high_rise(site: Site) -> None:
-    """A modern tower of two to four stacked, shifted or shrinking blocks."""
+    """Builds a modern tower of two to four stacked blocks that shift and shrink."""
     half, z, x = site.lot(6, 10), 0.0, 0.0
     for _ in range(int(site.rng.integers(2, 5))):
         tall = site.lot(8, 22)

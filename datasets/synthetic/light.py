@@ -1,4 +1,4 @@
-"""Light and weather: the sun and its shadows, overcast, fog, dusk, rain and night, and the sky behind it all."""
+"""Light and weather: sun and shadows, overcast sky, fog, dusk, rain, and night, and the sky itself."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from glam.datasets.synthetic.canvas import smooth_noise
 from glam.datasets.synthetic.render import Camera, FloatArray, Geometry, Layers, rasterize
 
 SHADOW_PIXELS = 288
+"""Side of the shadow map in pixels (arbitrary)."""
 SHADOW_REACH = 48.0
+"""Meters from the center of the shadow map to its border (arbitrary)."""
 SHADOW_BIAS = 0.4
+"""Meters that a surface may lie behind the shadow map without being in shadow (arbitrary)."""
 
 LAMP = (246.0, 202.0, 128.0)
+"""Color of a lit window, 0 to 255 (arbitrary)."""
 WEATHERS = {"clear": 0.36, "overcast": 0.2, "dusk": 0.13, "fog": 0.1, "rain": 0.07, "night": 0.14}
+"""Probability of each kind of weather (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """The light of one photograph; colors are (3,) float32 factors, red, green, blue.
+    """The light of an image. Colors and strengths are (3,) float32: red, green, and blue.
 
     Attributes:
-        weather: one of ``WEATHERS``.
-        sun: (3,) unit vector towards the sun (or the moon).
-        direct: strength of the sun's light.
-        ambient: strength of the light that comes from everywhere.
-        lamps: strength of the street's light, which fades with height above the ground.
-        zenith, horizon: colors of the sky, 0..255.
-        clouds: share of the sky that is cloud, 0..1.
-        haze: how much of the light is lost a meter, 0 for clean air.
-        lit: windows whose class lies above this shine (256: none).
+        weather: one of `WEATHERS`.
+        sun: (3,) unit vector towards the sun or the moon.
+        direct: strength of the light of the sun or the moon, as factors.
+        ambient: strength of the ambient light, as factors.
+        lamps: strength of the street lamps, as factors; it fades with height above the ground.
+        zenith: color of the sky at the zenith, 0 to 255.
+        horizon: color of the sky at the horizon, 0 to 255.
+        clouds: share of the sky that is covered by clouds, 0 to 1.
+        haze: extinction coefficient of the air per meter; 0 for clean air.
+        lit: windows with a brightness class above this are lit; 256 for none.
     """
 
     weather: str
@@ -52,7 +58,12 @@ def _color(red: float, green: float, blue: float) -> FloatArray:
 
 
 def random_light(rng: np.random.Generator, distance: float) -> Light:
-    """Weather, time of day and color cast by lot; fog lets one see something at ``distance`` meters."""
+    """Draws weather, time of day, and color cast.
+
+    Args:
+        rng: source of randomness.
+        distance: distance of the landmark in meters, which limits the density of fog so that it stays visible.
+    """
     weather = str(rng.choice(list(WEATHERS), p=list(WEATHERS.values())))
     azimuth = rng.uniform(-np.pi, 0) + rng.normal(0, 0.2)
     height = np.deg2rad(rng.uniform(5, 18) if weather == "dusk" else rng.uniform(22, 65))
@@ -96,11 +107,16 @@ def random_light(rng: np.random.Generator, distance: float) -> Light:
 def shadow_map(
     geometry: Geometry, sun: NDArray[np.float64], center: NDArray[np.float64]
 ) -> tuple[FloatArray, NDArray[np.float64]]:
-    """The scene as the sun sees it.
+    """Renders the distances of a scene from the sun, to decide what is in shadow.
+
+    Args:
+        geometry: the faces of the scene.
+        sun: (3,) unit vector towards the sun.
+        center: (3,) center of the shadow map in meters.
 
     Returns:
-        (n, n) meters along the sun's rays (greater is nearer to the sun), and (3, 4) the affine map from a point in
-        space to pixel x, pixel y and that distance.
+        (n, n) meters along the rays of the sun, larger nearer to the sun, and the (3, 4) affine map from a point to
+        pixel x, pixel y, and these meters.
     """
     right = np.cross(sun, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
@@ -122,7 +138,17 @@ def shadow_map(
 
 
 def sunlit(layers: Layers, camera: Camera, shadows: FloatArray, to_sun: NDArray[np.float64]) -> FloatArray:
-    """(h, w) share of the sun's light that reaches each pixel; at half the resolution, so that edges are soft."""
+    """The share of the sun's light that reaches each pixel, computed at half resolution so that edges are soft.
+
+    Args:
+        layers: layers of the picture.
+        camera: camera of the picture.
+        shadows: (n, n) shadow map, see `shadow_map`.
+        to_sun: (3, 4) affine map, see `shadow_map`.
+
+    Returns:
+        (h, w) float32, 0 to 1.
+    """
     depth = layers.depth[::2, ::2]
     rows, columns = depth.shape
     xs = (np.arange(columns, dtype=np.float32) * 2 - camera.width / 2) / camera.focal
@@ -137,14 +163,17 @@ def sunlit(layers: Layers, camera: Camera, shadows: FloatArray, to_sun: NDArray[
 
 
 def shade(layers: Layers, geometry: Geometry, camera: Camera, light: Light, lit: FloatArray) -> FloatArray:
-    """The surfaces under their light: (h, w, 3) float32, 0..255 and beyond where they glare.
+    """Shades the surfaces of a picture.
 
     Args:
-        layers: what the camera sees.
-        geometry: the faces that ``layers.face`` counts.
-        camera: the camera.
-        light: the light.
-        lit: (h, w) share of the sun's light.
+        layers: layers of the picture.
+        geometry: the faces that ``layers.face`` refers to.
+        camera: camera of the picture.
+        light: light of the picture.
+        lit: (h, w) share of the sun's light that reaches each pixel.
+
+    Returns:
+        (h, w, 3) float32 colors, 0 to 255, and above where they are overexposed.
     """
     height = _height(layers, camera)
     ambient, direct = _incoming(layers, geometry, light, lit)
@@ -169,23 +198,23 @@ def shade(layers: Layers, geometry: Geometry, camera: Camera, light: Light, lit:
 
 
 def _incoming(layers: Layers, geometry: Geometry, light: Light, lit: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(h, w) shares of the ambient and of the sun's light that each surface takes, relief included."""
+    """(h, w) shares of the ambient light and of the sun's light that each pixel receives, with relief."""
     facing = np.clip(geometry.normals @ light.sun, 0, 1).astype(np.float32)
     open_sky = (0.78 + 0.22 * geometry.normals[:, 2]).astype(np.float32)
-    # Relief leans the surface: the sun's direction along the texture's axes says by how much that changes the light.
+    # Relief tilts the surface; the sun's direction along the axes of the texture gives the change in brightness.
     axes = ((geometry.right, layers.slopes[0]), (geometry.down, layers.slopes[1]))
     along = [(axis @ light.sun / np.linalg.norm(axis, axis=1)).astype(np.float32) for axis, _ in axes]
     lean = sum(
         (steep * towards.take(layers.face) for (_, steep), towards in zip(axes, along, strict=True)), np.float32(0)
     )
     direct = np.clip(facing.take(layers.face) - np.float32(0.8) * lean, 0, 1.2) * lit
-    # From an overcast sky light still falls from above: ledges are bright on top and dark below.
+    # An overcast sky still lights from above, so ledges are bright on top and dark below.
     ambient = open_sky.take(layers.face) * (1 - np.float32(0.3) * layers.slopes[1])
     return ambient, direct
 
 
 def _height(layers: Layers, camera: Camera) -> FloatArray:
-    """(h, w) meters above the ground of each pixel's surface."""
+    """(h, w) height of each pixel's surface above the ground in meters."""
     xs = (np.arange(camera.width, dtype=np.float32) - camera.width / 2) / camera.focal
     ys = ((np.arange(camera.height, dtype=np.float32) - camera.height / 2) / camera.focal)[:, None]
     up = camera.axes[:, 2].astype(np.float32)
@@ -194,7 +223,7 @@ def _height(layers: Layers, camera: Camera) -> FloatArray:
 
 
 def paint_sky(rng: np.random.Generator, camera: Camera, light: Light) -> FloatArray:
-    """(h, w, 3) the sky from horizon to zenith, with clouds."""
+    """Paints the sky with clouds, as (h, w, 3) float32 colors, 0 to 255."""
     ys = (np.arange(camera.height, dtype=np.float32) - camera.height / 2) / camera.focal
     climb = np.clip((camera.axes[2, 2] + camera.axes[1, 2] * ys) * 1.6, 0, 1).astype(np.float32)[:, None] ** 0.6
     noise = smooth_noise(rng, camera.height, camera.width, (3, 7, 16, 37))

@@ -1,4 +1,4 @@
-"""What stands in the way: people, trees, cars, lamp posts and scaffolding, drawn flat at their place in the scene."""
+"""Occluders in front of a landmark: people, trees, cars, lamp posts, and scaffolding, drawn as flat cut-outs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from glam.datasets.synthetic.render import Camera, FloatArray
 from glam.datasets.synthetic.scenes import Scene
 
 Shape = tuple[NDArray[np.float64], Color]
-"""A polygon (n, 2) in meters, right and up from where the thing stands, and its color."""
+"""(n, 2) corners of a polygon, in meters to the right of the foot of an object and above it, and its color."""
 
 SKIN: tuple[Color, ...] = ((224, 182, 152), (172, 122, 90), (104, 72, 54))
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A cut-out that faces the camera: where it stands (3,) in meters, and its shapes from back to front."""
+    """A flat object that faces the camera.
+
+    Attributes:
+        place: (3,) position of its foot in meters.
+        shapes: its polygons from back to front.
+    """
 
     place: NDArray[np.float64]
     shapes: list[Shape]
@@ -38,13 +43,13 @@ def _blob(x: float, y: float, across: float, up: float, color: Color, corners: i
 
 
 def _any_color(rng: np.random.Generator) -> Color:
-    """The muted colors of clothes and cars."""
+    """Draws a muted color for clothes or cars."""
     red, green, blue = rng.uniform(30, 200) + rng.normal(0, 22, 3)
     return tint((float(red), float(green), float(blue)), 1.0)
 
 
 def person(rng: np.random.Generator) -> list[Shape]:
-    """Someone standing or walking, 1.5 to 1.9 m tall."""
+    """Draws a person, 1.5 to 1.9 m tall."""
     h = float(rng.uniform(1.5, 1.9))
     trousers, coat, stride = _any_color(rng), _any_color(rng), float(rng.uniform(0.03, 0.2))
     legs = [_bar(side * stride - 0.09, 0, 0.18, 0.5 * h, tint(trousers, 0.9 + 0.1 * side)) for side in (-1, 1)]
@@ -57,7 +62,7 @@ def person(rng: np.random.Generator) -> list[Shape]:
 
 
 def car(rng: np.random.Generator) -> list[Shape]:
-    """A car or van from the side."""
+    """Draws a car or a van from the side."""
     long, high, paint = float(rng.uniform(3.8, 5.2)), float(rng.uniform(1.4, 2.3)), _any_color(rng)
     half = long / 2
     bonnet = [(-half, 0.3), (half, 0.3), (half, 0.85), (0.7 * half, 0.95)]
@@ -69,14 +74,14 @@ def car(rng: np.random.Generator) -> list[Shape]:
 
 
 def lamp_post(rng: np.random.Generator) -> list[Shape]:
-    """A street lamp, 4 to 6 m tall."""
+    """Draws a street lamp, 4 to 6 m tall."""
     high, iron = float(rng.uniform(4, 6)), (42, 44, 46)
     lantern = _blob(0, high, 0.28, 0.35, (232, 224, 196))
     return [_bar(-0.06, 0, 0.12, high, iron), _bar(-0.16, 0, 0.32, 0.6, iron), lantern]
 
 
 def tree(rng: np.random.Generator) -> list[Shape]:
-    """A leafy or an autumn tree, 5 to 10 m tall."""
+    """Draws a tree with green or autumn leaves, 5 to 10 m tall."""
     high = float(rng.uniform(5, 10))
     leaf: Color = ((84, 112, 56), (66, 94, 60), (148, 112, 48), (108, 128, 72))[int(rng.integers(4))]
     shapes = [_bar(-0.035 * high, 0, 0.07 * high, 0.5 * high, (74, 60, 48))]
@@ -94,11 +99,11 @@ CROWD: tuple[tuple[Callable[[np.random.Generator], list[Shape]], float], ...] = 
     (lamp_post, 0.3),
     (tree, 0.5),
 )
-"""What comes along, and how many of it on average."""
+"""Kinds of objects, each with its mean number per image (arbitrary)."""
 
 
 def scaffold(rng: np.random.Generator, scene: Scene) -> Thing:
-    """Poles and planks before a part of the landmark's front."""
+    """Draws scaffolding in front of a part of the landmark."""
     left = float(rng.uniform(scene.low[0], 0.3 * scene.high[0]))
     wide = float(rng.uniform(0.3, 0.6) * (scene.high[0] - scene.low[0]))
     high = float(rng.uniform(0.35, 0.8) * scene.high[2])
@@ -110,7 +115,16 @@ def scaffold(rng: np.random.Generator, scene: Scene) -> Thing:
 
 
 def random_things(rng: np.random.Generator, scene: Scene, camera: Camera) -> list[Thing]:
-    """Who and what happens to be about, farthest first."""
+    """Draws the objects of an image.
+
+    Args:
+        rng: source of randomness.
+        scene: the scene that they are placed in.
+        camera: camera of the image; objects are placed between it and the landmark.
+
+    Returns:
+        The objects, farthest first.
+    """
     things = [scaffold(rng, scene)] if rng.random() < 0.08 else []
     makers = [maker for maker, mean in CROWD for _ in range(int(rng.poisson(mean)))]
     ground = np.array([1.0, 1.0, 0.0])
@@ -127,7 +141,14 @@ def random_things(rng: np.random.Generator, scene: Scene, camera: Camera) -> lis
 
 
 def draw(image: FloatArray, things: list[Thing], camera: Camera, light: Light) -> None:
-    """Paint things over an (h, w, 3) picture, in the light of the scene."""
+    """Paints objects over a picture, in place.
+
+    Args:
+        image: (h, w, 3) float32 picture, 0 to 255 and above.
+        things: objects, farthest first.
+        camera: camera of the picture.
+        light: light of the picture.
+    """
     glow = light.ambient * 0.85 + light.direct * 0.45 + light.lamps * 0.8
     across = np.array([camera.axes[0][0], camera.axes[0][1], 0.0])
     for thing in things:

@@ -1,4 +1,7 @@
-"""Single things drawn on a wall: windows, doors, rose windows, clocks, crests and inscriptions."""
+"""Elements of a wall: windows, doors, rose windows, clocks, crests, and inscriptions.
+
+All lengths are in meters. A ``box`` is (x, y, width, height) with its lower left corner at (x, y).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,15 @@ SHADE: Color = (52, 46, 42)
 
 
 def opening(head: str, x: float, y: float, width: float, height: float) -> list[Point]:
-    """The outline of a door or window of ``width`` x ``height`` meters with its lower left corner at ``(x, y)``."""
+    """The outline of a door or a window.
+
+    Args:
+        head: shape of the top, one of `glam.datasets.synthetic.styles.HEADS`.
+        x: left edge in meters.
+        y: lower edge in meters.
+        width: width in meters.
+        height: height in meters.
+    """
     middle, top = x + width / 2, y + height
     rise = min(
         height * 0.8, {"flat": 0.0, "segmental": 0.18, "round": 0.5, "pointed": 0.85, "ogee": 0.95}[head] * width
@@ -41,7 +52,15 @@ def opening(head: str, x: float, y: float, width: float, height: float) -> list[
 def window(
     canvas: Canvas, style: Style, storey: Storey, rng: np.random.Generator, box: tuple[float, float, float, float]
 ) -> None:
-    """A window in ``box`` (x, y, width, height): surround, reveal, glass, glazing bars, sill and hood."""
+    """Draws a window with surround, reveal, glass, glazing bars, sill, and hood.
+
+    Args:
+        canvas: canvas to draw on.
+        style: style of the landmark.
+        storey: storey of the window.
+        rng: source of the brightness of the glass.
+        box: (x, y, width, height) of the opening in meters.
+    """
     x, y, width, height = box
     edge, trim = style.surround, style.trim_color
     canvas.polygon(opening(storey.head, x - edge, y - edge / 2, width + 2 * edge, height + 1.5 * edge), trim, 7)
@@ -101,7 +120,14 @@ def _balcony(canvas: Canvas, x: float, y: float, width: float, style: Style) -> 
 
 
 def portal(canvas: Canvas, style: Style, head: str, box: tuple[float, float, float, float]) -> None:
-    """A door in ``box`` (x, y, width, height), set back behind two or more nested arches."""
+    """Draws a door behind two to four nested arches.
+
+    Args:
+        canvas: canvas to draw on.
+        style: style of the landmark.
+        head: shape of the top, one of `glam.datasets.synthetic.styles.HEADS`.
+        box: (x, y, width, height) of the opening in meters.
+    """
     x, y, width, height = box
     orders = 2 + style.seed % 3
     for order in range(orders):
@@ -121,7 +147,7 @@ def portal(canvas: Canvas, style: Style, head: str, box: tuple[float, float, flo
 
 
 def rose(canvas: Canvas, style: Style, center: Point, radius: float) -> None:
-    """A round window with as many petals as the style asks for, in one of three traceries."""
+    """Draws a rose window; the style selects one of three traceries and the number of petals."""
     x, y = center
     trim = style.trim_color
     canvas.disc(center, radius * 1.18, trim, 12)
@@ -141,7 +167,7 @@ def rose(canvas: Canvas, style: Style, center: Point, radius: float) -> None:
 
 
 def clock(canvas: Canvas, style: Style, center: Point, radius: float) -> None:
-    """A clock face: pale or dark by style, twelve marks, hands that stopped at the landmark's own time."""
+    """Draws a clock with twelve marks; the style selects a light or dark face and the time."""
     x, y = center
     pale = style.seed % 2 == 0
     face, ink = ((226, 220, 204), (38, 34, 34)) if pale else ((44, 48, 60), (214, 186, 104))
@@ -164,7 +190,7 @@ def clock(canvas: Canvas, style: Style, center: Point, radius: float) -> None:
 
 
 def crest(canvas: Canvas, style: Style, center: Point, size: float) -> None:
-    """A carved shield or medallion with a symmetric emblem that no other landmark has."""
+    """Draws a carved shield or medallion with a symmetric emblem that is unique to the landmark."""
     rng = np.random.default_rng(style.seed)
     x, y = center
     trim = tint(style.trim_color, 1.06)
@@ -201,7 +227,7 @@ def crest(canvas: Canvas, style: Style, center: Point, size: float) -> None:
 
 
 def inscription(canvas: Canvas, style: Style, box: tuple[float, float, float, float]) -> None:
-    """Lines of carved strokes that look like letters, the landmark's own text, in ``box`` (x, y, width, height)."""
+    """Draws one to three lines of carved strokes that look like letters and are unique to the landmark."""
     rng = np.random.default_rng(style.seed + 1)
     x, y, width, height = box
     canvas.rectangle(x, y, width, height, tint(style.trim_color, 1.04), 6)

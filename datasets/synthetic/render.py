@@ -1,7 +1,8 @@
-"""Raw layers of a picture, rendered from a scene: perspective camera, depth buffer, texture sampling.
+"""Renderer of a scene: perspective camera, depth buffer, and texture sampling, before any light is added.
 
-Faces are flat, so 1/depth is an affine function of the pixel and texture coordinates are ratios of such functions: one
-3 x 3 matrix a face. A depth buffer settles, face by face, which is in front; the rest is done for all pixels at once.
+Faces are flat, so 1/depth is an affine function of the pixel, and texture coordinates are ratios of such functions: one
+3 x 3 matrix per face. The faces are rasterized one by one into a depth buffer, and textures are then sampled for all
+pixels at once.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from glam.datasets.synthetic.canvas import Texture
 from glam.datasets.synthetic.solids import Mesh
 
 NEAR = 0.4
+"""Distance of the near clipping plane in meters (arbitrary)."""
 MIP_LEVELS = 5
+"""Versions of each texture, each half the size of the one before (arbitrary)."""
 FloatArray = NDArray[Any]
-"""A float32 array; the type says no more because numpy's and OpenCV's own hints lose the precision on the way."""
+"""A float32 array. The type is `Any` because the type hints of NumPy and OpenCV lose the precision."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,11 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        eye: (3,) its place, in meters.
-        axes: (3, 3) its right, down and forward directions, one a row.
+        eye: (3,) position in meters.
+        axes: (3, 3) unit vectors to the right, down, and forward, one per row.
         focal: focal length in pixels.
-        width, height: size of the picture in pixels; the axis goes through its middle.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
     """
 
     eye: NDArray[np.float64]
@@ -40,7 +44,7 @@ class Camera:
     height: int
 
     def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) points to (n, 3): pixel x, pixel y, depth in meters (negative behind the camera)."""
+        """Projects (n, 3) points in meters to (n, 3): pixel x, pixel y, and depth in meters (negative if behind)."""
         local = (points - self.eye) @ self.axes.T
         depth = np.where(np.abs(local[:, 2]) < 1e-6, 1e-6, local[:, 2])
         middle = np.array([self.width / 2, self.height / 2])
@@ -50,7 +54,16 @@ class Camera:
 def look_at(
     eye: NDArray[np.float64], target: NDArray[np.float64], *, roll: float, focal: float, width: int, height: int
 ) -> Camera:
-    """A camera at ``eye`` that sees ``target`` in the middle, turned about its axis by ``roll`` radians."""
+    """Builds a camera that has a target in the middle of its picture.
+
+    Args:
+        eye: (3,) position of the camera in meters.
+        target: (3,) position of the target in meters.
+        roll: rotation about the viewing axis in radians.
+        focal: focal length in pixels.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
+    """
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
@@ -60,7 +73,16 @@ def look_at(
 
 
 class Atlas:
-    """All textures of a mesh, with smaller versions, in one image: ``color`` (with glass fourth) and ``slopes``."""
+    """All textures of a mesh and their mip levels in one image.
+
+    Args:
+        textures: textures of the mesh.
+
+    Attributes:
+        color: (h, w, 4) uint8 red, green, blue, and glass.
+        slopes: (h, w, 2) uint8 slopes of the relief to the right and down, 128 for flat.
+        boxes: (textures, `MIP_LEVELS`, 4) float32 x, y, width, and height in pixels.
+    """
 
     def __init__(self, textures: list[Texture]) -> None:
         strips, relief_strips, boxes, top = [], [], [], 0
@@ -84,7 +106,7 @@ class Atlas:
 
 
 def _mip_strip(image: NDArray[Any]) -> tuple[NDArray[np.uint8], list[tuple[int, int, int, int]]]:
-    """An image with its halved versions stacked at its right; and (x, y, width, height) of each."""
+    """An image with its mip levels stacked to the right, and (x, y, width, height) of each level in pixels."""
     height, width = image.shape[:2]
     levels, places, y = [image], [(0, 0, width, height)], 0
     for _ in range(1, MIP_LEVELS):
@@ -100,7 +122,21 @@ def _mip_strip(image: NDArray[Any]) -> tuple[NDArray[np.uint8], list[tuple[int, 
 
 
 class Geometry:
-    """A mesh as arrays: corners of all faces end to end, and each face's frame, normal and texture."""
+    """A mesh of f faces as arrays.
+
+    Args:
+        mesh: the mesh.
+
+    Attributes:
+        corners: (n, 3) corners of all faces, concatenated, in meters.
+        starts: (f + 1,) index of the first corner of each face, and n.
+        frames: (f, 3, 3) columns right, down, and origin of the texture.
+        normals: (f, 3) unit vectors.
+        textures: (f,) index of the texture in the mesh.
+        first: (f, 3) first corner in meters.
+        right: (f, 3) width of the texture as a vector in meters.
+        down: (f, 3) height of the texture as a vector in meters.
+    """
 
     def __init__(self, mesh: Mesh) -> None:
         faces = mesh.faces
@@ -117,17 +153,17 @@ class Geometry:
 def rasterize(
     corners: NDArray[np.float64], starts: NDArray[np.intp], planes: NDArray[np.float64], width: int, height: int
 ) -> tuple[FloatArray, NDArray[np.intp]]:
-    """Which polygon is nearest at each pixel.
+    """Finds the nearest polygon at each pixel.
 
     Args:
-        corners: (n, 2) outlines of all polygons in pixels, end to end.
-        starts: (f + 1,) where each polygon begins in ``corners``, and its length at the end.
-        planes: (f, 3) coefficients a, b, c of each polygon's nearness ``a x + b y + c``, which is above 0 inside it.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
+        corners: (n, 2) corners of all polygons in pixels, concatenated.
+        starts: (f + 1,) index of the first corner of each polygon, and n.
+        planes: (f, 3) coefficients a, b, c of the nearness ``a x + b y + c`` of each polygon, positive inside it.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
 
     Returns:
-        nearness (height, width), 0 where there is nothing, and the polygon's number, -1 where there is none.
+        (height, width) nearness, 0 for no polygon, and (height, width) index of the polygon, -1 for none.
     """
     nearness = np.zeros((height, width), np.float32)
     winner = np.full((height, width), -1, np.intp)
@@ -154,7 +190,16 @@ def rasterize(
 
 
 def clip(polygon: NDArray[np.float64], normal: NDArray[np.float64], offset: float) -> NDArray[np.float64]:
-    """The part of an (n, 3) polygon where ``normal . p >= offset`` (Sutherland and Hodgman)."""
+    """Clips a polygon to a half-space (I. Sutherland, G. Hodgman, "Reentrant polygon clipping", 1974).
+
+    Args:
+        polygon: (n, 3) corners.
+        normal: (3,) normal of the half-space ``normal . p >= offset``.
+        offset: offset of the half-space along ``normal``.
+
+    Returns:
+        (m, 3) corners of the remaining polygon; m is 0 if nothing remains.
+    """
     if len(polygon) == 0:
         return polygon
     distance = polygon @ normal - offset
@@ -169,21 +214,29 @@ def clip(polygon: NDArray[np.float64], normal: NDArray[np.float64], offset: floa
 
 
 def outlines_on_screen(geometry: Geometry, camera: Camera) -> tuple[NDArray[np.intp], list[NDArray[np.float64]]]:
-    """Numbers of the faces that look at the camera and lie in its picture, and their (n, 2) outlines in pixels."""
+    """Projects the faces that face the camera and are in its picture.
+
+    Args:
+        geometry: the faces of the scene.
+        camera: the camera.
+
+    Returns:
+        (v,) indices of the visible faces, and the (n, 2) outline of each in pixels.
+    """
     towards = np.einsum("fi,fi->f", geometry.normals, camera.eye - geometry.first) > 1e-3
     projected = camera.project(geometry.corners)
     low = np.minimum.reduceat(projected, geometry.starts[:-1])
     high = np.maximum.reduceat(projected, geometry.starts[:-1])
     margin = 4 * max(camera.width, camera.height)
-    whole = (low[:, 2] > NEAR) & (low[:, :2] > -margin).all(axis=1) & (high[:, :2] < margin).all(axis=1)
+    unclipped = (low[:, 2] > NEAR) & (low[:, :2] > -margin).all(axis=1) & (high[:, :2] < margin).all(axis=1)
     inside = (high[:, :2] > 0).all(axis=1) & (low[:, 0] < camera.width) & (low[:, 1] < camera.height)
     numbers, outlines = [], []
     sideways = 2 * max(camera.width, camera.height) / camera.focal
     bounds = [np.array([x, y, sideways]) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-    for face in np.flatnonzero(towards & (high[:, 2] > NEAR) & (inside | ~whole)):
+    for face in np.flatnonzero(towards & (high[:, 2] > NEAR) & (inside | ~unclipped)):
         start, stop = geometry.starts[face], geometry.starts[face + 1]
         outline = projected[start:stop, :2]
-        if not whole[face]:
+        if not unclipped[face]:
             local = (geometry.corners[start:stop] - camera.eye) @ camera.axes.T
             local = clip(local, np.array([0.0, 0.0, 1.0]), NEAR)
             for bound in bounds:
@@ -198,15 +251,15 @@ def outlines_on_screen(geometry: Geometry, camera: Camera) -> tuple[NDArray[np.i
 
 @dataclass(frozen=True)
 class Layers:
-    """What a camera sees before any light falls on it; every plane is (height, width).
+    """The picture of a camera before any light is added. Each array is (height, width).
 
     Attributes:
-        color: red, green, blue of the surfaces, uint8.
-        glass: brightness class of a window's pane, 0 elsewhere, uint8.
-        slopes: relief's steepness along the texture's right and down, float32, about -1..1.
-        face: number of the face, 0 where there is only sky.
-        sky: true where there is only sky.
-        depth: meters along the camera's axis, float32.
+        color: uint8 red, green, and blue of the surfaces.
+        glass: uint8 brightness class of a window pane, 0 elsewhere.
+        slopes: float32 slopes of the relief to the right and down the texture, about -1 to 1.
+        face: index of the face; 0 in the sky.
+        sky: whether the pixel shows the sky.
+        depth: float32 meters along the axis of the camera.
     """
 
     color: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -218,7 +271,13 @@ class Layers:
 
 
 def look(geometry: Geometry, atlas: Atlas, camera: Camera) -> Layers:
-    """Raster and texture a scene."""
+    """Rasterizes and textures a scene.
+
+    Args:
+        geometry: the faces of the scene.
+        atlas: the textures of the scene.
+        camera: camera of the picture.
+    """
     numbers, outlines = outlines_on_screen(geometry, camera)
     starts = np.cumsum([0, *map(len, outlines)])
     frames = camera.axes @ (geometry.frames[numbers] - np.outer(camera.eye, (0, 0, 1)))
@@ -242,7 +301,7 @@ def look(geometry: Geometry, atlas: Atlas, camera: Camera) -> Layers:
 
 
 def _within(share: FloatArray, extent: FloatArray) -> FloatArray:
-    """Texel coordinates inside a texture ``extent`` texels long; shares beyond 0..1 repeat it."""
+    """Converts texture coordinates to texels of a texture that is ``extent`` texels long and repeats outside 0..1."""
     wrapped = share - np.floor(share * np.float32(0.9998) + np.float32(0.0001))
     texels: FloatArray = np.clip(wrapped * extent - np.float32(0.5), 0, extent - 1)
     return texels
@@ -256,7 +315,7 @@ def _mip_boxes(
     winner: NDArray[np.intp],
     depth: FloatArray,
 ) -> FloatArray:
-    """(h, w, 4) place in the atlas of each pixel's texture, in the size that suits its distance."""
+    """(h, w, 4) box in the atlas of each pixel's texture, at the mip level for its distance."""
     textures = geometry.textures[numbers]
     lengths = np.linalg.norm(geometry.right[numbers], axis=1), np.linalg.norm(geometry.down[numbers], axis=1)
     density = np.sqrt(atlas.boxes[textures, 0, 2] * atlas.boxes[textures, 0, 3] / (lengths[0] * lengths[1]))

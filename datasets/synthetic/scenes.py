@@ -1,4 +1,4 @@
-"""A landmark scene, a pure function of one seed: a landmark of some kind, the plain houses round it, and the ground."""
+"""Scenes as a function of a seed: a landmark, plain houses around it, and the ground."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ GROUNDS: tuple[tuple[Color, tuple[float, float], float], ...] = (
     ((172, 160, 138), (0.5, 0.5), 0.05),
     ((104, 122, 72), (0.2, 0.2), 0.09),
 )
-"""Color, size of a slab in meters and contrast: paving, asphalt, sandy setts, grass."""
+"""Color, size of a slab in meters, and contrast of paving, asphalt, sandy setts, and grass (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that stands still.
+    """The static part of a scene.
 
     Attributes:
         mesh: all faces and textures.
-        grounds: numbers of the textures that the ground may wear; each photograph picks one.
-        ground: index of the ground's face in the mesh.
-        low, high: (3,) opposite corners of the box round the landmark alone, in meters.
-        details: (n, 4) x, y, z and size in meters of what a close-up would show.
+        grounds: indices of the textures of the ground; one of them is drawn for each image.
+        ground: index of the face of the ground in the mesh.
+        low: (3,) lower corner of the bounding box of the landmark in meters.
+        high: (3,) upper corner of the bounding box of the landmark in meters.
+        details: (n, 4) x, y, z, and size in meters of the targets of close-up views.
     """
 
     mesh: Mesh
@@ -45,7 +46,7 @@ class Scene:
 
 
 def build_scene(seed: int | tuple[int, ...]) -> Scene:
-    """The scene of this seed, always the same."""
+    """Builds the scene of a seed. The same seed always gives the same scene."""
     rng = np.random.default_rng(seed)
     site = Site(Mesh(), random_style(rng), rng)
     KINDS[int(rng.integers(len(KINDS)))](site)
@@ -62,7 +63,7 @@ def build_scene(seed: int | tuple[int, ...]) -> Scene:
 
 @cache
 def _grounds() -> tuple[Texture, ...]:
-    """The grounds, the same in all scenes: what lies underfoot tells nothing of the landmark."""
+    """The textures of the ground, the same in all scenes so that they do not identify the landmark."""
     rng = np.random.default_rng(0)
     return tuple(
         Canvas(rng, 24, 24, masonry(rng, scale=11, block=block, contrast=contrast, size=264), color).texture()
@@ -71,7 +72,7 @@ def _grounds() -> tuple[Texture, ...]:
 
 
 def _neighbors(site: Site, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
-    """Rows of plain houses to both sides and behind; they take their walls from two textures in another style."""
+    """Adds rows of plain houses on both sides and behind, with two wall textures in another style."""
     rng = site.rng
     style = random_style(rng)
     fronts = [site.mesh.add(wall(style, rng, 14, height)) for height in (9.0, 13.0)]

@@ -1,4 +1,4 @@
-"""A landmark under construction: the parts that several kinds share, such as towers, domes, columns and statues."""
+"""Parts that several kinds of landmark share, such as towers, domes, columns, and statues."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COPPER: Color = (110, 150, 132)
 
 @dataclass
 class Site:
-    """A landmark under construction.
+    """A landmark under construction. All lengths are in meters.
 
     Attributes:
-        mesh: takes its faces.
-        style: its look.
-        rng: the lots that shape it.
-        details: (x, y, z, size in meters) of the places that a close-up photograph would show.
+        mesh: mesh that the faces are added to.
+        style: style of the landmark.
+        rng: source of randomness.
+        details: (x, y, z, size) of the targets of close-up views.
     """
 
     mesh: Mesh
@@ -33,31 +33,39 @@ class Site:
     details: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def lot(self, low: float, high: float) -> float:
-        """A length between ``low`` and ``high`` meters."""
+        """Draws a length between ``low`` and ``high`` meters."""
         return float(self.rng.uniform(low, high))
 
     def wall(self, width: float, height: float, *, center: str = "window", blind: bool = False) -> int:
-        """Number of a new wall texture."""
+        """Adds a wall texture and returns its index; see `glam.datasets.synthetic.facades.wall`."""
         return self.mesh.add(wall(self.style, self.rng, width, height, center=center, blind=blind))
 
     def plain(self, factor: float = 1.0) -> int:
-        """Number of a new texture of smooth trim stone."""
+        """Adds a texture of smooth trim stone, brightened by ``factor``, and returns its index."""
         return self.mesh.add(plain(self.style, self.rng, tint(self.style.trim_color, factor), 8, 8))
 
     def roof(self, width: float, height: float, *, dormers: bool = False) -> int:
-        """Number of a new roof texture."""
+        """Adds a roof texture and returns its index; see `glam.datasets.synthetic.facades.tiled`."""
         return self.mesh.add(tiled(self.style, self.rng, width, height, dormers=dormers))
 
     def skin(self, color: Color, width: float, height: float, ribs: int) -> int:
-        """Number of a new texture of ribs or flutes."""
+        """Adds a texture of ribs or flutes and returns its index; see `glam.datasets.synthetic.facades.ribbed`."""
         return self.mesh.add(ribbed(self.style, self.rng, color, width, height, ribs))
 
     def dome_color(self) -> Color:
-        """Lead, copper, gilt or tiles."""
+        """Draws the color of a dome: lead, copper, gilt, or tiles."""
         return ((128, 132, 138), COPPER, GILT, self.style.roof_color)[int(self.rng.integers(4))]
 
     def statue(self, x: float, y: float, z: float, height: float, texture: int) -> None:
-        """A standing figure: robe, shoulders, head, and arms that hang, reach out or point up, as the lots fall."""
+        """Adds a figure with a robe, a head, and randomly raised arms.
+
+        Args:
+            x: x of its foot.
+            y: y of its foot.
+            z: z of its foot.
+            height: height of the figure.
+            texture: index of its texture.
+        """
         stout = self.lot(0.85, 1.2)
         robe = [(0.15, 0), (0.17, 0.04), (0.11, 0.32), (0.16, 0.7), (0.13, 0.79), (0.045, 0.82)]
         head = [(0.045, 0.82), (0.075, 0.87), (0.07, 0.95), (0, 1)]
@@ -69,7 +77,19 @@ class Site:
             self.mesh.turned((x + side * 0.17 * height * stout, y - 0.02 * height), arm, texture, sides=4)
 
     def dome(self, x: float, y: float, z: float, radius: float, texture: int, *, onion: bool = False) -> float:
-        """A dome on a circle of ``radius`` at height ``z``, with a finial; gives the height of its top."""
+        """Adds a dome with a finial.
+
+        Args:
+            x: x of the center.
+            y: y of the center.
+            z: z of the base.
+            radius: radius of the base.
+            texture: index of its texture.
+            onion: whether the dome has the shape of an onion.
+
+        Returns:
+            The z of its top.
+        """
         rise = radius * self.lot(0.9, 1.5)
         if onion:
             shape = [(0.8, 0), (1.08, 0.22), (1.05, 0.42), (0.72, 0.66), (0.28, 0.86), (0.04, 1.1)]
@@ -80,7 +100,19 @@ class Site:
         return profile[-1][1] + 0.16 * rise
 
     def tower(self, x: float, y: float, z: float, side: float, height: float, *, center: str = "window") -> float:
-        """A square tower about ``(x, y)`` with two to four stages and a top of its kind; gives its full height."""
+        """Adds a square tower with two to four stages and a top that depends on the style.
+
+        Args:
+            x: x of the center.
+            y: y of the center.
+            z: z of the base.
+            side: side of the lowest stage.
+            height: height of all stages, without the top.
+            center: centerpiece of the stage below the belfry, see `glam.datasets.synthetic.facades.wall`.
+
+        Returns:
+            The z of its top.
+        """
         stages = int(self.rng.integers(2, 5))
         half, base = side / 2, z
         shares = self.rng.uniform(0.7, 1.4, stages)
@@ -131,7 +163,17 @@ class Site:
         return z + rise
 
     def colonnade(self, x0: float, x1: float, y: float, z: float, height: float, count: int, texture: int) -> None:
-        """Columns with bases and capitals, evenly set along a line."""
+        """Adds evenly spaced columns with bases and capitals along the x axis.
+
+        Args:
+            x0: x of the first column.
+            x1: x of the last column.
+            y: y of the columns.
+            z: z of the bases.
+            height: height of the columns.
+            count: number of columns.
+            texture: index of their texture.
+        """
         radius = min(0.09 * height, 0.3 * (x1 - x0) / max(1, count - 1))
         for x in np.linspace(x0, x1, count):
             profile = [(1.3, 0), (1.3, 0.04), (1.0, 0.06), (0.86, 0.9), (1.35, 0.96), (1.35, 1.0)]

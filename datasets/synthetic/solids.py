@@ -1,6 +1,7 @@
-"""Geometry of a scene: flat textured faces, and the boxes, roofs and turned solids that they make up.
+"""Geometry of a scene: flat textured faces, and boxes, roofs, and solids of revolution built from them.
 
-Lengths are meters; x runs right, y away from the usual viewer, z up. A landmark's front looks towards negative y.
+All lengths are in meters. The x axis points right, y points away from the usual viewer, and z points up. The front of a
+landmark faces negative y.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Face:
-    """A flat polygon seen from one side.
+    """A flat polygon that is visible from one side.
 
     Attributes:
-        corners: (n, 3) points in order; they need not be convex.
-        origin: (3,) the point where the texture's top left corner lies.
-        right: (3,) the texture's whole width as a step in space.
-        down: (3,) the texture's whole height as a step in space.
-        texture: number of its texture in the mesh.
+        corners: (n, 3) corners in order, in meters; the polygon need not be convex.
+        origin: (3,) position of the top left corner of the texture in meters.
+        right: (3,) width of the texture as a vector in meters.
+        down: (3,) height of the texture as a vector in meters.
+        texture: index of the texture in the mesh.
     """
 
     corners: NDArray[np.float64]
@@ -38,36 +39,66 @@ class Face:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """(3,) unit vector towards the side from which the face is seen."""
+        """(3,) unit vector towards the side from which the face is visible."""
         across: NDArray[np.float64] = np.cross(self.down, self.right)
         return across / np.linalg.norm(across)
 
 
 @dataclass
 class Mesh:
-    """Faces and their textures; a ``texture`` argument of the methods is a number that :meth:`add` gave."""
+    """Faces and their textures.
+
+    In all methods, positions and lengths are in meters, and a texture is given by the index that `add` returned.
+
+    Attributes:
+        faces: the faces.
+        textures: the textures.
+    """
 
     faces: list[Face] = field(default_factory=list)
     textures: list[Texture] = field(default_factory=list)
 
     def add(self, texture: Texture) -> int:
-        """Take in a texture and give its number."""
+        """Adds a texture and returns its index."""
         self.textures.append(texture)
         return len(self.textures) - 1
 
     def quad(self, top_left: Vector, right: Vector, down: Vector, texture: int) -> None:
-        """A parallelogram that shows the whole texture."""
+        """Adds a parallelogram covered by one texture.
+
+        Args:
+            top_left: top left corner.
+            right: vector from the left to the right edge.
+            down: vector from the upper to the lower edge.
+            texture: index of the texture.
+        """
         origin, across, drop = np.array(top_left, float), np.array(right, float), np.array(down, float)
         corners = np.stack([origin, origin + across, origin + across + drop, origin + drop])
         self.faces.append(Face(corners, origin, across, drop, texture))
 
     def polygon(self, corners: Sequence[Vector], top_left: Vector, right: Vector, down: Vector, texture: int) -> None:
-        """A flat polygon cut from the texture that spans ``right`` and ``down`` from ``top_left``."""
+        """Adds a flat polygon that shows a part of a texture.
+
+        Args:
+            corners: corners in order.
+            top_left: position of the top left corner of the texture.
+            right: width of the texture as a vector.
+            down: height of the texture as a vector.
+            texture: index of the texture.
+        """
         origin, across, drop = np.array(top_left, float), np.array(right, float), np.array(down, float)
         self.faces.append(Face(np.array(corners, float), origin, across, drop, texture))
 
     def box(self, low: Vector, high: Vector, front: int, side: int | None = None, top: int | None = None) -> None:
-        """An upright box between two opposite corners; ``side`` also serves the back and defaults to ``front``."""
+        """Adds an upright box.
+
+        Args:
+            low: corner with the smallest coordinates.
+            high: corner with the largest coordinates.
+            front: index of the texture of the front.
+            side: index of the texture of the sides, the back, and, above the ground, the bottom; ``front`` by default.
+            top: index of the texture of the top; None for no top.
+        """
         (x0, y0, z0), (x1, y1, z1) = low, high
         side = front if side is None else side
         if z0 > 0:
@@ -81,7 +112,15 @@ class Mesh:
             self.quad((x0, y1, z1), (x1 - x0, 0, 0), (0, y0 - y1, 0), top)
 
     def gable(self, low: Vector, high: Vector, slope: int, end: int, *, along: str = "y") -> None:
-        """A saddle roof over the rectangle from ``low`` to ``high`` (whose z is the ridge), its ridge along x or y."""
+        """Adds a gable roof.
+
+        Args:
+            low: corner of the base with the smallest coordinates.
+            high: opposite corner of the base, with the z of the ridge.
+            slope: index of the texture of the slopes.
+            end: index of the texture of the gables.
+            along: axis of the ridge, ``x`` or ``y``.
+        """
         (x0, y0, z0), (x1, y1, z1) = low, high
         rise = z1 - z0
         if along == "y":
@@ -111,14 +150,14 @@ class Mesh:
         sides: int = 12,
         each_side: bool = False,
     ) -> None:
-        """A solid of revolution with flat sides: column, cone, dome, obelisk, pyramid, turret.
+        """Adds a solid of revolution with flat sides, such as a column, cone, dome, obelisk, pyramid, or turret.
 
         Args:
-            center: where its axis stands, (x, y).
-            profile: (radius, z) from the bottom up, in meters; the radius is that of the corners.
-            texture: wrapped once round the solid, or shown whole on each side.
-            sides: how many flat sides; four of them face the axes.
-            each_side: show the whole texture on every side (of a square tower's roof, say).
+            center: (x, y) of the axis.
+            profile: (radius, z) from the bottom up; the radius is that of the corners.
+            texture: index of the texture.
+            sides: number of flat sides; with 4, they face along the x and y axes.
+            each_side: whether each side shows the full texture; otherwise it is wrapped around the solid once.
         """
         bottom, top = profile[0][1], profile[-1][1]
         angles = -math.pi / 2 + math.pi / sides + 2 * math.pi * np.arange(-1, sides) / sides
@@ -140,7 +179,16 @@ class Mesh:
         texture: int,
         part: tuple[int, int],
     ) -> None:
-        """One trapezium of a turned solid; ``part`` of the texture's width is what it shows: (index, of how many)."""
+        """Adds one trapezoid of a solid of revolution.
+
+        Args:
+            center: (x, y) of the axis.
+            angles: angles of its left and right edge in radians.
+            ring: (radius, z) of its lower and upper edge.
+            extent: z of the bottom and the top of the solid.
+            texture: index of the texture.
+            part: (i, n) to show the i-th of n equal parts of the width of the texture.
+        """
         (r0, z0), (r1, z1) = ring
 
         def at(angle: float, radius: float, z: float) -> NDArray[np.float64]:

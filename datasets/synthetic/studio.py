@@ -1,4 +1,4 @@
-"""Taking one photograph of a scene: a view, a light, passers-by, and then what lens, sensor and JPEG do to it."""
+"""Images of a scene: random view, light, and occluders, then the effects of lens, sensor, and JPEG."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from glam.datasets.synthetic.scenes import Scene
 from glam.datasets.synthetic.viewpoints import random_frame, random_view
 
 OVERSAMPLING = 1.25
+"""Size of the rendered picture as a multiple of the image's (arbitrary)."""
 
 
 class Studio:
-    """A scene made ready for many photographs."""
+    """Renders images of one scene.
+
+    Args:
+        scene: the scene.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -24,7 +29,12 @@ class Studio:
         self.atlas = Atlas(scene.mesh.textures)
 
     def render_jpeg(self, rng: np.random.Generator, size: int) -> bytes:
-        """A JPEG whose longest side is ``size`` pixels; everything about it is drawn from ``rng``."""
+        """Renders an image and returns it as JPEG bytes.
+
+        Args:
+            rng: source of randomness for view, light, occluders, and camera.
+            size: longest side in pixels.
+        """
         extent = self.scene.high - self.scene.low
         width, height = random_frame(rng, size, bool(extent[2] > extent[0]))
         camera = random_view(rng, self.scene, round(width * OVERSAMPLING), round(height * OVERSAMPLING))
@@ -47,7 +57,16 @@ class Studio:
 
 
 def develop(rng: np.random.Generator, image: FloatArray, light: Light) -> bytes:
-    """JPEG bytes of an (h, w, 3) float32 picture (0..255 and beyond), after rain, lens, exposure and noise."""
+    """Applies rain, exposure, lens, and noise to a picture and encodes it.
+
+    Args:
+        rng: source of randomness.
+        image: (h, w, 3) float32 picture, 0 to 255 and above.
+        light: light of the picture.
+
+    Returns:
+        JPEG bytes.
+    """
     if light.weather == "rain":
         image = _rain(rng, image)
     image = cv2.transform(image, _color_matrix(rng, float(image[::4, ::4].mean())))
@@ -65,7 +84,7 @@ def develop(rng: np.random.Generator, image: FloatArray, light: Light) -> bytes:
 
 
 def _color_matrix(rng: np.random.Generator, mean: float) -> FloatArray:
-    """(3, 3) exposure that aims at a middling brightness, white balance that is a little off, and saturation."""
+    """(3, 3) float32 product of exposure towards a medium brightness, imprecise white balance, and saturation."""
     aim = float(rng.normal(118, 16))
     exposure = float(np.clip((aim / max(mean, 8.0)) ** 0.65, 0.6, 2.2))
     balance = 1 + rng.normal(0, 0.04, 3)
@@ -75,7 +94,7 @@ def _color_matrix(rng: np.random.Generator, mean: float) -> FloatArray:
 
 
 def _tone_curve(contrast: float) -> FloatArray:
-    """(2048,) brightness on film, 0..255, of light in quarters: soft highlights and an S of the given strength."""
+    """(2048,) float32 tone curve: brightness, 0 to 255, of the light i / 4, with soft highlights and an S-curve."""
     level = np.arange(2048) / 4 / 255
     level = np.where(level > 0.75, 0.75 + 0.25 * np.tanh((level - 0.75) / 0.25), level)
     curve: FloatArray = (255 * (level + contrast * (level * level * (3 - 2 * level) - level))).astype(np.float32)
@@ -83,7 +102,7 @@ def _tone_curve(contrast: float) -> FloatArray:
 
 
 def _vignette(height: int, width: int, strength: float) -> FloatArray:
-    """(h, w, 3) how much a lens darkens the corners."""
+    """(h, w, 3) float32 factors that darken the corners, as a lens does."""
     ys = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     xs = np.linspace(-1, 1, width, dtype=np.float32)[None, :] ** 2
     fall: FloatArray = cv2.merge([1 - np.float32(strength / 2) * (xs + ys)] * 3)
@@ -91,7 +110,7 @@ def _vignette(height: int, width: int, strength: float) -> FloatArray:
 
 
 def _rain(rng: np.random.Generator, image: FloatArray) -> FloatArray:
-    """Slanting streaks, and the veil of the drops too small to see."""
+    """Adds slanted streaks of rain and a veil of fine drops to a picture."""
     height, width = image.shape[:2]
     streaks = np.zeros((height, width), np.float32)
     lean = float(rng.normal(0, 4))

@@ -1,6 +1,6 @@
-"""What sets one landmark apart from the next of its kind: palette, masonry, windows, ornament, by lot from short lists.
+"""Random styles, which distinguish landmarks of the same kind: palette, masonry, windows, and ornament.
 
-Palettes are few and shared, so that color alone tells nobody which landmark a picture shows; the details are many.
+The palettes are small and shared, so that color alone does not identify a landmark; the details vary widely.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ HOODS = ("none", "none", "pediment", "lintel", "keystone")
 ORNAMENTS = ("none", "diamonds", "discs", "panels", "swags", "crosses", "arcade")
 CORNICES = ("plain", "dentils", "arcade", "corbels", "balustrade")
 PIXELS_PER_METER = 22.0
+"""Resolution of the textures (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Storey:
-    """One row of windows, repeated along the walls of a landmark; lengths in meters.
+    """A storey of windows, repeated along the walls of a landmark.
 
     Attributes:
-        height: share of the wall's height, before the shares are made to add up to one.
-        head: shape of the window's top, one of ``HEADS``.
-        window: width and height of the opening, as shares of its bay and storey.
-        lights: panes across and up.
-        paired: two narrow windows to a bay instead of one.
-        hood: what stands over the window, one of ``HOODS``.
-        ornament: what fills the wall between this storey and the next, one of ``ORNAMENTS``.
-        balcony: whether the window has one.
+        height: relative height; the shares of all storeys of a wall are normalized.
+        head: shape of the top of a window, one of `HEADS`.
+        window: width and height of the opening, as shares of the bay and the storey.
+        lights: number of panes across and up.
+        paired: whether a bay has two narrow windows instead of one.
+        hood: shape above the window, one of `HOODS`.
+        ornament: ornament below the storey, one of `ORNAMENTS`.
+        balcony: whether the windows have balconies.
     """
 
     height: float
@@ -55,7 +56,27 @@ class Storey:
 
 @dataclass(frozen=True)
 class Style:
-    """The lasting look of one landmark; ``bay`` (between windows) and ``surround`` (their frame) are in meters."""
+    """The style of a landmark.
+
+    Attributes:
+        wall: masonry of the walls.
+        tiles: tiles of the roofs.
+        smooth: smooth stone.
+        wall_color: color of the walls.
+        trim_color: color of surrounds, cornices, and ornaments.
+        roof_color: color of the roofs.
+        frame_color: color of window frames and balconies.
+        door_color: color of the doors.
+        storeys: four kinds of storey, from the ground up.
+        bay: distance between windows in meters.
+        surround: width of the frame around a window in meters.
+        cornice: shape of the cornices, one of `CORNICES`.
+        pilasters: whether walls have pilasters.
+        quoins: whether walls have quoins at their edges.
+        banded: whether walls have horizontal bands.
+        petals: number of petals of a rose window.
+        seed: seed of further choices, such as crests, inscriptions, and the tops of towers.
+    """
 
     wall: Material
     tiles: Material
@@ -76,7 +97,7 @@ class Style:
     seed: int
 
     def storeys_for(self, height: float) -> tuple[Storey, ...]:
-        """As many storeys as fit a wall ``height`` meters high, from the ground up; the upper ones repeat."""
+        """The storeys of a wall ``height`` meters high, from the ground up; the upper ones repeat."""
         count = max(1, min(7, round(height / 4.2)))
         return tuple(self.storeys[min(level, len(self.storeys) - 1 - level % 2)] for level in range(count))
 
@@ -95,7 +116,7 @@ def _choose(rng: np.random.Generator, palette: tuple[Color, ...]) -> Color:
 
 
 def random_storey(rng: np.random.Generator, head: str) -> Storey:
-    """A storey whose windows mostly have the given head."""
+    """Draws a storey, usually with the given ``head``, one of `HEADS`."""
     return Storey(
         height=float(rng.uniform(0.8, 1.3)),
         head=head if rng.random() < 0.65 else _pick(rng, HEADS),
@@ -109,7 +130,7 @@ def random_storey(rng: np.random.Generator, head: str) -> Storey:
 
 
 def random_style(rng: np.random.Generator) -> Style:
-    """The style of a new landmark."""
+    """Draws the style of a landmark."""
     wall_color = _choose(rng, WALLS)
     brick = wall_color[0] - wall_color[2] > 70
     block = (0.9, 0.32) if brick else (float(rng.uniform(0.9, 2.2)), float(rng.uniform(0.45, 1.0)))

@@ -1,4 +1,4 @@
-"""Where the photographer stands: near, far, below, before a detail, and up to 65 degrees to the side."""
+"""Random viewpoints: near, far, from below, or close to a detail, and up to 65 degrees to the side."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from glam.datasets.synthetic.scenes import Scene
 
 ASPECTS = (4 / 3, 3 / 2, 1.0, 16 / 9, 3 / 4, 2 / 3, 9 / 16)
 SHARES = {"whole": 0.4, "below": 0.2, "detail": 0.27, "distant": 0.13}
-"""How often each kind of view is taken."""
+"""Probability of each kind of view (arbitrary)."""
 REACH = {"whole": (1.1, 2.2), "below": (0.6, 1.0), "distant": (2.0, 3.0)}
-"""Distance from the landmark, in its own sizes."""
+"""Smallest and largest distance from the landmark, as multiples of its size (arbitrary)."""
 MARGIN = {"whole": (1.0, 1.6), "below": (0.65, 1.1), "distant": (1.9, 3.0)}
-"""Width of the view, in the landmark's own sizes."""
+"""Smallest and largest extent of the view, as multiples of the landmark's (arbitrary)."""
 
 
 def random_frame(rng: np.random.Generator, longest: int, tall: bool) -> tuple[int, int]:
-    """Width and height in pixels of a photograph; a tall landmark is more often taken upright, a wide one lying."""
+    """Draws the size of an image; portrait is more frequent for tall landmarks, and landscape for wide ones.
+
+    Args:
+        rng: source of randomness.
+        longest: longest side in pixels.
+        tall: whether the landmark is taller than wide.
+
+    Returns:
+        Width and height in pixels.
+    """
     aspect = float(rng.choice(ASPECTS))
     if rng.random() < 0.6:
         aspect = min(aspect, 1 / aspect) if tall else max(aspect, 1 / aspect)
@@ -28,7 +37,14 @@ def random_frame(rng: np.random.Generator, longest: int, tall: bool) -> tuple[in
 
 
 def random_view(rng: np.random.Generator, scene: Scene, width: int, height: int) -> Camera:
-    """A camera for a picture of ``width`` x ``height`` pixels that shows the landmark or one of its details."""
+    """Draws a camera that shows the landmark or one of its details.
+
+    Args:
+        rng: source of randomness.
+        scene: the scene.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
+    """
     kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     middle, extent = (scene.low + scene.high) / 2, scene.high - scene.low
     wide = max(extent[0], 0.7 * extent[1])
@@ -52,7 +68,7 @@ def random_view(rng: np.random.Generator, scene: Scene, width: int, height: int)
 
 
 def _eye(rng: np.random.Generator, scene: Scene, target: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """A place ``distance`` meters from ``target``, in front of the landmark, mostly at eye level."""
+    """Draws a position ``distance`` meters from ``target``, in front of the landmark and usually at eye level."""
     azimuth = np.deg2rad(np.clip(rng.normal(0, 34), -65, 65))
     eye = target + distance * np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
     eye[1] = min(eye[1], scene.low[1] - 3.0)

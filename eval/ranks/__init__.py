@@ -1,12 +1,12 @@
-"""Exact ranks of a few images among very many, by counting.
+"""Exact ranks of a few images in a large database, by counting instead of sorting.
 
-A metric needs the ranks of some dozens of judged images, the targets; sorting a million scores for them is wasted work.
-Instead, every image above a target in the ranking (`glam.eval.tie_break`) is counted, in one pass over the rows:
+A metric needs the ranks of some dozens of judged images, the targets, so sorting a million scores is wasted work.
+Instead, the images above each target in the ranking (`glam.eval.tie_break`) are counted in one pass over the rows:
 
-    block of rows --`CpuCounter` or `GpuCounter`--> rows surely above each target --> counts
-                                               `--> rows too near to say --> exact scores --> counts
+    block of rows --`CpuCounter` or `GpuCounter`--> rows certainly above a target --> counts
+                                               `--> rows within the rounding error --> exact scores --> counts
 
-The counts are those of the exact scores, whatever the block size, the device, and the number of threads.
+The counts are those of the exact scores for any block size, device, and number of threads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from glam.eval.tie_break import Descriptors, Keys
 from glam.progress import Progress, no_progress
 
 BLOCK_BYTES = 32 << 20
-"""Of a block of rows, or of its scores, in single precision. Each thread holds one."""
+"""Size of a block of rows, or of its scores, in single precision; each thread holds one block (arbitrary)."""
 
 QUERY_BLOCK = 256
-"""Queries that share a pass over the rows."""
+"""Queries that share a pass over the rows (arbitrary)."""
 
 
 def count_above(
@@ -35,20 +35,20 @@ def count_above(
     block_bytes: int = BLOCK_BYTES,
     query_block: int = QUERY_BLOCK,
 ) -> list[Counts]:
-    """How many images are above each target in the ranking of its query.
+    """Counts the images above each target in the ranking of its query.
 
     Args:
-        queries: (q, dim).
-        targets: q arrays of tie-break keys, see `tie_break_keys`.
-        parts: the database, then the distractors, each (n, dim); rows are numbered through all parts.
+        queries: (q, dim) descriptors of the queries.
+        targets: for each query, the (t,) tie-break keys of its targets, see `glam.eval.tie_break.tie_break_keys`.
+        parts: (n, dim) descriptors of the database, then of each set of distractors; rows continue from part to part.
         device: device that counts. On one H100 with 16 CPU cores, the GPU takes 0.3 to 0.7 of the CPU's time
             (benchmarks/results/rank_counts.json).
         progress: called with rows done and total rows.
-        block_bytes: bytes of the rows, or of the scores, in a block.
-        query_block: queries per pass over the rows.
+        block_bytes: maximum size of the rows of a block, or of their scores, in bytes.
+        query_block: maximum number of queries per pass over the rows.
 
     Returns:
-        q arrays in the order of ``targets``.
+        For each query, the (t,) int64 number of images above each target.
 
     Raises:
         GlamError: a descriptor is infinite or too large for single precision.
@@ -68,7 +68,7 @@ def count_above(
 
 
 def _blocks(parts: Sequence[Descriptors], queries: int, block_bytes: int) -> Iterator[Block]:
-    """The parts in blocks."""
+    """Yields the parts in blocks, each with the row of its first descriptor."""
     first_row = 0
     for part in parts:
         size = max(1, block_bytes // (4 * max(part.shape[1], queries)))

@@ -1,4 +1,4 @@
-"""Exact rank counts on the CPU: single-precision scores in threads, and a table that says which of them are sure."""
+"""Exact rank counts on the CPU: single-precision scores in threads, and lookup tables that tell which are certain."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,36 +17,39 @@ from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
 Counts = NDArray[np.int64]
 
 Block = tuple[Descriptors, int]
-"""(n, dim) rows, and the number of the first."""
+"""(n, dim) descriptors, and the row of the first one."""
 
 MAX_WORKERS = 8
+"""Maximum number of threads (arbitrary)."""
 
 CHUNK = 1024
-"""Rows that are converted, measured and multiplied while they are in the cache."""
+"""Rows that are converted and multiplied at a time, so that they stay in the cache (arbitrary)."""
 
 SAMPLE = 32
-"""Rows of each block whose scores are compared with exact ones."""
+"""Rows of each block whose scores are compared with exact ones (arbitrary)."""
 
 SAFETY = 4.0
-"""Scores are taken to be off by this many times the worst error in the samples, and at least by `LEAST_ERROR`. The
-bound that needs no sample, ``dim 2^-24 |query| |row|``, is dozens of times as wide, and would leave as many more scores
-to be told apart in double precision."""
+"""The error of a score is assumed to be at most this many times the largest error in the sample, and at least
+`LEAST_ERROR` (arbitrary). The bound that needs no sample, ``dim 2^-24 |query| |row|``, is dozens of times as wide, so
+that dozens of times as many scores would have to be computed in double precision."""
 
 LEAST_ERROR = 4 * 2**-24
-"""Of a score, as a share of the query's length times the row's."""
+"""Smallest assumed error of a score, as a share of the length of the query times that of the row: four roundings in
+single precision."""
 
 SMALLEST_MARGIN = 1e-30
-"""Scores nearer than this, times the query's length, are told apart in double precision whatever the rows' lengths."""
+"""Scores closer than this, times the length of the query, are always compared in double precision (arbitrary)."""
 
 
 class CpuCounter:
-    """The counts of all queries of a pass, by the codes of `ScoreTables`.
+    """Counts the images above the targets of all queries of a pass, by the codes of `ScoreTables`.
 
-    Tables with wider margins replace the first ones when a block's scores are less exact; counts are exact by either.
+    If the scores of a block are less exact than assumed, the tables are replaced by some with wider margins. The counts
+    are exact with either.
 
     Args:
-        queries: (q, dim).
-        targets: q arrays of keys, see `glam.eval.tie_break.tie_break_keys`.
+        queries: (q, dim) descriptors of the queries.
+        targets: for each query, the (t,) tie-break keys of its targets, see `glam.eval.tie_break.tie_break_keys`.
     """
 
     def __init__(self, queries: Descriptors, targets: Sequence[Keys]) -> None:
@@ -62,12 +65,12 @@ class CpuCounter:
         self.tables = self._make_tables(np.maximum(SMALLEST_MARGIN * np.maximum(self.norms, 1), LEAST_ERROR * largest))
 
     def count(self, blocks: Iterable[Block]) -> Iterator[int]:
-        """Counts blocks in threads; yields the number of rows of each."""
+        """Counts blocks in threads and yields the number of rows of each."""
         with _workers() as pool:
             yield from pool.map(self.add, blocks)
 
     def add(self, block: Block) -> int:
-        """Counts a block; returns its number of rows. Safe to call from several threads."""
+        """Counts a block and returns its number of rows. This method is thread-safe."""
         descriptors, first_row = block
         counts, query, row = self._count_sure(descriptors)
         counts = counts + self._count_exactly(query, row, descriptors, first_row)
@@ -76,7 +79,7 @@ class CpuCounter:
         return len(descriptors)
 
     def above(self) -> list[Counts]:
-        """The results, see `glam.eval.ranks.count_above`."""
+        """For each query, the (t,) number of images above each target."""
         results = []
         for counts, order in zip(np.split(self.counts, self.first[:-1])[1:], self.orders, strict=True):
             results.append(np.empty(len(order), dtype=np.int64))
@@ -84,8 +87,11 @@ class CpuCounter:
         return results
 
     def _count_sure(self, descriptors: Descriptors) -> tuple[Counts, NDArray[np.int64], NDArray[np.int64]]:
-        """Counts by code of the sure scores of (n, dim) rows, and queries and rows, (p,), of the other pairs, queries
-        ascending."""
+        """Counts the scores of (n, dim) descriptors that are certain.
+
+        Returns:
+            The counts by code, and the (p,) queries, ascending, and (p,) rows of the block whose scores are uncertain.
+        """
         tables, scaled_scores, has_nan = self._score_block(descriptors)
         codes = tables.codes(scaled_scores)
         codes[:, has_nan] = tables.unscored
@@ -95,7 +101,7 @@ class CpuCounter:
         return counts, query, row
 
     def _score_block(self, descriptors: Descriptors) -> tuple[ScoreTables, NDArray[np.float32], NDArray[np.int64]]:
-        """Tables with wide enough margins for a block, its scores scaled to them, and which of its rows hold NaN."""
+        """Tables with sufficient margins for a block, its scores scaled to them, and its rows that contain NaN."""
         tables = self.tables
         while True:
             scaled_scores, norms = self._scaled_scores(descriptors, tables)
@@ -109,7 +115,7 @@ class CpuCounter:
     def _worst_errors(
         self, descriptors: Descriptors, scaled_scores: NDArray[np.float32], tables: ScoreTables
     ) -> NDArray[np.float64]:
-        """(q,) the largest error of a score in a sample of the block; a scaled score that overflowed says nothing."""
+        """(q,) largest error of a score in a sample of the block, ignoring scaled scores that overflowed."""
         sample = slice(None, None, max(1, len(descriptors) // SAMPLE))
         exact = torch.from_numpy(self.queries) @ torch.from_numpy(descriptors[sample]).double().T
         errors = np.abs((scaled_scores[:, sample] - tables.offset) / tables.scale - exact.numpy())
@@ -119,7 +125,7 @@ class CpuCounter:
     def _scaled_scores(
         self, descriptors: Descriptors, tables: ScoreTables
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """(q, n) scores of (n, dim) descriptors, scaled to the tables, and the lengths of the descriptors, (n,)."""
+        """The (q, n) scores of (n, dim) descriptors, scaled to the tables, and the (n,) lengths of the descriptors."""
         queries = torch.from_numpy(self.queries * tables.scale).float()
         scaled_scores = torch.empty(len(queries), len(descriptors))
         norms = []
@@ -136,7 +142,14 @@ class CpuCounter:
     def _count_exactly(
         self, queries: NDArray[np.int64], block_rows: NDArray[np.int64], descriptors: Descriptors, first_row: int
     ) -> Counts:
-        """The counts of pairs of a query and a row, (p,) each, queries ascending."""
+        """Counts p pairs of a query and a row of the block by their exact scores.
+
+        Args:
+            queries: (p,) ascending queries.
+            block_rows: (p,) rows, counted from the start of the block.
+            descriptors: (n, dim) descriptors of the block.
+            first_row: row of the first descriptor.
+        """
         keys = np.empty(len(queries), dtype=np.complex128)
         for start in range(0, len(keys), CHUNK):
             chunk = slice(start, start + CHUNK)
@@ -144,17 +157,23 @@ class CpuCounter:
             keys[chunk] = tie_break_keys(self.queries[queries[chunk]], descriptors[rows], first_row + rows)
         ends = np.searchsorted(queries, np.arange(len(self.keys)), side="right")
         beaten = [
-            code + np.searchsorted(targets, of_query)
-            for code, targets, of_query in zip(self.first[:-1], self.keys, np.split(keys, ends)[:-1], strict=True)
+            code + np.searchsorted(targets, query_keys)
+            for code, targets, query_keys in zip(self.first[:-1], self.keys, np.split(keys, ends)[:-1], strict=True)
         ]
         return np.bincount(np.concatenate(beaten), minlength=len(self.counts))
 
 
 def row_norms(descriptors: torch.Tensor) -> NDArray[np.float64]:
-    """(n,) lengths of (n, dim) descriptors, NaN where a descriptor holds one.
+    """Computes the lengths of descriptors.
+
+    Args:
+        descriptors: (n, dim) descriptors.
+
+    Returns:
+        (n,) lengths; NaN for a descriptor that contains NaN.
 
     Raises:
-        GlamError: a descriptor is infinite or too large.
+        GlamError: a descriptor is infinite or too large for single precision.
     """
     norms = torch.linalg.vector_norm(descriptors, dim=1).float()
     check_norms(norms)
@@ -163,18 +182,20 @@ def row_norms(descriptors: torch.Tensor) -> NDArray[np.float64]:
 
 
 def check_norms(norms: torch.Tensor) -> None:
-    """Checks the lengths of descriptors.
+    """Checks the (n,) lengths of descriptors.
 
     Raises:
-        GlamError: a descriptor is infinite or too large.
+        GlamError: a length is infinite.
     """
     if norms.isinf().any():
-        raise GlamError("a descriptor is infinite or too large to compare; descriptors usually have unit length")
+        raise GlamError(
+            "A descriptor is infinite or too large to compare. Divide each descriptor by its Euclidean norm."
+        )
 
 
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that each count a block; PyTorch uses one core in each, so that none waits for another."""
+    """Opens a pool of threads that each count a block; PyTorch uses one core in each, so that they do not wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

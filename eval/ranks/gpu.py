@@ -1,7 +1,7 @@
 """Exact rank counts on a GPU: float64 scores, torch.searchsorted, and a histogram.
 
-Scores closer than the rounding error of a sum are compared on the CPU by their tie-break keys. Most of the time goes to
-copying rows to the GPU; a Triton kernel that compared tiles of scores with all targets took four times as long as the
+Scores closer than the rounding error of a sum are compared on the CPU by their tie-break keys. Copying rows to the GPU
+takes most of the time. A Triton kernel that compared tiles of scores with all targets took four times as long as the
 product and the search together.
 """
 
@@ -17,15 +17,17 @@ from glam.eval.ranks.score_table import UNSURE
 from glam.eval.tie_break import Descriptors, Keys
 
 SMALLEST = 1e-290
-"""Of a difference between scores: smaller ones are lost where products are too small for double precision."""
+"""Smallest difference between scores that is trusted: smaller ones are lost if products underflow double precision."""
 
 
 class GpuCounter(CpuCounter):
-    """The counts of all queries of a pass. Threads copy some blocks to the GPU while another is counted there.
+    """Counts the images above the targets of all queries of a pass on a GPU.
+
+    Threads copy the next blocks to the GPU while it counts one.
 
     Args:
-        queries: (q, dim).
-        targets: q arrays of keys, see `glam.eval.tie_break.tie_break_keys`.
+        queries: (q, dim) descriptors of the queries.
+        targets: for each query, the (t,) tie-break keys of its targets, see `glam.eval.tie_break.tie_break_keys`.
         device: a CUDA device, or the CPU for tests.
     """
 
@@ -33,11 +35,11 @@ class GpuCounter(CpuCounter):
         super().__init__(queries, targets)
         self.device = device
         most = max((len(keys) for keys in targets), default=0)
-        scores = np.full((len(queries), most), np.inf)  # beyond its targets, a query has some that nothing is above
-        for row, keys in enumerate(self.keys):
-            scores[row, : len(keys)] = keys.real
+        scores = np.full((len(queries), most), np.inf)  # padded with targets that no score is above
+        for query, keys in enumerate(self.keys):
+            scores[query, : len(keys)] = keys.real
         self.scores = torch.from_numpy(scores).to(device)
-        self.asked = torch.from_numpy(self.queries).to(device)
+        self.queries_on_device = torch.from_numpy(self.queries).to(device)
         self.first_codes = torch.from_numpy(self.first[:-1]).to(device)[:, None]
         self.lengths = torch.from_numpy(self.norms).to(device)
         self.without_score = torch.from_numpy(self.has_nan).to(device)
@@ -47,8 +49,8 @@ class GpuCounter(CpuCounter):
         rows = self._copied(descriptors).double()
         norms = torch.linalg.vector_norm(rows, dim=1)
         check_norms(norms.float())
-        scores = self.asked @ rows.T
-        # Twice the bound on a sum of dim products, for two sums that are compared.
+        scores = self.queries_on_device @ rows.T
+        # Two sums are compared, so the margin is twice the bound on the error of a sum of dim products.
         margin = rows.shape[1] * 2.0**-52 * self.lengths[:, None] * norms.nan_to_num(0.0).max() + SMALLEST
         least = torch.searchsorted(self.scores + margin, scores)
         most = torch.searchsorted(self.scores - margin, scores, right=True)
@@ -59,6 +61,6 @@ class GpuCounter(CpuCounter):
         return counts.cpu().numpy(), query.cpu().numpy(), row.cpu().numpy()
 
     def _copied(self, descriptors: Descriptors) -> Tensor:
-        """(n, dim) descriptors on the device, by way of pinned memory, from which copies run several times as fast."""
+        """Copies (n, dim) descriptors to the device through pinned memory, which is several times as fast."""
         rows = torch.from_numpy(np.ascontiguousarray(descriptors))
         return rows.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else rows

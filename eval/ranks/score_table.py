@@ -1,6 +1,6 @@
-"""Comparing very many approximate scores with a few exact ones: most by one look into a table, the others by bisection.
+"""Comparison of many approximate scores with a few exact ones: most by a table lookup, the others by bisection.
 
-A table of few bins stays in the processor's first cache, which matters more than how many scores it decides.
+The table is small, so that it stays in the L1 cache. This matters more than the share of the scores that it decides.
 """
 
 from collections.abc import Sequence
@@ -11,29 +11,32 @@ from numpy.typing import NDArray
 Codes = NDArray[np.int32]
 
 BINS = 1 << 14
+"""Bins per query (arbitrary)."""
 ROUNDING = 1 / 64
-"""Largest rounding error of a scaled score, in bins: it is a number below 2^14 in single precision."""
+"""Largest rounding error of a scaled score, in bins: scaled scores are single-precision numbers below 2^14."""
 
 UNSURE = 0
-"""The code of a score that the margin leaves open."""
+"""Code of a score that is within the margin of a target."""
 
 
 class ScoreTables:
-    """How many targets of its query a score is surely above.
+    """Lookup tables for the number of targets that a score is certainly above.
 
-    Of each query the range of the targets' scores is cut into equal bins. A bin that comes near no target holds the
-    number of targets below it, the others `UNSURE`. The first bin is for whatever lies below the range, the last for
-    what lies above it. Numbers of different queries have different codes, so that one histogram counts them all.
+    For each query, the range of the scores of its targets is divided into equal bins. A bin that is not within the
+    margin of a target holds the code of the number of targets below it; any other bin holds `UNSURE`. The first bin is
+    for all scores below the range, and the last bin for all scores above it. Each query has codes of its own, so that
+    one histogram counts all queries.
 
     Args:
-        targets: q arrays of scores, ascending; minus infinity for a target without one.
-        margins: (q,) what the scores that are compared may be off by, above 0.
+        targets: for each query, the (t,) ascending scores of its targets; minus infinity for a target without a score.
+        margins: (q,) largest error of the scores to look up, above 0.
 
     Attributes:
-        margins: as given.
-        scale, offset: (q, 1); a score times ``scale`` plus ``offset`` is the scaled score, the bin that it falls in.
-        first: (q,) the code for a score above no target of the query; above k, it is ``first + k``.
-        unscored: (q, 1) the code for a score that is NaN.
+        margins: (q,) largest error of the scores to look up.
+        scale: (q, 1) factor from a score to a scaled score, whose integer part is its bin.
+        offset: (q, 1) summand that is added after ``scale``.
+        first: (q,) code of a score above no target of the query; for k targets, the code is ``first + k``.
+        unscored: (q, 1) code of a score that is NaN.
     """
 
     def __init__(self, targets: Sequence[NDArray[np.float64]], margins: NDArray[np.float64]) -> None:
@@ -47,7 +50,7 @@ class ScoreTables:
         self.offset = (2 - (low - 2 * margins)[:, None] * self.scale).astype(np.float32).astype(np.float64)
         self.unscored = np.where(lost, UNSURE, self.first)[:, None]
         self._bins = np.arange(len(targets))[:, None] * BINS
-        # A scaled score of query q is moved by q BINS, so that the edges of all queries make one ascending list.
+        # Scaled scores of query q are shifted by q * BINS, so that the edges of all queries form one ascending list.
         moved = zip(scored, margins, self.scale, self.offset + self._bins, strict=True)
         edges = [((s - margin) * scale + offset, (s + margin) * scale + offset) for s, margin, scale, offset in moved]
         self._below = np.concatenate([below for below, _ in edges])
@@ -57,7 +60,7 @@ class ScoreTables:
         self._table = self._fill()
 
     def codes(self, scaled_scores: NDArray[np.float32]) -> Codes:
-        """(q, n) scaled scores to their (q, n) codes; NaN has any code."""
+        """Looks up the (q, n) codes of (q, n) scaled scores; the code of NaN is undefined."""
         with np.errstate(invalid="ignore"):
             bins = scaled_scores.astype(np.intp)
         np.clip(bins, 0, BINS - 1, out=bins)
@@ -75,7 +78,7 @@ class ScoreTables:
         return codes
 
     def _fill(self) -> Codes:
-        """(q BINS,) the code that each bin holds."""
+        """(q * BINS,) code of each bin."""
         first = np.floor(self._below - ROUNDING).astype(np.int64)
         last = np.floor(self._above + ROUNDING).astype(np.int64)
         size = self._bins.size * BINS
@@ -87,5 +90,9 @@ class ScoreTables:
 
 
 def first_codes(targets: Sequence[NDArray[np.generic]]) -> NDArray[np.int64]:
-    """(q + 1,) the first code of each query with so many targets, and the number of all codes."""
-    return np.cumsum([UNSURE + 1, *(len(of_query) + 1 for of_query in targets)])
+    """(q + 1,) first code of each query, and the total number of codes.
+
+    Args:
+        targets: for each query, an array with one entry per target.
+    """
+    return np.cumsum([UNSURE + 1, *(len(query_targets) + 1 for query_targets in targets)])

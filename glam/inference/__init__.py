@@ -1,1 +1,1 @@
-"""Describing images with a model: decoding, batching, and what to do with files that cannot be read."""
+"""Inference: decode images, group them into batches, and run the descriptor network."""

@@ -1,4 +1,4 @@
-"""CUDA graphs: replay the work of a function on a GPU instead of launching it again, kernel by kernel."""
+"""CUDA graph cache: replay all kernels of a function with one call instead of launching them one by one."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,14 +17,14 @@ class _Recording:
 
 
 class CudaGraphCache:
-    """A function of one tensor with a cache of CUDA graphs: on a GPU, one graph per shape that comes more than once.
+    """Wraps a function of one tensor; on a GPU it records a CUDA graph for each shape that occurs more than once.
 
-    Launching a network takes hundreds of calls, and each of them waits for the GIL while other threads decode;
-    replaying takes one. The next call overwrites the result.
+    Launching a network takes hundreds of calls that each wait for the GIL while other threads decode images; replaying
+    a graph takes one. Each call overwrites the result of the previous call.
 
     Args:
-        function: of a tensor; without effect but its result, which is on the same device.
-        max_graphs: most graphs; each holds its input, all share the rest.
+        function: function of one tensor, without side effects; its result is on the same device.
+        max_graphs: maximum number of graphs; each has its own input, and all share the rest of their memory.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], max_graphs: int = 8) -> None:
@@ -35,7 +35,14 @@ class CudaGraphCache:
         self._pool: Any = None
 
     def __call__(self, input: Tensor) -> Tensor:
-        """The function's result, on the current stream."""
+        """Computes the function on the current stream.
+
+        Args:
+            input: argument of the function, of any shape and on any device.
+
+        Returns:
+            Result of the function, valid until the next call.
+        """
         if input.device.type != "cuda":
             return self._function(input)
         self._calls[input.shape] += 1
@@ -49,11 +56,11 @@ class CudaGraphCache:
         return recording.output
 
     def _record(self, input: Tensor) -> _Recording | None:
-        """Records the function for a shape; one that cannot be recorded is not tried again."""
+        """Records a graph for the shape of the input; after a failure, no further graphs are recorded."""
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph, static_input = torch.cuda.CUDAGraph(), input.clone()
         try:
-            # Other threads keep working: they load the next images.
+            # "thread_local" allows CUDA calls of other threads, which load the next images.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 output = self._function(static_input)
         except RuntimeError:

@@ -1,10 +1,10 @@
-"""From files to pixels at the size of the network's input, as fast as each file allows.
+"""Image decoding: from files to pixels at the size of the network's input, by the fastest decoder for each file.
 
-    source --worker--> JPEG and as large as needed   its bytes, decoded by the worker, or on a GPU a batch at a time
-                       JPEG and far larger           decoded by Pillow at 1/2, 1/4 or 1/8, see `DRAFT_OVERSAMPLING`
-                       anything else                 read by Pillow, as `glam.images.read_image` does
+    JPEG of about the needed size   decoded by torchvision: in the worker, or on a GPU in batches
+    JPEG that is much larger        decoded by Pillow at 1/2, 1/4, or 1/8 of its size, see `DRAFT_OVERSAMPLING`
+    any other file                  decoded by Pillow, as in `glam.images.read_image`
 
-What a decoder cannot read goes to Pillow, which has the last word on what is wrong with a file.
+If torchvision cannot decode a file, Pillow tries, and its error is the one reported.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,21 @@ from glam.sizes import Size, fitted_size
 from glam.stage_times import Times
 
 ORIENTATION = 0x0112
-"""EXIF tag."""
+"""EXIF tag of the orientation."""
 
 DRAFT_OVERSAMPLING = 3
-"""A JPEG is decoded at a fraction where this many times the pixels needed are left a side. libjpeg blurs otherwise than
-our resizing: with 1 the cosine to the full decode falls to 0.96, with 2 to 0.998, with 3 it stays above 0.999."""
+"""A JPEG is decoded at a reduced size if each side keeps at least this many times the pixels needed. libjpeg's
+reduction blurs differently from `resize`: the cosine similarity to the descriptor of the full decode falls to 0.96 with
+1, to 0.998 with 2, and stays above 0.999 with 3."""
 
 
 class Jpeg(NamedTuple):
-    """A whole JPEG file that any decoder reads.
+    """A complete JPEG file that every decoder reads.
 
     Attributes:
-        content: (bytes,) uint8.
-        orientation: by EXIF, 1 to 8.
-        box: left, top, right, bottom in pixels of the upright image; None for all of it.
+        content: content of the file, (bytes,), uint8.
+        orientation: EXIF orientation, 1 to 8.
+        box: left, top, right, bottom in pixels of the upright image; None for the full image.
     """
 
     content: Tensor
@@ -48,16 +49,18 @@ class Jpeg(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image that a worker is done with.
+    """Result of `prepare`: an image at the size of the network's input, or a JPEG that is decoded later.
 
     Attributes:
-        source: it was read from, and ``box``, the part of it.
-        size: (h, w) of the network's input.
-        width, height: of the upright image in pixels, before the box.
-        pixels: (h, w, 3) uint8 at ``size``; None where ``jpeg`` is still to be decoded.
-        jpeg: see ``pixels``.
-        full_size: (height, width, 3) uint8, all pixels of the upright image, as `glam.images.read_image` gives them;
-            None if `prepare` was not told to keep them, or decoded a JPEG at a fraction.
+        source: source of the image.
+        box: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
+        size: (h, w) of the network's input in pixels.
+        width: width of the upright image in pixels, before cropping.
+        height: height of the upright image in pixels, before cropping.
+        pixels: (h, w, 3), uint8; None if ``jpeg`` is still to be decoded.
+        jpeg: undecoded JPEG; None if ``pixels`` is set.
+        full_size: all pixels of the upright image, (height, width, 3), uint8, equal to `glam.images.read_image`; None
+            if ``keep_full_size`` was off, or the JPEG was decoded at a reduced size.
     """
 
     source: ImageSource
@@ -80,19 +83,22 @@ def prepare(
     defer_jpegs: bool = False,
     keep_full_size: bool = False,
 ) -> DecodedImage:
-    """Reads one image and brings it to its size.
+    """Reads an image, turns it upright, crops it, and resizes it.
 
     Args:
-        source: see `glam.images.read_image`.
-        box: x1, y1, x2, y2 in pixels of the upright image, or None for all of it.
-        longest: of its sides afterwards, in pixels (`glam.sizes.fitted_size`).
-        multiple: of pixels, that both sides become.
-        times: receives ``read`` and ``decode``.
-        defer_jpegs: leave JPEGs undecoded, for `decode_jpegs`, which decodes many at once.
-        keep_full_size: keep all pixels in `DecodedImage.full_size`.
+        source: image to read, see `glam.images.read_image`.
+        box: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
+        longest: longest side of the result in pixels, see `glam.sizes.fitted_size`.
+        multiple: both sides of the result are multiples of this number of pixels.
+        times: collects the seconds of the stages ``read`` and ``decode``.
+        defer_jpegs: whether to leave JPEGs undecoded, so that `decode_jpegs` can decode a batch at once.
+        keep_full_size: whether to keep all pixels in `DecodedImage.full_size`.
+
+    Returns:
+        The image, with ``pixels`` or, if it was deferred, with ``jpeg``.
 
     Raises:
-        ImageError: it cannot be read, or the box has no part in it.
+        ImageError: the image cannot be read, or the box is empty or outside it.
     """
     with image_errors(source):
         with times.stage("read"):
@@ -119,35 +125,43 @@ def prepare(
                     jpeg = Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), orientation, area)
                     if defer_jpegs:
                         return replace(prepared, jpeg=jpeg)
-                    with suppress(RuntimeError):  # Pillow says what is wrong with it, if anything is
+                    with suppress(RuntimeError):  # Pillow tries next
                         return fitted(_decode_upright([jpeg], torch.device("cpu"))[0])
             return fitted(_decode_with_pillow(image))
 
 
 def decode_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> list[Tensor]:
-    """Decodes JPEGs on a device (on a GPU with nvJPEG), turns them upright, cuts and resizes them.
+    """Decodes JPEGs on a device (nvJPEG on a GPU), turns them upright, crops them, and resizes them.
 
     Args:
-        jpegs: see `Jpeg`.
-        size: (h, w) of all of them afterwards.
-        device: where they are decoded and stay.
+        jpegs: JPEGs to decode, with their boxes.
+        size: (h, w) of the results in pixels.
+        device: device that decodes, and holds the results.
 
     Returns:
-        (h, w, 3) uint8 each.
+        One tensor per JPEG, (h, w, 3), uint8.
 
     Raises:
-        RuntimeError: one of them cannot be decoded.
+        RuntimeError: one of the JPEGs cannot be decoded.
     """
     upright = _decode_upright(jpegs, device)
     return [resize(_crop(pixels, jpeg.box), size) for pixels, jpeg in zip(upright, jpegs, strict=True)]
 
 
 def resize(pixels: Tensor, size: Size) -> Tensor:
-    """Resizes (h, w, 3) uint8 with antialiasing, as Pillow and the training do; no change if it has that size."""
+    """Resizes an image with bilinear interpolation and antialiasing, as Pillow does.
+
+    Args:
+        pixels: image, (h, w, 3), uint8.
+        size: (h, w) of the result in pixels.
+
+    Returns:
+        Resized image, (h, w, 3), uint8, contiguous.
+    """
     if tuple(pixels.shape[:2]) == size:
         return pixels.contiguous()
     planes = pixels.permute(2, 0, 1).unsqueeze(0)
-    if pixels.is_cuda:  # there is no such kernel for bytes
+    if pixels.is_cuda:  # PyTorch has no CUDA kernel for uint8
         planes = F.interpolate(planes.float(), size=size, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
     else:
         planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
@@ -155,7 +169,7 @@ def resize(pixels: Tensor, size: Size) -> Tensor:
 
 
 def _decode_upright(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor]:
-    """Decodes JPEGs on a device and turns them upright: (h, w, 3) uint8 each, without their boxes."""
+    """Decodes JPEGs on a device and turns them upright, without cropping: (h, w, 3), uint8, each."""
     decoded = decode_jpeg([jpeg.content for jpeg in jpegs], ImageReadMode.RGB, device)
     return [
         _turn_upright(pixels.permute(1, 2, 0), jpeg.orientation) for pixels, jpeg in zip(decoded, jpegs, strict=True)
@@ -163,19 +177,27 @@ def _decode_upright(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor]
 
 
 def _decode_with_pillow(image: Image.Image) -> Tensor:
-    """Decodes an image that Pillow has opened and turns it upright: (h, w, 3) uint8."""
+    """Decodes an image opened by Pillow and turns it upright: (h, w, 3), uint8."""
     return torch.from_numpy(np.array(to_rgb(ImageOps.exif_transpose(image))))
 
 
 def _reduce_on_decode(image: Image.Image, size: Size) -> bool:
-    """Tells libjpeg to decode at a fraction if enough is left for (h, w), as stored; returns whether it will."""
+    """Asks libjpeg to decode at a reduced size, if that leaves enough pixels for ``size``.
+
+    Args:
+        image: JPEG opened by Pillow, not yet decoded.
+        size: (h, w) needed in pixels, before the image is turned upright.
+
+    Returns:
+        Whether libjpeg will reduce the image.
+    """
     before = image.size
     image.draft(None, (DRAFT_OVERSAMPLING * size[1], DRAFT_OVERSAMPLING * size[0]))
     return image.size != before
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether it is a whole, plain JPEG: decoders on GPUs pass over missing ends and rare color spaces in silence."""
+    """Returns whether a JPEG is complete and plain: GPU decoders silently ignore missing data and rare color spaces."""
     return (
         image.mode in ("RGB", "L")
         and content.endswith(b"\xff\xd9")
@@ -185,7 +207,7 @@ def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
 
 
 def _turn_upright(pixels: Tensor, orientation: int) -> Tensor:
-    """Turns (h, w, 3) pixels, as stored, upright by the EXIF orientation."""
+    """Turns stored pixels, (h, w, 3), upright by the EXIF orientation."""
     turned = pixels.transpose(0, 1) if orientation in (5, 6, 7, 8) else pixels
     flipped = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
     return turned.flip(flipped) if flipped else turned

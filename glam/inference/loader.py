@@ -1,4 +1,4 @@
-"""Bringing batches of images to the device of the network, beside its work."""
+"""Batch loader: decode images and copy batches to the device while the network runs."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,12 @@ from glam.stage_times import Times
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A decoded image and its position in the input."""
+    """A prepared image.
+
+    Attributes:
+        position: position of the image in the input, from 0.
+        decoded: the image, or a JPEG that is still to be decoded.
+    """
 
     position: int
     decoded: DecodedImage
@@ -26,10 +31,11 @@ class LoadedBatch:
     """A batch on the device.
 
     Attributes:
-        images: in order.
-        pixels: (b, h, w, 3) uint8; on a GPU b is a power of two, padded with the last image. None without images.
-        failed: images that turned out to be unreadable, and why.
-        ready: on a GPU, the event after which the pixels are there.
+        images: images of the batch, in order.
+        pixels: (b, h, w, 3), uint8; on a GPU, the batch is padded with its last image to a power of two. None if no
+            image could be read.
+        failed: images that cannot be read, with their errors.
+        ready: event after which the pixels are valid; None on the CPU.
     """
 
     images: list[PreparedImage]
@@ -38,7 +44,7 @@ class LoadedBatch:
     ready: torch.cuda.Event | None
 
     def wait_on_current_stream(self) -> None:
-        """Makes the current stream of a GPU wait for the pixels, and keeps their memory until it has read them."""
+        """Makes the current CUDA stream wait for the pixels, and reserves their memory until it has read them."""
         if self.ready is not None and self.pixels is not None:
             stream = torch.cuda.current_stream(self.pixels.device)
             stream.wait_event(self.ready)
@@ -46,14 +52,14 @@ class LoadedBatch:
 
 
 class Loader:
-    """Prepares images in worker threads and brings whole batches to a device.
+    """Prepares images, and copies batches to a device.
 
     Args:
-        device: of the network.
-        longest: of the sides of an image, in pixels.
-        multiple: of pixels, that sides become.
-        times: receives ``read``, ``decode`` and ``transfer``.
-        gpu_decoding: whether a GPU decodes JPEGs.
+        device: device of the network.
+        longest: longest side of resized images in pixels.
+        multiple: both sides of resized images are multiples of this number of pixels.
+        times: collects the seconds of the stages ``read``, ``decode``, and ``transfer``.
+        gpu_decoding: whether to decode JPEGs on the GPU; no effect on the CPU.
     """
 
     def __init__(
@@ -67,17 +73,29 @@ class Loader:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def prepare(self, position: int, source: ImageSource, box: Box | None) -> PreparedImage:
-        """Reads one image, see `glam.inference.decode.prepare`.
+        """Reads one image, see `glam.inference.decode.prepare`. Safe to call from several threads.
+
+        Args:
+            position: position of the image in the input, from 0.
+            source: image to read, see `glam.images.read_image`.
+            box: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the image cannot be read.
         """
         image = prepare(source, box, self.longest, self.multiple, self.times, defer_jpegs=self.defer_jpegs)
         return PreparedImage(position, image)
 
     @torch.inference_mode()
     def load(self, images: list[PreparedImage]) -> LoadedBatch:
-        """Brings images of one size to the device; what cannot be decoded there is tried once more on the CPU."""
+        """Copies images of one size to the device. If the GPU cannot decode a JPEG, the CPU tries.
+
+        Args:
+            images: images of one size, at least one.
+
+        Returns:
+            The batch, and the images that cannot be read.
+        """
         if self.stream is None:
             return self._load(images)
         with torch.cuda.stream(self.stream):
@@ -112,8 +130,7 @@ class Loader:
         return LoadedBatch(loaded, batch, failed, ready)
 
     def _decode(self, jpegs: dict[int, Jpeg], size: Size) -> dict[int, Tensor]:
-        """JPEGs decoded on the device, by position; where one fails each is tried alone, and those that fail are left
-        out."""
+        """Decodes JPEGs on the device, by position. If the batch fails, decodes one by one and leaves out bad files."""
         try:
             return dict(zip(jpegs, decode_jpegs(list(jpegs.values()), size, self.device), strict=True))
         except RuntimeError:
@@ -129,11 +146,11 @@ class Loader:
         return image.pixels
 
     def _send(self, images: list[Tensor]) -> Tensor:
-        """(h, w, 3) each to (b, h, w, 3) on the device."""
+        """Copies images, (h, w, 3) each, to the device: (b, h, w, 3)."""
         if self.stream is None:
             return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
         pinned = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=True)
-        # NumPy copies in this thread; PyTorch would call up as many as there are cores, all of which decode just now.
+        # NumPy copies in this thread. PyTorch would use a thread per core, and all cores are busy decoding.
         np.stack([image.numpy() for image in images], out=pinned.numpy())
         return pinned.to(self.device, non_blocking=True)
 
@@ -142,6 +159,6 @@ class Loader:
             return None
         if self.stream is None:
             return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
-        # cuDNN prepares every convolution again for each new shape; powers of two keep the number of shapes small.
+        # cuDNN prepares every convolution for each new shape, and powers of two keep the number of shapes small.
         padded_count = 1 << (len(images) - 1).bit_length()
         return torch.stack(images + images[-1:] * (padded_count - len(images)))

@@ -1,7 +1,7 @@
-"""A copy of a network that only describes: batch norms folded into convolutions, the backbone in half precision, and
-on a GPU the convolutions of residual networks fused with what follows them.
+"""Optimization for inference: fold batch norms into convolutions, run the backbone in half precision, and fuse the
+convolutions of residual networks with bias, shortcut, and ReLU on a GPU.
 
-The weights that are stored, and the fingerprint, are those of the network itself.
+All of it works on a copy. Model files and fingerprints use the original network.
 """
 
 import copy
@@ -15,10 +15,13 @@ from glam.network import DescriptorNetwork
 
 
 def inference_form(network: DescriptorNetwork) -> DescriptorNetwork:
-    """A copy for describing on the network's device. How near it comes to the network is in docs/describing.md.
+    """Returns an optimized copy of a network. docs/describing.md says how close its descriptors are to the original's.
 
     Args:
-        network: in evaluation mode, on its device.
+        network: network in evaluation mode, on the device to use.
+
+    Returns:
+        A copy on the same device, without gradients.
     """
     device = next(network.parameters()).device
     form = copy.deepcopy(network).eval().requires_grad_(False)
@@ -32,10 +35,13 @@ def inference_form(network: DescriptorNetwork) -> DescriptorNetwork:
 
 
 def low_precision(device: torch.device) -> torch.dtype | None:
-    """The type that a device describes in: float16 on a GPU, bfloat16 on a CPU that multiplies it, else none.
+    """Returns the half-precision type to run a backbone in, or None for single precision.
 
-    A GPU multiplies both alike, and float16 keeps three more bits; GeM's power, which it could not hold, is taken in
-    single precision.
+    A GPU uses float16, which is as fast as bfloat16 and has three more bits of precision; GeM's power would overflow in
+    float16, and runs in single precision. A CPU uses bfloat16 if it has instructions for it.
+
+    Args:
+        device: device that the network runs on.
     """
     if device.type == "cuda":
         return torch.float16
@@ -47,13 +53,15 @@ def low_precision(device: torch.device) -> torch.dtype | None:
 
 @torch.no_grad()
 def fold_batch_norms(net: nn.Module) -> None:
-    """Folds each batch norm that follows a convolution into it, in place; a network where that changes what it
-    computes (one that uses a convolution's output twice, say) is left as it is.
+    """Folds each batch norm that follows a convolution into the convolution, in place.
+
+    Leaves the network unchanged if folding would change its result, for example if the output of a convolution is used
+    twice.
 
     Args:
-        net: from (b, 3, h, w) images, in evaluation mode.
+        net: network of images, (b, 3, h, w), in evaluation mode.
     """
-    # TF32, which a GPU multiplies single precision in, would blur the comparison for deep networks.
+    # The check below needs full single precision: with TF32, rounding errors of deep networks are too large.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         _fold_batch_norms(net)
 
@@ -64,7 +72,7 @@ def _fold_batch_norms(net: nn.Module) -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     try:
         pairs = _conv_bn_pairs(net, images)
-    except (RuntimeError, AssertionError):  # a network of one fixed size, such as some vision transformers
+    except (RuntimeError, AssertionError):  # the network needs one fixed size, such as some vision transformers
         return
     if not pairs:
         return
@@ -85,8 +93,8 @@ def _fold_batch_norms(net: nn.Module) -> None:
 
 
 def _conv_bn_pairs(net: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Each batch norm whose input is the output of a convolution without bias, with that convolution."""
-    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no identity is used twice
+    """Finds the convolutions without bias whose output goes to a batch norm, with that batch norm."""
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holding the tensors keeps their ids unique
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def after_conv(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -111,7 +119,7 @@ def _conv_bn_pairs(net: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.B
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
-    """Folds a batch norm into a convolution; returns what is left of it, its activation in timm's networks."""
+    """Folds a batch norm into a convolution. Returns its replacement: its activation (timm) or an identity."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(

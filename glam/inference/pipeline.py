@@ -1,9 +1,9 @@
-"""Describing a stream of images: decode, gather like sizes into batches, run the network at every scale.
+"""Inference pipeline: decode a stream of images, batch images of equal size, and run the network at each scale.
 
-    sources --workers--> images at their size --by size--> batches --loader--> on the device --network--> descriptors
+    sources --workers--> resized images --by size--> batches --loader--> on the device --network--> descriptors
 
-Every stage runs ahead of the next, and results are fetched one batch late, so that a GPU never waits for its own.
-Images come out in the order in which their batches fill; each carries its position, so that nothing is ever shifted.
+The stages overlap, and results are copied back one batch later, so that the GPU does not wait for the CPU. Batches
+fill in their own order, so each result carries the position of its image in the input.
 """
 
 import os
@@ -29,7 +29,7 @@ from glam.sizes import Size, scaled_size
 from glam.stage_times import Times
 
 MAX_WORKERS = 8
-"""Decoding threads; more of them hold one another, and the thread that runs the network, up at Python's lock."""
+"""Maximum number of decoding threads; more of them wait for the GIL, and delay the thread that runs the network."""
 
 
 def _default_workers() -> int:
@@ -38,15 +38,16 @@ def _default_workers() -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are described; size and scales are part of every index and report, since descriptors depend on them.
+    """Settings of the pipeline. Descriptors depend on ``size`` and ``scales``, so indexes and reports store both.
 
     Attributes:
-        size: longest side in pixels, larger images are reduced to it.
-        scales: each image is described at these multiples of its size; the descriptors are averaged.
-        batch_size: most images in one run of the network on a GPU; on the CPU each image runs alone, which is as fast
-            there.
-        workers: threads that decode; one for each core by default, up to `MAX_WORKERS`.
-        gpu_decoding: whether a GPU decodes JPEGs where the network is on one: spares cores, costs a little accuracy.
+        size: longest side in pixels; larger images are reduced to it.
+        scales: multiples of the resized image's size to run the network at; the descriptors are averaged.
+        batch_size: maximum number of images per run of the network on a GPU. On the CPU images run one by one, which
+            is as fast.
+        workers: number of decoding threads; by default one per core, from 2 to `MAX_WORKERS`.
+        gpu_decoding: whether to decode JPEGs on the GPU, if the network runs on one. This saves CPU time, and changes
+            the descriptors slightly.
     """
 
     size: int
@@ -58,13 +59,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class DescribedImage:
-    """One image of the stream.
+    """Result for one image of the stream.
 
     Attributes:
-        position: of the source in the input, from 0.
-        descriptor: (dim,) float32 of unit length; None when the image could not be read.
-        error: why it could not be read; None when it was.
-        width, height: of the upright image in pixels, before the box and before resizing; 0 when it was not read.
+        position: position of the image in the input, from 0.
+        descriptor: (dim,), float32, of unit length; None if the image cannot be read.
+        error: why the image cannot be read; None if it was read.
+        width: width of the upright image in pixels, before cropping and resizing; 0 if it cannot be read.
+        height: height of the upright image in pixels, before cropping and resizing; 0 if it cannot be read.
     """
 
     position: int
@@ -80,14 +82,18 @@ def describe_stream(
     settings: Settings,
     times: Times | None = None,
 ) -> Iterator[DescribedImage]:
-    """Describes images as they come, each with its position; an unreadable one is reported in its place.
+    """Computes descriptors of a stream of images, with a bounded number of images in memory.
 
     Args:
-        network: in evaluation mode, on the device that is to be used; its
-            `glam.inference.optimize.inference_form` is faster.
-        items: (source, box or None); may be endless, a bounded number is held at a time.
-        settings: size, scales, batch.
-        times: receives the seconds of each stage.
+        network: network in evaluation mode, on the device to use; `glam.inference.optimize.inference_form` of it is
+            faster.
+        items: pairs of an image (see `glam.images.read_image`) and a box, x1, y1, x2, y2 in pixels of the upright
+            image, or None for the full image. The stream may be endless.
+        settings: size, scales, batch size, and threads.
+        times: collects the seconds spent in each stage; None to discard them.
+
+    Yields:
+        One result per image, in the order in which batches finish. An unreadable image has an error and no descriptor.
     """
     times = times or Times()
     device = next(network.parameters()).device
@@ -118,17 +124,18 @@ def describe_stream(
 
 @torch.inference_mode()
 def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence[float]) -> Tensor:
-    """Descriptors of normalized images, averaged over scales, brought back to unit length and then whitened.
+    """Computes descriptors of normalized images: averages them over scales, normalizes, and whitens them.
 
-    A backbone in half precision is followed by the rest in the same; one in single precision runs in bfloat16 on a GPU.
+    If the backbone is in half precision, the other layers run in the same type. A backbone in single precision runs in
+    bfloat16 on a GPU.
 
     Args:
-        network: in evaluation mode.
-        images: (b, 3, h, w), h and w multiples of the backbone's ``multiple``.
-        scales: each image is resized by each of these, to the backbone's multiples.
+        network: network in evaluation mode.
+        images: normalized images of one size, (b, 3, h, w); h and w are multiples of the backbone's ``multiple``.
+        scales: factors that the images are resized by; sides are rounded to the backbone's ``multiple``.
 
     Returns:
-        (b, dim) float32.
+        Descriptors, (b, dim), float32, of unit length.
     """
     height, width = images.shape[-2:]
     device, dtype = images.device, next(network.backbone.parameters()).dtype
@@ -148,12 +155,30 @@ def describe_tensor(network: DescriptorNetwork, images: Tensor, scales: Sequence
 
 @torch.inference_mode()
 def describe_pixels(network: DescriptorNetwork, scales: Sequence[float], pixels: Tensor) -> Tensor:
-    """`describe_tensor` of (b, h, w, 3) uint8 on the network's device."""
+    """Normalizes images and computes their descriptors with `describe_tensor`.
+
+    Args:
+        network: network in evaluation mode.
+        scales: factors that the images are resized by.
+        pixels: images of one size, (b, h, w, 3), uint8, on the network's device.
+
+    Returns:
+        Descriptors, (b, dim), float32, of unit length.
+    """
     return describe_tensor(network, to_tensor(pixels, network.backbone.mean, network.backbone.std), scales)
 
 
 def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(b, h, w, 3) uint8 to (b, 3, h, w) float32, normalized per channel."""
+    """Scales pixels to [0, 1] and normalizes them per channel.
+
+    Args:
+        pixels: images, (b, h, w, 3), uint8.
+        mean: mean per channel, of images in [0, 1].
+        std: standard deviation per channel, of images in [0, 1].
+
+    Returns:
+        Normalized images, (b, 3, h, w), float32.
+    """
     images = pixels.permute(0, 3, 1, 2).float() / 255
     shape = (1, 3, 1, 1)
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
@@ -162,7 +187,7 @@ def to_tensor(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 def _prepare(
     loader: Loader, items: Iterable[tuple[ImageSource, Box | None]], settings: Settings
 ) -> Iterator[PreparedImage | DescribedImage]:
-    """Prepares images in threads, a few batches ahead; results in the order of the input."""
+    """Decodes images in threads, a few batches ahead, and yields them in the order of the input."""
 
     def prepare(item: tuple[int, tuple[ImageSource, Box | None]]) -> PreparedImage | DescribedImage:
         position, (source, box) = item
@@ -178,7 +203,7 @@ def _prepare(
 def _batches(
     images: Iterator[PreparedImage | DescribedImage], settings: Settings, device: torch.device
 ) -> Iterator[list[PreparedImage] | DescribedImage]:
-    """Gathers images of one size into batches; an image that could not be read passes through."""
+    """Groups images of equal size into batches; passes errors of unreadable images through."""
     max_images = settings.batch_size if device.type == "cuda" else 1
     waiting: dict[Size, list[PreparedImage]] = defaultdict(list)
     held = 0
@@ -189,7 +214,7 @@ def _batches(
         size = image.decoded.size
         waiting[size].append(image)
         held += 1
-        # The largest group goes when too many images of rare sizes wait, so that memory stays bounded.
+        # If too many images of rare sizes wait, the largest group is sent early, so that memory stays bounded.
         if len(waiting[size]) < max_images and held < 8 * max_images:
             continue
         batch = waiting.pop(max(waiting, key=lambda s: len(waiting[s])))
@@ -200,12 +225,12 @@ def _batches(
 
 @dataclass(frozen=True)
 class _Run:
-    """A batch that the device works on.
+    """A batch in flight on the device.
 
     Attributes:
         loaded: the batch.
-        descriptors: (b, dim), on the CPU once ``events`` have passed.
-        events: before and after the network, on a GPU.
+        descriptors: (b, dim), float32, on the CPU; on a GPU, valid after the second event.
+        events: events before and after the network; None on the CPU.
     """
 
     loaded: LoadedBatch
@@ -213,7 +238,7 @@ class _Run:
     events: tuple[torch.cuda.Event, torch.cuda.Event] | None
 
     def results(self, times: Times) -> Iterator[DescribedImage]:
-        """Waits for the device and gives what it found; the filling of a batch is left over."""
+        """Waits for the device and yields the results, without those of the padding."""
         if self.events is not None:
             began, ended = self.events
             ended.synchronize()
@@ -221,12 +246,12 @@ class _Run:
         for image, error in self.loaded.failed:
             yield DescribedImage(image.position, None, error)
         for image, descriptor in zip(self.loaded.images, self.descriptors.numpy(), strict=False):
-            # A copy: the row would keep the memory of its whole batch.
+            # Copied, because a view would keep the memory of the batch alive.
             yield DescribedImage(image.position, descriptor.copy(), None, image.decoded.width, image.decoded.height)
 
 
 def _start(describe: Callable[[Tensor], Tensor], future: Future[LoadedBatch], times: Times) -> _Run:
-    """Waits for a batch to be loaded and sends it through the network."""
+    """Waits until a batch is loaded, and starts the network on it."""
     with times.stage("wait"):
         loaded = future.result()
     if loaded.pixels is None:

@@ -1,7 +1,7 @@
-"""Residual networks with each convolution and what follows it in one call of cuDNN: bias, shortcut, ReLU.
+"""Fused residual networks: convolution, bias, shortcut, and ReLU in one call of cuDNN.
 
-Done one by one, each of these reads and writes the whole feature map, which takes a residual network on a GPU longer
-than its products: ResNet-101 describes more than twice as many images a second so (docs/speed.md).
+As separate operations, bias, shortcut, and ReLU each read and write the full feature map, which takes a GPU longer than
+the convolutions themselves. Fusion more than doubles the images per second of ResNet-101 (docs/speed.md).
 """
 
 import copy
@@ -11,14 +11,15 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 MAX_RELATIVE_ERROR = 0.02
-"""Largest difference of fused features, as a share of their length; in half precision it is some thousandths."""
+"""Maximum norm of the difference between fused and unfused features, relative to the norm of the features. In half
+precision it is a few thousandths, so this leaves a margin."""
 
 
 class ConvReLU(nn.Module):
-    """A convolution with its bias, the sum with a shortcut where there is one, and ReLU.
+    """A convolution with bias, an optional shortcut added to its result, and ReLU. Runs on a GPU only.
 
     Args:
-        conv: with a bias; on a GPU when it is called.
+        conv: convolution with a bias.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -26,7 +27,15 @@ class ConvReLU(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """(b, c, h, w), and a shortcut of the result's shape, to the result."""
+        """Computes ``relu(conv(x) + shortcut)``.
+
+        Args:
+            x: feature map, (b, c, h, w).
+            shortcut: feature map with the shape of the result, (b, c', h', w'); None for no shortcut.
+
+        Returns:
+            Feature map, (b, c', h', w').
+        """
         conv = self.conv
         assert not isinstance(conv.padding, str)
         settings = conv.stride, conv.padding, conv.dilation, conv.groups
@@ -36,11 +45,11 @@ class ConvReLU(nn.Module):
 
 
 class Residual(nn.Module):
-    """A residual block of convolutions.
+    """A residual block of fused convolutions.
 
     Args:
-        convs: in order.
-        downsample: what the shortcut goes through; its bias is added where the last convolution's is.
+        convs: convolutions of the block with their biases, in order.
+        downsample: module of the shortcut; None for an identity. Its bias moves to the last convolution.
     """
 
     def __init__(self, convs: list[nn.Conv2d], downsample: nn.Module | None) -> None:
@@ -55,17 +64,27 @@ class Residual(nn.Module):
                 part.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c', h', w')."""
+        """Computes the block.
+
+        Args:
+            x: feature map, (b, c, h, w).
+
+        Returns:
+            Feature map, (b, c', h', w').
+        """
         fused: Tensor = self.last(self.first(x), self.downsample(x))
         return fused
 
 
 @torch.no_grad()
 def fuse_resnet(net: nn.Module) -> nn.Module:
-    """A copy of a residual network with its convolutions fused; the network itself if it is another or would change.
+    """Returns a copy of a residual network with fused convolutions.
 
     Args:
-        net: on a GPU, in evaluation mode, its batch norms folded (`glam.inference.optimize.fold_batch_norms`).
+        net: network on a GPU, in evaluation mode, with folded batch norms (`glam.inference.optimize.fold_batch_norms`).
+
+    Returns:
+        The copy, or ``net`` itself if it is not a ResNet or if fusion would change its result (`MAX_RELATIVE_ERROR`).
     """
     if not isinstance(net, ResNet):
         return net
@@ -84,7 +103,11 @@ def fuse_resnet(net: nn.Module) -> nn.Module:
 
 
 def fuse_stem(net: ResNet) -> None:
-    """Fuses the first convolution of a network with its ReLU, in place; a stem of several stays as it is."""
+    """Fuses the first convolution of a network with its ReLU, in place. A stem of several convolutions is unchanged.
+
+    Args:
+        net: network with folded batch norms.
+    """
     conv = net.conv1
     is_plain = isinstance(net.bn1, nn.Identity) and isinstance(net.act1, nn.ReLU)
     if is_plain and isinstance(conv, nn.Conv2d) and _plain(conv):
@@ -93,7 +116,11 @@ def fuse_stem(net: ResNet) -> None:
 
 
 def fusible(block: BasicBlock | Bottleneck) -> bool:
-    """Whether a block is nothing but convolutions with biases, each before a ReLU, and a shortcut."""
+    """Returns whether a block consists of convolutions with biases, ReLUs, and a shortcut, and of nothing else.
+
+    Args:
+        block: block with folded batch norms.
+    """
     parts = dict(block.named_children())
     downsample = parts.pop("downsample", None)
     shortcut = () if downsample is None else tuple(downsample.children())
@@ -104,7 +131,7 @@ def fusible(block: BasicBlock | Bottleneck) -> bool:
 
 
 def _plain(part: nn.Module) -> bool:
-    """Whether it is a convolution that cuDNN fuses."""
+    """Returns whether a module is a convolution that cuDNN can fuse."""
     return (
         isinstance(part, nn.Conv2d)
         and part.bias is not None

@@ -1,4 +1,4 @@
-"""Archives that try to write elsewhere, or are damaged."""
+"""Archives that are damaged or try to write outside the folder."""
 
 import gzip
 import io
@@ -71,7 +71,7 @@ def test_an_archive_without_files_is_refused(tmp_path: Path) -> None:
 def test_every_cut_and_every_flipped_byte_of_a_zipped_archive_is_found(tmp_path: Path) -> None:
     archive = write(tmp_path, *HONEST)
     whole = archive.read_bytes()
-    header = 10 + len("archive.tar") + 1  # gzip keeps no checksum of its own header: a time stamp and a name
+    header = 10 + len("archive.tar") + 1  # the gzip header (time stamp and name) has no checksum
     for offset in range(header, len(whole)):
         for wrong in (whole[:offset], whole[:offset] + bytes([whole[offset] ^ 255]) + whole[offset + 1 :]):
             archive.write_bytes(wrong)

@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that drops connections, answers wrongly and sends wrong bytes."""
+"""Downloads from a local server that drops connections, sends wrong answers, and sends wrong bytes."""
 
 import hashlib
 import io
@@ -28,11 +28,11 @@ BODY = np.random.default_rng(0).bytes(3_000_000)
 OTHER = np.random.default_rng(1).bytes(3_000_000)
 
 Answer = Callable[["Handler", bytes, int], None]
-"""Answers a request for a file's bytes from an offset on."""
+"""Answers a request for the bytes of a file from an offset."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `files`; each request is answered by the next of `script`, and rightly once that is used up."""
+    """Serves `files`. Each request is answered by the next entry of `script`, and correctly after the last one."""
 
     files: dict[str, bytes]
     script: list[Answer]
@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 def rightly(
     handler: Handler, body: bytes, start: int, *, claimed: int | None = None, sent: bytes | None = None
 ) -> None:
-    """The wanted bytes; or others under the name of those."""
+    """Sends the requested bytes, or others that claim to be the requested ones."""
     claimed = start if claimed is None else claimed
     if start == 0:
         handler.begin(200, len(body), Content_Type="application/octet-stream")
@@ -94,7 +94,7 @@ def ignoring_range(handler: Handler, body: bytes, start: int) -> None:
 
 
 def corrupted(handler: Handler, body: bytes, start: int) -> None:
-    """Right at first, wrong in the last byte."""
+    """Sends a wrong last byte."""
     rightly(handler, body, start, sent=body[start:-1] + bytes([body[-1] ^ 1]))
 
 
@@ -109,7 +109,7 @@ def web_page(handler: Handler, body: bytes, start: int) -> None:
 
 @pytest.fixture
 def server() -> Iterator[SimpleNamespace]:
-    """`files` and `script` to fill, `asked`: what was asked for, `at`: its address; every file ``/file`` is `BODY`."""
+    """A server with `files` and `script` to fill, its address `at`, and the requests `asked`; ``/file`` is `BODY`."""
     state: dict[str, object] = {"files": {"/file": BODY}, "script": [], "asked": []}
     listening = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), state))
     threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -156,11 +156,11 @@ def test_wrong_bytes_are_never_put_in_place(server: SimpleNamespace, tmp_path: P
         fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert (tmp_path / "f").read_bytes() == b"the former file"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
-    assert sum(start == 0 for _, start in server.asked) == 2  # a gigabyte is not fetched five times to be wrong
+    assert sum(start == 0 for _, start in server.asked) == 2  # a wrong file is not fetched five times
 
 
 @pytest.mark.parametrize("answer", [lying_range, ignoring_range, wrong_range])
-def test_a_server_that_cannot_continue_is_found_out_without_any_checksum(
+def test_a_server_that_cannot_resume_is_detected_without_a_checksum(
     server: SimpleNamespace, tmp_path: Path, answer: Answer
 ) -> None:
     server.script[:] = [dropping(1_500_000), answer]
@@ -206,11 +206,11 @@ def test_a_long_file_over_a_bad_line_arrives_as_long_as_each_try_brings_some(
     assert (tmp_path / "f").read_bytes() == BODY
 
 
-def test_the_next_address_goes_on_with_what_the_first_one_gave(server: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_next_address_resumes_the_partial_download(server: SimpleNamespace, tmp_path: Path) -> None:
     server.files["/mirror"] = BODY
     server.script[:] = [dropping(1_000_000), *[failing] * fetch_module.TRIES]
     addresses = ["http://127.0.0.1:9/file", f"{server.at}/none", f"{server.at}/file", f"{server.at}/mirror"]
-    server.script.insert(0, rightly)  # of the one that is not there
+    server.script.insert(0, rightly)  # for the file that does not exist
     fetch_at_once(addresses, tmp_path / "f", verify=right)
     assert server.asked[-1] == ("/mirror", 1_000_000 - fetch_module.OVERLAP)
     assert (tmp_path / "f").read_bytes() == BODY
@@ -256,7 +256,7 @@ ZIPPED = tar({"paris/louvre/a.jpg": BODY[:3000]}, "w:gz")
 
 @pytest.fixture
 def data_set(server: SimpleNamespace) -> DataSet:
-    """A list, an archive with an md5 beside it, and one without."""
+    """A data set of a list, an archive with a published md5, and an archive without."""
     md5 = f"{hashlib.md5(PLAIN).hexdigest()}  images_000.tar\n".encode()
     server.files.update({"/list.pkl": pickle.dumps(["a"]), "/p.tar": PLAIN, "/p.md5": md5, "/z.tgz": ZIPPED})
     return DataSet(
@@ -294,7 +294,7 @@ def test_a_data_set_is_fetched_once_and_what_is_missing_or_other_again(
     assert server.asked == []
     (tmp_path / "train/0/1/2/012.jpg").unlink()
     (tmp_path / "jpg/a.jpg").write_bytes(b"cut")
-    (tmp_path / "list.pkl").write_bytes(pickle.dumps(["b"]))  # as long as the right one
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps(["b"]))  # of the right length
     assert download(data_set, tmp_path, silent) == DownloadReport(3, 0)
     assert files_in(tmp_path) == WHOLE
 
@@ -303,7 +303,7 @@ def test_a_data_set_is_fetched_once_and_what_is_missing_or_other_again(
     ("path", "body", "message", "absent"),
     [
         ("/p.tar", PLAIN[:-1] + b"x", "its md5 is not the published", "train/0/1/2/012.jpg"),
-        ("/p.md5", b"moved", "no md5 in it", "train/0/1/2/012.jpg"),
+        ("/p.md5", b"moved", "no md5 found in it", "train/0/1/2/012.jpg"),
         ("/z.tgz", ZIPPED[:-8] + bytes(8), "damaged archive", "jpg/a.jpg"),
         ("/z.tgz", ZIPPED[: len(ZIPPED) // 2], "damaged archive", "jpg/a.jpg"),
         ("/z.tgz", tar({"../../escaped.jpg": b"x"}, "w:gz"), "leads out", "jpg/a.jpg"),
@@ -345,5 +345,5 @@ def test_the_catalog_is_whole() -> None:
     assert len(parts) == 500
     assert parts[499].addresses == ("https://s3.amazonaws.com/google-landmark/train/images_499.tar",)
     assert parts[7].checksum_address == "https://s3.amazonaws.com/google-landmark/md5sum/train/md5.images_007.txt"
-    with pytest.raises(GlamError, match="there are roxford5k, rparis6k"):
+    with pytest.raises(GlamError, match="Choose one of roxford5k, rparis6k"):
         find("oxford")

@@ -1,4 +1,4 @@
-"""Google Landmarks v2: from its published tables alone."""
+"""Google Landmarks v2, read from its published tables alone."""
 
 import os
 import tracemalloc
@@ -16,7 +16,7 @@ IDS = ["6e158a47eb2ca3f6", "202cd79556f30760", "3ad87684c99c06e1"]
 
 @pytest.fixture
 def clean(tmp_path: Path) -> Path:
-    """A clean table of two landmarks; none of its images exists."""
+    """A clean table of two landmarks without image files."""
     table = tmp_path / "train_clean.csv"
     table.write_text(f"landmark_id,images\n1,{IDS[0]} {IDS[1]}\n7,{IDS[2]}\n")
     return table
@@ -101,4 +101,4 @@ def test_an_image_costs_little_memory_and_no_look_at_the_disk(tmp_path: Path, mo
     tracemalloc.stop()
     assert len(collection) == images
     assert looks < 50
-    assert held / images < 250  # 500 MB would be 2,500 bytes each for 200,000
+    assert held / images < 250  # bytes per image

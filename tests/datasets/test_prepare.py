@@ -1,4 +1,4 @@
-"""Re-encoding images for training."""
+"""Preparation of images for training."""
 
 import os
 import shutil
@@ -18,18 +18,18 @@ from glam.errors import GlamError
 from glam.images import read_image
 
 ORIENTATION = 0x0112
-UPSIDE = 6  # what is stored at the left belongs above
+UPSIDE = 6  # EXIF orientation: the left side of the stored image is the top
 
 
 def picture(width: int, height: int) -> Image.Image:
-    """Smooth, so that it survives JPEG, and different in each corner."""
+    """A gradient, which survives JPEG, with different corners."""
     y, x = np.mgrid[0:height, 0:width]
     return Image.fromarray(np.stack([255 * x / width, 255 * y / height, 0 * x + 90], axis=-1).astype(np.uint8))
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four images of two landmarks, one of them stored lying, and two files that cannot be read."""
+    """Four images of two landmarks, one of them rotated by EXIF, and two unreadable files."""
     root = tmp_path / "source"
     for name in ("tower", "bridge"):
         (root / name).mkdir(parents=True)
@@ -95,9 +95,11 @@ def test_a_second_run_makes_nothing_and_mends_what_is_broken(source: Path, tmp_p
     assert (again.encoded, again.present, len(again.unreadable)) == (0, 4, 2)
     assert {path: (out / path).stat().st_mtime_ns for path in SHAPES} == before
     wide = out / "tower/wide.jpg"
-    wide.write_bytes(wide.read_bytes()[:-40])  # cut short, under its right name
-    (out / "tower/small.JPEG").write_bytes((out / "tower/square.png.jpg").read_bytes())  # another's, whole
-    picture(80, 80).save(out / "bridge/gray.webp.jpg")  # somebody else's
+    wide.write_bytes(wide.read_bytes()[:-40])  # truncated
+    (out / "tower/small.JPEG").write_bytes(
+        (out / "tower/square.png.jpg").read_bytes()
+    )  # a complete file, made from another image
+    picture(80, 80).save(out / "bridge/gray.webp.jpg")  # a file of another program
     assert prepare(collection, out, 150).encoded == 3
     assert {image.path: image.shape for image in read_collection(out).images} == SHAPES
 

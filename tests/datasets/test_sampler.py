@@ -1,4 +1,4 @@
-"""Batches of one size: every image once, the same anywhere, entered at any batch."""
+"""Batches of one size: each image once per epoch, reproducible, resumable at any batch."""
 
 from collections import Counter
 
@@ -62,7 +62,7 @@ def test_an_epoch_can_be_entered_at_any_batch() -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_train_images_of_one_size_at_a_time(ranks: int) -> None:
-    """But where a group has no batches left for all of them; else each step takes as long as its largest images do."""
+    """Each step takes as long as its largest images, so sizes differ only where a group has too few batches left."""
     samplers = [SizeBatchSampler(group_sizes(SHAPES, 256), 8, rank=rank, ranks=ranks) for rank in range(ranks)]
     steps = [{batch[0].size for batch in step} for step in zip(*samplers, strict=True)]
     assert sum(len(step) > 1 for step in steps) < len(ASPECT_RATIOS)

@@ -1,4 +1,4 @@
-"""Generated landmarks: the set on disk is what was promised, and the renderer draws what its geometry says."""
+"""Generated landmarks: files on disk, reproducibility, and the geometry of the renderer."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_scene_is_a_function_of_its_seed() -> None:
 
 
 def test_two_views_share_the_scene_and_two_landmarks_do_not() -> None:
-    """From one and the same camera, a scene resembles itself in another light of chance more than another scene."""
+    """Seen by the same camera, a scene in other light is more similar to itself than to another scene."""
 
     def edges(seed: int, ground: int) -> np.ndarray:
         scene = build_scene((0, seed))
@@ -228,7 +228,7 @@ def test_rasterize_agrees_with_asking_every_pixel_of_every_triangle() -> None:
     for y in range(40):
         for x in range(40):
             inside = [cv2.pointPolygonTest(outline, (x, y), True) for outline in outlines]
-            if min(map(abs, inside)) < 1.6:  # pixels on an edge are the rasterizer's own choice
+            if min(map(abs, inside)) < 1.6:  # pixels on an edge may belong to either polygon
                 continue
             near = [(planes[number] @ (x, y, 1), number) for number, distance in enumerate(inside) if distance > 0]
             assert winner[y, x] == max(near, default=(0, -1))[1]

@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn per image and applied per batch, compared with torchvision image by image."""
+"""Augmentation, drawn per image and applied per batch, compared with torchvision image by image."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a benchmark: what is described, and of which part."""
+"""Evaluation of a model on a benchmark: which regions of which images get descriptors."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +19,10 @@ BENCHMARK = Benchmark("own", TRUTH, (Path("a.jpg"), Path("b.jpg")), (Path("q.jpg
 
 
 class BoxModel:
-    """In the place of a `glam.model.Model`; keeps the boxes that it was given.
+    """Stand-in for a `glam.model.Model` that records the boxes it is called with.
 
     Attributes:
-        boxes: of the last call.
+        boxes: boxes of the last call.
     """
 
     name, fingerprint, dim = "boxes", "b" * 16, 4

@@ -1,4 +1,4 @@
-"""Reading descriptors of every kind, and refusing what is none."""
+"""Descriptor files of all formats, and files that are refused."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_an_array_is_chosen_by_name_or_role_or_because_it_is_alone(descriptors: 
     np.testing.assert_array_equal(read_descriptors(str(tmp_path / "one.npz"), "database"), descriptors)
     np.testing.assert_array_equal(read_descriptors(str(tmp_path / "two.npz"), "queries"), descriptors)
     np.testing.assert_array_equal(read_descriptors(str(tmp_path / "two.npz:mine"), "queries"), descriptors + 1)
-    with pytest.raises(GlamError, match=r"no array 'database' in it, only mine, queries; choose one as two\.npz:NAME"):
+    with pytest.raises(GlamError, match=r"no array 'database', only mine, queries\. Choose one with two\.npz:NAME"):
         read_descriptors(str(tmp_path / "two.npz"), "database")
 
 

@@ -1,4 +1,4 @@
-"""Metrics against their definitions, by hand and by the slow way."""
+"""Metrics against hand-computed values and slow reference implementations."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_a_query_with_nothing_to_find_is_left_out() -> None:
     scores = score_folder(descriptors, np.array([0, 0, 1]))
     assert np.isnan(scores.ap[2])
     assert scores.mean_ap == pytest.approx(np.nanmean(scores.ap))
-    with pytest.raises(GlamError, match="no landmark has two images"):
+    with pytest.raises(GlamError, match="because no landmark has two images"):
         score_folder(descriptors, np.array([0, 1, 2]))
 
 
@@ -73,7 +73,7 @@ def test_an_image_of_no_known_landmark_is_a_distractor() -> None:
 
 
 def test_the_interval_is_over_groups() -> None:
-    """All of a landmark's queries are drawn together: ten copies of each value must not narrow the interval."""
+    """All queries of a landmark are resampled together, so ten copies of each value must not narrow the interval."""
     values = np.random.default_rng(0).uniform(size=30)
     single = bootstrap_interval([np.array([v]) for v in values])
     copies = bootstrap_interval([np.full(10, v) for v in values])
@@ -82,7 +82,7 @@ def test_the_interval_is_over_groups() -> None:
 
 
 def test_in_the_interval_a_query_weighs_the_same_in_a_large_group_and_in_a_small_one() -> None:
-    """A mean of the groups' means would be near 0.5."""
+    """The mean of the group means would be near 0.5."""
     low, high = bootstrap_interval([np.ones(90)] * 5 + [np.zeros(10)] * 5)
     assert low < 0.9 < high
     assert (low + high) / 2 > 0.7

@@ -1,4 +1,4 @@
-"""Ranks by counting against ranks by sorting: ties, NaN, any precision, any block size."""
+"""Ranks by counting against ranks by sorting, with ties, NaN, any precision, and any block size."""
 
 import warnings
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def random(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
 
 
 def doubled(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
-    """Each row stands in several places, so that every score is a tie."""
+    """Each descriptor is in several rows, so that every score is a tie."""
     return random(rng, (max(1, shape[0] // 5), shape[1]))[rng.integers(max(1, shape[0] // 5), size=shape[0])]
 
 
@@ -38,7 +38,7 @@ def with_nan(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
 
 
 def nearly_constant(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
-    """Roundings of equal terms all go one way: single precision is at its worst."""
+    """Equal terms are all rounded in the same direction, the worst case of single precision."""
     return ((1 + rng.integers(3, size=(shape[0], 1)) * 1e-7) * (1 + 0.01 * rng.random(shape[1]))).astype(np.float64)
 
 
@@ -51,7 +51,7 @@ def tiny(rng: np.random.Generator, shape: tuple[int, int]) -> Descriptors:
 
 
 def sorted_ranks(query: NDArray[np.floating], descriptors: Descriptors) -> NDArray[np.int64]:
-    """The slow, obvious form: the place of every row in the sorted list."""
+    """The rank of every row, by sorting."""
     scores = (descriptors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
     ranks = np.empty(len(descriptors), dtype=np.int64)
@@ -94,7 +94,7 @@ def test_equal_descriptors_tie_wherever_they_stand() -> None:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("dim", [512, 8192])
 def test_rounding_that_always_goes_one_way_changes_no_rank(dim: int, seed: int) -> None:
-    """Equal terms add up to errors beyond `LEAST_ERROR`, and scores differ by less; only the samples show it."""
+    """The errors of equal terms add up to more than `LEAST_ERROR` and than the score differences; samples detect it."""
     rng = np.random.default_rng(seed)
     descriptors = (1 + rng.integers(-50, 50, (400, 1)) * 1e-8) * np.full(dim, dim**-0.5)
     queries = np.full((1, dim), dim**-0.5 * (1 + rng.random() / 10))
@@ -124,7 +124,7 @@ def test_progress_ends_at_all_rows_and_threads_are_given_back() -> None:
 
 
 def counted_by_gpu(queries: Descriptors, keys: list[Keys], parts: list[Descriptors], size: int) -> list[list[int]]:
-    """Counts in blocks of ``size`` rows, on the CPU where there is no GPU."""
+    """Counts in blocks of ``size`` rows, on the CPU if there is no GPU."""
     counter, everything = GpuCounter(queries, keys, DEVICE), np.concatenate(parts)
     blocks = [(everything[start : start + size], start) for start in range(0, len(everything), size)]
     assert list(counter.count(blocks)) == [len(block) for block, _ in blocks]

@@ -1,4 +1,4 @@
-"""Reranking in an evaluation: one list, scored by every protocol, and no query finds itself in the database."""
+"""Re-ranking in evaluations: one list for all protocols, from a database without the query itself."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ def slow_ap(ranking: list[int], positive: set[int], junk: set[int]) -> float:
 
 
 def behind(listed: list[int], scores: NDArray[np.floating]) -> list[int]:
-    """The listed images, then all others as by plain search."""
+    """The listed rows, then all others in the order of plain search."""
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable").tolist()
     return listed + [image for image in order if image not in listed]
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_protocol_scores_the_same_list(seed: int) -> None:
-    """With ties, NaN and distractors; a list holds any of the images, in any order."""
+    """There are ties, NaN, and distractors; a list has any rows, in any order."""
     generator = np.random.default_rng(seed)
     made = [generator.integers(-2, 3, (count, 4)).astype(np.float32) for count in (5, 60, 30, 10)]
     for descriptors in made[1:]:
@@ -76,7 +76,7 @@ def test_a_folders_lists_come_before_its_scores() -> None:
 
 @pytest.mark.parametrize("text", ["aqe:k=2", "dba:k=3", "superglobal,reciprocal:k=4"])
 def test_a_query_of_a_folder_is_asked_of_a_database_without_it(text: str, content_model: Any, tmp_path: Path) -> None:
-    """As of a database that was made without its image; otherwise it would be a neighbor of what it looks for."""
+    """The result is that of a database built without the query, which would otherwise be a neighbor of others."""
     for number in range(12):
         file = tmp_path / f"landmark{number % 3}" / f"{number:02}.jpg"
         file.parent.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def test_local_features_are_made_once_and_only_of_files(tmp_path: Path, monkeypa
     Image.effect_noise((64, 48), 80).save(tmp_path / "a.png")
     features = local_features_of([tmp_path / "a.png"])
     assert features(0) is features(0)
-    with pytest.raises(Exception, match="distractors that are descriptors cannot be compared point by point"):
+    with pytest.raises(Exception, match="Distractors that are only descriptors have no local features"):
         features(1)
 
 
@@ -127,4 +127,4 @@ def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     assert "there is no reranking step 'qe'" in evaluate(tmp_path, "--rerank", "qe")[1]
     assert "its image is needed" in evaluate(tmp_path, "--rerank", "geometric")[1]
     np.save(tmp_path / "database.npy", 2 * database)
-    assert "unit length, and the images are not" in evaluate(tmp_path, "--rerank", "aqe")[1]
+    assert "of the images do not have unit length" in evaluate(tmp_path, "--rerank", "aqe")[1]

@@ -1,4 +1,4 @@
-"""The protocol of Revisited Oxford and Paris: the published figures, the published program, the command."""
+"""The protocols of Revisited Oxford and Paris: published figures, published program, and command."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_the_official_programs_figures_are_reproduced(name: str, variant: str) -
 def official_scores(
     ranking: NDArray[np.int64], positive: NDArray[np.int64], junk: NDArray[np.int64]
 ) -> tuple[float, list[float]]:
-    """AP and mP@k of a query, written as the benchmark's program writes them."""
+    """AP and mP@k of a query, computed as in the program of the benchmark."""
     ranks = np.flatnonzero(np.isin(ranking, positive))
     junk_ranks = np.flatnonzero(np.isin(ranking, junk))
     ranks -= np.array([(junk_ranks < rank).sum() for rank in ranks])
@@ -90,16 +90,16 @@ def test_ties_nan_and_queries_without_positives_are_scored_as_by_sorting(seed: i
 def test_a_protocol_nobody_asks_in_has_no_scores() -> None:
     truth = GroundTruth(("a", "b"), (BenchmarkQuery("q", None, (1,), (), ()),))
     scores = score_revisited(truth, np.ones((1, 3), np.float32), np.ones((2, 3), np.float32))
-    assert scores["easy"].mean_ap == 0.25  # the tie goes to image 0, which does not show the landmark
+    assert scores["easy"].mean_ap == 0.25  # row 0, which does not show the landmark, wins the tie
     assert np.isnan([scores["hard"].mean_ap, *scores["hard"].interval, scores["hard"].precision[5]]).all()
 
 
 def test_descriptors_that_do_not_fit_are_told_by_name() -> None:
     truth = GroundTruth(("a", "b"), (BenchmarkQuery("q", None, (1,), (), ()),))
     descriptors = np.ones((2, 3), np.float32)
-    with pytest.raises(GlamError, match="the queries want 1 descriptors"):
+    with pytest.raises(GlamError, match="the ground truth needs 1 rows"):
         score_revisited(truth, descriptors, descriptors)
-    with pytest.raises(GlamError, match="the distractors have 4 dimensions and the queries 3"):
+    with pytest.raises(GlamError, match="The distractors have 4 dimensions, but the queries have 3"):
         score_revisited(truth, descriptors[:1], descriptors, [np.ones((5, 4), np.float32)])
 
 

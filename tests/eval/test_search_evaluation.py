@@ -1,4 +1,4 @@
-"""Evaluation of an index and of a service, beside exact ranking of the same descriptors."""
+"""Evaluation of an index and a service, compared with exact ranking of the same descriptors."""
 
 import json
 import shutil
@@ -136,7 +136,7 @@ def test_a_benchmark_is_searched_with_its_crops(root: Path) -> None:
     asked: list[Any] = []
 
     class Recorder:
-        """A searcher that finds its images in the order of their ids."""
+        """A searcher that returns its images in the order of their image_ids."""
 
         @property
         def description(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def evaluate(*arguments: object) -> tuple[int, str]:
 
 
 def test_photographs_in_inverted_lists(photographs: Path, tmp_path: Path) -> None:
-    """The command searches the saved structure, and reports what it loses against exact ranking."""
+    """The command searches the saved structure and reports its loss compared with exact ranking."""
     root = tmp_path / "photos"
     root.mkdir()
     (root / "val").symlink_to(photographs / "val")

@@ -1,4 +1,4 @@
-"""Whitening: what it does to the training descriptors, how it travels with the model, and when it is refused."""
+"""Whitening: its effect on descriptors, its storage in the model file, and its errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_learned_makes_pairs_of_a_landmark_differ_alike_and_orders_by_variance(
     ]
     differences = np.array([white[i] - white[j] for i, j in pairs])
     scatter = differences.T @ differences / len(pairs)
-    np.testing.assert_allclose(scatter / scatter[0, 0], np.eye(DIM), atol=1e-4)  # the slow form, pair by pair
+    np.testing.assert_allclose(scatter / scatter[0, 0], np.eye(DIM), atol=1e-4)  # reference: pair by pair
     assert (np.diff(white.var(axis=0)) <= 1e-6).all()
 
 
@@ -81,7 +81,7 @@ def test_too_few_images_are_told(training: tuple[NDArray[np.float32], NDArray[np
         fit_whitening("learned", descriptors[:10], landmark_ids[:10], DIM)
     with pytest.raises(GlamError, match="fewer than 12 dimensions"):
         fit_whitening("pca", descriptors[:10], landmark_ids[:10], DIM)
-    with pytest.raises(GlamError, match="13 cannot be kept"):
+    with pytest.raises(GlamError, match="so 13 cannot be kept"):
         fit_whitening("pca", descriptors, landmark_ids, 13)
 
 
@@ -100,12 +100,12 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
     model = glam.load(tmp_path / "m.safetensors", "cpu")
     assert model.dim == 5
     assert model.fingerprint == model_file.fingerprint(whitened)
-    with pytest.raises(GlamError, match="has a whitening already"):
+    with pytest.raises(GlamError, match="already has a whitening"):
         with_whitening(model.network, whitening)
 
 
 def test_several_scales_are_averaged_before_it() -> None:
-    """As it was fitted: on descriptors averaged over scales."""
+    """The whitening is fitted to descriptors that are averaged over scales, so it is applied to those."""
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None, whitening=4)).eval()
     images, scales = torch.rand(2, 3, 64, 128), (0.5, 1.0)

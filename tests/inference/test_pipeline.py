@@ -78,10 +78,10 @@ def test_no_images_give_no_rows(model: Model) -> None:
 
 def test_senseless_settings_are_refused(model: Model) -> None:
     for size in (-3, 0):
-        with pytest.raises(GlamError, match=f"the size must be positive, not {size}"):
+        with pytest.raises(GlamError, match=f"The size must be positive, not {size}"):
             model.settings(size=size)
     for scales in ([1, 0], [-1], [float("nan")], [float("inf")], []):
-        with pytest.raises(GlamError, match="the scales must be positive"):
+        with pytest.raises(GlamError, match="The scales must be positive"):
             model.settings(scales=scales)
 
 
@@ -105,7 +105,7 @@ def test_images_may_come_from_a_generator_or_a_stack(model: Model, draw_image: D
 
 @pytest.mark.parametrize("source", [None, 3, torch.zeros(3, 5, 5), object(), [8]])
 def test_what_is_no_image_is_one_sentence(model: Model, source: Any) -> None:
-    with pytest.raises(ImageError, match=r"^object of type \w+: not an image; give a path"):
+    with pytest.raises(ImageError, match=r"^object of type \w+: not an image; pass a path"):
         model.describe([source])
     with pytest.raises(GlamError, match="type"):
         model.describe(source)

@@ -48,7 +48,7 @@ def test_blocks_nest_and_end_with_an_error() -> None:
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="the form 'fast' is none of auto, plain"), use_form("fast"):  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"There is no form 'fast'\. Choose one of auto, plain"), use_form("fast"):  # type: ignore[arg-type]
         pass
 
 

@@ -115,7 +115,7 @@ def test_plain_form_is_the_same_in_chunks() -> None:
 @pytest.mark.parametrize("k", [0, 11, 2000])
 def test_k_out_of_range(k: int) -> None:
     queries, descriptors = whole_numbers(1, 10, 4, torch.int8)
-    with pytest.raises(ValueError, match=f"k is {k}; with 10 rows it must be from 1 to 10"):
+    with pytest.raises(ValueError, match=f"k is {k}, but with 10 rows it must be from 1 to 10"):
         top_k(queries, descriptors, k)
 
 

@@ -1,4 +1,4 @@
-"""ArcFace against its library, split over processes with the same loss and gradients, and its checkpoints."""
+"""ArcFace against pytorch-metric-learning, sharded over processes with equal loss and gradients, and checkpoints."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from glam.training.arcface import ArcFace, change_centers, upgrade_centers
 
 LANDMARKS, DIM, BATCHES = 7, 5, (4, 3)
-"""Of the two processes: one batch is not full, and the landmarks do not split evenly."""
+"""Sizes for two processes: one batch is not full, and the landmarks cannot be divided evenly."""
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def centers() -> Tensor:
 
 
 def in_two_processes(work: Callable[[int], dict[str, Tensor]], folder: Path) -> list[dict[str, Tensor]]:
-    """What a function of the rank gives in each of two processes that talk to each other."""
+    """Calls a function of the rank in each of two processes of a group, and returns its results."""
     mp.start_processes(_process, (work, folder), nprocs=2, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -44,7 +44,7 @@ def _process(rank: int, work: Callable[[int], dict[str, Tensor]], folder: Path) 
 
 
 def stepped(rank: int) -> dict[str, Tensor]:
-    """One forward and backward pass of a process, divided as `DistributedDataParallel` does."""
+    """One forward and backward pass of a process, with gradients averaged as by `DistributedDataParallel`."""
     loss = ArcFace(LANDMARKS, DIM, scale=20.0, sharded=True, batch_size=max(BATCHES))
     loss.load_state_dict({"centers": centers()})
     features, landmark_ids = (part.split(BATCHES)[rank] for part in images())
@@ -113,7 +113,7 @@ def replicated(rank: int) -> dict[str, Tensor]:
 
 
 class GpuByDefault(TorchFunctionMode):
-    """Refuses, as a GPU that is the default device does, a random number from a generator of the CPU."""
+    """Refuses random numbers from a CPU generator, as a GPU does if it is the default device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -122,7 +122,7 @@ class GpuByDefault(TorchFunctionMode):
 
 
 def test_centers_are_drawn_on_the_cpu_whatever_the_default_device() -> None:
-    """As in `configure_model` of a run on a GPU."""
+    """A run on a GPU makes it the default device in `configure_model`."""
     with GpuByDefault():
         ArcFace(LANDMARKS, DIM)
     with torch.device("meta"):
@@ -146,7 +146,7 @@ def test_the_margin_makes_every_cosine_smaller(cosine: float) -> None:
 
 @pytest.mark.parametrize(("former", "transposed"), [("centres", False), ("loss.W", True), ("centers", False)])
 def test_centers_of_earlier_versions_are_loaded(former: str, transposed: bool) -> None:
-    """The library's weights were (dim, landmarks), and so was what the optimizer knows of them."""
+    """The weights of pytorch-metric-learning are (dim, landmarks), and so is their optimizer state."""
     matrix = centers().T.contiguous() if transposed else centers()
     loss = ArcFace(LANDMARKS, DIM)
     loss.load_state_dict({former: matrix})

@@ -1,4 +1,4 @@
-"""The data module: what its options do to the batches, in a worker and on the device."""
+"""The data module: effects of its options on batches, in workers and on the device."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_each_kind_of_augmentation_changes_the_images(landmarks: Path, option: s
 
 
 def test_a_module_tells_its_data_what_the_network_takes(landmarks: Path) -> None:
-    """No trainer is needed for the two to know each other."""
+    """No trainer is needed to connect the two."""
     data = LandmarkData(landmarks, val_share=0.5, size=64, batch_size=2)
     module = LandmarkModule("resnet10t", 8, pretrained=False, stride=16)
     module.connect(data)

@@ -1,4 +1,4 @@
-"""Learning from other models: the loss, the teachers that are made first, and backbones of another stride."""
+"""Distillation: the loss, teachers that are trained first, and backbones with another stride."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_others_are_the_cosines_but_those_with_itself() -> None:
 
 
 def test_the_loss_is_its_definition() -> None:
-    """Image by image, in float64, from the teachers' descriptors at each scale."""
+    """The reference is computed image by image, in float64, from the teachers' descriptors at each scale."""
     teachers, images = [network(1), network(2)], torch.randn(5, 3, 64, 96)
     loss = Distillation(teachers, teachers[0].backbone.mean, teachers[0].backbone.std)
     descriptors = F.normalize(torch.randn(5, 16), dim=1)
@@ -135,7 +135,7 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
 
 def test_a_teacher_that_cannot_be_trained_is_named(tmp_path: Path, draw_image: Draw) -> None:
     arguments = few_landmarks(tmp_path, draw_image)
-    with pytest.raises(GlamError, match="teacher 0 could not be trained"):
+    with pytest.raises(GlamError, match="Teacher 0 could not be trained"):
         train([*arguments, "--teachers", "['--no_such 1']"])
 
 
@@ -148,5 +148,5 @@ def test_a_smaller_stride_gives_a_finer_map_of_the_same_weights(stride: int | No
 
 
 def test_a_backbone_without_strides_says_so() -> None:
-    with pytest.raises(GlamError, match="no other stride"):
+    with pytest.raises(GlamError, match="does not support another stride"):
         DescriptorNetwork(Architecture("vit_tiny_patch16_224", 8, None, stride=16))

@@ -1,4 +1,4 @@
-"""Fine-tuning: where it starts, how it is compared with its start, and that its end is never worse."""
+"""Fine-tuning: its start, the comparison with the start, and a result that is never worse."""
 
 import json
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def options(landmarks: Path, start: Path, out: Path, *more: str) -> list[str]:
 def test_a_run_starts_from_the_model(
     landmarks: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its weights, its size, and each center at the mean of its landmark's descriptors."""
+    """The run has the weights and the size of the model, and each center is the mean of its landmark's descriptors."""
     seen = []
 
     def watched(self: LandmarkModule, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_a_run_starts_from_the_model(
 def test_a_training_that_does_not_help_leaves_the_start(
     landmarks: Path, start: Path, tmp_path: Path, lr: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One that changes nothing, and one that ends in NaN."""
+    """One run changes nothing, and one ends in NaN."""
     options_ = options(landmarks, start, tmp_path / "run", "--model.lr", lr, "--model.new_lr", lr)
     kept = glam.load(train([*options_, "--model.optimizer", "sgd"]), "cpu")
     assert kept.fingerprint == glam.load(start, "cpu").fingerprint
@@ -96,7 +96,7 @@ def test_a_training_that_does_not_help_leaves_the_start(
 def test_a_training_that_helps_is_kept_and_says_what_it_brought(
     landmarks: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start is compared as a worse one would be: here with its descriptors of another network."""
+    """The comparison is made with another network instead of the start, and is forced to favor the result."""
     other = glam.load(small_model(tmp_path / "other.safetensors", seed=1), "cpu")
     monkeypatch.setattr(cli, "compare_models", lambda before, after, *rest: compare_models(other, after, *rest))
     monkeypatch.setattr(Comparison, "better", True)

@@ -1,4 +1,4 @@
-"""The large recipe on a small made-up part of Google Landmarks v2: 200 steps, killed and resumed."""
+"""The recipe for Google Landmarks v2 on a small synthetic part of it: 200 steps, killed and resumed."""
 
 import csv
 import os
@@ -35,7 +35,7 @@ train(sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def gldv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve landmarks of eight images, as the publishers lay them out; two of the landmarks will be held out."""
+    """Twelve landmarks of eight images, in the published layout; two of the landmarks will be held out."""
     root = tmp_path_factory.mktemp("gldv2")
     lines = ["landmark_id,images"]
     for landmark in range(12):
@@ -53,7 +53,7 @@ def gldv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(gldv2: Path, out: Path) -> list[str]:
-    """The recipe with what makes it small: ten epochs of twenty steps."""
+    """The recipe, reduced to ten epochs of twenty steps."""
     return [
         *("--config", "gldv2_r101", "--data.train", str(gldv2), "--data.size", "32", "--data.batch_size", "4"),
         *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "16"),
@@ -67,7 +67,7 @@ def last_checkpoint(out: Path) -> dict[str, Any]:
 
 
 def test_two_hundred_steps_are_killed_and_resumed(gldv2: Path, tmp_path: Path) -> None:
-    """The weights at the end equal an unbroken run's to the last bit, and the model file opens."""
+    """The final weights are bit-identical to those of an uninterrupted run, and the model file can be loaded."""
     train(arguments(gldv2, tmp_path / "unbroken"))
     broken = [sys.executable, "-c", PROGRAM, *arguments(gldv2, tmp_path / "broken")]
     killed = subprocess.run(broken, env=dict(os.environ), capture_output=True, check=False)
@@ -83,18 +83,18 @@ def test_two_hundred_steps_are_killed_and_resumed(gldv2: Path, tmp_path: Path) -
 def test_its_speed_is_in_the_logs(
     gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where an epoch, of twenty steps, is shorter than the stretch that is measured."""
+    """The speed is logged even if an epoch (twenty steps) is shorter than an interval."""
     monkeypatch.setattr(throughput, "callbacks", lambda: [throughput.Throughput(every=30)])
     train([*arguments(gldv2, tmp_path), "--data.workers", "1", "--trainer.max_epochs", "4"])
     table = (tmp_path / "csv" / "version_0" / "metrics.csv").open()
     rows = [row for row in csv.DictReader(table) if row.get("images_per_second")]
     assert [int(row["step"]) for row in rows] == [30, 60]
     assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["waiting"]) <= 1 for row in rows)
-    assert "images/s  waiting" in capsys.readouterr().out
+    assert "images/s  waiting for data" in capsys.readouterr().out
 
 
 class Answers(TorchDispatchMode):
-    """Counts what a program cannot go on without the device's answer to: numbers read, entries counted."""
+    """Records the operations that wait for the device, because they read a number or count entries."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Answers(TorchDispatchMode):
 
 
 class Asked(L.Callback):
-    """Counts over the steps from the first to the last of a stretch."""
+    """Records these operations from the first to the last step of an interval."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last
@@ -128,7 +128,7 @@ class Asked(L.Callback):
 def test_steps_do_not_wait_for_the_device(
     gldv2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
-    """A GPU that has to answer at each step stands still until the next is asked of it: a fifth of the time."""
+    """A GPU that is read at each step is idle until the next step is queued: a fifth of the time."""
     asked = Asked(21, 38)
     monkeypatch.setattr(throughput, "callbacks", lambda: [throughput.Throughput(), asked])
     train([*arguments(gldv2, tmp_path), "--trainer.max_epochs", "2", *more])
@@ -138,7 +138,7 @@ def test_steps_do_not_wait_for_the_device(
 def test_processes_ask_each_other_for_a_signal_now_and_then(
     gldv2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lightning's loop asks before each step; what it would ask with is counted here, over forty steps."""
+    """Lightning's loop checks for SIGTERM before each step; the checks of forty steps are counted here."""
     asked: list[int] = []
 
     class Counting(L.Callback):

@@ -1,4 +1,4 @@
-"""The pictures of a run: charts, curves of a run that was resumed, and the worst queries."""
+"""Plots of a run: charts, the curves of a resumed run, and the worst queries."""
 
 import csv
 import xml.etree.ElementTree as ET
@@ -49,7 +49,7 @@ def write_log(out: Path, version: int, rows: list[dict[str, float]]) -> None:
 
 
 def test_the_curves_of_a_resumed_run_go_on(tmp_path: Path) -> None:
-    """The step that was done twice, before and after the kill, has one point: the last one."""
+    """A step that was logged twice, before and after the kill, has one point: the last one."""
     write_log(tmp_path, 2, [{"epoch": 0, "step": 9, "loss": 5}, {"epoch": 0, "step": 19, "loss": 4}])
     after = [{"epoch": 0, "step": 19, "loss": 3}, {"epoch": 0, "step": 20, "val_map": 0.5, "val_recall_at_1": 0.75}]
     write_log(tmp_path, 10, after)
@@ -64,7 +64,7 @@ def test_the_curves_of_a_resumed_run_go_on(tmp_path: Path) -> None:
 def test_the_worst_queries_are_those_with_the_lowest_ap() -> None:
     random = np.random.default_rng(0)
     landmark_ids = np.repeat(np.arange(30), 4)
-    landmark_ids[0] = 99  # a landmark with one image asks for nothing
+    landmark_ids[0] = 99  # a landmark with one image is no query
     descriptors = random.normal(size=(30, 16))[landmark_ids % 30] + random.normal(scale=0.9, size=(120, 16))
     descriptors = (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
     found = worst_queries(descriptors, landmark_ids)
@@ -83,7 +83,7 @@ def test_the_worst_queries_are_those_with_the_lowest_ap() -> None:
 def test_the_worst_queries_are_drawn_with_what_came_first(
     tmp_path: Path, draw_image: Callable[..., Image.Image]
 ) -> None:
-    """A damaged file leaves its place empty and does not end a run."""
+    """A damaged file leaves a blank image and does not end a run."""
     for landmark in range(3):
         (tmp_path / f"landmark {landmark}").mkdir()
         for i in range(3):

@@ -1,4 +1,4 @@
-"""A run that is killed goes on, on as many processes or on others: no image of the epoch twice, none never."""
+"""A killed run resumes on the same or another number of processes, with each image once per epoch."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ train(sys.argv[1:])
 
 @pytest.fixture
 def landmarks(tmp_path: Path) -> Path:
-    """Twelve landmarks of four noisy views, upright and lying."""
+    """Twelve landmarks of four noisy views, in portrait and landscape."""
     root = tmp_path / "landmarks"
     for landmark in range(12):
         (root / f"{landmark:02}").mkdir(parents=True)
@@ -50,7 +50,7 @@ def landmarks(tmp_path: Path) -> Path:
 
 
 def run(program: Path, notes: Path, fatal: int, arguments: list[str], *, dies: bool = False) -> None:
-    """Runs the program in a process group of its own; one that dies takes the other processes of its group along."""
+    """Runs the program in a process group of its own, which is killed when the first process ends."""
     notes.mkdir()
     command = [sys.executable, str(program), *arguments]
     environment = {**os.environ, "NOTES": str(notes), "FATAL_STEP": str(fatal)}
@@ -65,7 +65,7 @@ def run(program: Path, notes: Path, fatal: int, arguments: list[str], *, dies: b
 
 
 def seen(notes: Path, epoch: int) -> list[list[list[int]]]:
-    """For each rank the batches of an epoch, as indices of images."""
+    """For each process, the batches of an epoch as indices of images."""
     ranks = []
     for file in sorted(notes.iterdir()):
         rows = [line.split() for line in file.read_text().splitlines()]
@@ -83,7 +83,7 @@ def last_checkpoint(out: Path) -> dict[str, Any]:
 
 
 def test_a_run_goes_on_with_other_numbers_of_processes(landmarks: Path, tmp_path: Path) -> None:
-    """Two processes are killed in the second epoch, one goes on and is killed, two end it; the centers are sharded."""
+    """Two processes are killed in the second epoch, one resumes and is killed, and two finish; centers are sharded."""
     program, out = tmp_path / "program.py", tmp_path / "run"
     program.write_text(PROGRAM)
     arguments = [
@@ -93,7 +93,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes(landmarks: Path, tmp_path
         *("--model.freeze_batch_norm", "false"),
         *("--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--save_every", "2", "--out", str(out)),
     ]
-    images = 32  # of the eight landmarks that are not held out: twelve batches of three or two, six for each of two
+    images = 32  # of eight training landmarks: twelve batches of three or two, six for each of two processes
     run(program, tmp_path / "a", 9, [*arguments, "--trainer.devices", "2"], dies=True)
     first = last_checkpoint(out)["LandmarkData"]
     assert (first["epoch"], first["parts"]) == (1, [[2, 3, 2]])
@@ -140,7 +140,7 @@ def test_what_parts_of_an_epoch_left_is_drawn_once(now: EpochPart) -> None:
 
 def test_a_few_images_left_still_give_every_rank_a_batch() -> None:
     sizes = [(64, 64)] * 20
-    done = (EpochPart(1, 6, 3),)  # four batches of five: five images are left
+    done = (EpochPart(1, 6, 3),)  # of four batches of five, so that five images remain
     batches = []
     for rank in range(8):
         sampler = SizeBatchSampler(sizes, 4, rank=rank, ranks=8)

@@ -1,4 +1,4 @@
-"""Training: the loss, the start, and a run that is killed and resumed."""
+"""Training: loss, initialization, and a run that is killed and resumed."""
 
 import csv
 import math
@@ -55,7 +55,7 @@ def test_arcface_stays_in_float32_under_autocast() -> None:
 
 
 def test_a_center_on_its_only_image_has_a_finite_gradient() -> None:
-    """At a cosine of 1 the arc cosine's slope is infinite."""
+    """The slope of the arc cosine at 1 is infinite."""
     loss = ArcFace(2, 4)
     descriptor = F.normalize(torch.randn(1, 4), dim=1).requires_grad_()
     loss.start_at_means(descriptor.detach(), torch.tensor([0]))
@@ -89,7 +89,7 @@ def landmarks(tmp_path: Path, draw_image: Draw) -> Path:
 
 @pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
 def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> None:
-    """What the start says of the descriptors is what the network then gives, and whitening evens out the spread."""
+    """The returned descriptors are those of the initialized network, and whitening equalizes their variance."""
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
     collection = read_folder(landmarks)
@@ -99,20 +99,20 @@ def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> No
     )
     items = ((collection.file(i), None) for i in range(len(collection)))
     again = np.stack([d.descriptor for d in describe_stream(network, items, settings) if d.descriptor is not None])
-    np.testing.assert_allclose(again, descriptors.numpy(), atol=1e-4)  # one size, so in the collection's order
+    np.testing.assert_allclose(again, descriptors.numpy(), atol=1e-4)  # of one size, so in the order of the collection
     assert torch.bincount(landmark_ids).tolist() == [6] * 6
     assert network.head.norm.running_var.std() < 1e-3 * network.head.norm.running_var.mean() or whitening < 1
 
 
 @pytest.mark.parametrize("power", [0.0, 0.25, 1.0])
 def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmarks: Path, power: float) -> None:
-    """What the head gives afterwards is what it gave, uncentered, along the components; power 0 changes no cosine."""
+    """The new output is the old one, not centered, projected on the components; power 0 changes no cosine."""
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
     collection, settings = read_folder(landmarks), Settings(size=64)
     start_from_pca(network, collection, settings, whitening=0.0, max_images=1000, seed=0)
     norm = network.head.norm
-    with torch.no_grad():  # as training could have left it
+    with torch.no_grad():  # as after training
         norm.bias.add_(0.3 * norm.weight[0] * torch.randn(8))
         norm.weight.mul_(torch.linspace(0.5, 2, 8))
         norm.running_mean.add_(0.2 * norm.weight[0] * torch.randn(8))
@@ -132,14 +132,14 @@ def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmar
 
 def test_an_end_that_cannot_be_is_one_sentence(landmarks: Path) -> None:
     collection, settings = read_folder(landmarks), Settings(size=64)
-    for dim, sentence in ((None, "wants a descriptor layer"), (64, "wants more than 64 images; there are 36")):
+    for dim, sentence in ((None, "requires a descriptor layer"), (64, "requires more than 64 images; there are 36")):
         network = DescriptorNetwork(Architecture("resnet10t", dim=dim, glam=None)).eval()
         with pytest.raises(GlamError, match=sentence):
             whiten_head(network, collection, settings, power=0.25, max_images=1000, seed=0)
 
 
 def test_a_run_whitens_what_it_writes(landmarks: Path, tmp_path: Path) -> None:
-    """The model file has the head of the best epoch, whitened; the checkpoint keeps it as it was trained."""
+    """The model file has the whitened head of the best epoch; the checkpoint has the trained one."""
     models = [train(options(landmarks, tmp_path / power, "--model.end_whitening", power)) for power in ("0", "0.25")]
     plain, whitened = map(load_file, models)
     assert torch.equal(plain["backbone.net.conv1.0.weight"], whitened["backbone.net.conv1.0.weight"])
@@ -155,7 +155,7 @@ def test_a_few_images_are_drawn_evenly_over_the_landmarks(landmarks: Path) -> No
 
 
 def options(landmarks: Path, out: Path, *more: str) -> list[str]:
-    """A run of a few seconds, with everything in it that is drawn at random."""
+    """A run of a few seconds that uses all sources of randomness."""
     return [
         *("--data.train", str(landmarks), "--data.val_share", "0.34", "--data.size", "64", "--data.batch_size", "4"),
         *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "8"),
@@ -179,7 +179,7 @@ def last_weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_run_resumes_as_if_never_stopped(landmarks: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle of the second epoch; the weights at the end equal an unbroken run's to the last bit."""
+    """After SIGKILL in the second epoch, the final weights are bit-identical to those of an uninterrupted run."""
     train(options(landmarks, tmp_path / "unbroken"))
     program = (
         "import os, signal, sys\n"
@@ -208,7 +208,7 @@ def test_a_killed_run_resumes_as_if_never_stopped(landmarks: Path, tmp_path: Pat
 def test_every_epoch_has_its_own_order_and_views(
     landmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through Lightning, which must reach the sampler to tell it the epoch."""
+    """Lightning has to find the sampler to set its epoch."""
     step, seen = LandmarkModule.training_step, []
 
     def watched(self: LandmarkModule, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -226,7 +226,7 @@ def test_every_epoch_has_its_own_order_and_views(
 def test_batches_of_one_step_draw_different_numbers(
     landmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With gradients accumulated over batches, the number of the step stays while dropout is drawn again."""
+    """If gradients are accumulated, the batches of one step draw dropout separately."""
     drawn: list[tuple[int, float]] = []
     forward = torch.nn.Dropout.forward
 
@@ -249,7 +249,7 @@ def test_batches_of_one_step_draw_different_numbers(
 
 
 def test_a_failed_step_leaves_the_batch_norms_training() -> None:
-    """As where memory runs out on an image that is alone in its batch."""
+    """An example is running out of memory on a batch of one image."""
     head = DescriptorNetwork(Architecture("resnet10t", dim=8)).head.train()
     with _without_statistics(head):
         assert not head.norm.training
@@ -268,7 +268,7 @@ def test_an_earlier_run_is_not_overwritten(landmarks: Path, tmp_path: Path) -> N
 
 
 def test_bundled_configurations_parse() -> None:
-    """`glam train --config NAME --print_config` ends with exit code 0 for each."""
+    """`glam train --config NAME --print_config` exits with code 0 for each of them."""
     assert {"demo", "lite0", "gldv2_r101"} <= bundled_configs().keys()
     for name in bundled_configs():
         with pytest.raises(SystemExit) as ended:
@@ -281,7 +281,7 @@ def test_every_option_is_on_the_command_line_under_its_own_name(capsys: pytest.C
         train(["--data.train", "nowhere", "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
     model, data = asdict(ModelOptions()), asdict(DataOptions())
-    del model["seed"]  # that of the data
+    del model["seed"]  # linked to the seed of the data
     assert printed["model"] == {"backbone": "resnet101", "dim": 512, **model}
     assert printed["data"] == {"train": "nowhere", "val": None, "leave_out": None, **data}
 
@@ -308,7 +308,7 @@ def test_training_wants_landmarks(tmp_path: Path) -> None:
 
 
 def test_frozen_batch_norms_stay_frozen() -> None:
-    """Also when the module is put into training mode in the middle of an epoch, as where a run is resumed."""
+    """They stay frozen if the module is set to training mode within an epoch, as on resuming."""
     module = LandmarkModule("resnet10t", 8, pretrained=False).train()
     norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     assert norms

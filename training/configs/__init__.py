@@ -1,1 +1,1 @@
-"""Configurations of `glam train`, as YAML: `glam train --config NAME`."""
+"""Bundled YAML configurations of `glam train`, selected with `--config NAME`."""

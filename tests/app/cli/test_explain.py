@@ -300,7 +300,7 @@ def test_the_command_says_what_is_wrong_with_the_question_before_it_loads_the_mo
 
 
 def test_the_command_refuses_a_model_without_glam(files: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(GlamError, match="made without GLAM"):
+    with pytest.raises(GlamError, match="has no GLAM"):
         explain(files[0], out=tmp_path / "why.png", model="timm:tf_efficientnet_lite0", device="cpu")
 
 

@@ -99,9 +99,9 @@ def test_generated_landmarks(tmp_path: Path) -> None:
     [
         (("search", "nowhere.glam", "x.jpg"), "nowhere.glam: no index there"),
         (("index", "info", "."), "no index there"),
-        (("index", "build", "x.glam", "nowhere"), "nowhere: no such folder"),
+        (("index", "build", "x.glam", "nowhere"), "nowhere: no such file or folder"),
         (("eval", "folder", ".", "--model", "resnet9000"), "no model named 'resnet9000'"),
-        (("train", "--config", "demo", "--data.train", "nowhere"), "nowhere: no such folder"),
+        (("train", "--config", "demo", "--data.train", "nowhere"), "nowhere: no such file or folder"),
     ],
 )
 def test_an_expected_failure_is_one_sentence_and_exit_code_1(

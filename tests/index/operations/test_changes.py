@@ -142,7 +142,7 @@ def test_a_disk_that_was_away_comes_back_without_describing(
 def test_an_empty_folder_is_not_taken_for_everything_gone(index: Path, folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
-    with pytest.raises(GlamError, match="no images in it"):
+    with pytest.raises(GlamError, match="contains no images"):
         read_collection(folder)
 
 
