@@ -1,4 +1,4 @@
-"""Learned re-ranking: does a small network that scores pairs of images help? It does not, see docs/reranking.md.
+"""Learned re-ranking: does a small network that scores pairs of images help? It does not, see docs/lab/reranking.md.
 
     OMP_NUM_THREADS=1 python benchmarks/learned_rerank.py ../shared/landmarks    # benchmarks/results/learned_rerank.csv
 

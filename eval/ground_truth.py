@@ -1,6 +1,6 @@
 """Ground truth of the Revisited Oxford and Paris protocol, as the published pickle or as JSON.
 
-`docs/evaluation.md` describes the JSON format. Pickles are read without running any code from them.
+`docs/evaluate.md` describes the JSON format. Pickles are read without running any code from them.
 """
 
 import json
@@ -23,7 +23,7 @@ FORMAT = 1
 """Version of the JSON format."""
 GRADES = ("easy", "hard", "junk")
 """Grades of judged database images."""
-_CURE = "Use a published pickle, or JSON as described in docs/evaluation.md."
+_CURE = "Use a published pickle, or JSON as described in docs/evaluate.md."
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Fused residual networks: convolution, bias, shortcut, and ReLU in one call of cuDNN.
 
 As separate operations, bias, shortcut, and ReLU each read and write the full feature map, which takes a GPU longer than
-the convolutions themselves. Fusion more than doubles the images per second of ResNet-101 (docs/speed.md).
+the convolutions themselves. Fusion more than doubles the images per second of ResNet-101 (docs/lab/speed.md).
 """
 
 import copy
