@@ -60,8 +60,8 @@ class _Weights:
 def attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:
     """Computes ``pool(glam(features))`` without writing the attended feature map to memory.
 
-    On a GPU this needs less time and memory than the two modules one after the other (docs/lab/speed.md). Gradients reach
-    the features and all parameters.
+    On a GPU this needs less time and memory than the two modules one after the other (docs/lab/speed.md).
+    Gradients reach the features and all parameters.
 
     Examples:
         >>> pooled = glam.attend_and_pool(glam.GLAM(64, reduction=16), glam.GeM(), torch.rand(2, 64, 24, 32))

@@ -15,7 +15,7 @@ from glam.network import DescriptorNetwork
 
 
 def inference_form(network: DescriptorNetwork) -> DescriptorNetwork:
-    """Returns an optimized copy of a network. docs/lab/describing.md says how close its descriptors are to the original's.
+    """Returns an optimized copy of a network. docs/lab/describing.md says how close its descriptors are.
 
     Args:
         network: network in evaluation mode, on the device to use.
