@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import lightning as L
@@ -49,10 +48,6 @@ class Speed:
     images_per_second: float
     waiting: float
     seconds_left: float
-
-    def __str__(self) -> str:
-        left = timedelta(seconds=round(self.seconds_left))
-        return f"{self.images_per_second:.0f} images/s  waiting {self.waiting:.1%}  left {left}"
 
 
 class Throughput(L.Callback):
@@ -125,8 +120,6 @@ class Throughput(L.Callback):
         if "loss" in trainer.callback_metrics:
             bar["loss"] = trainer.callback_metrics["loss"].cpu()
         pl_module.log_dict(bar, prog_bar=True, logger=False)
-        if trainer.is_global_zero and trainer.progress_bar_callback is None:
-            print(f"step {speed.step}  {speed}", flush=True)
 
     def _start(self, trainer: L.Trainer) -> None:
         self._since = time.perf_counter(), _waited(trainer)

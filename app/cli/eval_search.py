@@ -1,4 +1,4 @@
-"""`glam eval folder` and `glam eval revisited` with ``--index`` or ``--service``: search compared with exact ranking."""
+"""`glam eval folder|revisited` with ``--index`` or ``--service``: search compared with exact ranking."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

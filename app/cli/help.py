@@ -107,7 +107,7 @@ def _text(parameter: Any) -> str:
     facts = [
         *([f"[env var: {variable}]"] if variable else []),
         *([f"[default: {default}]"] if default else []),
-        *(["[required]"] if parameter.required else []),
+        *(["[required]"] if parameter.required and parameter.param_type_name == "option" else []),
     ]
     return " ".join([parameter.help or "", *facts]).strip()
 

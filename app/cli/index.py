@@ -47,7 +47,9 @@ def index_build(
     device: Device = None,
     structure: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Search structure; '' resets the choice.", show_default="by number of images"),
+        typer.Option(
+            metavar="NAME", help="Search structure; '' resets the choice.", show_default="by number of images"
+        ),
     ] = None,
     backend: Annotated[
         Backend | None,
@@ -152,7 +154,9 @@ def index_remove(
     if json:
         terminal.as_json({"index": str(index), "removed": removed})
     else:
-        terminal.say(f"{index}: {terminal.count(removed, 'image')} removed. Run `glam index compact` to free the space.")
+        terminal.say(
+            f"{index}: {terminal.count(removed, 'image')} removed. Run `glam index compact` to free the space."
+        )
 
 
 @app.command("compact", cls=Command)
@@ -178,7 +182,9 @@ def index_precompute(
     ] = None,
     knn_graph: Annotated[
         bool | None,
-        typer.Option("--knn-graph/--no-knn-graph", help="Store or delete the kNN graph, for dba, diffusion, reciprocal."),
+        typer.Option(
+            "--knn-graph/--no-knn-graph", help="Store or delete the kNN graph, for dba, diffusion, reciprocal."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:

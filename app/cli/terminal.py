@@ -1,6 +1,6 @@
 """Output of the commands. Results go to standard output, so that they can be piped; everything else to standard error.
 
-    say, table, as_json --> standard output      note, unreadable, progress --> standard error
+say, table, as_json --> standard output      note, unreadable, progress --> standard error
 """
 
 import json

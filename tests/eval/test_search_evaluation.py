@@ -206,8 +206,8 @@ def test_photographs_in_inverted_lists(photographs: Path, tmp_path: Path) -> Non
     assert cut["results"]["map"] == exact["map"]
     assert cut["searched"]["results"]["map"] < exact["map"] - 0.02, "most landmarks have more than five other images"
     for options, sentence in [
-        (("--distractors", photographs / "distractors"), "leave out --distractors"),
-        (("--size", 96), "leave out --size"),
+        (("--distractors", photographs / "distractors"), "Leave out --distractors"),
+        (("--size", 96), "Leave out --size"),
         (("--service", "http://localhost:1"), "exclude each other"),
     ]:
         assert sentence in evaluate("folder", photographs / "val", "--index", index, *options)[1]

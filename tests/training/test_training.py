@@ -263,7 +263,7 @@ def test_an_earlier_run_is_not_overwritten(landmarks: Path, tmp_path: Path) -> N
     (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(GlamError, match="add --resume"):
         train(options(landmarks, tmp_path / "run"))
-    with pytest.raises(GlamError, match="no run to go on with"):
+    with pytest.raises(GlamError, match="no run to resume"):
         train(options(landmarks, tmp_path / "other", "--resume"))
 
 
