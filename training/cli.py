@@ -126,9 +126,9 @@ def train(arguments: Sequence[str]) -> Path:
         raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
     if cli.config.resume and not last.exists():
         raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
-    _check_image_count(cli)
     if cli.trainer.is_global_zero:
         _check_outputs(cli, out)
+    _check_image_count(cli)
     for error in cli.datamodule.unreadable:
         rank_zero_only(print)(f"skipped: {error}", file=sys.stderr)
     best = _add_callbacks(cli, out)

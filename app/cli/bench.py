@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glam.app.cli.describe import bench_describe
-from glam.app.cli.help import Command, Group
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import AsJson, Device, IndexPath
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from glam.index import Index
 
-app = typer.Typer(cls=Group, help="Run benchmarks on this machine.")
+app = typer.Typer(cls=CommandGroup, help="Run benchmarks on this machine.")
 
 NEIGHBORS = 10
 """Results per query: recall is measured at 10, as in the literature on nearest-neighbor search."""

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from glam.app.cli.help import Command, Group
+from glam.app.cli.help import Command, CommandGroup
 
-app = typer.Typer(cls=Group, help="Download, generate, and prepare data sets.")
+app = typer.Typer(cls=CommandGroup, help="Download, generate, and prepare data sets.")
 
 
 @app.command("generate", cls=Command)

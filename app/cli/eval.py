@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glam.app.cli.help import Command, Group
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName, Scales, Size, settings_of
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from glam.eval.revisitop import ProtocolScores
     from glam.index.rerank.chain import Chain
 
-app = typer.Typer(cls=Group, help="Evaluate a model, an index, a service, or descriptors.")
+app = typer.Typer(cls=CommandGroup, help="Evaluate a model, an index, a service, or descriptors.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="roxford5k, rparis6k, or the name of your own benchmark.")]
 ResultFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the result as a JSON file.")]

@@ -2,7 +2,7 @@
 
     Usage: glam search [OPTIONS] INDEX IMAGE
 
-Pass `Command` or `Group` as ``cls`` wherever Typer makes a command or a group.
+Pass `Command` or `CommandGroup` as ``cls`` wherever Typer makes a command or a group.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Command(TyperCommand):
         write_parameters(self.get_params(ctx), formatter)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands with a help page in the style of `glam`, which it also shows without arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

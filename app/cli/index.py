@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glam.app.cli.help import Command, Group
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from glam.index import IndexInfo, Milvus, SyncReport
     from glam.model import Model
 
-app = typer.Typer(cls=Group, help="Build, update, check, and inspect indexes.")
+app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
 
 Backend = Literal["faiss", "milvus"]
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files in the folder of the index.")]

@@ -15,7 +15,7 @@ from glam.app.cli import describe as describe_commands
 from glam.app.cli import eval as eval_commands
 from glam.app.cli import index as index_commands
 from glam.app.cli.explain import explain
-from glam.app.cli.help import ADVANCED, MAX_WIDTH, Command, Group
+from glam.app.cli.help import ADVANCED, MAX_WIDTH, Command, CommandGroup
 from glam.app.cli.search import search
 from glam.app.cli.serve import serve
 from glam.app.cli.train import TrainCommand, train
@@ -25,7 +25,7 @@ COMMON = ("index", "search", "serve", "explain", "eval", "train", "demo")
 """The commands that most people use, in the order of the help."""
 
 
-class Root(Group):
+class Root(CommandGroup):
     """The group of all commands, common ones first."""
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from glam.app.cli.help import Command, Group
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import DEFAULT_MODEL, Device, ModelName, Scales, Size, settings_of
 
-app = typer.Typer(cls=Group, help="Whiten the descriptors of a model.")
+app = typer.Typer(cls=CommandGroup, help="Whiten the descriptors of a model.")
 
 
 @app.callback()

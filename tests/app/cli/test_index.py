@@ -47,10 +47,10 @@ def test_a_day_with_an_index_that_needs_no_model(index: Path, folder: Path) -> N
     assert (synced["moved"], synced["unchanged"], synced["unreadable"]) == (1, 5, [])
     (twins,) = json.loads(glam("index", "duplicates", index, "--json").stdout)
     assert {image["path"] for image in twins["images"]} == {"landmark 0/0.jpg", "landmark 0/2.jpg"}
-    assert "2 images in 1 groups" in glam("index", "duplicates", index, "--threshold", 0.99).stdout
+    assert "1 group of near-duplicates, 2 images" in glam("index", "duplicates", index, "--threshold", 0.99).stdout
     assert "2 images removed" in glam("index", "remove", index, "landmark 1").stdout
     assert json.loads(glam("index", "compact", index, "--json").stdout)["removed"] == 2
-    assert "nothing wrong (4 images" in glam("index", "verify", index, "--sample", 0).stdout
+    assert "no problems found (4 images" in glam("index", "verify", index, "--sample", 0).stdout
     facts = json.loads(glam("index", "info", index, "--json").stdout)
     assert (facts["images"], facts["removed"], facts["clean"], facts["writer"]) == (4, 0, True, None)
 

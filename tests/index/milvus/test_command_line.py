@@ -29,8 +29,8 @@ def test_a_day_on_the_command_line(
         return done.stdout if code == 0 else done.stderr
 
     new = ("index", "build", index, folder)
-    assert "wants the address" in run(*new, "--backend", "milvus", code=2)
-    assert "go with --backend milvus" in run(*new, "--uri", database, code=2)
+    assert "needs the address" in run(*new, "--backend", "milvus", code=2)
+    assert "need --backend milvus" in run(*new, "--uri", database, code=2)
     assert f"{COUNT} images added" in run(*new, "--backend", "milvus", "--uri", database)
     assert json.loads(run("index", "info", index, "--json"))["backend"] == f"collection a_day at {database}"
     hits = json.loads(run("search", index, folder / "08.jpg", "--where", "year < 2010", "--top", 3, "--json"))
