@@ -19,6 +19,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -86,6 +87,17 @@ class TrainingCLI(LightningCLI):
             self.config.model.dim, self.config.model.glam = self.start.dim, architecture.glam
             self.config.model.start, self.config.model.input_weight = "random", None  # others would replace its weights
             self.config.data.val_size = self.config.data.val_size or self.start.size
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Builds the trainer.
+
+        Raises:
+            OptionError: Lightning refuses one of its options.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise OptionError(" ".join(str(error).split())) from error
 
     def instantiate_classes(self) -> None:
         """Builds and connects module, data, and trainer; the network is a copy of that of the model to fine-tune."""
@@ -221,14 +233,15 @@ def _option_sentence(message: str) -> str:
     unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", message)
     if unknown:
         return f"There is no option {unknown[1]}. Run `glam train --help-all` for all options."
-    missing = re.search(r"[Kk]ey \"([\w.]+)\" is required", message)
+    missing = re.search(r"arguments are required: ([\w.]+)", message)
     if missing:
         return f"--{missing[1]} is missing."
     key = re.search(r"[Kk]ey \"([\w.]+)\"", message)
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     if key and value:
-        types = dict.fromkeys(re.findall(r"Expected an? (?:<class ')?([\w.]+)", message))
-        expected = f" It takes {' or '.join(types)}." if types else ""
+        types = re.findall(r"Expected an? (?:typing\.Literal\[(.*?)\]|<class '(\w+)'>)", message)
+        names = [(choices or kind).replace("NoneType", "null") for choices, kind in types]
+        expected = f" It takes {' or '.join(dict.fromkeys(names))}." if names else ""
         return f"--{key[1]} does not take {value[1].strip()!r}.{expected}"
     return " ".join(message.split("\n")[:2])
 

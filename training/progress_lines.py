@@ -28,7 +28,7 @@ class ProgressLines(L.Callback):
         self._began = self._last = time.monotonic()
         self._first_step = trainer.global_step
         steps = int(trainer.estimated_stepping_batches)
-        self._write(trainer, f"training for {trainer.max_epochs} epochs, {steps} steps")
+        self._write(trainer, f"training starts: epochs {trainer.max_epochs}, steps {steps}")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -285,7 +285,7 @@ def index_info(index: IndexPath, json: AsJson = False) -> None:
     if json:
         terminal.as_json({"index": str(index), **asdict(found)})
         return
-    terminal.table([str(index), ""], [[name, text] for name, text in _facts(index, found).items()])
+    terminal.table([str(index), ""], [[name, text] for name, text in _facts(index, found).items()], piped_header=False)
     terminal.unreadable(list(found.unreadable.items()))
 
 
@@ -307,7 +307,7 @@ def _facts(index: Path, found: "IndexInfo") -> dict[str, str]:
         "landmarks": f"{found.landmarks:,}",
         "folder": found.root,
         "model": found.model,
-        "fingerprint of the model": found.fingerprint,
+        "fingerprint": found.fingerprint,
         "descriptor": terminal.count(found.dim, "dimension"),
         "image size": terminal.count(found.size, "pixel"),
         "scales": ", ".join(f"{scale:.4g}" if scale % 1 else f"{scale:.1f}" for scale in found.scales),

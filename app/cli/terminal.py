@@ -4,6 +4,7 @@ say, table, as_json --> standard output      note, unreadable, progress --> stan
 """
 
 import json
+import re
 import sys
 import time
 import unicodedata
@@ -29,6 +30,10 @@ SECONDS_BETWEEN_LINES = 5.0
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
 Format characters can reverse the text around them, and surrogates stand for bytes that are not UTF-8."""
+
+
+NUMERIC = re.compile(r"[-+\d.,% ]*")
+"""A cell of a column of numbers: a number, a percentage, an interval, or nothing."""
 
 
 def say(text: str) -> None:
@@ -57,7 +62,7 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None, *
     """Prints a table to standard output: aligned on a terminal, one line with tabs per row elsewhere.
 
     Args:
-        columns: titles; the first column is text, the others are aligned as numbers.
+        columns: titles of the columns; a column of numbers is aligned to the right.
         rows: cells, as many per row as there are columns.
         title: line above the table.
         piped_header: whether the titles of the columns are printed where there is no terminal.
@@ -68,7 +73,8 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None, *
         return
     shown = Table(title=title and Text(escape(title)), box=None, pad_edge=False, title_justify="left")
     for i, column in enumerate(columns):
-        shown.add_column(Text(escape(column)), justify="left" if i == 0 else "right", overflow="fold")
+        is_numeric = i > 0 and all(NUMERIC.fullmatch(row[i]) for row in rows)
+        shown.add_column(Text(escape(column)), justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(escape(cell)) for cell in row))
     results.print(shown)
