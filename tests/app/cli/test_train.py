@@ -52,7 +52,6 @@ def test_an_unknown_configuration_is_one_sentence_with_the_bundled_names(argumen
         (("--trainer.max_epochs", "x"), "--trainer.max_epochs does not take 'x'. It takes int or null."),
         (("--data.augment_on", "moon"), "does not take 'moon'. It takes 'workers' or 'device'."),
         (("--trainer.accelerator", "quantum"), "invalid accelerator name"),
-        (("--trainer.devices", "99"), "99"),
     ],
 )
 def test_a_wrong_option_is_named(arguments: tuple[str, ...], sentence: str, landmarks: Path, tmp_path: Path) -> None:
