@@ -8,7 +8,6 @@ last epoch.
 
 import copy
 import logging
-import re
 import sys
 import warnings
 from argparse import ArgumentError
@@ -31,7 +30,7 @@ from glam.model import Model, load
 from glam.model_file import ModelHeader
 from glam.output import OutputKind, check_not_input, check_output, has_json_keys, write_errors, write_json, write_output
 from glam.training import throughput
-from glam.training.configs import bundled_configs
+from glam.training.arguments import OptionError, option_sentence, with_bundled_configs
 from glam.training.data import LandmarkData
 from glam.training.finetune import StartAtMeans, compare_models, diverged
 from glam.training.module import LandmarkModule
@@ -46,10 +45,6 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
-
-
-class OptionError(GlamError):
-    """An option that does not exist, or a value that an option does not take."""
 
 
 class TrainingCLI(LightningCLI):
@@ -208,7 +203,7 @@ def build_cli(arguments: Sequence[str]) -> TrainingCLI:
         GlamError: there is no such configuration, or the data cannot be used.
     """
     _silence_lightning()
-    expanded = _with_bundled_config(arguments)
+    expanded = with_bundled_configs(arguments)
     try:
         return TrainingCLI(
             LandmarkModule,
@@ -225,53 +220,7 @@ def build_cli(arguments: Sequence[str]) -> TrainingCLI:
             },
         )
     except ArgumentError as error:
-        raise OptionError(_option_sentence(str(error))) from error
-
-
-def _option_sentence(message: str) -> str:
-    """An error message of jsonargparse, shortened to the option, its value, and the types that it takes."""
-    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", message)
-    if unknown:
-        return f"There is no option {unknown[1]}. Run `glam train --help-all` for all options."
-    missing = re.search(r"arguments are required: ([\w.]+)", message)
-    if missing:
-        return f"--{missing[1]} is missing."
-    key = re.search(r"[Kk]ey \"([\w.]+)\"", message)
-    value = re.search(r"(?:Got value|Given value): (.*)", message)
-    if key and value:
-        types = re.findall(r"Expected an? (?:typing\.Literal\[(.*?)\]|<class '(\w+)'>)", message)
-        names = [(choices or kind).replace("NoneType", "null") for choices, kind in types]
-        expected = f" It takes {' or '.join(dict.fromkeys(names))}." if names else ""
-        return f"--{key[1]} does not take {value[1].strip()!r}.{expected}"
-    return " ".join(message.split("\n")[:2])
-
-
-def _with_bundled_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the names of bundled configurations replaced by their paths.
-
-    Raises:
-        GlamError: there is no configuration of such a name, and no such file.
-    """
-    expanded = list(arguments)
-    for i, argument in enumerate(expanded):
-        option, equals, value = argument.partition("=")
-        if option == "--config" and equals:
-            expanded[i] = f"--config={_config_path(value)}"
-        elif argument in ("--config", "-c") and i + 1 < len(expanded):
-            expanded[i + 1] = _config_path(expanded[i + 1])
-    return expanded
-
-
-def _config_path(name: str) -> str:
-    bundled = bundled_configs()
-    if name in bundled:
-        return str(bundled[name])
-    is_yaml = re.search(r"[{:\n]", name)  # jsonargparse also takes a configuration itself
-    if not is_yaml and not Path(name).is_file():
-        raise GlamError(
-            f"There is no configuration {name!r}. Choose one of {', '.join(sorted(bundled))}, or name a YAML file."
-        )
-    return name
+        raise OptionError(option_sentence(str(error))) from error
 
 
 def _silence_lightning() -> None:

@@ -1,4 +1,4 @@
-"""Help pages of `glam`, in one style: argument names in upper case, and no types beside them.
+"""Help pages of `glam`, in one style: names of arguments and values in upper case, without Python types.
 
     Usage: glam search [OPTIONS] INDEX IMAGE
 
@@ -113,7 +113,7 @@ def _text(parameter: Any) -> str:
 
 
 def _default(parameter: Any) -> str:
-    """The default value as it is shown: nothing for a switch that is off, or if there is none."""
+    """The default value for the help page; empty for a switch that is off, and if there is no default."""
     if isinstance(parameter.show_default, str):
         return parameter.show_default
     default = parameter.default

@@ -19,20 +19,15 @@ from glam.app.cli.options import (
     Size,
     settings_of,
 )
-from glam.errors import GlamError
 
 if TYPE_CHECKING:
-    from glam.datasets.collection import Collection
-    from glam.index import IndexInfo, Milvus, SyncReport
+    from glam.index import Milvus, SyncReport
     from glam.model import Model
 
 app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
 
 Backend = Literal["faiss", "milvus"]
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files in the folder of the index.")]
-
-FILES_CHECKED = 1_000
-"""Listed files of which one has to exist, so that a list of a million files on a slow disk is not read twice."""
 
 
 @app.command("build", cls=Command)
@@ -74,10 +69,11 @@ def index_build(
     """Describe the images of a folder and index them; run again to resume."""
     import glam
     from glam.app.cli import terminal
+    from glam.app.cli.index_images import read_images
     from glam.index import build
 
     searched_by = _backend(backend, uri, collection_name)
-    collection = _read_images(folder)
+    collection = read_images(folder)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     with terminal.progress("indexing") as report:
@@ -117,9 +113,10 @@ def index_sync(
 ) -> None:
     """Update an index from its folder: new, changed, moved, and deleted images."""
     from glam.app.cli import terminal
+    from glam.app.cli.index_images import read_images, read_own_images
     from glam.index import sync
 
-    collection = _read_own_images(index) if folder is None else _read_images(folder)
+    collection = read_own_images(index) if folder is None else read_images(folder)
     with terminal.progress("indexing") as report:
         done = sync(index, collection, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
@@ -190,6 +187,7 @@ def index_precompute(
 ) -> None:
     """Precompute the data that re-ranking uses, and keep it up to date."""
     from glam.app.cli import terminal
+    from glam.app.cli.index_facts import precomputed_in_words
     from glam.index import precompute
 
     with terminal.progress("precomputing") as report:
@@ -200,7 +198,7 @@ def index_precompute(
     covered = ""
     if "local_features" in done.precomputed:
         covered = f", local features of {done.local_features:,} of {terminal.count(done.images, 'image')}"
-    names = _precomputed(done.precomputed)
+    names = precomputed_in_words(done.precomputed)
     terminal.say(f"{index}: {names} precomputed{covered}, {terminal.file_size(done.bytes)}")
 
 
@@ -279,109 +277,17 @@ def index_duplicates(
 def index_info(index: IndexPath, json: AsJson = False) -> None:
     """Show facts about an index."""
     from glam.app.cli import terminal
+    from glam.app.cli.index_facts import facts_in_words
     from glam.index import info
 
     found = info(index)
     if json:
         terminal.as_json({"index": str(index), **asdict(found)})
         return
-    terminal.table([str(index), ""], [[name, text] for name, text in _facts(index, found).items()], piped_header=False)
+    terminal.table(
+        [str(index), ""], [[name, text] for name, text in facts_in_words(index, found).items()], piped_header=False
+    )
     terminal.unreadable(list(found.unreadable.items()))
-
-
-def _facts(index: Path, found: "IndexInfo") -> dict[str, str]:
-    """Facts about an index in English, by name."""
-    from datetime import datetime
-
-    from glam.app.cli import terminal
-    from glam.index.storage.schema import CATALOG
-
-    changed = datetime.fromtimestamp((index / CATALOG).stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-    removed = f" ({found.removed:,} more removed, not yet compacted)" if found.removed else ""
-    closed = "cleanly" if found.clean else "not cleanly; the next change repairs it"
-    if found.writer is not None:
-        since = datetime.fromisoformat(found.writer.since).strftime("%Y-%m-%d %H:%M")
-        closed = f"no; process {found.writer.pid} on {found.writer.host} has been writing since {since}"
-    return {
-        "images": f"{found.images:,}{removed}",
-        "landmarks": f"{found.landmarks:,}",
-        "folder": found.root,
-        "model": found.model,
-        "fingerprint": found.fingerprint,
-        "descriptor": terminal.count(found.dim, "dimension"),
-        "image size": terminal.count(found.size, "pixel"),
-        "scales": ", ".join(f"{scale:.4g}" if scale % 1 else f"{scale:.1f}" for scale in found.scales),
-        "backend": found.backend,
-        "structure": found.structure or ("exact" if found.backend == "faiss" else "in Milvus"),
-        "precomputed": _precomputed(found.precomputed),
-        "size on disk": f"{terminal.file_size(found.bytes)} in {terminal.count(found.segments, 'segment')}",
-        "last changed": changed,
-        "closed": closed,
-    }
-
-
-def _precomputed(names: tuple[str, ...]) -> str:
-    """What is precomputed, in words."""
-    return " and ".join(name.replace("_", " ").replace("knn", "kNN") for name in names) or "nothing"
-
-
-def _read_images(source: Path) -> "Collection":
-    """The images of a folder or a list.
-
-    Raises:
-        GlamError: there are none, or a list names no file that exists.
-    """
-    from glam.datasets.readers import read_collection
-
-    collection = read_collection(source)
-    if not any(collection.file(i).is_file() for i in range(min(len(collection), FILES_CHECKED))):
-        raise GlamError(
-            f"{source} lists no file that exists, such as {collection.file(0)}. "
-            "Give a folder of images, or a CSV manifest with a column 'path'."
-        )
-    return collection
-
-
-def _read_own_images(index: Path) -> "Collection":
-    """The images of the folder that an index was built from.
-
-    Raises:
-        GlamError: the folder no longer exists, or the index was built from a list.
-    """
-    from glam.app.cli import terminal
-    from glam.datasets.readers import LISTS
-    from glam.index import info
-
-    root = Path(info(index).root)
-    if not root.is_dir():
-        raise GlamError(
-            f"{root}, the folder of {index}, no longer exists. If it has moved, give the new folder: "
-            f"glam index sync {index} FOLDER"
-        )
-    collection = _read_images(root)
-    if not any((root / name).is_file() for name in LISTS) and not _follows_folders(index):
-        raise GlamError(
-            f"{index} was built from a list of images, which it does not name. Give the list: "
-            f"glam index sync {index} LIST"
-        )
-    terminal.note(f"Comparing {index} with {root}.")
-    return collection
-
-
-def _follows_folders(index: Path) -> bool:
-    """Whether every image of an index is one that reading its folder gives: its sub-folder names the landmark, and
-    there is no metadata. A sync with the folder would overwrite what a list said otherwise."""
-    from glam.index.storage.migrations import open_catalog
-
-    catalog = open_catalog(index)
-    try:
-        return all(
-            image.facts.landmark == image.facts.path.rpartition("/")[0] and image.facts.metadata in ("", "{}")
-            for image in catalog.stored_images()
-            if image.present
-        )
-    finally:
-        catalog.close()
 
 
 def _backend(backend: Backend | None, uri: str | None, collection: str | None) -> "Milvus | Literal['faiss'] | None":

@@ -29,7 +29,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
-Format characters can reverse the text around them, and surrogates stand for bytes that are not UTF-8."""
+Format characters can reverse the text around them, and surrogates are bytes of a name that is not UTF-8."""
 
 
 NUMERIC = re.compile(r"[-+\d.,% ]*")

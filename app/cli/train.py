@@ -60,7 +60,7 @@ def train(context: typer.Context) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from glam.app.cli import terminal
-    from glam.training.cli import OptionError
+    from glam.training.arguments import OptionError
     from glam.training.cli import train as run
 
     arguments = ["--help"] if "--help-all" in context.args else context.args

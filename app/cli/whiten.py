@@ -48,7 +48,9 @@ def whiten_fit(
     from glam.output import check_output
 
     if method not in METHODS:
-        raise typer.BadParameter(f"{method!r} is not one of {', '.join(METHODS)}", param_hint="--method")
+        raise typer.BadParameter(
+            f"{method!r} is not a method. Choose one of {', '.join(METHODS)}", param_hint="--method"
+        )
     check_output(out, model_file.MODEL, [folder, bundled_models().get(model, Path(model))])
     collection = read_collection(folder)
     tested = benchmark_images(image.path for image in collection.images)

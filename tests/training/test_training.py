@@ -23,7 +23,8 @@ from glam.errors import GlamError
 from glam.inference.pipeline import Settings, describe_stream
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace
-from glam.training.cli import bundled_configs, train
+from glam.training.cli import train
+from glam.training.configs import bundled_configs
 from glam.training.module import Batch, LandmarkModule, _without_statistics
 from glam.training.options import DataOptions, ModelOptions
 from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca

@@ -10,7 +10,8 @@ from PIL import Image
 
 from glam.errors import GlamError
 from glam.training import cli
-from glam.training.cli import OptionError, train
+from glam.training.arguments import OptionError
+from glam.training.cli import train
 from glam.training.progress_lines import ProgressLines
 
 GLAM = str(Path(sys.executable).with_name("glam"))
