@@ -24,7 +24,7 @@ def option_sentence(message: str) -> str:
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     if key and value:
         types = re.findall(r"Expected an? (?:typing\.Literal\[(.*?)\]|<class '(\w+)'>)", message)
-        names = [(choices or kind).replace("NoneType", "null") for choices, kind in types]
+        names = [(choices.replace(", ", " or ") or kind).replace("NoneType", "null") for choices, kind in types]
         expected = f" It takes {' or '.join(dict.fromkeys(names))}." if names else ""
         return f"--{key[1]} does not take {value[1].strip()!r}.{expected}"
     return " ".join(message.split("\n")[:2])
