@@ -262,7 +262,7 @@ def test_a_failed_step_leaves_the_batch_norms_training() -> None:
 def test_an_earlier_run_is_not_overwritten(landmarks: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
-    with pytest.raises(GlamError, match="add --resume"):
+    with pytest.raises(GlamError, match="Add --resume"):
         train(options(landmarks, tmp_path / "run"))
     with pytest.raises(GlamError, match="no run to resume"):
         train(options(landmarks, tmp_path / "other", "--resume"))
