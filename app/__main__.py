@@ -1,4 +1,4 @@
-"""`python -m glam.app` is `glam`, where the command itself is not on the path."""
+"""`python -m glam.app`: the command `glam` where it is not on the PATH."""
 
 from glam.app.cli.main import main
 

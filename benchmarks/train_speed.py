@@ -175,7 +175,8 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     import torch
     from lightning.pytorch.callbacks import LambdaCallback
 
-    from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI, bundled_configs
+    from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI
+    from glam.training.configs import bundled_configs
     from glam.training.data import LandmarkData
     from glam.training.module import LandmarkModule
     from glam.training.throughput import FewerWaits, Throughput

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from glam.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from glam.training.cli import bundled_configs, train
+    from glam.training.cli import train
+    from glam.training.configs import bundled_configs
     from glam.training.data import LandmarkData
     from glam.training.module import LandmarkModule
 
 __all__ = ["LandmarkData", "LandmarkModule", "bundled_configs", "train"]
 
 __getattr__ = lazy_exports(
-    __name__, {"LandmarkData": "data", "LandmarkModule": "module", "bundled_configs": "cli", "train": "cli"}
+    __name__, {"LandmarkData": "data", "LandmarkModule": "module", "bundled_configs": "configs", "train": "cli"}
 )

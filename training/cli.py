@@ -1,21 +1,24 @@
-"""`glam train`: LightningCLI over the landmark module and data, from a YAML configuration with dotted overrides.
+"""`glam train`: LightningCLI for the landmark module and data, with YAML configurations and dotted overrides.
 
-files -> LandmarkData -> LandmarkModule -> checkpoints in OUT -> OUT/model.safetensors: the best of them, or where a run
-started from a trained model the better of that and the last.
+    files --> LandmarkData --> LandmarkModule --> OUT/checkpoints --> OUT/model.safetensors
+
+The model file has the weights of the best epoch. A run that fine-tunes a model writes the better of that model and the
+last epoch.
 """
 
 import copy
 import logging
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -27,14 +30,17 @@ from glam.model import Model, load
 from glam.model_file import ModelHeader
 from glam.output import OutputKind, check_not_input, check_output, has_json_keys, write_errors, write_json, write_output
 from glam.training import throughput
+from glam.training.arguments import OptionError, option_sentence, with_bundled_configs
 from glam.training.data import LandmarkData
 from glam.training.finetune import StartAtMeans, compare_models, diverged
 from glam.training.module import LandmarkModule
+from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
+from glam.training.progress_lines import ProgressLines
 from glam.training.teachers import MODEL_FILE, train_teachers
 
 TRAINER_DEFAULTS = {
-    "use_distributed_sampler": False,  # the size sampler shares images out itself
+    "use_distributed_sampler": False,  # the size sampler distributes the images
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
     "log_every_n_steps": 10,
@@ -45,41 +51,51 @@ class TrainingCLI(LightningCLI):
     """LightningCLI with the arguments of `glam train`.
 
     Attributes:
-        start: the trained model that the run starts from; None where it starts from a backbone.
+        start: the trained model that the run fine-tunes; None if it starts from a backbone.
     """
 
     start: Model | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what a run is, beside model, data and trainer."""
+        """Adds the options of a run that concern neither model, data, nor trainer."""
         parser.add_argument("--out", type=Path, default=Path("runs/glam"), help="folder of the run")
-        parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with that run")
-        parser.add_argument("--half", type=bool, default=False, help="store the model's weights as float16")
-        parser.add_argument("--save_every", type=int, default=1000, help="steps between checkpoints in an epoch")
-        parser.add_argument("--weights", type=str | None, default=None, help="model to start from: a path or name")
+        parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="resume the run in --out")
+        parser.add_argument("--half", type=bool, default=False, help="store the weights of the model as float16")
+        parser.add_argument("--save_every", type=int, default=1000, help="steps between checkpoints within an epoch")
+        parser.add_argument("--weights", type=str | None, default=None, help="model to fine-tune: a file or a name")
         parser.add_argument(
             "--teachers",
             type=list[str],
             default=[],
-            help="models to learn from instead of from landmarks: each a path, or options of glam train, which makes "
-            "it first, on the same data, as OUT/teachers/NUMBER",
+            help="models to distill, instead of learning from landmarks: each a file, or options of glam train that "
+            "train a teacher on the same data first, in OUT/teachers/NUMBER",
         )
         parser.link_arguments("data.seed", "model.seed")
 
     def before_instantiate_classes(self) -> None:
-        """Seeds the layers that are drawn at random, and takes architecture and size from the model to start from."""
+        """Seeds the random numbers, and takes architecture and size from the model to fine-tune."""
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
         if self.config.weights is not None:
             self.start = load(self.config.weights, "cpu")
             architecture = self.start.network.architecture
             self.config.model.backbone, self.config.model.pretrained = architecture.backbone, False
             self.config.model.dim, self.config.model.glam = self.start.dim, architecture.glam
-            self.config.model.start, self.config.model.input_weight = "random", None  # they would undo its weights
+            self.config.model.start, self.config.model.input_weight = "random", None  # others would replace its weights
             self.config.data.val_size = self.config.data.val_size or self.start.size
 
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Builds the trainer.
+
+        Raises:
+            OptionError: Lightning refuses one of its options.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise OptionError(" ".join(str(error).split())) from error
+
     def instantiate_classes(self) -> None:
-        """Builds module, data and trainer, and connects them; the network is a copy of the model's where there is one
-        to start from."""
+        """Builds and connects module, data, and trainer; the network is a copy of that of the model to fine-tune."""
         super().instantiate_classes()
         if self.start is not None:
             self.model.network = copy.deepcopy(self.start.network)
@@ -87,10 +103,10 @@ class TrainingCLI(LightningCLI):
 
 
 class PlainProgress(L.Callback):
-    """One line an epoch, for logs."""
+    """Prints a line per epoch."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the epoch's loss and validation scores."""
+        """Prints the mean loss and the validation scores of the epoch."""
         if not trainer.is_global_zero:
             return
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -99,29 +115,32 @@ class PlainProgress(L.Callback):
 
 
 def train(arguments: Sequence[str]) -> Path:
-    """Trains as the arguments say and returns the path of the model file.
+    """Trains a model and returns the path of the model file.
 
     Args:
-        arguments: of the command line, as in ``["--config", "lite0", "--data.train", "images"]``. A configuration is a
-            path, or the name of one that comes with the package (`bundled_configs`).
+        arguments: arguments of `glam train`, such as ``["--config", "lite0", "--data.train", "images"]``. A
+            configuration is a path or one of `bundled_configs`.
 
     Raises:
-        GlamError: ``--out`` holds a run and ``--resume`` was not given, or the other way round; unusable data.
+        OptionError: an option is wrong.
+        GlamError: there is no such configuration; ``--out`` holds a run without ``--resume``, or none with it; the data
+            cannot be used.
     """
     cli = build_cli(arguments)
     out = Path(cli.config.out)
     last = out / "checkpoints" / "last.ckpt"
     if last.exists() and not cli.config.resume:
-        raise GlamError(f"{out} holds an earlier run; add --resume to go on with it, or name another --out")
+        raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
     if cli.config.resume and not last.exists():
-        raise GlamError(f"{out} holds no run to go on with")
+        raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
     if cli.trainer.is_global_zero:
         _check_outputs(cli, out)
+    _check_image_count(cli)
     for error in cli.datamodule.unreadable:
-        rank_zero_only(print)(f"left out: {error}", file=sys.stderr)
+        rank_zero_only(print)(f"skipped: {error}", file=sys.stderr)
     best = _add_callbacks(cli, out)
     cli.trainer.loggers = [
-        CSVLogger(out, name="csv"),  # a resumed run logs beside the first part, not over it
+        CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
         TensorBoardLogger(out, name="tensorboard"),
     ]
     with write_errors(out):
@@ -139,10 +158,18 @@ def train(arguments: Sequence[str]) -> Path:
     return out / MODEL_FILE
 
 
+def _check_image_count(cli: TrainingCLI) -> None:
+    """Makes sure that there are enough images for the PCA at the start and the whitening at the end of a run."""
+    options = cli.model.options
+    at_start = options.start == "pca" and not cli.config.resume
+    if cli.config.model.dim is not None and (at_start or options.end_whitening):
+        check_image_count(min(len(cli.datamodule.train), options.start_images), cli.config.model.dim)
+
+
 def _check_outputs(cli: TrainingCLI, out: Path) -> None:
     """Makes sure that the run replaces no input and no file of another kind.
 
-    A folder with other files in it is taken, since the log of a run is often redirected into the folder.
+    The folder may hold other files, since the log of a run is often redirected into it.
     """
     data = [Path(source) for source in (cli.config.data.train, cli.config.data.val) if source is not None]
     check_not_input(out, data)
@@ -166,48 +193,38 @@ COMPARISON = OutputKind(
 
 
 def build_cli(arguments: Sequence[str]) -> TrainingCLI:
-    """Builds module, data and trainer from the arguments, seeded; nothing is trained or written.
+    """Builds module, data, and trainer from the arguments, with seeded weights. Trains and writes nothing.
 
     Args:
-        arguments: as of `train`.
+        arguments: see `train`.
 
     Raises:
-        GlamError: unusable data.
+        OptionError: an option is wrong.
+        GlamError: there is no such configuration, or the data cannot be used.
     """
     _silence_lightning()
-    return TrainingCLI(
-        LandmarkModule,
-        LandmarkData,
-        args=_with_bundled_config(arguments),
-        run=False,
-        seed_everything_default=False,
-        save_config_callback=None,
-        trainer_defaults=TRAINER_DEFAULTS | {"precision": _precision(), "enable_progress_bar": sys.stderr.isatty()},
-        parser_kwargs={"prog": "glam train", "description": "Train a descriptor on landmarks."},
-    )
-
-
-def bundled_configs() -> dict[str, Path]:
-    """The configurations that come with the package, by name."""
-    folder = resources.files("glam.training.configs")
-    return {Path(str(f)).stem: Path(str(f)) for f in folder.iterdir() if str(f).endswith(".yaml")}
-
-
-def _with_bundled_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments, names of bundled configurations replaced by their paths."""
-    bundled = bundled_configs()
-    expanded = list(arguments)
-    for i, argument in enumerate(expanded):
-        option, equals, value = argument.partition("=")
-        if argument == "--config" and i + 1 < len(expanded) and expanded[i + 1] in bundled:
-            expanded[i + 1] = str(bundled[expanded[i + 1]])
-        elif option == "--config" and equals and value in bundled:
-            expanded[i] = f"--config={bundled[value]}"
-    return expanded
+    expanded = with_bundled_configs(arguments)
+    try:
+        return TrainingCLI(
+            LandmarkModule,
+            LandmarkData,
+            args=expanded,
+            run=False,
+            seed_everything_default=False,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS | {"precision": _precision(), "enable_progress_bar": sys.stderr.isatty()},
+            parser_kwargs={
+                "prog": "glam train",
+                "description": "Train a descriptor on images of landmarks.",
+                "exit_on_error": False,
+            },
+        )
+    except ArgumentError as error:
+        raise OptionError(option_sentence(str(error))) from error
 
 
 def _silence_lightning() -> None:
-    """Silences Lightning's advertisements, and its warnings about settings that are intended."""
+    """Silences the advertisements of Lightning, and its warnings about intended settings."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -216,10 +233,10 @@ def _silence_lightning() -> None:
         "The number of training batches",
         "Found .* module.s. in eval mode",  # batch norms are frozen
         ".*does not have many workers",
-        ".*when logging on epoch level in distributed setting",  # every process scores all images
+        ".*when logging on epoch level in distributed setting",  # each process scores all images
         "Checkpoint directory .* exists and is not empty",
-        "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler enters it where it was
-        r"\s*``.*was deprecated in v4.49",  # calls of LightningCLI's own
+        "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler resumes within it
+        r"\s*``.*was deprecated in v4.49",  # called by LightningCLI
         r"\s*skip_none parameter was deprecated",
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -230,8 +247,11 @@ def _precision() -> str:
 
 
 def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
-    """Sets up what is shown and saved; returns what keeps the best epoch by validation mAP. The last state is kept to
-    resume from."""
+    """Adds the callbacks that show progress and save checkpoints, the best epoch by mAP and the last state.
+
+    Returns:
+        The callback that saves the best epoch.
+    """
     folder = out / "checkpoints"
     best = ModelCheckpoint(
         folder, filename="best", monitor="val_map", mode="max", save_top_k=1, enable_version_counter=False
@@ -243,14 +263,16 @@ def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
         folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     shown = [*throughput.callbacks(), PlainProgress(), Plots(out)]
+    if cli.trainer.progress_bar_callback is None:
+        shown.append(ProgressLines())
     first = [] if cli.start is None else [StartAtMeans()]
-    kept = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    cli.trainer.callbacks = [*kept, *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
+    others = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    cli.trainer.callbacks = [*others, *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
     return best
 
 
 def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
-    """Writes the best epoch's weights as a model file."""
+    """Writes the weights of the best epoch as a model file."""
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     cli.model.load_state_dict(checkpoint["state_dict"])
     cli.model.whiten(_device())
@@ -260,8 +282,7 @@ def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
 
 
 def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
-    """Compares the last epoch with the start on the landmarks held out, writes the better as a model file, and says
-    which that is."""
+    """Compares the last epoch with the model it started from on held-out landmarks, and writes the better one."""
     device = _device()
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
     before = Model(start.name, start.network.to_device(device), start.header)
@@ -269,7 +290,7 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     header = ModelHeader(network.architecture, data.val_size, start.scales, training)
     better = False
     if diverged(network):
-        print("training diverged")
+        print("The training diverged. Try a smaller --model.lr.")
     else:
         cli.model.whiten(device)
         comparison = compare_models(before, Model("after", network, header), data.val, data.train)
@@ -277,10 +298,10 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
         print(comparison)
         training["comparison"], better = comparison.to_dict(), comparison.better
     if better:
-        print("kept: the fine-tuned model")
+        print("The fine-tuned model is better and is written.")
         model_file.save(path, network, header, half=cli.config.half)
     else:
-        print("kept: the model it started from, unchanged, for training did not help on these landmarks")
+        print("The training did not help on these landmarks. The model that it started from is written unchanged.")
         model_file.save(path, before.network, before.header, half=cli.config.half)
 
 
@@ -289,10 +310,10 @@ def _device() -> torch.device:
 
 
 def _training_metadata(cli: TrainingCLI) -> dict[str, Any]:
-    """What a model file says of its training, whatever was kept."""
+    """The facts about a run that go into the header of its model file."""
     training = {"data": str(cli.config.data.train), "seed": cli.config.data.seed}
     if cli.config.teachers:
         training["teachers"] = list(cli.config.teachers)
-    if cli.model.options.end_whitening:  # after the score of the epoch was taken
+    if cli.model.options.end_whitening:  # the score of the epoch was measured before it
         training["end_whitening"] = cli.model.options.end_whitening
     return training

@@ -47,18 +47,32 @@ def start_from_pca(
     if not isinstance(head, Head):
         raise GlamError("A start from PCA requires a descriptor layer. Set --model.dim, or --model.start random.")
     indices = balanced_sample(collection, max_images, seed)
-    features, landmark_ids = pooled_features(network, collection, indices, settings)
     dim = head.linear.out_features
-    if len(features) <= dim:
-        raise GlamError(
-            f"A PCA to {dim} dimensions requires more than {dim} images; there are {len(features)}. "
-            "Set a smaller --model.dim, or --model.start random."
-        )
+    check_image_count(len(indices), dim)
+    features, landmark_ids = pooled_features(network, collection, indices, settings)
+    check_image_count(len(features), dim)
     components = Components.fit(features, dim)
     spread = components.variance.sqrt()
     basis = components.basis / spread.pow(whitening)[:, None]
     set_head(head, basis, -(basis @ components.mean), spread.pow(1 - whitening).square())
     return torch.nn.functional.normalize((features - components.mean) @ basis.T, dim=1), landmark_ids
+
+
+def check_image_count(images: int, dim: int) -> None:
+    """Makes sure that there are enough images for a PCA.
+
+    Args:
+        images: number of images that the PCA is fitted to.
+        dim: dimensions of the descriptor.
+
+    Raises:
+        GlamError: there are not.
+    """
+    if images <= dim:
+        raise GlamError(
+            f"A descriptor of {dim} dimensions needs more than {dim} training images, and there are {images}. "
+            "Use --config finetune, or a smaller --model.dim."
+        )
 
 
 def set_head(head: Head, weight: Tensor, bias: Tensor, variance: Tensor) -> None:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import lightning as L
@@ -50,13 +49,9 @@ class Speed:
     waiting: float
     seconds_left: float
 
-    def __str__(self) -> str:
-        left = timedelta(seconds=round(self.seconds_left))
-        return f"{self.images_per_second:.0f} images/s  waiting for data {self.waiting:.1%}  time left {left}"
-
 
 class Throughput(L.Callback):
-    """Measures the training speed at intervals, shows it, and logs it.
+    """Measures the training speed at intervals, and logs it.
 
     An interval ends with a synchronization with the device, so that its steps are complete when they are counted;
     within an interval, nothing waits. The clock is stopped during validation and between epochs.
@@ -125,8 +120,6 @@ class Throughput(L.Callback):
         if "loss" in trainer.callback_metrics:
             bar["loss"] = trainer.callback_metrics["loss"].cpu()
         pl_module.log_dict(bar, prog_bar=True, logger=False)
-        if trainer.is_global_zero and trainer.progress_bar_callback is None:
-            print(f"step {speed.step}  {speed}", flush=True)
 
     def _start(self, trainer: L.Trainer) -> None:
         self._since = time.perf_counter(), _waited(trainer)

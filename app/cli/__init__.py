@@ -1,1 +1,1 @@
-"""The command `glam`: a module for each group of commands."""
+"""The command line, `glam`: one module per command or group of commands."""

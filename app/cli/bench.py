@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glam.app.cli.describe import bench_describe
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import AsJson, Device, IndexPath
 
 if TYPE_CHECKING:
@@ -15,26 +16,23 @@ if TYPE_CHECKING:
 
     from glam.index import Index
 
-app = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Run benchmarks on this machine.")
 
 NEIGHBORS = 10
+"""Results per query: recall is measured at 10, as in the literature on nearest-neighbor search."""
+
 BLOCK = 65_536
-"""Rows compared at a time."""
+"""Rows per block of the brute-force search; arbitrary."""
 
 SEED = 0
+"""Seed of the sample of queries; arbitrary."""
+
+app.command("describe", cls=Command)(bench_describe)
 
 
-app.command("describe")(bench_describe)
-
-
-@app.callback()
-def group() -> None:
-    """Measure on this machine."""
-
-
-@app.command("module")
+@app.command("module", cls=Command)
 def bench_module(device: Device = None, json: AsJson = False) -> None:
-    """Time GLAM with GeM in each of its forms, beside the floor."""
+    """Time each implementation of GLAM with GeM, and the lower bound set by the hardware."""
     from dataclasses import asdict
 
     import torch
@@ -52,18 +50,22 @@ def bench_module(device: Device = None, json: AsJson = False) -> None:
             terminal.as_json({"floor": max(arithmetic, moved), "forms": [asdict(timing) for timing in timings]})
             continue
         rows = [[t.form, f"{t.forward:.2f}", f"{t.both:.2f}", f"{t.peak:.0f}"] for t in timings]
-        rows.append(["floor", f"{max(arithmetic, moved):.2f}", "", ""])
-        terminal.table([str(case), "forward, ms", "forward and backward", "peak, MiB"], rows)
+        rows.append(["lower bound", f"{max(arithmetic, moved):.2f}", "", ""])
+        terminal.table([str(case), "forward, ms", "forward and backward, ms", "peak memory, MiB"], rows)
 
 
-@app.command("serve")
+@app.command("serve", cls=Command)
 def bench_serve(
-    url: Annotated[str, typer.Argument(help="Address of a running service, such as http://localhost:8000.")],
-    folder: Annotated[Path, typer.Argument(help="Folder of images to search with.")],
-    clients: Annotated[int, typer.Option(min=1, help="Number of concurrent clients.")] = 64,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the test.")] = 60.0,
-    most: Annotated[int, typer.Option(min=1, help="Most images to load from the folder.")] = 3000,
-    token: Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Access token of the service.")] = None,
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of a running service, such as http://localhost:8000.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images to search with.")],
+    clients: Annotated[int, typer.Option(min=1, metavar="N", help="Number of concurrent clients.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Duration of the test.")] = 60.0,
+    most: Annotated[int, typer.Option(min=1, metavar="N", help="Most images to load from the folder.")] = 3000,
+    token: Annotated[
+        str | None, typer.Option(envvar="GLAM_READ_TOKEN", metavar="TOKEN", help="Access token of the service.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Load-test a service: search with the images of a folder from concurrent clients."""
@@ -80,11 +82,11 @@ def bench_serve(
         terminal.table([url, ""], [[name, f"{value:,}"] for name, value in facts.items()])
 
 
-@app.command("search")
+@app.command("search", cls=Command)
 def bench_search(
     index: IndexPath,
     queries: Annotated[
-        int, typer.Option(min=1, help="Number of indexed images to search with, drawn at random.")
+        int, typer.Option(min=1, metavar="N", help="Number of queries, drawn from the images of the index.")
     ] = 200,
     json: AsJson = False,
 ) -> None:
@@ -109,7 +111,7 @@ def bench_search(
 
 
 def _measure(index: "Index", image_ids: "NDArray[np.int64]") -> dict[str, float]:
-    """Latency of single searches in milliseconds, catalog included, and recall@10 against brute force."""
+    """Latency in milliseconds of searches with one query each, catalog included, and recall@10 against brute force."""
     import numpy as np
 
     descriptors = index.descriptors(image_ids.tolist())
@@ -126,7 +128,7 @@ def _measure(index: "Index", image_ids: "NDArray[np.int64]") -> dict[str, float]
 
 
 def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """The tenth best score of each query, (q,), by brute force."""
+    """The tenth best score of each of q queries by brute force, (q,) float32."""
     import faiss
     import numpy as np
 
@@ -143,7 +145,7 @@ def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.fl
 
 
 def own_memory() -> int:
-    """Memory of this process in bytes, without mapped files; 0 if the system does not report it."""
+    """Anonymous memory of this process in bytes; 0 if the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)

@@ -5,19 +5,23 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Get and make data sets.", no_args_is_help=True)
+from glam.app.cli.help import Command, CommandGroup
+
+app = typer.Typer(cls=CommandGroup, help="Download, generate, and prepare data sets.")
 
 
-@app.command("generate")
+@app.command("generate", cls=Command)
 def data_generate(
-    folder: Annotated[Path, typer.Argument(help="Output folder; each landmark gets a sub-folder.")],
-    landmarks: Annotated[int, typer.Option(min=1)] = 100,
-    images: Annotated[int, typer.Option(min=1, help="Images per landmark.")] = 16,
-    size: Annotated[int, typer.Option(help="Longest side in pixels.")] = 320,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first landmark; no two sets share a number.")] = 0,
-    seed: int = 0,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder; each landmark gets a sub-folder.")],
+    landmarks: Annotated[int, typer.Option(min=1, metavar="N", help="Number of landmarks.")] = 100,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images per landmark.")] = 16,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side of the images.")] = 320,
+    first: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of the first landmark; equal numbers look the same.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
 ) -> None:
-    """Draw landmarks that never were, from many viewpoints, in all light and weather."""
+    """Draw imaginary landmarks from many viewpoints, in varied light and weather."""
     from glam.app.cli import terminal
     from glam.datasets.synthetic import generate
 
@@ -31,36 +35,41 @@ def data_generate(
             first_landmark=first,
             progress=report,
         )
-    terminal.results.print(f"{folder}: {len(files)} images of {landmarks} landmarks")
+    images_note = terminal.count(len(files), "image")
+    terminal.say(f"{folder}: {images_note} of {terminal.count(landmarks, 'landmark')}")
 
 
-@app.command("download")
+@app.command("download", cls=Command)
 def data_download(
-    name: Annotated[str, typer.Argument(help="roxford5k, rparis6k, revisitop1m, gldv2 or sfm120k.")],
-    folder: Annotated[Path | None, typer.Argument(help="Where it goes.", show_default="data/NAME")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="roxford5k, rparis6k, revisitop1m, gldv2, or sfm120k.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Output folder.", show_default="data/NAME")
+    ] = None,
 ) -> None:
-    """Download a public data set; run again, it goes on where it stopped and mends what is missing."""
+    """Download a public data set; run again to resume and to repair missing files."""
     from glam.app.cli import terminal
     from glam.datasets.download import download
     from glam.datasets.registry import find
 
     data_set = find(name)
     folder = folder or Path("data") / name
-    terminal.notes.print(data_set.about, markup=False, soft_wrap=True)
+    terminal.note(data_set.about)
     done = download(data_set, folder, terminal.progress)
-    terminal.results.print(
-        f"{folder}: {done.fetched} files fetched, {done.present} were there before", markup=False, soft_wrap=True
-    )
+    terminal.say(f"{folder}: {terminal.count(done.fetched, 'file')} downloaded, {done.present:,} already there")
 
 
-@app.command("prepare")
+@app.command("prepare", cls=Command)
 def data_prepare(
-    source: Annotated[str, typer.Argument(help="Folder of images, or the list of a data set (docs/datasets.md).")],
-    out: Annotated[Path, typer.Argument(help="Folder for the images and their manifest.csv.")],
-    size: Annotated[int, typer.Option(min=16, help="Longest side in pixels; no image is enlarged.")],
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
+    source: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder of images, or the list of a data set (docs/datasets.md).")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the images and their manifest.csv.")],
+    size: Annotated[int, typer.Option(min=16, metavar="PIXELS", help="Longest side; smaller images are not enlarged.")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of processes.", show_default="one per core")
+    ] = None,
 ) -> None:
-    """Re-encode images once at the size of training, with a manifest of their shapes; run again, it goes on."""
+    """Resize images once for training and write their manifest; run again to resume."""
     from glam.app.cli import terminal
     from glam.datasets.prepare import prepare
     from glam.datasets.readers import read_collection
@@ -68,6 +77,4 @@ def data_prepare(
     with terminal.progress("preparing") as report:
         done = prepare(read_collection(source), out, size, workers=workers, progress=report)
     terminal.unreadable([(fault.source, fault.reason) for fault in done.unreadable])
-    terminal.results.print(
-        f"{out}: {done.encoded} images made, {done.present} were there before", markup=False, soft_wrap=True
-    )
+    terminal.say(f"{out}: {terminal.count(done.encoded, 'image')} written, {done.present:,} already there")

@@ -1,4 +1,4 @@
-"""`make demo`: generates landmarks, trains, evaluates before and after, and indexes, with nothing to download."""
+"""`glam demo`: generate landmarks, train, evaluate before and after, and index. Nothing is downloaded."""
 
 import time
 from pathlib import Path
@@ -15,28 +15,34 @@ from glam.model import Model
 from glam.training.cli import train
 
 BASELINE = "timm:tf_efficientnet_lite0"
+"""Model before training: the backbone of the configuration `demo`."""
+
 SIZE = 256
+"""Longest side of the generated images in pixels; arbitrary, and small so that the demo takes minutes."""
+
 DONE = "done"
+"""Empty file that marks a finished demo."""
+
 TRAINING = {"landmarks": 80, "images_per_landmark": 12, "first_landmark": 0}
 UNSEEN = {"landmarks": 30, "images_per_landmark": 10, "first_landmark": 1000}
+"""Generated sets for training and for evaluation; they share no landmark."""
 
 
 def run(folder: Path) -> Path:
-    """Does everything into a folder and returns the path of the index.
+    """Runs the demo in a folder and returns the path of the index.
 
     Args:
-        folder: a new one; images, the training run, result files and the index go there. One that holds a
-            finished demo is left as it is.
+        folder: output folder for images, training run, result files, and index. A finished demo is not repeated.
 
     Raises:
-        GlamError: the folder holds something else already.
+        GlamError: the folder holds other files.
     """
     index = folder / "unseen.glam"
     if (folder / DONE).exists():
-        terminal.notes.print(f"{folder} holds a finished demo; remove it to run everything again")
+        terminal.note(f"{folder} holds a finished demo. Delete it to run the demo again.")
         return index
     if folder.exists() and any(folder.iterdir()):
-        raise GlamError(f"{folder} is not empty; remove it or name another folder")
+        raise GlamError(f"{folder} is not empty. Delete it, or choose another folder.")
     began = time.monotonic()
     _draw(folder / "train", TRAINING)
     _draw(folder / "unseen", UNSEEN)
@@ -48,11 +54,11 @@ def run(folder: Path) -> Path:
     with terminal.progress("indexing") as report:
         build(index, read_collection(folder / "unseen"), trained, progress=report)
     terminal.table(
-        ["landmarks never trained on", "mAP", "95% interval", "recall@1"],
-        [_row("ImageNet backbone with GeM", before), _row("the same trained, with GLAM", after)],
+        ["unseen landmarks", "mAP", "95% interval", "recall@1"],
+        [_row("ImageNet backbone with GeM", before), _row("trained, with GLAM", after)],
     )
     (folder / DONE).touch()
-    terminal.notes.print(f"everything is in {folder}, after {time.monotonic() - began:.0f} s")
+    terminal.note(f"Finished in {time.monotonic() - began:.0f} s. All files are in {folder}.")
     return index
 
 

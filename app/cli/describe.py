@@ -13,20 +13,28 @@ if TYPE_CHECKING:
     from glam.inference.pipeline import DescribedImage
     from glam.stage_times import Times
 
-BatchSize = Annotated[int, typer.Option(min=1, help="Images in one run of the network, on a GPU.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode; one for each core by default.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first: minutes, then faster.")]
-GpuDecoding = Annotated[bool, typer.Option("--gpu-decoding", help="A GPU decodes JPEGs: where cores are few.")]
-Source = Annotated[str, typer.Argument(help="Folder of images, or the list of a data set (docs/datasets.md).")]
+BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Images per batch of the network, on a GPU.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Threads that decode images.", show_default="one per core")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network: takes minutes, then runs faster.")]
+GpuDecoding = Annotated[
+    bool, typer.Option("--gpu-decoding", help="Decode JPEG files on the GPU; helps if there are few CPU cores.")
+]
+Source = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="Folder of images, or the list of a data set (docs/datasets.md).")
+]
 
 
 def describe(
     source: Source,
-    out: Annotated[Path, typer.Option(help="The file of descriptors, NAME.safetensors; NAME.json goes beside it.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Output file, NAME.safetensors; NAME.json is written next to it.")
+    ],
     model: ModelName = DEFAULT_MODEL,
     size: Size = None,
     scales: Scales = None,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only part I of N, as in 3/64.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Describe only part I of N, such as 3/64.")] = None,
     batch: BatchSize = 32,
     workers: Workers = None,
     compile_network: Compile = False,
@@ -34,7 +42,7 @@ def describe(
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Describe images and write their descriptors to a file; with --shard, each machine its own part."""
+    """Describe images and write their descriptors to a file."""
     from dataclasses import replace
 
     import glam
@@ -83,27 +91,28 @@ def describe(
         result = {"out": str(out), "images": len(chosen), "unreadable": unreadable, "images_per_second": round(rate, 2)}
         terminal.as_json({**result, "seconds": times.to_dict()})
     else:
-        terminal.results.print(f"{out}: {len(chosen) - len(unreadable)} images described, {rate:.1f} a second")
+        images_done = terminal.count(len(chosen) - len(unreadable), "image")
+        terminal.say(f"{out}: {images_done} described, {rate:.1f} per second")
         print_times(times)
 
 
 def describe_merge(
-    out: Annotated[Path, typer.Argument(help="The file to write, NAME.safetensors.")],
-    shards: Annotated[list[Path], typer.Argument(help="The files of all shards, in any order.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.safetensors.")],
+    shards: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of all parts, in any order.")],
 ) -> None:
-    """Put the shards of `glam describe --shard` together, as one run would have written them."""
+    """Merge the parts that `glam describe --shard` wrote into one file."""
     from glam.app.cli import terminal
     from glam.descriptor_files import merge_shards
 
-    terminal.results.print(f"{out}: {merge_shards(out, shards)} descriptors", soft_wrap=True)
+    terminal.say(f"{out}: {terminal.count(merge_shards(out, shards), 'descriptor')}")
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
     model: ModelName = DEFAULT_MODEL,
-    file_format: Annotated[str, typer.Option("--format", help="Only onnx.")] = "onnx",
+    file_format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="File format; only onnx.")] = "onnx",
 ) -> None:
-    """Write a model for other runtimes: any number, height and width of images."""
+    """Export a model to ONNX, for batches of any number, height, and width."""
     import glam
     from glam.app.cli import terminal
     from glam.errors import GlamError
@@ -111,10 +120,10 @@ def export(
     from glam.output import check_output
 
     if file_format not in FORMATS:
-        raise GlamError(f"models are written as {', '.join(FORMATS)}, not {file_format!r}")
+        raise GlamError(f"{file_format!r} is not a format for models. Choose one of {', '.join(FORMATS)}.")
     check_output(out, ONNX, [Path(model)])
     export_onnx(glam.load(model, "cpu"), out)
-    terminal.results.print(f"{out}: {model}", soft_wrap=True)
+    terminal.say(f"{out}: {model}")
 
 
 def bench_describe(
@@ -122,13 +131,13 @@ def bench_describe(
     model: ModelName = DEFAULT_MODEL,
     size: Size = None,
     scales: Scales = None,
-    images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 100,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Most images to describe.")] = 100,
     batch: BatchSize = 32,
     compile_network: Compile = False,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Time describing a folder, against a plain loop over the same images."""
+    """Compare the speed of `glam describe` with a plain loop over the same images."""
     from dataclasses import replace
 
     import glam
@@ -146,7 +155,7 @@ def bench_describe(
     if json:
         terminal.as_json(result)
         return
-    columns = ["", "images/s", "times the plain loop", "cosine, mean", "cosine, least"]
+    columns = ["", "images/s", "relative speed", "mean cosine", "lowest cosine"]
     rows = [
         ["plain loop", f"{result['plain']['rate']:.1f}", "1.0", "", ""],
         [
@@ -161,10 +170,10 @@ def bench_describe(
 
 
 def print_times(times: "Times") -> None:
-    """A table of where the time went."""
+    """Prints the seconds of each stage."""
     from glam.app.cli import terminal
 
     seconds = times.to_dict()
     total = seconds["total"]
     rows = [[name, f"{value:.1f}", f"{100 * value / max(total, 1e-9):.0f}%"] for name, value in seconds.items()]
-    terminal.table(["stage (stages overlap, threads add up)", "seconds", "of the total"], rows)
+    terminal.table(["stage (in parallel; sums over threads)", "seconds", "of the total"], rows)

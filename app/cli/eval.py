@@ -1,50 +1,84 @@
-"""`glam eval ...`: evaluate models."""
+"""`glam eval ...`: evaluate models and descriptors."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glam.app.cli.options import DEFAULT_MODEL, Device, ModelName, Scales, Size, settings_of
+from glam.app.cli.help import Command, CommandGroup
+from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName, Scales, Size, settings_of
 
 if TYPE_CHECKING:
+    from glam.datasets.collection import Collection
     from glam.eval.revisitop import ProtocolScores
     from glam.index.rerank.chain import Chain
 
-app = typer.Typer(help="Measure a model.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Evaluate a model, an index, a service, or descriptors.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="roxford5k, rparis6k, or what your own set is called.")]
-ResultFile = Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the result file here.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="roxford5k, rparis6k, or the name of your own benchmark.")]
+ResultFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the result as a JSON file.")]
 Distractors = Annotated[
     list[str] | None,
-    typer.Option(metavar="FILE", help="Descriptors of images that are never positive; may be given several times."),
+    typer.Option(metavar="FILE", help="Descriptors of images that are never positive; can be repeated."),
 ]
 
 Rerank = Annotated[
     str | None,
-    typer.Option(
-        metavar="CHAIN", help="Re-rank each list: default, or steps as in aqe,superglobal (docs/reranking.md)."
-    ),
+    typer.Option(metavar="STEPS", help='Re-rank the results: "default", or steps such as aqe,superglobal.'),
 ]
 
 SearchedIndex = Annotated[
     Path | None,
-    typer.Option("--index", metavar="INDEX", help="Search this index, beside exact ranking of its descriptors."),
+    typer.Option("--index", metavar="INDEX", help="Search this index, and compare with exact ranking."),
 ]
 Service = Annotated[
-    str | None, typer.Option(metavar="URL", help="Search through this running service, beside exact ranking.")
+    str | None, typer.Option(metavar="URL", help="Search with this running service, and compare with exact ranking.")
 ]
-Token = Annotated[str | None, typer.Option(envvar="GLAM_READ_TOKEN", help="Access token of the service.")]
+Token = Annotated[
+    str | None, typer.Option(envvar="GLAM_READ_TOKEN", metavar="TOKEN", help="Access token of the service.")
+]
 Depth = Annotated[
-    int | None, typer.Option(min=1, help="Most images per searched list, 5000 by default; others count as not found.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Most results per query of an index or service.", show_default="5000"),
 ]
+GroundTruth = Annotated[Path, typer.Argument(metavar="FILE", help="Ground truth, gnd_NAME.pkl or gnd_NAME.json.")]
 
 
-@app.command("folder")
+class EvalCommand(Command):
+    """A command that still takes ``--json FILE``, the former name of ``--out FILE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the arguments, with the former option rewritten."""
+        return super().parse_args(ctx, self._without_json_file(ctx, args))
+
+    def _without_json_file(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts ``--out FILE`` for ``--json FILE``, which is recognized by one argument too many."""
+        for i, arg in enumerate(args):
+            if arg.startswith("--json="):
+                renamed = [*args[:i], f"--out{arg.removeprefix('--json')}", *args[i + 1 :]]
+            elif arg == "--json" and not "".join(args[i + 1 : i + 2]).startswith("-") and self._has_extra(ctx, args):
+                renamed = [*args[:i], "--out", *args[i + 1 :]]
+            else:
+                continue
+            typer.echo("--json FILE is now --out FILE.", err=True)
+            return renamed
+        return args
+
+    def _has_extra(self, ctx: Any, args: list[str]) -> bool:
+        """Whether there are more arguments than the command takes."""
+        _, extra, _ = self.make_parser(ctx).parse_args(args=list(args))
+        return bool(extra)
+
+
+@app.command("folder", cls=EvalCommand)
 def eval_folder(
-    folder: Annotated[Path, typer.Argument(help="Folder with one sub-folder per landmark, or a CSV manifest.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder with one sub-folder per landmark, or a CSV manifest.")
+    ],
     model: ModelName = DEFAULT_MODEL,
-    distractors: Annotated[Path | None, typer.Option(help="Folder of further database images.")] = None,
+    distractors: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of further database images.")
+    ] = None,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
@@ -53,14 +87,15 @@ def eval_folder(
     service: Service = None,
     token: Token = None,
     depth: Depth = None,
-    json: ResultFile = None,
+    out: ResultFile = None,
+    json: AsJson = False,
 ) -> None:
-    """Every image queries all others: mAP with its interval, recall@1, mP@10."""
-    _check_result_file(json, folder, Path(model))
+    """Evaluate a folder of landmarks: each image queries all others (mAP, recall@1, mP@10)."""
+    _check_result_file(out, folder, Path(model))
     if index is not None or service is not None:
         from glam.app.cli.eval_search import SearchEvaluation, eval_folder_search
 
-        options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, json)
+        options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, out, json)
         eval_folder_search(folder, options, distractors)
         return
 
@@ -68,7 +103,7 @@ def eval_folder(
     from glam.app.cli import terminal
     from glam.datasets.readers import read_collection
     from glam.eval.folder import evaluate_folder
-    from glam.eval.report import folder_result, write
+    from glam.eval.report import folder_result
 
     chain = _chain(rerank)
     opened = glam.load(model, device)
@@ -78,6 +113,9 @@ def eval_folder(
         landmarks = read_collection(folder)
         report = evaluate_folder(opened, landmarks, others, settings=settings, chain=chain, progress=progress)
     terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
+    finish(folder_result(str(folder), report, opened, settings), out, json)
+    if json:
+        return
     scores = report.scores
     terminal.table(
         ["model", "mAP", "95% interval", "recall@1", "mP@10"],
@@ -88,22 +126,34 @@ def eval_folder(
             terminal.percent(scores.recall_at_1),
             terminal.percent(scores.precision_at_10),
         ]],
-        title=f"{folder}: {len(report.paths)} images, {report.distractors} distractors{_rerank_note(report.rerank)}",
+        title=f"{folder}: {terminal.count(len(report.paths), 'image')} of "
+        f"{terminal.count(_landmark_count(landmarks), 'landmark')}, "
+        f"{terminal.count(report.distractors, 'distractor')}{_rerank_note(report.rerank)}",
     )  # fmt: skip
-    if json is not None:
-        write(json, folder_result(str(folder), report, opened, settings))
 
 
-@app.command("revisited")
+@app.command("revisited", cls=EvalCommand)
 def eval_revisited(
     name: Name,
-    root: Annotated[Path | None, typer.Option(help="Folder of the benchmark, with gnd_NAME.pkl or .json.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the benchmark, with gnd_NAME.pkl or .json.")
+    ] = None,
     model: ModelName = DEFAULT_MODEL,
-    gnd: Annotated[Path | None, typer.Option(help="The ground truth, instead of the one in the root.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the database images.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Folder of the query images.")] = None,
+    gnd: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Ground truth.", show_default="the one in --root")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the database images.", show_default="jpg in --root"),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the query images.", show_default="that of the database"),
+    ] = None,
     distractors: Distractors = None,
-    crop: Annotated[bool, typer.Option(help="Crop queries to their boxes, as the protocol requires.")] = True,
+    crop: Annotated[
+        bool, typer.Option("--crop/--no-crop", help="Crop queries to their boxes, as the protocol requires.")
+    ] = True,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
@@ -112,21 +162,22 @@ def eval_revisited(
     service: Service = None,
     token: Token = None,
     depth: Depth = None,
-    json: ResultFile = None,
+    out: ResultFile = None,
+    json: AsJson = False,
 ) -> None:
-    """Revisited Oxford and Paris: mAP with its interval and mP@k, Easy, Medium and Hard."""
+    """Evaluate a model on Revisited Oxford or Paris: mAP and mP@k for Easy, Medium, and Hard."""
     import glam
     from glam.app.cli import terminal
     from glam.eval.benchmark import evaluate_benchmark, open_benchmark
     from glam.eval.descriptor_readers import read_descriptors
-    from glam.eval.report import benchmark_result, write
+    from glam.eval.report import benchmark_result
 
-    _check_result_file(json, Path(model), *filter(None, [gnd, *map(Path, distractors or ())]))
+    _check_result_file(out, Path(model), *filter(None, [gnd, *map(Path, distractors or ())]))
     benchmark = open_benchmark(name, root, ground_truth=gnd, images=images, queries=queries)
     if index is not None or service is not None:
         from glam.app.cli.eval_search import SearchEvaluation, eval_benchmark_search
 
-        options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, json)
+        options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, out, json)
         eval_benchmark_search(benchmark, options, distractors or (), crop)
         return
     chain = _chain(rerank)
@@ -140,56 +191,62 @@ def eval_revisited(
     terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
     cut = "queries cropped" if crop else "queries NOT cropped: not comparable with published results"
     how = f"{model}, {cut}, {settings.size} px at scales {', '.join(f'{scale:g}' for scale in settings.scales)}"
-    _print_protocols(f"{name}, {report.distractors} distractors: {how}{_rerank_note(report.rerank)}", report.scores)
-    if json is not None:
-        write(json, benchmark_result(name, report, opened, settings))
+    finish(benchmark_result(name, report, opened, settings), out, json)
+    if not json:
+        others_note = terminal.count(report.distractors, "distractor")
+        _print_protocols(f"{name}, {others_note}: {how}{_rerank_note(report.rerank)}", report.scores)
 
 
-@app.command("descriptors")
+@app.command("descriptors", cls=EvalCommand)
 def eval_descriptors(
     name: Name,
-    gnd: Annotated[Path, typer.Option(help="The ground truth, gnd_NAME.pkl or .json.")],
-    queries: Annotated[str, typer.Option(metavar="FILE", help="Descriptors of the queries, in its order.")],
-    database: Annotated[str, typer.Option(metavar="FILE", help="Descriptors of the database, in its order.")],
+    gnd: Annotated[Path, typer.Option(metavar="FILE", help="Ground truth, gnd_NAME.pkl or gnd_NAME.json.")],
+    queries: Annotated[
+        str, typer.Option(metavar="FILE", help="Descriptors of the queries, in the order of the ground truth.")
+    ],
+    database: Annotated[
+        str, typer.Option(metavar="FILE", help="Descriptors of the database, in the order of the ground truth.")
+    ],
     distractors: Distractors = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, or cuda:N.")] = "cpu",
     rerank: Rerank = None,
-    json: ResultFile = None,
+    out: ResultFile = None,
+    json: AsJson = False,
 ) -> None:
-    """The same from anyone's descriptors: .npy, .npz, .safetensors or .h5 (FILE:ARRAY chooses one of several)."""
+    """Evaluate descriptors of any system: .npy, .npz, .safetensors, or .h5 files (FILE:ARRAY picks an array)."""
     from glam.app.cli import terminal
     from glam.eval.descriptor_readers import read_descriptors
     from glam.eval.ground_truth import read_ground_truth
-    from glam.eval.report import descriptors_result, write
+    from glam.eval.report import descriptors_result
     from glam.eval.rerank import rerank_descriptors
     from glam.eval.revisitop import score_revisited
 
     chain = _chain(rerank)
-    _check_result_file(json, gnd, *map(Path, [queries, database, *(distractors or ())]))
+    _check_result_file(out, gnd, *map(Path, [queries, database, *(distractors or ())]))
     truth = read_ground_truth(gnd)
-    asking, images = read_descriptors(queries, "queries"), read_descriptors(database, "database")
+    asked, images = read_descriptors(queries, "queries"), read_descriptors(database, "database")
     others = [read_descriptors(source, "distractors") for source in distractors or ()]
     count = sum(len(part) for part in others)
     lists = None
     if chain is not None:
         with terminal.progress("re-ranking") as progress:
-            lists = rerank_descriptors(chain, asking, [images, *others], progress)
+            lists = rerank_descriptors(chain, asked, [images, *others], progress)
     with terminal.progress("comparing") as progress:
-        scores = score_revisited(truth, asking, images, others, lists=lists, device=device, progress=progress)
+        scores = score_revisited(truth, asked, images, others, lists=lists, device=device, progress=progress)
     reranked = None if chain is None else str(chain)
-    _print_protocols(f"{name}, {count} distractors{_rerank_note(reranked)}", scores)
-    if json is not None:
-        sources = {"queries": queries, "database": database, "distractors": distractors or []}
-        facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked}
-        write(json, descriptors_result(name, scores, [q.name for q in truth.queries], images.shape[1], facts))
+    sources = {"queries": queries, "database": database, "distractors": distractors or []}
+    facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked}
+    finish(descriptors_result(name, scores, [q.name for q in truth.queries], images.shape[1], facts), out, json)
+    if not json:
+        _print_protocols(f"{name}, {terminal.count(count, 'distractor')}{_rerank_note(reranked)}", scores)
 
 
-@app.command("convert")
+@app.command("convert", cls=Command)
 def eval_convert(
-    source: Annotated[Path, typer.Argument(help="A ground truth, gnd_NAME.pkl or .json.")],
-    out: Annotated[Path, typer.Argument(help="Where it goes: .json or .pkl.")],
+    source: GroundTruth,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .json or .pkl.")],
 ) -> None:
-    """Turn a ground truth from the pickle of Revisited Oxford and Paris into JSON, or back."""
+    """Convert a ground truth from the pickle of Revisited Oxford and Paris to JSON, or back."""
     from glam.app.cli import terminal
     from glam.eval.ground_truth import GROUND_TRUTH, read_ground_truth, write_ground_truth
     from glam.output import check_output
@@ -197,15 +254,37 @@ def eval_convert(
     check_output(out, GROUND_TRUTH, [source])
     truth = read_ground_truth(source)
     write_ground_truth(out, truth)
-    terminal.results.print(f"{out}: {len(truth.queries)} queries over {len(truth.images)} images")
+    queries = terminal.count(len(truth.queries), "query", "queries")
+    terminal.say(f"{out}: {queries} over {terminal.count(len(truth.images), 'image')}")
 
 
-def _check_result_file(json: Path | None, *inputs: Path) -> None:
+def finish(result: dict[str, Any], out: Path | None, json: bool) -> None:
+    """Writes the result of an evaluation to a file, prints it as JSON, or both.
+
+    Args:
+        result: JSON object.
+        out: file to write; None for none.
+        json: whether to print it.
+    """
+    from glam.app.cli import terminal
+    from glam.eval.report import write
+
+    if out is not None:
+        write(out, result)
+    if json:
+        terminal.as_json(result)
+
+
+def _check_result_file(out: Path | None, *inputs: Path) -> None:
     from glam.eval.report import RESULT
     from glam.output import check_output
 
-    if json is not None:
-        check_output(json, RESULT, inputs)
+    if out is not None:
+        check_output(out, RESULT, inputs)
+
+
+def _landmark_count(collection: "Collection") -> int:
+    return sum(landmark != "" for landmark in collection.landmarks)
 
 
 def _chain(text: str | None) -> "Chain | None":

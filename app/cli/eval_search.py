@@ -1,5 +1,4 @@
-"""`glam eval folder` and `glam eval revisited` with ``--index`` or ``--service``: what people search, beside exact
-ranking."""
+"""`glam eval folder|revisited` with ``--index`` or ``--service``: search compared with exact ranking."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 
 import glam
 from glam.app.cli import terminal
+from glam.app.cli.eval import finish
 from glam.app.cli.options import settings_of
 from glam.app.cli.service_searcher import ServiceSearcher
 from glam.datasets.readers import read_collection
@@ -16,7 +16,7 @@ from glam.errors import GlamError
 from glam.eval.benchmark import Benchmark, evaluate_benchmark
 from glam.eval.descriptor_readers import read_descriptors
 from glam.eval.folder import evaluate_folder
-from glam.eval.report import IndexModel, ModelFacts, benchmark_result, folder_result, write
+from glam.eval.report import IndexModel, ModelFacts, benchmark_result, folder_result
 from glam.eval.search_evaluation import DEPTH, rank_benchmark, rank_folder, search_benchmark, search_folder
 from glam.eval.searcher import IndexSearcher
 from glam.index import Index
@@ -26,18 +26,20 @@ from glam.inference.pipeline import Settings
 
 @dataclass(frozen=True)
 class SearchEvaluation:
-    """What is searched and how.
+    """Options of an evaluation by search.
 
     Attributes:
         index: folder of the index to search; None for a service.
         service: address of the service to search; None for an index.
         token: access token of the service.
-        rerank: re-ranking steps; None for plain search.
-        depth: most images per list; None for the default.
-        model: name of the model that describes images for exact ranking, and queries of an index.
-        device: of that model.
-        size, scales: settings of that model, for a service; an index has its own.
-        json: where the result file goes; None for none.
+        rerank: re-ranking steps, such as ``aqe,superglobal``; None for plain search.
+        depth: most results per query; None for the default.
+        model: name of the model that describes the images for exact ranking, and the queries of an index.
+        device: device of that model; None for the default.
+        size: longest side in pixels, for a service; an index has its own.
+        scales: scales separated by commas, for a service; an index has its own.
+        out: result file to write; None for none.
+        json: whether to print the result as JSON instead of a table.
     """
 
     index: Path | None
@@ -49,7 +51,8 @@ class SearchEvaluation:
     device: str | None
     size: int | None
     scales: str | None
-    json: Path | None
+    out: Path | None
+    json: bool
 
     def check(self, distractors: object) -> None:
         """Checks that the options fit together.
@@ -58,11 +61,11 @@ class SearchEvaluation:
             GlamError: they do not.
         """
         if self.index is not None and self.service is not None:
-            raise GlamError("--index and --service exclude each other; evaluate one at a time")
+            raise GlamError("--index and --service exclude each other. Evaluate one at a time.")
         if self.index is not None and distractors:
-            raise GlamError("the other images of an index are its distractors; leave out --distractors")
+            raise GlamError("The other images of an index are its distractors. Leave out --distractors.")
         if self.index is not None and (self.size is not None or self.scales is not None):
-            raise GlamError("an index has its own size and scales; leave out --size and --scales")
+            raise GlamError("An index has its own size and scales. Leave out --size and --scales.")
 
 
 def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Path | None) -> None:
@@ -88,12 +91,14 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
                 search = search_folder(searcher, collection, depth=depth, progress=progress)
             report = rank_folder(searcher, collection)
             settings, facts = index_settings(searcher.index)
-    print_comparison(
-        f"{folder}: {len(report.paths)} images, {report.distractors} distractors, {searched_note(search.searched)}",
-        [("mAP", report.scores.mean_ap, search.scores.mean_ap)],
-    )
-    if options.json is not None:
-        write(options.json, folder_result(str(folder), report, facts, settings, search))
+    finish(folder_result(str(folder), report, facts, settings, search), options.out, options.json)
+    if not options.json:
+        images = terminal.count(len(report.paths), "image")
+        others_note = terminal.count(report.distractors, "distractor")
+        print_comparison(
+            f"{folder}: {images}, {others_note}, {searched_note(search.searched)}",
+            [("mAP", report.scores.mean_ap, search.scores.mean_ap)],
+        )
 
 
 def eval_benchmark_search(
@@ -121,12 +126,13 @@ def eval_benchmark_search(
             report = rank_benchmark(searcher, benchmark, crop=crop)
             settings, facts = index_settings(searcher.index)
     cut = "queries cropped" if crop else "queries NOT cropped: not comparable with published results"
-    print_comparison(
-        f"{benchmark.name}, {report.distractors} distractors: {cut}, {searched_note(search.searched)}",
-        [(name, report.scores[name].mean_ap, search.scores[name].mean_ap) for name in report.scores],
-    )
-    if options.json is not None:
-        write(options.json, benchmark_result(benchmark.name, report, facts, settings, search))
+    finish(benchmark_result(benchmark.name, report, facts, settings, search), options.out, options.json)
+    if not options.json:
+        others_note = terminal.count(report.distractors, "distractor")
+        print_comparison(
+            f"{benchmark.name}, {others_note}: {cut}, {searched_note(search.searched)}",
+            [(name, report.scores[name].mean_ap, search.scores[name].mean_ap) for name in report.scores],
+        )
 
 
 @contextmanager
@@ -139,7 +145,7 @@ def open_index(options: SearchEvaluation, model: "glam.Model | None" = None) -> 
 
 
 def index_settings(index: Index) -> tuple[Settings, IndexModel]:
-    """How the images of an index were described."""
+    """The settings and the model that the images of an index were described with."""
     return Settings(index.size, index.scales), IndexModel(index.model_name, index.fingerprint, index.dim)
 
 
@@ -151,8 +157,8 @@ def check_size(service: ServiceSearcher, ranked: int) -> None:
     """
     if len(service) != ranked:
         raise GlamError(
-            f"{service.url} searches {len(service)} images and exact ranking {ranked}; "
-            "name the other images of its index with --distractors"
+            f"{service.url} searches {len(service)} images, and exact ranking {ranked}. "
+            "Name the other images of the index of the service with --distractors."
         )
 
 

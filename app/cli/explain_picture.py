@@ -1,10 +1,10 @@
-"""Draw an explanation: attention maps as heat over an image, and lines between the matching points of two images.
+"""The picture of `glam explain`: attention maps as heat over an image, and lines between matching points of two images.
 
-    image and its maps ---row---> image | local channel | local spatial | global channel | global spatial
-    two and their matches --joined---> both side by side, the inliers as lines
-    panels --explanation---> one picture
+    image, its maps --row--> image | local channel | local spatial | global channel | global spatial
+    two images, their matches --joined--> both images side by side, with a line per match
+    panels --explanation--> one picture
 
-What the pictures show and do not show: docs/explaining.md.
+docs/explaining.md says what these pictures mean.
 """
 
 import colorsys
@@ -17,44 +17,49 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from glam.app.cli.terminal import count
 from glam.index.local_matching import Matches
 
 if TYPE_CHECKING:
     from glam.attention_maps import AttentionMaps, Map
 
 Pixels = NDArray[np.uint8]
-"""(h, w, 3) RGB."""
+"""RGB image, (h, w, 3)."""
 
 Color = tuple[int, int, int]
 
 WIDTH = 1600
-"""Of the picture, in pixels, as is everything that follows."""
+"""Width of the picture in pixels. The sizes here are in pixels; all are arbitrary."""
 
 MARGIN, GAP = 40, 16
+"""Space around the panels, and between the tiles of a panel."""
 
 INNER = WIDTH - 2 * MARGIN
+"""Width of a panel."""
 
 TILE = (INNER - 4 * GAP) // 5
+"""Width of a tile."""
 
 HEADING, CAPTION = 70, 78
-"""Height of the words above a panel and below a tile."""
+"""Height of the text above a panel and below a tile."""
 
 TALLEST, TALLEST_PAIR = 1.25, 0.5
-"""Most that a tile, and two images side by side, are higher than wide."""
+"""Largest ratio of height to width of a tile, and of two images side by side."""
 
 PAPER, INK, FAINT = (250, 249, 246), (28, 30, 34), (104, 108, 116)
 TITLE, TEXT, SMALL = 26, 18, 15
 
 HEAT = 0.72
-"""Share of the heat where a map has its most; where it has its least, the gray image is all there is."""
+"""Opacity of the heat at the maximum of a map; at the minimum it is transparent. Arbitrary."""
 
 MAX_LINES = 200
+"""Most lines between two images; more would hide the images. Arbitrary."""
 
 CAPTIONS = {
-    "local_channel": ("Local channel", "where the weighted channels respond"),
-    "local_spatial": ("Local spatial", "how much each place is raised"),
-    "global_channel": ("Global channel", "where the mixed channels respond"),
-    "global_spatial": ("Global spatial", "where the ringed place looks"),
+    "local_channel": ("Local channel", "response of the weighted channels"),
+    "local_spatial": ("Local spatial", "weight of each position"),
+    "global_channel": ("Global channel", "response of the mixed channels"),
+    "global_spatial": ("Global spatial", "attention of the ringed position"),
 }
 """Title and text of each overlay, by the attribute of `AttentionMaps`."""
 
@@ -64,10 +69,10 @@ class Subject:
     """An image to explain.
 
     Attributes:
-        name: what to call it.
-        image: upright, RGB.
-        maps: attention maps of the whole image.
-        point: x and y in pixels of the image, the place that the global spatial overlay looks from.
+        name: title of its panel.
+        image: upright RGB image.
+        maps: attention maps of the image.
+        point: x and y of the position whose global spatial attention is drawn, in pixels of the image.
     """
 
     name: str
@@ -77,11 +82,11 @@ class Subject:
 
 
 def explanation(subjects: Sequence[Subject], matches: Matches | None = None) -> Image.Image:
-    """The whole picture.
+    """Draws a panel per image, and for two images a panel of their matches above.
 
     Args:
-        subjects: one image, or two.
-        matches: from the first to the second, where there are two.
+        subjects: one or two images.
+        matches: matching points of the two images; None for one image.
     """
     panels = []
     if matches is not None:
@@ -89,7 +94,7 @@ def explanation(subjects: Sequence[Subject], matches: Matches | None = None) -> 
         text = f"{first.name}   and   {second.name}"
         panels.append(_titled(summary(matches), text, joined(first.image, second.image, matches)))
     for subject in subjects:
-        text = f"the model sees it as {subject.maps.width} by {subject.maps.height} places"
+        text = f"feature map of {subject.maps.width} x {subject.maps.height} positions"
         panels.append(_titled(subject.name, text, row(subject)))
     sheet = Image.new("RGB", (WIDTH, MARGIN + sum(panel.height + MARGIN for panel in panels)), PAPER)
     top = MARGIN
@@ -100,15 +105,15 @@ def explanation(subjects: Sequence[Subject], matches: Matches | None = None) -> 
 
 
 def summary(matches: Matches) -> str:
-    """What was found, in a sentence without its full stop."""
-    tried = f"{len(matches)} {'pair' if len(matches) == 1 else 'pairs'} of like places"
-    return f"{matches.count} of {tried} agree" if matches.count else f"None of {tried} agree"
+    """The number of matching points, as in ``5 matching points (of 48 candidates)``."""
+    found = count(matches.count, "matching point") if matches.count else "No matching points"
+    return f"{found} (of {count(len(matches), 'candidate')})"
 
 
 def row(subject: Subject) -> Pixels:
-    """The image and its four overlays beside each other, each with its caption."""
+    """Draws the image and its four overlays side by side, each with a caption."""
     image = fitted(subject.image, TILE)
-    tiles = [_captioned(_ringed(image, subject), "Image", "the ring is the place to look from")]
+    tiles = [_captioned(_ringed(image, subject), "Image", "with the ringed position")]
     for name, (title, text) in CAPTIONS.items():
         values = (
             subject.maps.spatial_attention_from(*subject.point)
@@ -116,7 +121,7 @@ def row(subject: Subject) -> Pixels:
             else getattr(subject.maps, name)
         )
         if values is None:
-            tiles.append(_captioned(gray(image), title, "this model has none"))
+            tiles.append(_captioned(gray(image), title, "not part of this model"))
             continue
         drawn = overlay(image, values)
         drawn = _ringed(drawn, subject) if name == "global_spatial" else drawn
@@ -128,11 +133,11 @@ def row(subject: Subject) -> Pixels:
 
 
 def overlay(image: Pixels, values: "Map") -> Pixels:
-    """A map as heat over an image in gray: nothing where it has its least, bright where it has its most.
+    """Draws a map as heat over a gray image: transparent at the minimum of the map, bright at its maximum.
 
     Args:
-        image: (H, W, 3).
-        values: (h, w), any numbers, over all of the image; a flat map gives no heat.
+        image: RGB image, (H, W, 3).
+        values: map of the image, (h, w), of any range; a constant map gives no heat.
     """
     least, most = float(values.min()), float(values.max())
     level = (values - least) / (most - least) if most > least else np.zeros_like(values)
@@ -143,15 +148,14 @@ def overlay(image: Pixels, values: "Map") -> Pixels:
 
 
 def gray(image: Pixels) -> Pixels:
-    """The same, (h, w, 3), without its colors and a little darker, so that heat stands out."""
+    """Makes an image (h, w, 3) gray and a little darker, so that heat is visible on it."""
     return np.repeat((0.8 * cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]).astype(np.uint8), 3, axis=2)
 
 
 def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
-    """Two images of one height side by side, the inliers as lines; at most `MAX_LINES`, the surest.
+    """Draws two images side by side at equal height, with a line per match; at most `MAX_LINES`, best first.
 
-    A line's color says where in the first image it begins, from left to right, so that an eye can follow one
-    among many.
+    The color of a line depends on its x in the first image, so that single lines can be followed.
     """
     height = max(1, min(int((INNER - GAP) / (a.width / a.height + b.width / b.height)), int(INNER * TALLEST_PAIR)))
     left, right = (_resized(image, image.width * height / image.height, height) for image in (a, b))
@@ -166,24 +170,24 @@ def joined(a: Image.Image, b: Image.Image, matches: Matches) -> Pixels:
         cv2.line(lines, _exact(begin), _exact(end), color, 2, cv2.LINE_AA, SHIFT)
     canvas = np.asarray(cv2.addWeighted(lines, 0.75, canvas, 0.25, 0), dtype=np.uint8)
     for begin, end, color in zip(begins, ends, colors, strict=True):
-        for place in (begin, end):
-            cv2.circle(canvas, _exact(place), 6 << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(canvas, _exact(place), 4 << SHIFT, color, -1, cv2.LINE_AA, SHIFT)
+        for point in (begin, end):
+            cv2.circle(canvas, _exact(point), 6 << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(canvas, _exact(point), 4 << SHIFT, color, -1, cv2.LINE_AA, SHIFT)
     return canvas
 
 
 def fitted(image: Image.Image, width: int) -> Pixels:
-    """The image at this width, or narrower where it would be taller than `TALLEST`."""
+    """Resizes an image to a width in pixels, or to less if its height would exceed `TALLEST`."""
     scale = min(width / image.width, TALLEST * width / image.height)
     return _resized(image, image.width * scale, image.height * scale)
 
 
 SHIFT = 4
-"""OpenCV draws at places in units of 1 / 2^SHIFT pixels."""
+"""OpenCV takes coordinates in units of 1 / 2^SHIFT pixels."""
 
 
-def _exact(place: NDArray[np.floating]) -> tuple[int, int]:
-    return round(float(place[0]) * (1 << SHIFT)), round(float(place[1]) * (1 << SHIFT))
+def _exact(point: NDArray[np.floating]) -> tuple[int, int]:
+    return round(float(point[0]) * (1 << SHIFT)), round(float(point[1]) * (1 << SHIFT))
 
 
 def _resized(image: Image.Image, width: float, height: float) -> Pixels:
@@ -192,22 +196,22 @@ def _resized(image: Image.Image, width: float, height: float) -> Pixels:
 
 
 def _color(share: float) -> Color:
-    """A bright color, from orange over green to blue as ``share`` goes from 0 to 1."""
+    """A bright color: orange at 0, green in the middle, blue at 1."""
     red, green, blue = colorsys.hsv_to_rgb(0.05 + 0.6 * min(max(share, 0), 1), 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _ringed(pixels: Pixels, subject: Subject) -> Pixels:
-    """A copy with a ring around the point, white within black, so that it shows on anything."""
+    """A copy with a ring around the point, white on black, so that it is visible on any image."""
     ringed = pixels.copy()
-    place = _exact(np.array(subject.point) * (pixels.shape[1] / subject.image.width))
+    point = _exact(np.array(subject.point) * (pixels.shape[1] / subject.image.width))
     for thickness, color in ((6, (0, 0, 0)), (3, (255, 255, 255))):
-        cv2.circle(ringed, place, 11 << SHIFT, color, thickness, cv2.LINE_AA, SHIFT)
+        cv2.circle(ringed, point, 11 << SHIFT, color, thickness, cv2.LINE_AA, SHIFT)
     return ringed
 
 
 def _captioned(pixels: Pixels, title: str, text: str, numbers: str = "") -> Image.Image:
-    """A tile with its words below it."""
+    """A tile with its caption below."""
     height = pixels.shape[0]
     tile = Image.new("RGB", (TILE, height + CAPTION), PAPER)
     tile.paste(Image.fromarray(pixels), (0, 0))
@@ -219,7 +223,7 @@ def _captioned(pixels: Pixels, title: str, text: str, numbers: str = "") -> Imag
 
 
 def _titled(title: str, text: str, pixels: Pixels) -> Image.Image:
-    """A panel with its heading above it."""
+    """A panel with its heading above."""
     panel = Image.new("RGB", (INNER, pixels.shape[0] + HEADING), PAPER)
     draw = ImageDraw.Draw(panel)
     draw.text((0, 0), title, INK, ImageFont.load_default(TITLE))

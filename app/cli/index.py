@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -23,48 +24,56 @@ if TYPE_CHECKING:
     from glam.index import Milvus, SyncReport
     from glam.model import Model
 
-app = typer.Typer(help="Build, change, check and inspect indexes.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
 
 Backend = Literal["faiss", "milvus"]
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGES...")]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files in the folder of the index.")]
 
 
-@app.command("build")
+@app.command("build", cls=Command)
 def index_build(
     index: IndexPath,
-    folder: Annotated[Path, typer.Argument(help="Folder of images, or a CSV manifest with a column 'path'.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of images, or a CSV manifest with a column 'path'.")
+    ],
     model: ModelName = DEFAULT_MODEL,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
     structure: Annotated[
-        str | None, typer.Option(help="Search structure; '' chooses it by the size of the index.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Search structure; '' resets the choice.", show_default="by number of images"
+        ),
     ] = None,
     backend: Annotated[
-        Backend | None, typer.Option(help="Search backend: faiss (the default), or milvus at --uri.")
+        Backend | None,
+        typer.Option(metavar="faiss|milvus", help="Search backend; milvus needs --uri.", show_default="faiss"),
     ] = None,
     uri: Annotated[
-        str | None, typer.Option(help="URI of the Milvus server, http://HOST:19530, or NAME.db for Milvus Lite.")
+        str | None,
+        typer.Option(metavar="URI", help="Milvus server, http://HOST:19530, or NAME.db for Milvus Lite."),
     ] = None,
     collection_name: Annotated[
-        str | None, typer.Option("--collection", help="Collection in Milvus; named after the index by default.")
+        str | None,
+        typer.Option(
+            "--collection", metavar="NAME", help="Collection in Milvus.", show_default="the name of the index"
+        ),
     ] = None,
     descriptors: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="File of `glam describe` to take descriptors from; may be given several times."
-        ),
+        typer.Option(metavar="FILE", help="Take descriptors from a file of `glam describe`; can be repeated."),
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Describe the images of a folder and index them; run again to resume."""
     import glam
     from glam.app.cli import terminal
-    from glam.datasets.readers import read_collection
+    from glam.app.cli.index_images import read_images
     from glam.index import build
 
     searched_by = _backend(backend, uri, collection_name)
-    collection = read_collection(folder)
+    collection = read_images(folder)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     with terminal.progress("indexing") as report:
@@ -78,40 +87,46 @@ def index_build(
             descriptors=descriptors or (),
             progress=report,
         )
-    terminal.unreadable(list(done.unreadable))
+    terminal.unreadable(done.unreadable)
     if json:
         terminal.as_json({**asdict(done), "index": str(index)})
     else:
-        taken = f" ({done.taken} as described before)" if descriptors else ""
-        terminal.results.print(
-            f"{index}: {done.added} images added{taken}, {done.present} were there before", soft_wrap=True
-        )
+        imported = f" ({done.taken:,} of them imported)" if descriptors else ""
+        added = terminal.count(done.added, "image")
+        terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
 
 
-@app.command("sync")
+@app.command("sync", cls=Command)
 def index_sync(
     index: IndexPath,
-    folder: Annotated[Path, typer.Argument(help="The folder or manifest that the index was built from.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder or manifest of the images.",
+            show_default="the folder that the index was built from",
+        ),
+    ] = None,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Update an index from its folder: new, changed, moved and deleted images."""
+    """Update an index from its folder: new, changed, moved, and deleted images."""
     from glam.app.cli import terminal
-    from glam.datasets.readers import read_collection
+    from glam.app.cli.index_images import read_images, read_own_images
     from glam.index import sync
 
-    collection = read_collection(folder)
+    collection = read_own_images(index) if folder is None else read_images(folder)
     with terminal.progress("indexing") as report:
         done = sync(index, collection, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
 
 
-@app.command("add")
+@app.command("add", cls=Command)
 def index_add(
     index: IndexPath, images: Images, model: IndexModel = None, device: Device = None, json: AsJson = False
 ) -> None:
-    """Add images in the folder of the index, and describe changed ones again."""
+    """Add images from the folder of an index; changed ones are described again."""
     from glam.app.cli import terminal
     from glam.index import add
 
@@ -120,22 +135,28 @@ def index_add(
     _print_sync(index, done, json)
 
 
-@app.command("remove")
-def index_remove(index: IndexPath, images: Images, json: AsJson = False) -> None:
-    """Remove images from an index: paths, files, or folders with all images below. No file is deleted."""
+@app.command("remove", cls=Command)
+def index_remove(
+    index: IndexPath,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Paths in the index, image files, or folders of images.")
+    ],
+    json: AsJson = False,
+) -> None:
+    """Remove images from an index; no image file is deleted."""
     from glam.app.cli import terminal
     from glam.index import remove
 
-    count = remove(index, images)
+    removed = remove(index, images)
     if json:
-        terminal.as_json({"index": str(index), "removed": count})
+        terminal.as_json({"index": str(index), "removed": removed})
     else:
-        terminal.results.print(
-            f"{index}: {count} images removed; `glam index compact` gives their room back", soft_wrap=True
+        terminal.say(
+            f"{index}: {terminal.count(removed, 'image')} removed. Run `glam index compact` to free the space."
         )
 
 
-@app.command("compact")
+@app.command("compact", cls=Command)
 def index_compact(index: IndexPath, json: AsJson = False) -> None:
     """Free the disk space of removed images."""
     from glam.app.cli import terminal
@@ -145,26 +166,28 @@ def index_compact(index: IndexPath, json: AsJson = False) -> None:
     if json:
         terminal.as_json({"index": str(index), **asdict(done)})
     else:
-        saved = (done.bytes_before - done.bytes_after) / 1e6
-        terminal.results.print(
-            f"{index}: {done.removed} removed images forgotten, {saved:.1f} MB given back", soft_wrap=True
-        )
+        freed = terminal.file_size(max(0, done.bytes_before - done.bytes_after))
+        terminal.say(f"{index}: {terminal.count(done.removed, 'removed image')} deleted, {freed} freed")
 
 
-@app.command("precompute")
+@app.command("precompute", cls=Command)
 def index_precompute(
     index: IndexPath,
     local_features: Annotated[
-        bool | None, typer.Option("--local-features/--no-local-features", help="Local features, for geometric.")
+        bool | None,
+        typer.Option("--local-features/--no-local-features", help="Store or delete local features, for geometric."),
     ] = None,
     knn_graph: Annotated[
         bool | None,
-        typer.Option("--knn-graph/--no-knn-graph", help="Nearest neighbors, for dba, diffusion and reciprocal."),
+        typer.Option(
+            "--knn-graph/--no-knn-graph", help="Store or delete the kNN graph, for dba, diffusion, reciprocal."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Precompute the data that re-ranking uses, and keep it up to date."""
     from glam.app.cli import terminal
+    from glam.app.cli.index_facts import precomputed_in_words
     from glam.index import precompute
 
     with terminal.progress("precomputing") as report:
@@ -172,14 +195,14 @@ def index_precompute(
     if json:
         terminal.as_json({"index": str(index), **asdict(done)})
         return
-    names = " and ".join(name.replace("_", " ").replace("knn", "kNN") for name in done.precomputed) or "nothing"
     covered = ""
     if "local_features" in done.precomputed:
-        covered = f", local features of {done.local_features} of {done.images} images"
-    terminal.results.print(f"{index}: {names} precomputed{covered}, {done.bytes / 1e6:.1f} MB", soft_wrap=True)
+        covered = f", local features of {done.local_features:,} of {terminal.count(done.images, 'image')}"
+    names = precomputed_in_words(done.precomputed)
+    terminal.say(f"{index}: {names} precomputed{covered}, {terminal.file_size(done.bytes)}")
 
 
-@app.command("keep", hidden=True, deprecated=True)
+@app.command("keep", cls=Command, hidden=True)
 def index_keep(
     index: IndexPath,
     features: Annotated[bool | None, typer.Option("--features/--no-features")] = None,
@@ -188,19 +211,24 @@ def index_keep(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Use `glam index precompute` instead."""
+    """Former name of `glam index precompute`."""
+    from glam.app.cli import terminal
+
+    terminal.note("`glam index keep` is now `glam index precompute`.")
     index_precompute(index, features, neighbors, json)
 
 
-@app.command("verify")
+@app.command("verify", cls=Command)
 def index_verify(
     index: IndexPath,
-    sample: Annotated[int, typer.Option(min=0, help="How many images to describe again and compare.")] = 16,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of images to describe again and compare.")
+    ] = 16,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Check every byte of an index, its counts, and a sample of its descriptors; exit code 1 if anything is wrong."""
+    """Check the files of an index and a sample of its descriptors; exit code 1 if anything is wrong."""
     from glam.app.cli import terminal
     from glam.index import verify
 
@@ -209,20 +237,22 @@ def index_verify(
         terminal.as_json({"index": str(index), **asdict(found)})
     else:
         for problem in found.problems:
-            terminal.results.print(f"{index / problem.file}: {problem.what}", markup=False, soft_wrap=True)
+            terminal.say(f"{index / problem.file}: {problem.what}")
         for note in found.notes:
-            terminal.notes.print(f"{index}: {note}", markup=False, soft_wrap=True)
+            terminal.note(f"{index}: {note}")
         if not found.problems:
-            checked = f"{found.images} images, {found.sampled} described again"
-            terminal.results.print(f"{index}: nothing wrong ({checked})", soft_wrap=True)
+            checked = f"{terminal.count(found.images, 'image')}, {found.sampled:,} described again"
+            terminal.say(f"{index}: no problems found ({checked})")
     if found.problems:
         raise typer.Exit(1)
 
 
-@app.command("duplicates")
+@app.command("duplicates", cls=Command)
 def index_duplicates(
     index: IndexPath,
-    threshold: Annotated[float, typer.Option(min=-1, max=1, help="Lowest score of near-duplicates.")] = 0.95,
+    threshold: Annotated[
+        float, typer.Option(min=-1, max=1, metavar="SCORE", help="Lowest score of two near-duplicates.")
+    ] = 0.95,
     json: AsJson = False,
 ) -> None:
     """List groups of near-duplicate images."""
@@ -235,39 +265,41 @@ def index_duplicates(
         terminal.as_json([asdict(group) for group in groups])
         return
     for number, group in enumerate(groups, start=1):
-        terminal.results.print(f"group {number}: {len(group.images)} images, cosine {group.similarity:.3f} and more")
+        images = terminal.count(len(group.images), "image")
+        terminal.say(f"group {number}: {images}, scores from {group.similarity:.3f}")
         for entry in group.images:
-            terminal.results.print(f"  {entry.path}", markup=False, soft_wrap=True)
-    images = sum(len(group.images) for group in groups)
-    terminal.results.print(f"{index}: {images} images in {len(groups)} groups of near-duplicates", soft_wrap=True)
+            terminal.say(f"  {entry.path}")
+    total = terminal.count(sum(len(group.images) for group in groups), "image")
+    terminal.say(f"{index}: {terminal.count(len(groups), 'group')} of near-duplicates, {total}")
 
 
-@app.command("info")
+@app.command("info", cls=Command)
 def index_info(index: IndexPath, json: AsJson = False) -> None:
     """Show facts about an index."""
     from glam.app.cli import terminal
+    from glam.app.cli.index_facts import facts_in_words
     from glam.index import info
 
     found = info(index)
     if json:
         terminal.as_json({"index": str(index), **asdict(found)})
         return
-    facts = {**asdict(found), "writer": found.writer or "none"}
-    bad = facts.pop("unreadable")
-    terminal.table([str(index), ""], [[name, str(value)] for name, value in facts.items()])
-    terminal.unreadable(list(bad.items()))
+    terminal.table(
+        [str(index), ""], [[name, text] for name, text in facts_in_words(index, found).items()], piped_header=False
+    )
+    terminal.unreadable(list(found.unreadable.items()))
 
 
 def _backend(backend: Backend | None, uri: str | None, collection: str | None) -> "Milvus | Literal['faiss'] | None":
-    """The backend in the options; None to leave it as it is."""
+    """The backend in the options; None to leave it unchanged."""
     from glam.index import Milvus
 
     if backend == "milvus":
         if uri is None:
-            raise typer.BadParameter("--backend milvus wants the address of the server, --uri")
+            raise typer.BadParameter("--backend milvus needs the address of the server. Add --uri")
         return Milvus(uri, collection or "")
     if uri is not None or collection is not None:
-        raise typer.BadParameter("--uri and --collection go with --backend milvus")
+        raise typer.BadParameter("--uri and --collection need --backend milvus")
     return backend
 
 
@@ -286,12 +318,11 @@ def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[],
 def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
     from glam.app.cli import terminal
 
-    terminal.unreadable(list(done.unreadable))
+    terminal.unreadable(done.unreadable)
     if json:
         terminal.as_json({"index": str(index), **asdict(done)})
     else:
-        terminal.results.print(
+        terminal.say(
             f"{index}: {done.added} added, {done.changed} changed, {done.moved} moved, {done.removed} removed, "
-            f"{done.unchanged} unchanged",
-            soft_wrap=True,
+            f"{done.unchanged} unchanged"
         )

@@ -6,7 +6,7 @@ sentence on standard error and exit code 1; wrong usage exits with 2.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,49 +15,77 @@ from glam.app.cli import describe as describe_commands
 from glam.app.cli import eval as eval_commands
 from glam.app.cli import index as index_commands
 from glam.app.cli.explain import explain
+from glam.app.cli.help import ADVANCED, MAX_WIDTH, Command, CommandGroup
 from glam.app.cli.search import search
 from glam.app.cli.serve import serve
-from glam.app.cli.train import train
+from glam.app.cli.train import TrainCommand, train
 from glam.errors import GlamError
 
+COMMON = ("index", "search", "serve", "explain", "eval", "train", "demo")
+"""The commands that most people use, in the order of the help."""
+
+
+class Root(CommandGroup):
+    """The group of all commands, common ones first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, in the order of the help."""
+        names = super().list_commands(ctx)
+        return [*COMMON, *(name for name in names if name not in COMMON)]
+
+
 app = typer.Typer(
-    help="Find images of the same landmark: train, index, search, evaluate.",
-    no_args_is_help=True,
+    cls=Root,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
 )
 app.add_typer(index_commands.app, name="index")
 app.add_typer(eval_commands.app, name="eval")
-app.add_typer(data.app, name="data")
-app.add_typer(whiten.app, name="whiten")
-app.add_typer(bench.app, name="bench")
-app.command("describe")(describe_commands.describe)
-app.command("describe-merge")(describe_commands.describe_merge)
-app.command("export")(describe_commands.export)
-app.command("serve")(serve)
-app.command("explain")(explain)
-app.command("search")(search)
-app.command(
-    "train",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    short_help="Train a descriptor on landmarks (--config NAME [--data.train DIR] [--out DIR] [--resume]).",
-)(train)
+app.add_typer(data.app, name="data", rich_help_panel=ADVANCED)
+app.add_typer(whiten.app, name="whiten", rich_help_panel=ADVANCED)
+app.add_typer(bench.app, name="bench", rich_help_panel=ADVANCED)
+app.command("search", cls=Command)(search)
+app.command("serve", cls=Command)(serve)
+app.command("explain", cls=Command)(explain)
+app.command("train", cls=TrainCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
+    train
+)
+app.command("describe", cls=Command, rich_help_panel=ADVANCED)(describe_commands.describe)
+app.command("describe-merge", cls=Command, rich_help_panel=ADVANCED)(describe_commands.describe_merge)
+app.command("export", cls=Command, rich_help_panel=ADVANCED)(describe_commands.export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import glam
+
+        typer.echo(f"glam {glam.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
-    """Find images of the same landmark: train, index, search, evaluate."""
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("demo"),
-    serve_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Whether the page opens at the end.")] = True,
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Do everything once on generated landmarks: draw, train, index, evaluate before and after, serve. No download."""
-    from glam.app.cli.demo import run
+    """Find images of the same landmark: index a folder, search it, train and evaluate models."""
 
+
+@app.command("demo", cls=Command)
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder.")] = Path("demo"),
+    serve_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the search page at the end.")] = True,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the search page.")] = 8000,
+) -> None:
+    """Train, evaluate, index, and serve on generated landmarks; nothing is downloaded."""
+    from glam.app.cli.demo import run
+    from glam.app.service.server import check_port
+
+    if serve_page:
+        check_port("127.0.0.1", port)
     index = run(folder)
     if serve_page:
         serve(index, port=port)
@@ -72,5 +100,5 @@ def main() -> None:
             raise
         from glam.app.cli import terminal
 
-        terminal.notes.print(f"glam: {error}", markup=False, soft_wrap=True)
+        terminal.note(f"glam: {error}")
         sys.exit(1)

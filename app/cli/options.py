@@ -15,15 +15,27 @@ DEFAULT_MODEL = "glam-lite0"
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
 ModelName = Annotated[
-    str, typer.Option("--model", help="A model file, the name of a bundled model, or timm:NAME for a plain backbone.")
+    str,
+    typer.Option("--model", metavar="MODEL", help="Model file, name of a bundled model, or timm:NAME for a backbone."),
 ]
 IndexModel = Annotated[
-    str | None, typer.Option("--model", help="Model to use instead of the one that the index names.")
+    str | None,
+    typer.Option(
+        "--model", metavar="MODEL", help="Model that describes images.", show_default="the one the index was built with"
+    ),
 ]
-Size = Annotated[int | None, typer.Option(min=16, help="Longest side in pixels that images are reduced to.")]
-Scales = Annotated[str | None, typer.Option(help="Scales to average over, as in 0.7071,1,1.4142.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default a GPU if there is one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Size = Annotated[
+    int | None,
+    typer.Option(min=16, metavar="PIXELS", help="Longest side of the resized images.", show_default="the model's"),
+]
+Scales = Annotated[
+    str | None,
+    typer.Option(metavar="X,X,...", help="Scales to average over: 0.7071,1,1.4142.", show_default="the model's"),
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, or cuda:N.", show_default="a GPU if there is one")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settings":
@@ -35,5 +47,5 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
     try:
         numbers = None if scales is None else [float(scale) for scale in scales.split(",")]
     except ValueError as error:
-        raise GlamError(f"--scales takes numbers separated by commas, not {scales!r}") from error
+        raise GlamError(f"{scales!r} is no list of scales. Separate numbers by commas: --scales 0.7,1,1.4") from error
     return model.settings(size=size, scales=numbers)

@@ -1,4 +1,4 @@
-"""A running service as what an evaluation searches (`glam.eval.searcher.SearchTarget`)."""
+"""A running service as a search target of an evaluation (`glam.eval.searcher.SearchTarget`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from glam.errors import GlamError
 from glam.images import Box
 
 PAGE = 200
-"""Most results of one request."""
+"""Results per request, at most what the service allows."""
 
 MOST_EMPTY_PAGES = 1_000
 """Consecutive pages of removed image_ids after which no further image is expected; arbitrary."""
@@ -21,7 +21,7 @@ class ServiceSearcher:
     Args:
         url: address of the service.
         token: access token; None if it requires none.
-        rerank: re-ranking steps; None for plain search.
+        rerank: re-ranking steps, such as ``aqe,superglobal``; None for plain search.
 
     Raises:
         GlamError: the service cannot be reached.
@@ -40,7 +40,7 @@ class ServiceSearcher:
 
     @property
     def description(self) -> dict[str, Any]:
-        """See `glam.eval.searcher.SearchTarget`. A service does not tell the path and the structure of its index."""
+        """See `glam.eval.searcher.SearchTarget`. A service does not report the path and the structure of its index."""
         return {
             "index": None,
             "structure": None,
@@ -50,7 +50,7 @@ class ServiceSearcher:
         }
 
     def image_ids(self, files: Sequence[Path]) -> list[int | None]:
-        """The image_id of each file, matched by the end of its path: a service knows paths relative to its root.
+        """The image_id of each file, matched by the end of its path, since a service has paths relative to its root.
 
         Raises:
             GlamError: two files match one image.
@@ -61,8 +61,8 @@ class ServiceSearcher:
         for file, image_id in zip(files, found, strict=True):
             if image_id is not None and first_file.setdefault(image_id, file) != file:
                 raise GlamError(
-                    f"{first_file[image_id]} and {file} both end with the path of image {image_id} of {self.url}; "
-                    "evaluate the folder that the index was built from"
+                    f"{first_file[image_id]} and {file} both end with the path of image {image_id} of {self.url}. "
+                    "Evaluate the folder that the index was built from."
                 )
         return found
 
@@ -75,7 +75,7 @@ class ServiceSearcher:
         return self._search(file.read_bytes(), box, depth)
 
     def _search(self, query: Query, box: Box | None, depth: int) -> list[int]:
-        """Searches page by page; re-ranked pages may overlap, so each image counts once."""
+        """The image_ids of the best results, each once: re-ranked pages can overlap."""
         found: list[int] = []
         while len(found) < depth:
             top = min(PAGE, depth - len(found))
@@ -86,7 +86,7 @@ class ServiceSearcher:
         return list(dict.fromkeys(found))
 
     def _paths(self, any_file: Path) -> dict[str, int]:
-        """The image_id of every image of the index by its path, listed through a filter on image_id."""
+        """The image_id of each image of the index, by path; listed by searches that filter by image_id."""
         query = any_file.read_bytes()
         by_path: dict[str, int] = {}
         first, empty = 0, 0

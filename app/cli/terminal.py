@@ -1,28 +1,54 @@
-"""Output of the commands: progress, tables, warnings. Only results go to standard output, so that it can be piped."""
+"""Output of the commands. Results go to standard output, so that they can be piped; everything else to standard error.
+
+say, table, as_json --> standard output      note, unreadable, progress --> standard error
+"""
 
 import json
+import re
 import sys
 import time
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from glam.progress import Progress
 
-notes = Console(stderr=True, highlight=False)
-results = Console(highlight=False)
+notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
+results = Console(highlight=False, markup=False, emoji=False)
 
 SECONDS_BETWEEN_LINES = 5.0
+"""Time between two progress lines where there is no terminal; arbitrary."""
+
+UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
+Format characters can reverse the text around them, and surrogates are bytes of a name that is not UTF-8."""
+
+
+NUMERIC = re.compile(r"[-+\d.,% ]*")
+"""A cell of a column of numbers: a number, a percentage, an interval, or nothing."""
+
+
+def say(text: str) -> None:
+    """Prints one line to standard output."""
+    results.print(escape(text), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Prints one line to standard error."""
+    notes.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Show the progress of a long task: a bar on a terminal, plain lines elsewhere."""
+    """Shows the progress of a long task: a bar on a terminal, plain lines elsewhere."""
     if not notes.is_terminal:
         yield _lines(title)
         return
@@ -32,19 +58,26 @@ def progress(title: str) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
-    """Prints a table to standard output; the first column is text, the others are aligned as numbers."""
-    shown = Table(title=title, box=None, pad_edge=False, title_justify="left")
+def table(columns: list[str], rows: list[list[str]], title: str | None = None, *, piped_header: bool = True) -> None:
+    """Prints a table to standard output: aligned on a terminal, one line with tabs per row elsewhere.
+
+    Args:
+        columns: titles of the columns; a column of numbers is aligned to the right.
+        rows: cells, as many per row as there are columns.
+        title: line above the table.
+        piped_header: whether the titles of the columns are printed where there is no terminal.
+    """
+    if not results.is_terminal:
+        for line in [*([[title]] if title else []), *([columns] if piped_header else []), *rows]:
+            sys.stdout.write("\t".join(map(escape, line)) + "\n")
+        return
+    shown = Table(title=title and Text(escape(title)), box=None, pad_edge=False, title_justify="left")
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        is_numeric = i > 0 and all(NUMERIC.fullmatch(row[i]) for row in rows)
+        shown.add_column(Text(escape(column)), justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(Text(escape(cell)) for cell in row))
     results.print(shown)
-
-
-def percent(fraction: float, form: str = ".1f") -> str:
-    """A fraction in percent; a dash for NaN."""
-    return f"{100 * fraction:{form}}" if fraction == fraction else "-"
 
 
 def as_json(value: Any) -> None:
@@ -52,16 +85,60 @@ def as_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def unreadable(files: list[tuple[str, str]]) -> None:
-    """List files that could not be read, each with its reason."""
+def unreadable(files: Sequence[tuple[str, str]]) -> None:
+    """Lists files that could not be read, each with its reason."""
     if files:
-        notes.print(f"[yellow]{len(files)} could not be read:[/yellow]")
+        notes.print(Text(f"{count(len(files), 'file')} could not be read:", style="yellow"))
         for path, reason in files:
-            notes.print(f"  {path}: {reason}", markup=False, soft_wrap=True)
+            note(f"  {path}: {reason}")
+
+
+def escape(text: str) -> str:
+    """The text with a backslash escape for each character that a terminal would not show as itself."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in UNPRINTABLE else char
+        for char in text
+    )
+
+
+def openable(path: Path) -> str:
+    """A path that opens from the current folder: relative if the file is below it, else absolute."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, as in ``1 group`` and ``7 images``.
+
+    Args:
+        number: how many there are.
+        noun: singular.
+        plural: by default the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def file_size(size: int) -> str:
+    """A number of bytes in decimal units, as in ``1.1 MB``."""
+    if size < 1000:
+        return count(size, "byte")
+    value, unit = size / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.95:  # what is rounded to 1000.0 goes to the next unit
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"
+
+
+def percent(fraction: float, form: str = ".1f") -> str:
+    """A fraction in percent; a dash for NaN."""
+    return f"{100 * fraction:{form}}" if fraction == fraction else "-"
 
 
 def _lines(title: str) -> Progress:
-    """Report progress on plain lines, every few seconds and at the end."""
+    """Reports progress on plain lines, every few seconds and at the end."""
     began = time.monotonic()
     last = began
 
@@ -72,6 +149,6 @@ def _lines(title: str) -> Progress:
             return
         last = now
         left = "" if not 0 < done < total else f", {(now - began) / done * (total - done):.0f} s left"
-        notes.print(f"{title}: {done} of {total}{left}")
+        note(f"{title}: {done} of {total}{left}")
 
     return report

@@ -1,33 +1,40 @@
-"""`glam whiten ...`: fit a whitening to a model."""
+"""`glam whiten fit`: whiten the descriptors of a model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import DEFAULT_MODEL, Device, ModelName, Scales, Size, settings_of
 
-app = typer.Typer(help="Fit a whitening to a model.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Whiten the descriptors of a model.")
 
 
 @app.callback()
 def group() -> None:
-    """Fit a whitening to a model."""
+    """Whiten the descriptors of a model."""
 
 
-@app.command("fit")
+@app.command("fit", cls=Command)
 def whiten_fit(
-    folder: Annotated[Path, typer.Argument(help="Training images: one sub-folder per landmark, or a CSV manifest.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The model with its whitening, a .safetensors file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Images in one sub-folder per landmark, or a CSV manifest.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Model file to write, NAME.safetensors.")],
     model: ModelName = DEFAULT_MODEL,
-    method: Annotated[str, typer.Option(help="pca, or learned from pairs of images of one landmark.")] = "learned",
-    dim: Annotated[int | None, typer.Option(min=1, help="Dimensions to keep; all by default.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Even on images of a test set.")] = False,
+    method: Annotated[
+        str, typer.Option(metavar="pca|learned", help="PCA whitening, or learned from image pairs of a landmark.")
+    ] = "learned",
+    dim: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Dimensions of the new descriptor.", show_default="all")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Accept images of a test set.")] = False,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
 ) -> None:
-    """Whiten a model's descriptors: PCA, or learned from pairs of images of one landmark."""
+    """Fit a whitening to the descriptors of a model, and write the whitened model."""
     from dataclasses import replace
 
     import numpy as np
@@ -41,14 +48,16 @@ def whiten_fit(
     from glam.output import check_output
 
     if method not in METHODS:
-        raise typer.BadParameter(f"{method!r} is none of {', '.join(METHODS)}", param_hint="--method")
+        raise typer.BadParameter(
+            f"{method!r} is not a method. Choose one of {', '.join(METHODS)}", param_hint="--method"
+        )
     check_output(out, model_file.MODEL, [folder, bundled_models().get(model, Path(model))])
     collection = read_collection(folder)
     tested = benchmark_images(image.path for image in collection.images)
     if tested and not force:
         raise glam.GlamError(
-            f"{folder}: {len(tested)} images are named like those of the test sets, such as {tested[0]}; results "
-            f"on those would not count. Take other images, or pass --force"
+            f"{folder} has {terminal.count(len(tested), 'image')} with a name from a test set, such as {tested[0]}; "
+            "results on that set would be invalid. Use other images, or pass --force."
         )
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
@@ -67,4 +76,5 @@ def whiten_fit(
         training={**opened.header.training, "whitening": {**fitted, "benchmark_images": len(tested)}},
     )
     model_file.save(out, whitened, header)
-    terminal.results.print(f"{out}: {whitened.dim} dimensions, {method} whitening of {fitted['photographs']} images")
+    images = terminal.count(int(read.sum()), "image")
+    terminal.say(f"{out}: {terminal.count(whitened.dim, 'dimension')}, {method} whitening fitted to {images}")

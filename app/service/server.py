@@ -4,6 +4,8 @@ SIGTERM or Ctrl-C --> new requests get 503 --in-flight requests answered, or gra
 second signal --> exit immediately
 """
 
+import errno
+import os
 import signal
 import socket
 import time
@@ -15,6 +17,7 @@ from fastapi import FastAPI
 
 from glam.app.service.dependencies import get_app_state
 from glam.app.service.middleware.access_log import InFlightRequests
+from glam.errors import GlamError
 
 MIN_SHUTDOWN_SECONDS = 0.5
 """Minimum duration of a shutdown, so that clients that are about to send a request get a response. Arbitrary."""
@@ -60,6 +63,32 @@ class Server(uvicorn.Server):
             waited = time.monotonic() - self._stop_requested_at
             self.should_exit |= waited > (MIN_SHUTDOWN_SECONDS if not self._in_flight.count else self._grace)
         return await super().on_tick(counter)
+
+
+def check_port(host: str, port: int) -> None:
+    """Makes sure that a server can listen, before work begins whose result it serves.
+
+    Args:
+        host: address to listen on.
+        port: 0 for any free port, which is not checked.
+
+    Raises:
+        GlamError: the port is in use or needs more permissions, or the address is not one of this machine.
+    """
+    if not port:
+        return
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            if os.name == "posix":  # as uvicorn does: a port whose last server has just ended is free
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise GlamError(f"Port {port} is in use. Choose another with --port.") from error
+        if error.errno == errno.EACCES:
+            raise GlamError(f"You may not listen on port {port}. Choose one from 1024 up with --port.") from error
+        raise GlamError(f"{host} is not an address of this machine. Choose another with --host.") from error
 
 
 def make_server(

@@ -206,8 +206,15 @@ def _check_same(writer: Writer, config: IndexConfig) -> None:
     was = writer.config
     for name in ("fingerprint", "size", "scales", "root"):
         if getattr(was, name) != getattr(config, name):
-            raise GlamError(
-                f"{writer.path} was begun with the {name} {getattr(was, name)!r}"
-                f"{f' (model {was.model!r})' if name == 'fingerprint' else ''}, not {getattr(config, name)!r}; "
-                "build another index, or use the same"
-            )
+            raise GlamError(f"{writer.path} was built {_difference(name, was, config)}. Build a new index instead.")
+
+
+def _difference(name: str, was: IndexConfig, config: IndexConfig) -> str:
+    """How an index was built, and that the build that is asked for differs."""
+    if name == "fingerprint":
+        return f"with {was.model}, not with {'this version of it' if config.model == was.model else config.model}"
+    if name == "root":
+        return f"from {was.root}, not from {config.root}"
+    if name == "size":
+        return f"from images of {was.size} pixels, not of {config.size}"
+    return f"at the scales {was.scales}, not at {config.scales}"

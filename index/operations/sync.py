@@ -81,7 +81,7 @@ def sync(
 
     Args:
         path: folder of the index.
-        collection: what its folder holds now.
+        collection: what its folder holds now; if that has moved, in its new place.
         load: opens the index's model; called when there is something to describe.
         progress: called with images described and images to describe.
         limits: sizes and times at which the index changes how it works.
@@ -90,10 +90,8 @@ def sync(
         GlamError: there is no index, it is of another folder or model, another writer is at work, the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
-        root = str(collection.root.resolve())
-        if writer.config.root != root:
-            raise GlamError(f"{path} is an index of {writer.config.root}, not of {root}")
         files = unique_by_path(collection.images)
+        _follow_root(writer, str(collection.root.resolve()), files)
         plan = make_plan(list(writer.catalog.stored_images()), collection.root, files, whole=True)
         _forget_unreadable(writer, {file.path for file in files})
         return _carry_out(plan, writer, collection.root, load, progress)
@@ -235,6 +233,23 @@ def _image_file(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFi
         return ImageFile(path, known[path].landmark, metadata=json.loads(known[path].metadata))
     landmark = file.parent.relative_to(root).as_posix()
     return ImageFile(path, "" if landmark == "." else landmark)
+
+
+def _follow_root(writer: Writer, root: str, files: Sequence[ImageFile]) -> None:
+    """Records the new root of an index whose folder has moved: the former root is gone, and images are in the new one.
+
+    Raises:
+        GlamError: the index is of another folder.
+    """
+    former = writer.config.root
+    if former == root:
+        return
+    known = writer.catalog.paths()
+    if Path(former).exists() or not any(file.path in known for file in files):
+        raise GlamError(f"{writer.path} is an index of {former}, not of {root}. Sync with its own folder.")
+    writer.begin_changes()
+    with writer.catalog.transaction():
+        writer.catalog.set_config(replace(writer.config, root=root))
 
 
 def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:

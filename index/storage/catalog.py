@@ -57,9 +57,10 @@ class IndexConfig:
             GlamError: it is another model than the index was built with.
         """
         if model.fingerprint != self.fingerprint:
+            other = "another version of it" if model.name == self.model else model.name
             raise GlamError(
-                f"{index} was built with the model {self.model!r} (fingerprint {self.fingerprint}); "
-                f"{model.name!r} (fingerprint {model.fingerprint}) cannot be compared with it"
+                f"{index} was built with {self.model}, and descriptors of {other} cannot be compared with it. "
+                "Use the model of the index, or build a new index."
             )
 
 

@@ -206,8 +206,8 @@ def test_photographs_in_inverted_lists(photographs: Path, tmp_path: Path) -> Non
     assert cut["results"]["map"] == exact["map"]
     assert cut["searched"]["results"]["map"] < exact["map"] - 0.02, "most landmarks have more than five other images"
     for options, sentence in [
-        (("--distractors", photographs / "distractors"), "leave out --distractors"),
-        (("--size", 96), "leave out --size"),
+        (("--distractors", photographs / "distractors"), "Leave out --distractors"),
+        (("--size", 96), "Leave out --size"),
         (("--service", "http://localhost:1"), "exclude each other"),
     ]:
         assert sentence in evaluate("folder", photographs / "val", "--index", index, *options)[1]
@@ -255,6 +255,6 @@ def test_a_service_is_evaluated_through_its_api(
         assert code == 0, output
         assert json.loads(out.read_text())["searched"]["depth"] == 6
         code, output = evaluate(*command, "--service", url, "--token", "read")
-        assert "searches 10 images and exact ranking 8" in output
+        assert "searches 10 images, and exact ranking 8" in output
         draw_image(64, 48, 77).save(root / "val" / "landmark0" / "new.png")
         assert "1 of 9 images are not in the index" in evaluate(*command, *others)[1]

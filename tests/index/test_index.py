@@ -157,9 +157,9 @@ def test_another_model_or_other_settings_are_refused(model: Model, folder: Path,
         other.network.pool.p.fill_(2.0)
     with Index.open(tmp_path / "i.glam") as index, pytest.raises(GlamError, match="cannot be compared"):
         index.check_model(other)
-    with pytest.raises(GlamError, match="begun with the fingerprint"):
+    with pytest.raises(GlamError, match="was built with"):
         build(tmp_path / "i.glam", read_folder(folder), other)
-    with pytest.raises(GlamError, match="begun with the size"):
+    with pytest.raises(GlamError, match="was built from images of"):
         build(tmp_path / "i.glam", read_folder(folder), model, settings=model.settings(size=96))
 
 

@@ -80,9 +80,7 @@ def test_two_hundred_steps_are_killed_and_resumed(gldv2: Path, tmp_path: Path) -
     assert glam.load(model, "cpu").dim == 16
 
 
-def test_its_speed_is_in_the_logs(
-    gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_speed_is_in_the_logs(gldv2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The speed is logged even if an epoch (twenty steps) is shorter than an interval."""
     monkeypatch.setattr(throughput, "callbacks", lambda: [throughput.Throughput(every=30)])
     train([*arguments(gldv2, tmp_path), "--data.workers", "1", "--trainer.max_epochs", "4"])
@@ -90,7 +88,6 @@ def test_its_speed_is_in_the_logs(
     rows = [row for row in csv.DictReader(table) if row.get("images_per_second")]
     assert [int(row["step"]) for row in rows] == [30, 60]
     assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["waiting"]) <= 1 for row in rows)
-    assert "images/s  waiting for data" in capsys.readouterr().out
 
 
 class Answers(TorchDispatchMode):

@@ -23,7 +23,8 @@ from glam.errors import GlamError
 from glam.inference.pipeline import Settings, describe_stream
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace
-from glam.training.cli import bundled_configs, train
+from glam.training.cli import train
+from glam.training.configs import bundled_configs
 from glam.training.module import Batch, LandmarkModule, _without_statistics
 from glam.training.options import DataOptions, ModelOptions
 from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca
@@ -261,9 +262,9 @@ def test_a_failed_step_leaves_the_batch_norms_training() -> None:
 def test_an_earlier_run_is_not_overwritten(landmarks: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
-    with pytest.raises(GlamError, match="add --resume"):
+    with pytest.raises(GlamError, match="Add --resume"):
         train(options(landmarks, tmp_path / "run"))
-    with pytest.raises(GlamError, match="no run to go on with"):
+    with pytest.raises(GlamError, match="no run to resume"):
         train(options(landmarks, tmp_path / "other", "--resume"))
 
 

@@ -244,8 +244,8 @@ def test_an_attention_that_is_not_there_is_said_not_to_be() -> None:
 
 def test_the_summary_counts() -> None:
     three = [(0, 0), (1, 1), (2, 2)]
-    assert summary(matches_between(three, three, [True, False, True])) == "2 of 3 pairs of like places agree"
-    assert summary(matches_between([], [], [])) == "None of 0 pairs of like places agree"
+    assert summary(matches_between(three, three, [True, False, True])) == "2 matching points (of 3 candidates)"
+    assert summary(matches_between([], [], [])) == "No matching points (of 0 candidates)"
 
 
 # The command

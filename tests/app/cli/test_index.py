@@ -1,8 +1,11 @@
 """`glam index ...` as people and scripts use it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from glam.app.cli.main import app
-from glam.datasets.readers import read_folder
+from glam.datasets.readers import read_collection, read_folder
 from glam.index import build
 from glam.index.storage.lock import write_lock
 
 GLAM = str(Path(sys.executable).with_name("glam"))
 
 
-def glam(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([GLAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+def glam(*arguments: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([GLAM, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -47,10 +50,10 @@ def test_a_day_with_an_index_that_needs_no_model(index: Path, folder: Path) -> N
     assert (synced["moved"], synced["unchanged"], synced["unreadable"]) == (1, 5, [])
     (twins,) = json.loads(glam("index", "duplicates", index, "--json").stdout)
     assert {image["path"] for image in twins["images"]} == {"landmark 0/0.jpg", "landmark 0/2.jpg"}
-    assert "2 images in 1 groups" in glam("index", "duplicates", index, "--threshold", 0.99).stdout
+    assert "1 group of near-duplicates, 2 images" in glam("index", "duplicates", index, "--threshold", 0.99).stdout
     assert "2 images removed" in glam("index", "remove", index, "landmark 1").stdout
     assert json.loads(glam("index", "compact", index, "--json").stdout)["removed"] == 2
-    assert "nothing wrong (4 images" in glam("index", "verify", index, "--sample", 0).stdout
+    assert "no problems found (4 images" in glam("index", "verify", index, "--sample", 0).stdout
     facts = json.loads(glam("index", "info", index, "--json").stdout)
     assert (facts["images"], facts["removed"], facts["clean"], facts["writer"]) == (4, 0, True, None)
 
@@ -88,6 +91,102 @@ def test_info_does_not_wait_for_pytorch(index: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+
+
+def test_info_speaks_english(index: Path, folder: Path) -> None:
+    lines = glam("index", "info", index).stdout.splitlines()
+    facts = dict(line.split("\t") for line in lines)
+    changed = datetime.fromtimestamp((index / "catalogue.sqlite").stat().st_mtime)
+    assert facts["images"] == "6"
+    assert facts["folder"] == str(folder)
+    assert facts["scales"] == "1.0"
+    assert facts["structure"] == "exact"
+    assert facts["precomputed"] == "nothing"
+    assert facts["closed"] == "cleanly"
+    assert facts["last changed"] == f"{changed:%Y-%m-%d %H:%M}"
+    assert re.fullmatch(r"[\d.]+ kB in 1 segment", facts["size on disk"])
+    assert json.loads(glam("index", "info", index, "--json").stdout).keys() == {
+        *("index", "images", "removed", "landmarks", "model", "fingerprint", "dim", "size", "scales", "root"),
+        *("structure", "precomputed", "backend", "segments", "bytes", "clean", "writer", "unreadable"),
+    }
+    glam("index", "remove", index, "landmark 0/0.jpg")
+    glam("index", "precompute", index, "--knn-graph")
+    (index / "checksums.json").unlink()
+    with write_lock(index):
+        writing = glam("index", "info", index).stdout
+    changed_facts = glam("index", "info", index).stdout
+    assert "images\t5 (1 more removed, not yet compacted)" in changed_facts
+    assert "precomputed\tkNN graph" in changed_facts
+    assert "closed\tnot cleanly; the next change repairs it" in changed_facts
+    assert f"closed\tno; process {os.getpid()} on " in writing
+
+
+def test_sync_knows_the_folder_of_the_index(index: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "landmark 1" / "1.jpg").unlink()
+    done = glam("index", "sync", index, cwd=tmp_path)
+    assert "1 removed, 5 unchanged" in done.stdout
+    assert str(folder) in done.stderr
+    folder.rename(tmp_path / "moved")
+    gone = glam("index", "sync", index, code=1).stderr
+    assert f"{folder}, the folder of {index}, no longer exists." in gone
+    assert f"glam index sync {index} FOLDER" in gone
+    assert "5 unchanged" in glam("index", "sync", index, tmp_path / "moved").stdout
+    assert "5 unchanged" in glam("index", "sync", index).stdout
+    assert "no problems found" in glam("index", "verify", index, "--sample", 0).stdout
+
+
+def test_a_folder_that_holds_none_of_the_images_is_no_moved_folder(index: Path, folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "unplugged")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").write_text("other")
+    assert "is an index of" in glam("index", "sync", index, tmp_path / "other", code=1).stderr
+    assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 6
+
+
+def test_sync_of_an_index_that_was_built_from_a_list_asks_for_the_list(
+    folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    """Reading the folder would overwrite the landmarks of the list, and add images that it leaves out."""
+    (folder / "mine.csv").write_text("path,landmark\nlandmark 0/0.jpg,tower\nlandmark 1/1.jpg,gate\n")
+    index = tmp_path / "listed.glam"
+    build(index, read_collection(folder / "mine.csv"), content_model)
+    done = glam("index", "sync", index, code=1)
+    assert f"Give the list: glam index sync {index} LIST" in done.stderr
+    assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 2
+    assert "2 unchanged" in glam("index", "sync", index, folder / "mine.csv").stdout
+    (folder / "mine.csv").rename(folder / "manifest.csv")  # which reading the folder finds
+    assert "2 unchanged" in glam("index", "sync", index).stdout
+
+
+def test_a_text_file_that_lists_no_image_makes_no_index(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("buy milk\n")
+    done = glam("index", "build", "x.glam", "notes.txt", code=1, cwd=tmp_path)
+    assert "notes.txt lists no file that exists, such as buy milk." in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_list_without_files_does_not_empty_an_index(index: Path, folder: Path) -> None:
+    (folder / "manifest.csv").write_text("path\nunplugged/1.jpg\n")
+    assert "lists no file that exists" in glam("index", "sync", index, folder, code=1).stderr
+    assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 6
+
+
+def test_keep_is_an_alias_with_a_notice(index: Path) -> None:
+    done = glam("index", "keep", index, "--neighbours")
+    assert done.stderr.splitlines()[0] == "`glam index keep` is now `glam index precompute`."
+    assert "kNN graph precomputed" in done.stdout
+    assert "nothing precomputed" in glam("index", "precompute", index, "--no-knn-graph").stdout
+
+
+def test_names_are_escaped_but_exact_in_json(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    for i in range(2):
+        (folder / "landmark 0" / f"line{i}\n\x1b[31m.jpg").write_text("the same")
+    build(tmp_path / "n.glam", read_folder(folder), content_model)
+    shown = glam("index", "duplicates", tmp_path / "n.glam").stdout
+    assert "  landmark 0/line0\\n\\x1b[31m.jpg" in shown.splitlines()
+    groups = json.loads(glam("index", "duplicates", tmp_path / "n.glam", "--json").stdout)
+    paths = {image["path"] for group in groups for image in group["images"]}
+    assert "landmark 0/line0\n\x1b[31m.jpg" in paths
 
 
 def test_add_verify_and_search_with_a_model(tmp_path: Path) -> None:

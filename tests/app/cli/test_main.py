@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,16 +79,76 @@ def test_search(index: Path, folder: Path) -> None:
     assert "blue gate" in boxed.stdout
 
 
+def test_a_piped_search_prints_a_line_per_hit_with_a_path_that_opens(index: Path, folder: Path, tmp_path: Path) -> None:
+    query = folder / "blue gate" / "1.jpg"
+    for here in (folder.parent, folder / "red tower", tmp_path):
+        lines = glam("search", index, query, "--top", 3, folder=here).stdout.splitlines()
+        assert len(lines) == 3
+        for rank, line in enumerate(lines, start=1):
+            number, score, landmark, path = line.split("\t")
+            assert (int(number), landmark) == (rank, "blue gate")
+            assert 0 < float(score) <= 1
+            assert (here / path).is_file()
+            assert Path(path).is_absolute() == (here != folder.parent)
+
+
+def test_a_search_without_a_hit_says_why(index: Path, folder: Path) -> None:
+    query = folder / "blue gate" / "1.jpg"
+    none = glam("search", index, query, "--threshold", 0.99, "--where", "landmark = 'red tower'")
+    assert none.stdout == ""
+    assert re.fullmatch(r"No image scores at least 0\.99; the best scores 0\.\d\d\.\n", none.stderr)
+    assert "No image meets the filter" in glam("search", index, query, "--where", "landmark = 'x'").stderr
+    exact = glam("search", index, query, "--threshold", 0.99, "--where", "landmark = 'red tower'", "--json")
+    assert (exact.stdout, exact.stderr) == ("[]\n", "")
+
+
 def test_eval_folder(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "result.json"
-    done = glam("eval", "folder", folder, "--model", "timm:tf_efficientnet_lite0", "--size", 96, "--json", out)
+    done = glam("eval", "folder", folder, "--model", "timm:tf_efficientnet_lite0", "--size", 96, "--out", out)
     assert "recall@1" in done.stdout
+    assert "9 images of 3 landmarks, 0 distractors" in done.stdout
     result = json.loads(out.read_text())
     assert 0.5 < result["results"]["map"] <= 1
     assert len(result["results"]["ap"]) == 9
     assert result["protocol"]["size"] == 96
     assert result["model"]["fingerprint"]
     assert result["versions"]["torch"]
+
+
+def test_json_is_a_switch_of_eval_and_its_former_form_still_works(folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> tuple[str, str]:
+        done = CliRunner().invoke(commands, ["eval", "folder", *map(str, arguments)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout, done.stderr
+
+    options = ("--model", "timm:tf_efficientnet_lite0", "--size", 96)
+    notice = "--json FILE is now --out FILE."
+    for arguments in ((folder, "--json", *options), ("--json", folder, *options)):
+        printed, notes = run(*arguments)
+        assert 0.5 < json.loads(printed)["results"]["map"] <= 1
+        assert notice not in notes
+    for i, former in enumerate((("--json", "{}"), ("--json={}",))):
+        for j, arguments in enumerate(((folder, *former, *options), (*former, *options, folder))):
+            out = tmp_path / f"{i}{j}.json"
+            printed, notes = run(*(str(argument).format(out) for argument in arguments))
+            assert "recall@1" in printed
+            assert notice in notes
+            assert json.loads(out.read_text())["dataset"] == str(folder)
+    printed, _ = run(folder, "--json", "--out", tmp_path / "both.json", *options)
+    assert json.loads(printed) == json.loads((tmp_path / "both.json").read_text())
+
+
+def test_a_port_in_use_is_said_before_the_work(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in (("serve", "nowhere.glam"), ("demo", "folder")):
+            done = glam(*command, "--port", port, code=1, folder=tmp_path)
+            assert done.stderr.strip() == f"glam: Port {port} is in use. Choose another with --port."
+        assert not list(tmp_path.iterdir())
+    done = glam("serve", "nowhere.glam", "--port", port, code=1, folder=tmp_path)
+    assert "no index there" in done.stderr
+    done = glam("serve", "nowhere.glam", "--host", "192.0.2.1", "--port", port, code=1, folder=tmp_path)
+    assert done.stderr.strip() == "glam: 192.0.2.1 is not an address of this machine. Choose another with --host."
 
 
 def test_generated_landmarks(tmp_path: Path) -> None:
@@ -114,7 +176,12 @@ def test_an_expected_failure_is_one_sentence_and_exit_code_1(
 
 def test_a_model_other_than_the_indexs_own_is_refused(index: Path, folder: Path) -> None:
     done = glam("search", index, folder / "blue gate" / "1.jpg", "--model", "glam-lite0", code=1)
-    assert "cannot be compared" in done.stderr
+    assert "was built with timm:tf_efficientnet_lite0, and descriptors of glam-lite0 cannot be compared" in done.stderr
+    built = glam("index", "build", index, folder, "--model", "glam-lite0", "--size", 96, code=1)
+    sentence = "was built with timm:tf_efficientnet_lite0, not with glam-lite0. Build a new index instead."
+    assert built.stderr.strip() == f"glam: {index} {sentence}"
+    resized = glam("index", "build", index, folder, "--model", "timm:tf_efficientnet_lite0", "--size", 64, code=1)
+    assert "was built from images of 96 pixels, not of 64." in resized.stderr
 
 
 def test_the_image_is_read_once_and_errors_name_its_path(

@@ -29,8 +29,8 @@ def test_a_day_on_the_command_line(
         return done.stdout if code == 0 else done.stderr
 
     new = ("index", "build", index, folder)
-    assert "wants the address" in run(*new, "--backend", "milvus", code=2)
-    assert "go with --backend milvus" in run(*new, "--uri", database, code=2)
+    assert "needs the address" in run(*new, "--backend", "milvus", code=2)
+    assert "need --backend milvus" in run(*new, "--uri", database, code=2)
     assert f"{COUNT} images added" in run(*new, "--backend", "milvus", "--uri", database)
     assert json.loads(run("index", "info", index, "--json"))["backend"] == f"collection a_day at {database}"
     hits = json.loads(run("search", index, folder / "08.jpg", "--where", "year < 2010", "--top", 3, "--json"))
@@ -38,9 +38,9 @@ def test_a_day_on_the_command_line(
     assert len(json.loads(run("search", index, folder / "08.jpg", "--threshold", 0.99, "--json"))) == 1
     (twins,) = json.loads(run("index", "duplicates", index, "--json"))
     assert {image["path"] for image in twins["images"]} == {"03.jpg", "04.jpg"}
-    assert "1 images removed" in run("index", "remove", index, "04.jpg")
+    assert "1 image removed" in run("index", "remove", index, "04.jpg")
     assert json.loads(run("index", "duplicates", index, "--json")) == []
     assert "39 unchanged" in run("index", "sync", index, folder)  # and 04.jpg comes back
     assert len(json.loads(run("index", "duplicates", index, "--json"))) == 1
     run("index", "compact", index)
-    assert "nothing wrong (40 images" in run("index", "verify", index)
+    assert "no problems found (40 images" in run("index", "verify", index)

@@ -1,0 +1,58 @@
+"""Arguments of `glam train`: names of bundled configurations, and what is wrong with an option in one sentence."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from glam.errors import GlamError
+from glam.training.configs import bundled_configs
+
+
+class OptionError(GlamError):
+    """An option that does not exist, or a value that an option does not take."""
+
+
+def option_sentence(message: str) -> str:
+    """An error message of jsonargparse, shortened to the option, its value, and the types that it takes."""
+    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", message)
+    if unknown:
+        return f"There is no option {unknown[1]}. Run `glam train --help-all` for all options."
+    missing = re.search(r"arguments are required: ([\w.]+)", message)
+    if missing:
+        return f"--{missing[1]} is missing."
+    key = re.search(r"[Kk]ey \"([\w.]+)\"", message)
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    if key and value:
+        types = re.findall(r"Expected an? (?:typing\.Literal\[(.*?)\]|<class '(\w+)'>)", message)
+        names = [(choices.replace(", ", " or ") or kind).replace("NoneType", "null") for choices, kind in types]
+        expected = f" It takes {' or '.join(dict.fromkeys(names))}." if names else ""
+        return f"--{key[1]} does not take {value[1].strip()!r}.{expected}"
+    return " ".join(message.split("\n")[:2])
+
+
+def with_bundled_configs(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the names of bundled configurations replaced by their paths.
+
+    Raises:
+        GlamError: there is no configuration of such a name, and no such file.
+    """
+    expanded = list(arguments)
+    for i, argument in enumerate(expanded):
+        option, equals, value = argument.partition("=")
+        if option == "--config" and equals:
+            expanded[i] = f"--config={_config_path(value)}"
+        elif argument in ("--config", "-c") and i + 1 < len(expanded):
+            expanded[i + 1] = _config_path(expanded[i + 1])
+    return expanded
+
+
+def _config_path(name: str) -> str:
+    bundled = bundled_configs()
+    if name in bundled:
+        return str(bundled[name])
+    is_yaml = re.search(r"[{:\n]", name)  # jsonargparse also takes a configuration itself
+    if not is_yaml and not Path(name).is_file():
+        raise GlamError(
+            f"There is no configuration {name!r}. Choose one of {', '.join(sorted(bundled))}, or name a YAML file."
+        )
+    return name
