@@ -4,7 +4,7 @@
     two images, their matches --joined--> both images side by side, with a line per match
     panels --explanation--> one picture
 
-docs/explaining.md says what these pictures mean.
+docs/explain.md says what these pictures mean.
 """
 
 import colorsys
