@@ -26,7 +26,7 @@ CLIPPED = [
 """Particles, adverbs, and verbs of a translated English."""
 
 GLOSSARY = [
-    "photographs?", "photographed", "reranks?", "reranked", "reranking", "neighbours?", "colours?", "centres?",
+    "photographs?", "photographed", "reranks", "reranked", "reranking", "neighbours?", "colours?", "centres?",
     "catalogues?", "behaviours?", "grey", r"normalis\w+", r"organis\w+", r"recognis\w+", r"initialis\w+",
     r"optimis\w+", r"favour\w*", "analys(?:e|ed|es|ing)", "labelled", "labelling", "modelling", "cancelled",
     "artefacts?", "metres?", "whilst", "learnt",
@@ -43,8 +43,8 @@ TRANSLATED = [
 
 LIST = re.compile(rf"(?<![\w-])(?:{'|'.join([*CLIPPED, *GLOSSARY, *TRANSLATED])})(?![\w-])", re.IGNORECASE)
 
-ALLOWED = re.compile(r"whole (?:numbers?|image|photo)\b|`[^`]*`|https?://\S+", re.IGNORECASE)
-"""Standard terms (a whole number, a whole photo as opposed to a region), code, and addresses."""
+ALLOWED = re.compile(r"whole\s+(?:numbers?|image|photo)\b|`[^`]*`|\]\([^)]*\)|https?://\S+", re.IGNORECASE)
+"""Standard terms (a whole number, a whole photo as opposed to a region), code, and the targets of links."""
 
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 
