@@ -179,6 +179,6 @@ def test_the_command_prepares_any_source(source: Path, tmp_path: Path) -> None:
     (source / "few.csv").write_text("path,landmark\ntower/wide.jpg,t\nbridge/text.png,b\n")
     done = CliRunner().invoke(app, ["data", "prepare", str(source / "few.csv"), str(tmp_path / "out"), "--size", "64"])
     assert done.exit_code == 0, done.output
-    assert "1 images made" in done.output
+    assert "1 image written" in done.output
     assert "bridge/text.png" in done.output
     assert read_collection(tmp_path / "out").images == (ImageFile("tower/wide.jpg", "t", (32, 64)),)

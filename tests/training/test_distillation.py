@@ -103,7 +103,7 @@ def test_a_patched_image_is_of_two_images_in_place() -> None:
 def test_only_teachers_can_say_what_a_patched_image_shows(tmp_path: Path, draw_image: Draw) -> None:
     arguments = few_landmarks(tmp_path, draw_image)
     with pytest.raises(GlamError, match="only a run with teachers"):
-        train([*arguments, "--model.patched", "0.5"])
+        train([*arguments, "--model.dim", "2", "--model.patched", "0.5"])
 
 
 def test_teachers_are_made_once_and_a_student_learns_from_them(
@@ -136,7 +136,7 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
 def test_a_teacher_that_cannot_be_trained_is_named(tmp_path: Path, draw_image: Draw) -> None:
     arguments = few_landmarks(tmp_path, draw_image)
     with pytest.raises(GlamError, match="Teacher 0 could not be trained"):
-        train([*arguments, "--teachers", "['--no_such 1']"])
+        train([*arguments, "--model.dim", "2", "--teachers", "['--no_such 1']"])
 
 
 @pytest.mark.parametrize(("stride", "side"), [(None, 2), (16, 4), (8, 8)])
