@@ -19,7 +19,7 @@ from glam.atomic_file import flush
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import digest_file, digest_parts
-from glam.index.storage.schema import KEPT_SINCE
+from glam.index.storage.schema import STORE_FILES_SINCE
 from glam.index.types import ImageIds
 
 FOLDER = "rerank"
@@ -74,7 +74,7 @@ class StoreFile(NamedTuple):
 
 def store_files(catalog: Catalog, kind: str = "%") -> list[StoreFile]:
     """The files of a kind, or of all, by number."""
-    if catalog.version < KEPT_SINCE:
+    if catalog.version < STORE_FILES_SINCE:
         return []
     found = catalog.connection.execute(
         "SELECT number, kind, recipe, images, digest FROM kept WHERE kind LIKE ? ORDER BY number", [kind]
