@@ -17,7 +17,7 @@ from glam.parallel_map import parallel_map
 from glam.stage_times import Times
 
 THREADS = 4
-"""Threads that read files (arbitrary; enough to hide the latency of a network drive)."""
+"""Threads that read files (arbitrary)."""
 
 AHEAD = 16
 """Files read ahead of the model and held in memory (arbitrary)."""

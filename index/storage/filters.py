@@ -44,10 +44,10 @@ LIMITS = {sqlite3.SQLITE_LIMIT_LENGTH: 10_000_000, sqlite3.SQLITE_LIMIT_LIKE_PAT
 """Most bytes of a string and of a LIKE pattern (arbitrary), because the time limit cannot stop a single SQLite step."""
 
 SECONDS = 10.0
-"""Time limit of a filter (arbitrary; far more than an ordinary filter on a million images takes)."""
+"""Time limit of a filter (arbitrary)."""
 
 STEPS = 10_000
-"""SQLite instructions between two checks of the clock (arbitrary; a fraction of a millisecond)."""
+"""SQLite instructions between two checks of the clock (arbitrary)."""
 
 LONGEST = 10_000
 """Most characters of an expression (arbitrary)."""

@@ -87,7 +87,7 @@ class MilvusConfig:
         return checked_uri(here) if here else self.uri
 
     def __str__(self) -> str:
-        return f"Milvus collection {self.collection} at {self.address}"
+        return f"collection {self.collection} at {self.address}"
 
 
 def is_lite(uri: str) -> bool:
@@ -112,8 +112,8 @@ def checked_uri(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https", "tcp") or not parts.hostname:
         raise GlamError(
-            f"{uri!r} is not the address of a Milvus server. Give one like http://milvus:19530, or the path of a Milvus "
-            "Lite database, NAME.db."
+            f"{uri!r} is not the address of a Milvus server. Give one like http://milvus:19530, or the path of a "
+            "Milvus Lite database, NAME.db."
         )
     if parts.username is not None or parts.password is not None:
         raise GlamError(

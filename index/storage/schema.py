@@ -67,7 +67,7 @@ CREATE TABLE unreadable (
 """
 
 BUSY_SECONDS = 60
-"""How long a reader waits for a commit, and a commit for readers (arbitrary; a commit takes milliseconds)."""
+"""How long a reader waits for a commit, and a commit for readers (arbitrary)."""
 
 
 class NoIndexError(GlamError):

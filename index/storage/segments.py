@@ -75,7 +75,8 @@ def open_segment(file: Path, count: int, dim: int) -> Descriptors:
         return np.empty((0, dim), dtype=np.float32)
     if file.stat().st_size < count * dim * 4:
         raise GlamError(
-            f"{file} is damaged: it is too short for its {count} descriptors. Restore a backup, or build the index again."
+            f"{file} is damaged: it is too short for its {count} descriptors. Restore a backup, or build the index "
+            "again."
         )
     return np.asarray(np.memmap(file, dtype="<f4", mode="r", shape=(count, dim)))
 

@@ -19,7 +19,7 @@ NOWHERE = -1
 """Segment number of an image that is not present."""
 
 ATTEMPTS = 5
-"""Attempts to take a snapshot while a writer compacts the index (arbitrary; one retry is nearly always enough)."""
+"""Attempts to take a snapshot while a writer compacts the index (arbitrary)."""
 
 
 @dataclass(frozen=True)
