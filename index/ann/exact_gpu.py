@@ -136,7 +136,7 @@ class ExactGpu:
         self._rounding = max(self._rounding, float(rounding))
 
     def _search(self, queries: Descriptors, k: int, count: int, packed: bytes | None) -> tuple[Scores, Rows]:
-        """The best ``k`` rows of each query, (q, k), among the ``count`` rows that a packed mask allows, or all rows."""
+        """The best ``k`` rows of each query, (q, k), among all rows or the ``count`` rows that a packed mask allows."""
         half, rows_of, mask = self._half, None, None
         if packed is not None and count < GATHERED_SHARE * len(self):
             half, rows_of = self._gathered(packed)

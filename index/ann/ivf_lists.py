@@ -15,7 +15,8 @@ SEED = 1
 """Seed of the training sample and of k-means."""
 
 LISTS = 2
-"""Number of lists, as a multiple of the square root of the number of descriptors; benchmarks/search.py measures the result."""
+"""Number of lists, as a multiple of the square root of the number of descriptors. benchmarks/search.py measures the
+resulting speed and recall."""
 
 WIDTHS = (8, 4, 2, 1)
 """Numbers of dimensions that may share a 4-bit code. The largest that divides the length of a descriptor and leaves at

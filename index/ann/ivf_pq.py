@@ -37,7 +37,7 @@ PARTS_CACHED = 8
 """Size of the LRU cache of these indexes (arbitrary). An index of 50,000 rows with 64 codes takes 1.6 MB."""
 
 FIRST = 50
-"""Results that a range search asks for at first (arbitrary)."""
+"""Results in the first search of a range search (arbitrary)."""
 
 
 class IvfPq:

@@ -21,7 +21,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Group:
-    """A group of images, each of which is a near-duplicate of another image in the group.
+    """A group of images. Each image is a near-duplicate of at least one other image in the group.
 
     Attributes:
         images: the images, by ascending id.

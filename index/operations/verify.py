@@ -240,10 +240,10 @@ class _Check:
         from glam.index.milvus.sync import find_problems
 
         try:
-            wrong = find_problems(config.milvus, config, take_snapshot(self._index, catalog))
+            problems = find_problems(config.milvus, config, take_snapshot(self._index, catalog))
         except GlamError as error:
-            wrong = [str(error)]
-        for what in wrong:
+            problems = [str(error).rstrip(".")]
+        for what in problems:
             if self._checksums is None:
                 self._notes.append(f"{what}; the next writer repairs this")
             else:

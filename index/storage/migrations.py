@@ -44,8 +44,8 @@ def open_catalog(index: Path) -> Catalog:
                 upgrade(index)
         except (OSError, sqlite3.OperationalError) as error:
             raise GlamError(
-                f"{index} has an old format and could not be upgraded ({error}). Make the folder writable, or build the "
-                "index again."
+                f"{index} has an old format and could not be upgraded ({error}). Make the folder writable, or build "
+                "the index again."
             ) from error
     return Catalog.open(index)
 
