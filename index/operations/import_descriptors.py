@@ -118,10 +118,13 @@ def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
             if isinstance(value, list):
                 value = tuple(value)
             if value != expected:
-                model = f" (model {metadata.get('model')!r})" if name == "fingerprint" else ""
+                difference = (
+                    f"its model is {metadata.get('model')!r}, and the index has another model, {config.model!r}"
+                    if name == "fingerprint"
+                    else f"its {name} is {value}, that of the index is {expected}"
+                )
                 raise GlamError(
-                    f"{file}: its {name} is {value!r}{model}, that of the index is {expected!r}. "
-                    "Describe the images again with the model and settings of the index."
+                    f"{file}: {difference}. Describe the images again with the model and settings of the index."
                 )
 
 
