@@ -48,8 +48,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the operating system that mean that there is no room for more data."""
 
 
-class ImageDescriptor(NamedTuple):
-    """The descriptor of an image, to be added to an index.
+class ImageToAdd(NamedTuple):
+    """An image to add to an index, with its descriptor.
 
     Attributes:
         facts: path, landmark, metadata, hash, size, and modification time of the image's file.
@@ -99,7 +99,7 @@ class Writer:
             delete_checksums(self.path)
             self._changed = True
 
-    def add(self, batch: Sequence[ImageDescriptor], unreadable: Sequence[tuple[str, str]] = ()) -> None:
+    def add(self, batch: Sequence[ImageToAdd], unreadable: Sequence[tuple[str, str]] = ()) -> None:
         """Adds a batch atomically: it writes the descriptors first, then commits them in the catalog.
 
         Args:
@@ -146,7 +146,7 @@ class Writer:
             written.register(self.catalog, image_ids)
         self._delete(written.replaced)
 
-    def _write_features(self, batch: Sequence[ImageDescriptor]) -> NewFeatures | None:
+    def _write_features(self, batch: Sequence[ImageToAdd]) -> NewFeatures | None:
         """Writes the local features of a batch to a file, uncommitted; None if the index does not store them."""
         config = self.config
         if rerank_files.LOCAL_FEATURES not in config.keeps:

@@ -22,7 +22,7 @@ from glam.index.operations.image_files import read_ahead
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
 from glam.index.storage.catalog import FileFacts, IndexConfig
 from glam.index.storage.schema import CATALOG
-from glam.index.writer import FAISS, ImageDescriptor, Writer, open_writer
+from glam.index.writer import FAISS, ImageToAdd, Writer, open_writer
 from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def describe_into(
             yield file.source, None
 
     limits = writer.limits
-    batch: list[ImageDescriptor] = []
+    batch: list[ImageToAdd] = []
     noted = len(unreadable)
     last = time.monotonic()
     progress(0)
@@ -184,7 +184,7 @@ def describe_into(
             assert image.error is not None
             unreadable.append((file.path, image.error.reason))
         else:
-            batch.append(ImageDescriptor(file, image.width, image.height, image.descriptor))
+            batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
         waiting = len(batch) + len(unreadable) - noted
         if waiting == limits.commit_images or done == len(images) or time.monotonic() - last > limits.commit_seconds:
             writer.add(batch, unreadable[noted:])

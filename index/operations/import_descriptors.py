@@ -18,7 +18,7 @@ from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
 from glam.index.storage.catalog import IndexConfig
-from glam.index.writer import ImageDescriptor, Writer
+from glam.index.writer import ImageToAdd, Writer
 from glam.stage_times import Times
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def import_descriptors(
         could not be read when it was described.
     """
     left = {image.path: image for image in images}
-    batch: list[ImageDescriptor] = []
+    batch: list[ImageToAdd] = []
     done = 0
     for file in files:
         for image in _read_file(file, root, left):
@@ -160,7 +160,7 @@ def import_descriptors(
     return list(left.values())
 
 
-def _read_file(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[ImageDescriptor]:
+def _read_file(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[ImageToAdd]:
     """The usable descriptors of one file; removes their images from ``left``."""
     header, descriptors = read_metadata(file), map_descriptors(file)
     for path, values, descriptor in zip(header["paths"], header["files"], descriptors, strict=True):
@@ -171,9 +171,7 @@ def _read_file(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[I
             yield usable
 
 
-def _with_facts(
-    root: Path, image: ImageFile, record: FileRecord, descriptor: NDArray[np.float32]
-) -> ImageDescriptor | None:
+def _with_facts(root: Path, image: ImageFile, record: FileRecord, descriptor: NDArray[np.float32]) -> ImageToAdd | None:
     """An image with its descriptor (dim,); None if it was not described, or its file has changed."""
     if not record.hash or np.isnan(descriptor[0]):
         return None
@@ -184,4 +182,4 @@ def _with_facts(
         if now is None or now.hash != record.hash:
             return None
         facts = now
-    return ImageDescriptor(facts, record.width, record.height, np.array(descriptor))
+    return ImageToAdd(facts, record.width, record.height, np.array(descriptor))

@@ -126,7 +126,7 @@ def _chain(rerank: str) -> Chain | None:
     try:
         return parse_chain(rerank) if rerank.strip() else None
     except GlamError as error:
-        raise HTTPException(422, f"rerank: {error}.") from error
+        raise HTTPException(422, f"rerank: {error}") from error
 
 
 def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:

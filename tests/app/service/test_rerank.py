@@ -175,14 +175,14 @@ def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
     folder: Path, client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folder / "query.jpg"
-    assert "no re-ranking step 'best'; there are aqe" in sentence(asked(client, file, rerank="best"))
-    assert "no reranking step ''" in sentence(asked(client, file, rerank="aqe,"))
+    assert "no re-ranking step 'best'. Choose from aqe" in sentence(asked(client, file, rerank="best"))
+    assert "no re-ranking step ''" in sentence(asked(client, file, rerank="aqe,"))
     assert "aqe has no option 'x'" in sentence(asked(client, file, rerank="aqe:x=1"))
     assert "from 1 to" in sentence(asked(client, file, rerank="geometric:depth=100000"))
     assert "at most" in sentence(asked(client, file, rerank=",".join(["aqe"] * 20)))
     assert sentence(asked(client, file, rerank="a" * 1000)).startswith("rerank: ")
     answer = client.get("/api/images/0/search", params={"rerank": "best"})
-    assert sentence(answer).startswith("rerank: there is no reranking step")
+    assert sentence(answer).startswith("rerank: There is no re-ranking step")
     assert ids(asked(client, file, rerank=" ")) == ids(asked(client, file))
     failed = CliRunner().invoke(commands, ["search", str(folder / "i.glam"), str(file), "--rerank", "best"])
     assert isinstance(failed.exception, glam.GlamError)

@@ -10,7 +10,7 @@ import pytest
 
 from glam.index.storage import segments
 from glam.index.storage.catalog import FileFacts, IndexConfig
-from glam.index.writer import ImageDescriptor, open_writer
+from glam.index.writer import ImageToAdd, open_writer
 
 DIM = 4
 CONFIG = IndexConfig("model", "f" * 16, DIM, 64, (1.0,), "/photos")
@@ -32,10 +32,10 @@ def recorded_flushes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int
         yield flushes
 
 
-def described(count: int, first: int) -> list[ImageDescriptor]:
+def described(count: int, first: int) -> list[ImageToAdd]:
     rows = np.random.default_rng(first).normal(size=(count, DIM)).astype(np.float32)
     facts = [FileFacts(f"{first + i}.jpg", "", "{}", f"{first + i:032x}", 1, 1) for i in range(count)]
-    return [ImageDescriptor(fact, 64, 48, row) for fact, row in zip(facts, rows, strict=True)]
+    return [ImageToAdd(fact, 64, 48, row) for fact, row in zip(facts, rows, strict=True)]
 
 
 def test_descriptors_are_on_disk_before_the_transaction_that_lists_them(
