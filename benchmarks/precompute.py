@@ -26,7 +26,7 @@ from glam.index.rerank.base import NEIGHBORS
 from glam.index.rerank_store.files import KINDS
 from glam.index.storage.catalog import FileFacts, IndexConfig
 from glam.index.types import Descriptors
-from glam.index.writer import DescribedFile, open_writer
+from glam.index.writer import ImageToAdd, open_writer
 
 BLOCK = 10_000
 LOOKED_AT = 400
@@ -50,7 +50,7 @@ def add(index: Path, begin: int, descriptors: Descriptors) -> None:
             block = enumerate(descriptors[start : start + BLOCK], begin + start)
             writer.add(
                 [
-                    DescribedFile(FileFacts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(descriptor))
+                    ImageToAdd(FileFacts(f"{i}.jpg", "", "{}", "", -1, 0), 320, 240, np.array(descriptor))
                     for i, descriptor in block
                 ]
             )
@@ -97,11 +97,7 @@ def features(folder: Path, source: Path) -> dict[str, Any]:
         descriptors = draws.standard_normal((len(facts), DIM), dtype=np.float32)
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
         writer.add(
-            [
-                DescribedFile(f, 1, 1, descriptor)
-                for f, descriptor in zip(facts, descriptors, strict=True)
-                if f is not None
-            ]
+            [ImageToAdd(f, 1, 1, descriptor) for f, descriptor in zip(facts, descriptors, strict=True) if f is not None]
         )
     made = seconds(lambda: precompute(index, local_features=True))
     report = precompute(index)

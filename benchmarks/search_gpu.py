@@ -27,7 +27,7 @@ from glam.index.ann.exact import Exact
 from glam.index.ann.exact_gpu import EXTRA, ExactGpu
 from glam.index.storage.catalog import FileFacts, IndexConfig
 from glam.index.types import Descriptors
-from glam.index.writer import DescribedFile, open_writer
+from glam.index.writer import ImageToAdd, open_writer
 from glam.kernels import top_k
 
 DIM = 512
@@ -57,7 +57,7 @@ def make_index(path: Path, count: int, dim: int, device: str) -> float:
         for start in range(0, count, BATCH):
             descriptors = landmark_descriptors(start, min(BATCH, count - start), dim, device)
             writer.add([
-                DescribedFile(FileFacts(f"{i:09d}.jpg", "", "{}", "", 1, 1), 320, 240, descriptor)
+                ImageToAdd(FileFacts(f"{i:09d}.jpg", "", "{}", "", 1, 1), 320, 240, descriptor)
                 for i, descriptor in enumerate(descriptors, start)
             ])  # fmt: skip
     return time.perf_counter() - began

@@ -36,7 +36,7 @@ from glam.app.bench.load import load
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
 from glam.index.storage.catalog import FileFacts
-from glam.index.writer import DescribedFile, open_writer
+from glam.index.writer import ImageToAdd, open_writer
 
 MODEL = "glam-lite0"
 BLOCK = 10_000
@@ -92,9 +92,9 @@ def make_index(folder: Path, source: Path, real: int, vectors: int) -> Path:
     return index
 
 
-def _made_up(number: int, descriptor: "np.ndarray[Any, np.dtype[np.float32]]") -> DescribedFile:
+def _made_up(number: int, descriptor: "np.ndarray[Any, np.dtype[np.float32]]") -> ImageToAdd:
     facts = FileFacts(f"made-up/{number:07d}.jpg", f"landmark {number % 5000}", "{}", "", -1, 0)
-    return DescribedFile(facts, 320, 240, descriptor)
+    return ImageToAdd(facts, 320, 240, descriptor)
 
 
 @contextlib.contextmanager

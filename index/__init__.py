@@ -1,8 +1,8 @@
-"""The index: descriptors and a catalog of images in one folder on disk, searched by FAISS.
+"""The index: a catalog of images and their descriptors in one folder on disk, searched with FAISS or Milvus.
 
-    changed by   build, sync, add, remove, compact, precompute     read by   open, info, verify, near_duplicates
+    write: build, sync, add, remove, compact, precompute          read: open, info, verify, near_duplicates
 
-`docs/index.md` describes the format, what is guaranteed, and the commands.
+`docs/index.md` describes the file format, the guarantees, and the commands.
 """
 
 from glam.index.index import Hit, Index

@@ -1,9 +1,10 @@
-"""The folder search/: what is derived from the descriptors to search them. It may be deleted at any time.
+"""Cache of the search structure in the folder `search/` of an index. It is safe to delete at any time.
 
-    Writer --update--> search/structure-000001, ids-000001.npy, list.json --open_cached--> Index
+    Writer --update--> search/structure-000001.faiss, ids-000001.npy, list.json --open_cached--> Index
 
-The list names the two files of the last structure, with their digests. A structure covers the images whose ids are in
-the other file, row by row; images added since are added to it in memory, removed ones are masked.
+`list.json` names the current structure file and its file of image ids, with their digests. Row i of the structure
+belongs to the i-th of these ids. When an index opens, images added since are added to the structure in memory, and
+removed images are masked.
 """
 
 import json
@@ -30,13 +31,13 @@ LIST = "list.json"
 
 @dataclass(frozen=True)
 class SavedStructure:
-    """What the list names.
+    """The saved structure that `list.json` names.
 
     Attributes:
-        structure_file: file of the structure.
-        ids_file: file of the image ids it covers, in the order of its rows.
-        kind: of the structure.
-        digests: of both files, by name.
+        structure_file: path of the structure.
+        ids_file: path of the image ids of its rows, an (n,) int64 array in NumPy format.
+        kind: kind of the structure, one of `glam.index.ann.KINDS`.
+        digests: digest of each of the two files by its name.
     """
 
     structure_file: Path
@@ -46,10 +47,16 @@ class SavedStructure:
 
 
 def read_list(index: Path) -> SavedStructure | None:
-    """What is saved in the index in the folder ``index``; None where nothing is.
+    """Reads `list.json`.
+
+    Args:
+        index: folder of the index.
+
+    Returns:
+        The saved structure; None if there is none.
 
     Raises:
-        GlamError: the list is damaged.
+        GlamError: `list.json` is damaged.
     """
     file = index / FOLDER / LIST
     try:
@@ -59,23 +66,30 @@ def read_list(index: Path) -> SavedStructure | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GlamError(f"{file}: damaged; delete the folder {FOLDER}, it is made again") from error
+        raise GlamError(f"{file} is damaged. Delete {file.parent}; it is a cache and will be rebuilt.") from error
 
 
 def kind_for(config: IndexConfig, count: int, limits: IndexLimits) -> str:
-    """The kind of structure that ``count`` images of an index want."""
+    """The kind of structure for an index.
+
+    Args:
+        config: configuration of the index, which may name a kind.
+        count: number of images.
+        limits: the limit `IndexLimits.exact_below` applies.
+    """
     return Exact.kind if count < limits.exact_below else config.structure or choose_kind(count, config.dim)
 
 
 def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] | None:
-    """The saved structure with all present images in it, and the image id of each of its rows.
+    """Opens the saved structure, and adds the images that it lacks in memory.
 
     Args:
-        index: its folder.
-        snapshot: the images; those that the structure does not cover are added to it in memory.
+        index: folder of the index.
+        snapshot: the present images.
 
     Returns:
-        None where nothing is saved or it cannot be used; then one has to be built.
+        The structure and the image_id of each of its rows, (n,) int64, which may include removed images. None if no
+        structure is saved or it is unusable; the caller then has to build one.
     """
     try:
         saved = read_list(index)
@@ -97,37 +111,53 @@ def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] |
 def open_or_build(
     index: Path, snapshot: Snapshot, config: IndexConfig, limits: IndexLimits
 ) -> tuple[Structure, ImageIds]:
-    """The saved structure as `open_cached` gives it, or else a new one in memory: it, and the image id of each row."""
+    """Opens the saved structure, or builds one in memory if there is none.
+
+    Args:
+        index: folder of the index.
+        snapshot: the present images.
+        config: configuration of the index, which may name a kind of structure.
+        limits: limits of the index.
+
+    Returns:
+        The structure and the image_id of each of its rows, (n,) int64; see `open_cached`.
+    """
     return open_cached(index, snapshot) or _build(snapshot, kind_for(config, len(snapshot.image_ids), limits))
 
 
 def update(index: Path, catalog: Catalog, limits: IndexLimits) -> None:
-    """Saves a structure of all present images where the one that is saved has fallen behind.
+    """Saves a structure of all present images if the saved one is out of date.
 
     Args:
-        index: its folder.
-        catalog: of the index; it knows what kind was asked for.
-        limits: say when a saved structure has fallen behind.
+        index: folder of the index.
+        catalog: its catalog, whose configuration may name a kind of structure.
+        limits: how many images may have been added or removed before a saved structure is out of date.
 
     Raises:
-        OSError, RuntimeError, GlamError: it cannot be built or written.
+        OSError: the files cannot be written.
+        RuntimeError: FAISS cannot build or write the structure.
+        GlamError: a segment is missing or too short.
     """
-    wanted = kind_for(catalog.config, len(catalog), limits)
+    kind = kind_for(catalog.config, len(catalog), limits)
     folder = index / FOLDER
-    if (wanted == Exact.kind and not limits.save_exact) or catalog.config.milvus is not None:
+    if (kind == Exact.kind and not limits.save_exact) or catalog.config.milvus is not None:
         _clear(folder, keep=())
         return
     snapshot = take_snapshot(index, catalog)
-    covered = _covered(index, wanted)
+    covered = _covered(index, kind)
     if covered is not None and _is_near(covered, snapshot.image_ids, limits):
         return
     is_old = covered is None or _removed(covered, snapshot.image_ids) > limits.removed_share
     found = None if is_old else open_cached(index, snapshot)
-    _write(folder, *(found or _build(snapshot, wanted)))
+    _write(folder, *(found or _build(snapshot, kind)))
 
 
 def delete_unlisted(index: Path) -> None:
-    """Deletes what the list does not name: the files of a writer that was killed. A damaged list names nothing."""
+    """Deletes the files of killed writers, which `list.json` does not name; all files if `list.json` is damaged.
+
+    Args:
+        index: folder of the index.
+    """
     try:
         found = read_list(index)
     except GlamError:
@@ -140,7 +170,7 @@ def _build(snapshot: Snapshot, kind: str) -> tuple[Structure, ImageIds]:
 
 
 def _covered(index: Path, kind: str) -> ImageIds | None:
-    """Image ids that the saved structure covers; None where there is none of this kind that can be used."""
+    """Image ids in the saved structure; None if no usable structure of this kind is saved."""
     try:
         saved = read_list(index)
         return None if saved is None or saved.kind != kind else np.load(saved.ids_file)
@@ -154,12 +184,12 @@ def _is_near(covered: ImageIds, present: ImageIds, limits: IndexLimits) -> bool:
 
 
 def _removed(covered: ImageIds, present: ImageIds) -> float:
-    """Share of the covered images that are present no more."""
+    """Share of the covered images that have been removed."""
     return 1 - float(np.isin(covered, present, assume_unique=True).mean()) if len(covered) else 0.0
 
 
 def _write(folder: Path, structure: Structure, image_ids: ImageIds) -> None:
-    """Writes a structure under new names, then the list that names it: a reader sees the old or the new."""
+    """Writes a structure under new names, then replaces the list atomically: a reader sees the old or the new one."""
     folder.mkdir(exist_ok=True)
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob("ids-*.npy")), default=0)
     files = folder / f"structure-{number:06d}.faiss", folder / f"ids-{number:06d}.npy"
@@ -173,7 +203,7 @@ def _write(folder: Path, structure: Structure, image_ids: ImageIds) -> None:
 
 
 def _clear(folder: Path, keep: Container[str]) -> None:
-    """Deletes the files of the folder that are not to be kept."""
+    """Deletes the files of the folder whose names are not in ``keep``."""
     if not folder.is_dir():
         return
     for file in folder.iterdir():

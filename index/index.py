@@ -1,11 +1,12 @@
-"""An index, opened for searching.
+"""An index opened for searching.
 
-    Index.open --> IndexReader: the images of one moment --> ann_cache.open_or_build
+    Index.open --> IndexReader: a snapshot of the images --> ann_cache.open_or_build
     Index.search --plain---------------------------> Index.nearest --> Structure.search --> FAISS or Milvus
                  --re-ranked--> Chain.search, steps --> Index.nearest, neighbors, local features
 
-Scores and rows come back, (k,) each; a row is an index into `Index.image_ids`. `Index.search` makes hits of them.
-An `Index` shows the index as it was when it was opened, whatever a writer does meanwhile; open another to see the new.
+Each search returns scores and rows, (k,) each, where a row is an index into `Index.image_ids`; `Index.search` turns
+them into hits. An `Index` keeps showing the images it had when it was opened, whatever a writer does meanwhile. Open
+the index again to see later changes.
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,11 @@ from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 if TYPE_CHECKING:
     from glam.index.milvus.collection import MilvusCollection
 
-NEAR_GUESS = 32
-"""How many results `Index.within` asks for before it asks for all."""
+FIRST_RESULTS = 32
+"""Results that `Index.within` asks for before it runs a range search (arbitrary; few images have more duplicates)."""
 
-FILTERS_KEPT = 16
-"""Conditions whose images an `Index` remembers: a byte per image each."""
+FILTERS_CACHED = 16
+"""Size of the LRU cache of filter masks (arbitrary); a mask takes one byte per image."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,11 @@ class Hit:
     """One result of a search.
 
     Attributes:
-        rank: from 1.
-        score: cosine of query and image, in [-1, 1].
-        entry: the image.
-        confidence: how likely it is that the best of as many unrelated images scores lower, in [0, 1]; None where the
-            index has too few images to tell.
-        image_id, path, landmark: those of ``entry``.
+        rank: position in the list of hits, from 1.
+        score: cosine similarity of query and image, in [-1, 1].
+        entry: the catalog entry of the image.
+        confidence: probability in [0, 1] that the best of equally many unrelated images would score lower; None if
+            the index has too few images to estimate it.
     """
 
     rank: int
@@ -63,25 +63,27 @@ class Hit:
 
     @property
     def image_id(self) -> int:
-        """Number of the image in the catalog."""
+        """Id of the image in the catalog."""
         return self.entry.image_id
 
     @property
     def path(self) -> str:
-        """Path of the image, relative to the root of the index."""
+        """Path of the image relative to the root of the index, with forward slashes."""
         return self.entry.path
 
     @property
     def landmark(self) -> str:
-        """What the image shows; empty if unknown."""
+        """Landmark that the image shows; empty if unknown."""
         return self.entry.landmark
 
 
 class Index(IndexReader):
     """An index opened for searching. Any number of threads may use it.
 
+    `Index.open` creates it. It has the attributes of `glam.index.storage.reader.IndexReader` and one more.
+
     Attributes:
-        device: the device that searches it. The other attributes are those of `IndexReader`.
+        device: device that searches, as PyTorch names it, for example ``cpu`` or ``cuda:0``.
     """
 
     def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, device: str = "cpu") -> None:
@@ -90,25 +92,26 @@ class Index(IndexReader):
         self.device = device
         self._collection: MilvusCollection | None = None
         self._structure, self._structure_ids = self._open_structure()
-        self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # the row of each of its rows in `matrix`
+        self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # row in `matrix` of each structure row
         self._present: Mask | None = None if (self._structure_rows >= 0).all() else self._structure_rows >= 0
         self._store = RerankStore(path, self.root, catalog, self._lock)
-        self._matching = lru_cache(FILTERS_KEPT)(self._ask_filter)
+        self._filter_mask = lru_cache(FILTERS_CACHED)(self._evaluate_filter)
 
     @classmethod
     def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS, device: str | None = None) -> "Index":
-        """Opens an index for searching; `close` it, or use it in a ``with`` block.
+        """Opens an index for searching. Close it with `close`, or use it in a ``with`` block.
 
         Args:
-            path: its folder.
-            limits: sizes and times at which it changes how it works.
+            path: folder of the index.
+            limits: limits of the index, such as the number of images from which a GPU is used.
             device: device that searches, for example ``cuda``; the CPU by default.
 
         Returns:
-            The index as it is now: ``len(index)`` images, ``index.image_ids`` (n,), ``index.matrix`` (n, dim).
+            A snapshot of the index: ``len(index)`` images, ``index.image_ids`` (n,), ``index.matrix`` (n, dim).
 
         Raises:
-            GlamError: there is none, it is damaged or of a newer version, or Milvus searches it and cannot be used.
+            GlamError: there is no index, it is damaged or written by a newer version, the device cannot be used, or
+                the index uses Milvus and the server cannot be reached.
         """
         catalog = open_catalog(Path(path))
         try:
@@ -118,7 +121,7 @@ class Index(IndexReader):
             raise
 
     def close(self) -> None:
-        """Closes the catalog, and the connection to Milvus."""
+        """Closes the catalog and the connection to Milvus."""
         super().close()
         if self._collection is not None:
             self._collection.close()
@@ -126,7 +129,7 @@ class Index(IndexReader):
 
     @property
     def structure(self) -> str:
-        """Kind of the structure that is searched: one of `glam.index.ann.KINDS`, or ``milvus``."""
+        """Kind of the search structure: one of `glam.index.ann.KINDS`, or ``milvus``."""
         return self._structure.kind
 
     def search(
@@ -138,36 +141,36 @@ class Index(IndexReader):
         threshold: float | None = None,
         rerank: str | Chain | None = None,
     ) -> list[list[Hit]]:
-        """The nearest images by cosine, or those that re-ranking puts first, for each query.
+        """Searches for the images with the highest cosine similarity to each query, and optionally re-ranks them.
 
         Args:
-            queries: (dim,) for one query or (q, dim), floating point, of unit length; or one or several `Query` objects
-                with a descriptor (dim,) each, which may also hold local features for ``rerank="geometric"``.
-            k: most hits per query, at least 1. None, with a threshold: all.
-            where: filter expression (`glam.index.storage.filters`), as in ``city = 'Paris' and year > 2010``; only
+            queries: descriptors of unit length, (dim,) for one query or (q, dim), floating point; or one `Query` or
+                several, with a descriptor (dim,) each, which may also hold local features for ``rerank="geometric"``.
+            k: most hits per query, at least 1; None returns all hits that reach the threshold.
+            where: filter expression such as ``city = 'Paris' and year > 2010`` (`glam.index.storage.filters`); only
                 images that meet it are found.
-            threshold: lowest cosine of a hit with the query, in [-1, 1].
-            rerank: re-ranking steps, as in ``"aqe,diffusion"`` or ``"default"``; see docs/reranking.md.
+            threshold: lowest score of a hit, in [-1, 1].
+            rerank: re-ranking steps, such as ``"aqe,diffusion"`` or ``"default"``; see docs/rerank.md.
 
         Returns:
-            One list per query: up to ``k`` hits, best first. With ``rerank`` they are in the order of its last step;
-            their scores are still cosines with the query, so they need not decrease.
+            One list per query: up to ``k`` hits, best first. With ``rerank`` the hits are in the order of the last
+            step. Their scores are still cosine similarities with the query, so they need not decrease.
 
         Raises:
-            GlamError: an argument is invalid, or the query or the index lacks what a re-ranking step needs.
+            GlamError: an argument is invalid, or the query or the index lacks data that a re-ranking step needs.
         """
         if k is None and threshold is None:
-            raise GlamError("neither k nor threshold is given; give one of them")
+            raise GlamError("Neither k nor threshold is given. Give one of them.")
         if k is not None and k < 1:
-            raise GlamError(f"k is {k}; give at least 1, or None with a threshold for all hits above it")
+            raise GlamError(f"k is {k}. Give at least 1, or None and a threshold to get all hits above it.")
         if threshold is not None and not -1 <= threshold <= 1:
-            raise GlamError(f"the threshold is {threshold}; scores are cosines, so give a number from -1 to 1")
+            raise GlamError(f"The threshold is {threshold}. Scores are cosines, so give a number from -1 to 1.")
         chain = parse_chain(rerank) if isinstance(rerank, str) else rerank
-        asked = as_queries(queries, self.dim)
+        checked = as_queries(queries, self.dim)
         allowed = self._allowed(where)
         found: list[tuple[Scores, Rows]] = []
         if chain is not None:
-            for query in asked:
+            for query in checked:
                 accepted, most = None, len(self) if k is None else k
                 if threshold is not None:
                     accepted = np.zeros(len(self), dtype=np.bool_)
@@ -175,38 +178,42 @@ class Index(IndexReader):
                     most = min(most, int(accepted.sum()))
                 rows = chain.search(replace(query, allowed=allowed), self, most, accepted).rows
                 found.append((self.matrix[rows] @ query.descriptor, rows))
-        elif k is not None and asked:
-            found = _cut(*self.nearest(np.stack([query.descriptor for query in asked]), k, allowed), threshold)
+        elif k is not None and checked:
+            found = _cut(*self.nearest(np.stack([query.descriptor for query in checked]), k, allowed), threshold)
         elif threshold is not None:
-            found = [self._nearest_above(query.descriptor, threshold, allowed) for query in asked]
+            found = [self._nearest_above(query.descriptor, threshold, allowed) for query in checked]
         return [self._hits(scores, rows, allowed) for scores, rows in found]
 
     def within(self, descriptors: Descriptors, threshold: float) -> list[tuple[Scores, Rows]]:
-        """All images with a cosine of at least ``threshold``.
+        """Finds all images whose cosine similarity with a query is at least ``threshold``.
 
         Args:
-            descriptors: (q, dim) float32 of unit length.
-            threshold: lowest cosine, in [-1, 1].
+            descriptors: (q, dim) float32, descriptors of the queries, of unit length.
+            threshold: lowest cosine similarity, in [-1, 1].
 
         Returns:
-            For each query scores and rows (indices into ``image_ids``), best first.
+            For each query the scores (m,) and the rows (m,), which are indices into ``image_ids``; best first.
         """
-        few = _cut(*self.nearest(descriptors, NEAR_GUESS, self._present), threshold)
+        few = _cut(*self.nearest(descriptors, FIRST_RESULTS, self._present), threshold)
         return [
-            found if len(found[0]) < NEAR_GUESS else self._nearest_above(query, threshold, self._present)
+            found if len(found[0]) < FIRST_RESULTS else self._nearest_above(query, threshold, self._present)
             for query, found in zip(descriptors, few, strict=True)
         ]
 
     def nearest(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
-        """The one search of the index, plain and re-ranked; see `glam.index.rerank.base.Database.nearest`.
+        """Finds the rows nearest to each query; see `glam.index.rerank.base.Database.nearest`.
+
+        Plain searches and re-ranking steps both go through this method.
 
         Args:
-            queries: (q, dim) float32 of unit length.
+            queries: (q, dim) float32, descriptors of the queries, of unit length.
             k: most results per query.
-            allowed: `Query.allowed`: rows of the search structure, which may also hold images removed since.
+            allowed: `Query.allowed`, a mask over the rows of the search structure; these may include images that have
+                been removed. None for all rows.
 
         Returns:
-            Cosines (q, m), best first, and rows (q, m) of ``matrix``, m <= k; -inf and -1 where a query has fewer.
+            Cosine similarities (q, m), best first, and rows of ``matrix`` (q, m), with m <= k. If a query has fewer
+            than m results, the others are -inf and -1.
         """
         most = min(k, len(self))
         if not most:
@@ -215,7 +222,17 @@ class Index(IndexReader):
         return scores, np.where(found < 0, -1, self._structure_rows[found])
 
     def neighbors(self, rows: Rows) -> Neighbors:
-        """See `glam.index.rerank.base.Database.neighbors`; a small index computes what the stored graph lacks."""
+        """See `glam.index.rerank.base.Database.neighbors`. A small index computes neighbors that are not stored.
+
+        Args:
+            rows: (n,) int64, rows of ``matrix``.
+
+        Returns:
+            The neighbors of each row, (n, `glam.index.rerank.base.NEIGHBORS`).
+
+        Raises:
+            GlamError: the kNN graph is missing, out of date, or damaged, and the index is too large to compute it now.
+        """
         search = partial(self.nearest, allowed=self._present)
         graph = self._store.graph(self.image_ids, self.matrix, search, self._limits.linked_in_memory)
         return Neighbors(graph.rows[rows].astype(np.int64), np.array(graph.scores[rows]))
@@ -225,12 +242,24 @@ class Index(IndexReader):
         return self._store.local_features(int(self.image_ids[row]))
 
     def local_features(self, image_id: int) -> LocalFeatures | None:
-        """The local features of the image with this id, stored or extracted now; None if its file is unreadable."""
+        """The local features of an image, read from the index or extracted from the file.
+
+        Args:
+            image_id: id of the image.
+
+        Returns:
+            Its local features; None if they are not stored and the file is unreadable or has changed.
+
+        Raises:
+            GlamError: a file of stored local features is damaged.
+        """
         return self._store.local_features(image_id)
 
     def _open_structure(self) -> tuple[Structure, ImageIds]:
-        """The structure that finds the nearest images, and the image_id of each of its rows; ``matrix`` becomes that of
-        Milvus where the folder holds no descriptors."""
+        """Opens the search structure; returns it and the image_id of each of its rows, (n,).
+
+        If the folder holds no descriptors, ``matrix`` is replaced by one that fetches descriptors from Milvus.
+        """
         config = self._config.milvus
         if config is not None:
             from glam.index.milvus.search import FetchedDescriptors
@@ -247,17 +276,17 @@ class Index(IndexReader):
         return ann_cache.open_or_build(self.path, self._snapshot, self._config, self._limits)
 
     def _allowed(self, where: str | None) -> Mask | None:
-        """Which rows of the structure may be results: of present images that meet the condition; None for all."""
-        return self._present if where is None else self._matching(where)
+        """Mask of the structure rows that may be results: present images that meet the filter; None for all rows."""
+        return self._present if where is None else self._filter_mask(where)
 
-    def _ask_filter(self, where: str) -> Mask:
+    def _evaluate_filter(self, where: str) -> Mask:
         with self._lock:
             image_ids = matching(self._catalog.connection, where)
         allowed = np.isin(self._structure_ids, image_ids)
         return allowed if self._present is None else allowed & self._present
 
     def _nearest_above(self, query: Descriptors, threshold: float, allowed: Mask | None) -> tuple[Scores, Rows]:
-        """Scores and rows of all images with a cosine of at least ``threshold``, best first."""
+        """Scores and rows of all images that score at least ``threshold``, best first."""
         scores, found = self._structure.range_search(query, threshold, allowed)
         return scores, self._structure_rows[found]
 
@@ -266,7 +295,7 @@ class Index(IndexReader):
         return Calibration.fit(self.matrix)
 
     def _hits(self, scores: Scores, rows: Rows, allowed: Mask | None) -> list[Hit]:
-        """Results with their entries, of a search among the allowed images."""
+        """Turns scores (m,) and rows (m,) into hits. The mask ``allowed`` tells how many images were searched."""
         image_ids = self.image_ids[rows]
         searched = len(self) if allowed is None else int(np.count_nonzero(allowed))
         entries = self._read_entries(image_ids.tolist())
@@ -275,16 +304,16 @@ class Index(IndexReader):
             if self._calibration is None or not searched
             else (self._calibration.confidence(scores, searched).tolist())
         )
-        # One that was removed since, and compacted away, has no entry any more.
-        kept = [
+        # An image that a writer has removed and compacted away since this index was opened has no entry.
+        results = [
             (score, entries[image_id], sure)
             for score, image_id, sure in zip(scores.tolist(), image_ids.tolist(), confidence, strict=True)
             if image_id in entries
         ]
-        return [Hit(rank, *hit) for rank, hit in enumerate(kept, start=1)]
+        return [Hit(rank, *result) for rank, result in enumerate(results, start=1)]
 
 
 def _cut(scores: Scores, rows: Rows, threshold: float | None) -> list[tuple[Scores, Rows]]:
-    """The results of each query, (q, k) scores and rows, without empty places and scores below the threshold."""
-    kept = (rows >= 0) & (scores >= (-np.inf if threshold is None else threshold))
-    return [(some[keep], at[keep]) for some, at, keep in zip(scores, rows, kept, strict=True)]
+    """Splits (q, k) scores and rows by query, and drops empty results and scores below the threshold."""
+    valid = (rows >= 0) & (scores >= (-np.inf if threshold is None else threshold))
+    return [(scores[i][valid[i]], rows[i][valid[i]]) for i in range(len(scores))]

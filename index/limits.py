@@ -1,8 +1,8 @@
-"""Sizes and times at which an index changes how it works.
+"""Limits of an index: batch sizes, segment sizes, and the thresholds between search methods.
 
     build, sync, add, remove, compact, Index.open --limits=--> Writer, Index --> segments, search structure, Milvus
 
-The defaults fit every index; tests make them small, so that a small index behaves as a large one does.
+The defaults suit every index. Tests set small limits, so that a small index behaves like a large one.
 """
 
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class MilvusLimits:
-    """Sizes of messages to and from Milvus.
+    """Limits on messages to and from Milvus.
 
     Attributes:
-        results: results per query; Milvus allows no more than 16,384.
-        results_per_message: results per message, over all its queries.
-        listed_ids: ids listed in a filter expression; 100,000 of them take less than a megabyte.
-        ranges: id ranges in a filter expression. Each is compared with each row, whereas a list of any length is one
-            look-up.
+        results: most results per query. Milvus allows at most 16,384.
+        results_per_message: most results per message, summed over its queries.
+        listed_ids: most ids listed in a filter expression. 100,000 ids take less than a megabyte.
+        ranges: most id ranges in a filter expression. Milvus compares every row with every range, whereas a list of
+            any length costs one lookup per row.
     """
 
     results: int = 16_384
@@ -28,22 +28,23 @@ class MilvusLimits:
 
 @dataclass(frozen=True)
 class IndexLimits:
-    """Sizes and times of an index.
+    """Limits of an index.
 
     Attributes:
-        commit_images: images per transaction: what a kill can cost.
-        commit_seconds: seconds per transaction: what a kill can cost with a slow model.
-        segment_rows: most rows of a segment; the default is 512 MB at 512 dimensions.
-        exact_below: images below which search is exact, whatever was asked for: the other structures learn from the
-            descriptors.
-        save_exact: whether an exact structure is saved too, although it is a copy of the descriptors.
-        added_in_memory: images that `Index` adds to a saved structure when it opens; with more, the writer saves a new
-            structure.
-        removed_share: share of the images in a saved structure that may be masked before a new one is built.
-        linked_in_memory: images whose neighbors an open index may search for itself, where the kNN graph is missing or
-            out of date. It takes a second or two, once per open index.
-        gpu_rows: images from which brute force on a GPU is faster than search on the CPU (benchmarks/search_gpu.py).
-        milvus: sizes of messages to and from Milvus.
+        commit_images: images per transaction; a killed writer loses at most these.
+        commit_seconds: seconds per transaction, after which a batch is committed even if it is not full.
+        segment_rows: most rows of a segment. The default is 512 MB at 512 dimensions.
+        exact_below: number of images below which search is exact, whatever structure was chosen: inverted lists need
+            more descriptors than that for their training.
+        save_exact: whether an exact structure is saved too, although it only copies the descriptors.
+        added_in_memory: most images that `Index` adds to a saved structure when it opens. A writer saves a new
+            structure when more were added.
+        removed_share: largest share of the images in a saved structure that may be masked before it is rebuilt.
+        linked_in_memory: most images whose neighbors an open index computes itself if the kNN graph is missing or out
+            of date. This takes a second or two, once per open index.
+        gpu_rows: number of images from which brute force on a GPU is faster than search on the CPU
+            (benchmarks/search_gpu.py).
+        milvus: limits on messages to and from Milvus.
     """
 
     commit_images: int = 256

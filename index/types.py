@@ -1,4 +1,4 @@
-"""The arrays that pass between the modules of the index, and the lookup of ids in a sorted one."""
+"""Array types shared by the modules of the index, and the lookup of ids in a sorted array."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,27 +10,27 @@ Scores = NDArray[np.float32]
 """Cosine similarities, float32; -inf where there is no result."""
 
 Rows = NDArray[np.int64]
-"""Indices into a matrix of descriptors, int64; -1 for none."""
+"""Row indices into a descriptor matrix, int64; -1 for no row."""
 
 Mask = NDArray[np.bool_]
-"""(n,) booleans, one per row: which rows may be results."""
+"""(n,) booleans, one per row: True if the row may be a result."""
 
 ImageIds = NDArray[np.int64]
-"""Numbers of images in the catalog, int64."""
+"""Ids of images in the catalog, int64."""
 
 SegmentNumbers = NDArray[np.int64]
-"""Numbers of segments in the catalog, int64; -1 for none."""
+"""Numbers of segments in the catalog, int64; -1 for no segment."""
 
 
 def rows_of_ids(sorted_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> Rows:
-    """The row of each id in an array of sorted ids.
+    """Looks up ids in an array of sorted ids.
 
     Args:
-        sorted_ids: (n,), rising, none twice.
-        ids: of any shape, in any order.
+        sorted_ids: (n,) int64, strictly ascending.
+        ids: int64 array of any shape, in any order.
 
     Returns:
-        Indices into ``sorted_ids`` in the shape of ``ids``; -1 for an id that is not there.
+        For each id its index in ``sorted_ids``, in the shape of ``ids``; -1 for an id that is not in it.
     """
     if not len(sorted_ids):
         return np.full(ids.shape, -1, dtype=np.int64)

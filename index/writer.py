@@ -1,10 +1,10 @@
-"""The one writer of an index: it holds the lock, and makes batches count.
+"""The writer of an index: it holds the lock and commits batches.
 
-    build, sync, add, remove, compact --open_writer--> Writer --> segments, features, then one transaction of Catalog
-                                                       at the end --> ann_cache, knn_graph, checksums
+    build, sync, add, remove, compact --open_writer--> Writer --> segments, local features, then a catalog transaction
+                                                       on closing --> ann_cache, knn_graph, checksums
 
-A batch is in the index once its transaction is. A writer that is killed leaves the index as of its last batch, without
-checksums; the next one tidies up.
+A batch belongs to the index as soon as its catalog transaction is committed. After a writer is killed, the index is in
+the state of its last committed batch and has no checksums; the next writer cleans up.
 """
 
 import errno
@@ -39,16 +39,24 @@ from glam.index.types import Descriptors, ImageIds
 from glam.progress import Progress, no_progress
 
 OWN_NAMES = frozenset({LOCK, CATALOG, f"{CATALOG}-journal", segments.FOLDER, ann_cache.FOLDER})
-"""What a build that was killed before its first batch may have left."""
+"""Names that a build leaves in a new folder if it is killed before its first batch."""
 
 FAISS: Literal["faiss"] = "faiss"
-"""In the place of a `Milvus`: searched on this machine."""
+"""The backend that searches on this machine, as opposed to a `Milvus`."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the operating system that mean that there is no room for more data."""
 
 
-class DescribedFile(NamedTuple):
-    """A file that was described: its facts, pixels of the upright image, (dim,) descriptor."""
+class ImageToAdd(NamedTuple):
+    """An image to add to an index, with its descriptor.
+
+    Attributes:
+        facts: path, landmark, metadata, hash, size, and modification time of the image's file.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        descriptor: (dim,) float32 of unit length.
+    """
 
     facts: FileFacts
     width: int
@@ -57,12 +65,12 @@ class DescribedFile(NamedTuple):
 
 
 class Writer:
-    """Changes an index. Made by `open_writer`.
+    """Changes an index. `open_writer` creates it.
 
     Attributes:
         path: folder of the index.
-        catalog: of the index; whoever changes it calls `begin_changes` first.
-        limits: sizes and times at which the index changes how it works.
+        catalog: catalog of the index. Call `begin_changes` before changing it.
+        limits: limits of the index.
     """
 
     def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, *, clean: bool) -> None:
@@ -74,14 +82,14 @@ class Writer:
 
     @property
     def config(self) -> IndexConfig:
-        """What the index was built with."""
+        """The configuration of the index: its model, settings, root, and backend."""
         return self.catalog.config
 
     def begin_changes(self) -> None:
-        """Marks the index as about to change, by deleting its checksums.
+        """Marks the index as being changed, by deleting its checksums.
 
         Raises:
-            GlamError: Milvus searches it and cannot be used now.
+            GlamError: the index uses Milvus, and the server cannot be reached.
         """
         self._open_milvus_sync()
         self._delete_checksums()
@@ -91,20 +99,23 @@ class Writer:
             delete_checksums(self.path)
             self._changed = True
 
-    def add(self, files: Sequence[DescribedFile], unreadable: Sequence[tuple[str, str]] = ()) -> None:
-        """Adds one batch, wholly or not at all: descriptors first, then the catalog, which makes them count.
+    def add(self, batch: Sequence[ImageToAdd], unreadable: Sequence[tuple[str, str]] = ()) -> None:
+        """Adds a batch atomically: it writes the descriptors first, then commits them in the catalog.
 
         Args:
-            files: each takes the place of what was present at its path.
-            unreadable: (path, reason) of files that could not be read.
+            batch: images to add. Each replaces the image at the same path, if there is one.
+            unreadable: path and reason of each file that could not be read.
+
+        Raises:
+            GlamError: the index uses Milvus, and the server cannot be reached.
         """
-        if not files and not unreadable:
+        if not batch and not unreadable:
             return
         self.begin_changes()
-        images = [NewImage(file.facts, file.width, file.height) for file in files]
-        descriptors = np.stack([file.descriptor for file in files]) if files else None
+        images = [NewImage(image.facts, image.width, image.height) for image in batch]
+        descriptors = np.stack([image.descriptor for image in batch]) if batch else None
         number, first = (0, 0) if descriptors is None else self._append(descriptors)
-        features = self._write_features(files)
+        features = self._write_features(batch)
         with self.catalog.transaction():
             self.catalog.add_unreadable(unreadable)
             if descriptors is not None:
@@ -117,42 +128,45 @@ class Writer:
         if descriptors is not None:
             self._put_in_milvus(image_ids, descriptors)
 
-    def add_features(self, image_ids: ImageIds, made: Sequence[LocalFeatures | None]) -> None:
-        """Stores the local features of images of the index that have none stored yet.
+    def add_features(self, image_ids: ImageIds, features: Sequence[LocalFeatures | None]) -> None:
+        """Stores local features of images in the index that have none stored yet.
 
         Args:
-            image_ids: (n,), of the images.
-            made: n, the features of each image; None for one that has none.
+            image_ids: (n,) int64, ids of the images.
+            features: n items, the local features of each image; None for an image without features.
+
+        Raises:
+            GlamError: the index uses Milvus, and the server cannot be reached.
         """
-        features = write_features(self.path, self.catalog, made)
-        if features is None:
+        written = write_features(self.path, self.catalog, features)
+        if written is None:
             return
         self.begin_changes()
         with self.catalog.transaction():
-            features.register(self.catalog, image_ids)
-        self._delete(features.replaced)
+            written.register(self.catalog, image_ids)
+        self._delete(written.replaced)
 
-    def _write_features(self, files: Sequence[DescribedFile]) -> NewFeatures | None:
-        """The local features of a batch, in a file that does not count yet; None where they are not kept."""
+    def _write_features(self, batch: Sequence[ImageToAdd]) -> NewFeatures | None:
+        """Writes the local features of a batch to a file, uncommitted; None if the index does not store them."""
         config = self.config
         if rerank_files.LOCAL_FEATURES not in config.keeps:
             return None
-        made = features_of_all(Path(config.root), [file.facts for file in files])
-        return write_features(self.path, self.catalog, list(made))
+        features = features_of_all(Path(config.root), [image.facts for image in batch])
+        return write_features(self.path, self.catalog, list(features))
 
     def _delete(self, files: Iterable[rerank_files.StoreFile]) -> None:
         for file in files:
             file.path(self.path).unlink(missing_ok=True)
 
     def _put_in_milvus(self, image_ids: ImageIds, descriptors: Descriptors) -> None:
-        """Puts a committed batch into the collection, if Milvus searches the index."""
+        """Inserts a committed batch into the Milvus collection, if the index has one."""
         milvus_sync = self._open_milvus_sync()
         if milvus_sync is not None:
             with sync_errors(self.path):
                 milvus_sync.put(image_ids, descriptors)
 
     def _append(self, descriptors: Descriptors) -> tuple[int, int]:
-        """Puts (n, dim) descriptors on the disk; returns their segment and first row."""
+        """Writes (n, dim) descriptors to disk; returns the number of their segment and their first row in it."""
         number, count = max(self.catalog.segments().items(), default=(0, 0))
         if number == 0 or count + len(descriptors) > self.limits.segment_rows:
             number, count = self.catalog.next_segment(), 0
@@ -160,30 +174,37 @@ class Writer:
         return number, count
 
     def choose_structure(self, kind: str) -> None:
-        """Asks for a kind of search structure; '' has it chosen by size."""
+        """Sets the kind of search structure.
+
+        Args:
+            kind: one of `glam.index.ann.KINDS`; '' chooses by the number of images.
+        """
         if kind != self.config.structure:
             self.begin_changes()
             with self.catalog.transaction():
                 self.catalog.set_config(replace(self.config, structure=kind))
 
-    def choose_backend(self, wanted: Milvus | None) -> None:
-        """Has the index searched by Milvus, or by FAISS where none is given.
+    def choose_backend(self, milvus: Milvus | None) -> None:
+        """Sets the backend that searches the index.
+
+        Args:
+            milvus: server and name of a Milvus collection; None for FAISS.
 
         Raises:
-            GlamError: the server cannot be used, or the collection is another's.
+            GlamError: the Milvus server cannot be reached, or the Milvus collection belongs to another index.
         """
-        config, now = self.config, None if wanted is None else MilvusConfig.of(wanted, self.path)
-        if config.milvus == now or (config.milvus and now and config.milvus.is_at(now)):
+        config, new = self.config, None if milvus is None else MilvusConfig.of(milvus, self.path)
+        if config.milvus == new or (config.milvus and new and config.milvus.is_at(new)):
             return
-        if now is not None:
-            check_available(now, config)
+        if new is not None:
+            check_available(new, config)
         self._close_milvus_sync()
         self._delete_checksums()
         with self.catalog.transaction():
-            self.catalog.set_config(replace(config, milvus=now))
+            self.catalog.set_config(replace(config, milvus=new))
 
     def _open_milvus_sync(self) -> MilvusSync | None:
-        """The writer's side of the collection, opened when it is first asked for; None where FAISS searches."""
+        """The connection to the Milvus collection, opened at the first call; None if FAISS searches the index."""
         config = self.config
         if self._milvus_sync is None and config.milvus is not None:
             self._milvus_sync = MilvusSync(config.milvus, config, self.limits)
@@ -195,7 +216,7 @@ class Writer:
             self._milvus_sync = None
 
     def tidy(self) -> None:
-        """Deletes what a killed writer left: files that nothing names, and rows past those that count."""
+        """Cleans up after a killed writer: deletes unlisted files, and uncommitted rows at the end of segments."""
         known = self.catalog.segments()
         delete_unlisted_segments(self.path, known)
         ann_cache.delete_unlisted(self.path)
@@ -207,10 +228,10 @@ class Writer:
                     out.truncate(size)
 
     def update_structure(self) -> None:
-        """Saves the search structure where it has fallen behind, or brings the collection in Milvus up to date.
+        """Saves the search structure if it is out of date, or updates the Milvus collection.
 
         Raises:
-            GlamError: it cannot be done; the images are in all the same.
+            GlamError: this is impossible; the images that were added stay in the index.
         """
         milvus_sync = self._open_milvus_sync()
         if milvus_sync is not None:
@@ -221,17 +242,17 @@ class Writer:
             ann_cache.update(self.path, self.catalog, self.limits)
         except (OSError, RuntimeError) as error:
             raise GlamError(
-                f"{self.path}: all images are in, but their search structure cannot be saved ({error}); "
-                "until a later run saves it, it is built anew each time the index is opened"
+                f"{self.path} is complete, but its search structure could not be saved ({error}). Searches work, but "
+                "opening the index is slow until a later command saves it."
             ) from error
 
     def update_knn_graph(self, progress: Progress = no_progress, *, begin: bool = False) -> None:
-        """Brings the graph of nearest images up to date where it is kept.
+        """Updates the kNN graph, if the index stores one.
 
         Args:
-            progress: called with images done and images in all.
-            begin: whether it is kept from now on; the index says so when the graph is there, so that a kill in the
-                middle of so much work leaves none of it to the next writer.
+            progress: called with the number of images done and the total.
+            begin: whether to start storing the graph. The configuration changes only when the graph is complete, so
+                that a kill does not leave this long computation to the next writer.
         """
         keeps = self.config.keeps
         if not begin and not (self._changed and rerank_files.KNN_GRAPH in keeps):
@@ -255,7 +276,7 @@ class Writer:
                 self.catalog.set_config(replace(self.config, milvus=replace(milvus_sync.config, images=digest)))
 
     def seal(self) -> None:
-        """Closes the catalog and writes the checksums."""
+        """Closes the catalog, and writes the checksums if anything changed."""
         self._close_milvus_sync()
         if self._changed:
             self.tidy()
@@ -267,17 +288,21 @@ class Writer:
 
 @contextmanager
 def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimits = DEFAULT_LIMITS) -> Iterator[Writer]:
-    """Opens an index for writing; closed, it is searchable and its checksums are written.
+    """Opens an index for writing. On exit it saves the search structure, the kNN graph, and the checksums.
 
     Args:
         path: folder of the index.
-        begin: what a new index is built with, where there is none; None if there has to be one.
-        limits: sizes and times at which the index changes how it works.
+        begin: configuration of a new index if the folder holds none; None if the index must exist.
+        limits: limits of the index.
+
+    Yields:
+        The writer, which holds the lock of the index.
 
     Raises:
-        GlamError: there is no index or something else, it is damaged, another writer is at work, or the disk is full.
+        GlamError: there is no index, the folder holds something else, the index is damaged, another writer is active,
+            or the disk is full.
     """
-    with _in_one_sentence(path):
+    with _readable_errors(path):
         _check_folder(path, begin)
         with write_lock(path):
             writer = _open(path, begin, limits)
@@ -286,7 +311,7 @@ def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimit
                 writer.update_structure()
                 writer.update_knn_graph()
             except BaseException:
-                # What was committed stays; without room for the checksums the index is as after a kill.
+                # Committed batches stay. If there is no room for the checksums, the index is in the state after a kill.
                 with suppress(OSError, sqlite3.Error):
                     writer.seal()
                 raise
@@ -297,15 +322,15 @@ def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimit
 
 
 def _check_folder(path: Path, begin: IndexConfig | None) -> None:
-    """Makes the folder of a new index; one that holds something else is left alone."""
+    """Creates the folder of a new index, unless the path holds something else."""
     if (path / CATALOG).is_file():
         if not (path / segments.FOLDER).is_dir():
-            raise GlamError(f"{path} has no descriptors: only the index it was copied from can be changed")
+            raise GlamError(f"{path} is a copy without descriptors. Change the index that it was copied from.")
         return
     if begin is None:
-        raise NoIndexError(f"{path}: no index there; `glam index build` makes one")
+        raise NoIndexError(f"{path}: no index there. Check the path, or create an index with `glam index build`.")
     if path.exists() and (not path.is_dir() or any(file.name not in OWN_NAMES for file in path.iterdir())):
-        raise GlamError(f"{path}: something else is there; an index wants a new or empty folder")
+        raise GlamError(f"{path} is neither an index nor empty. Choose a new or empty folder.")
     (path / segments.FOLDER).mkdir(parents=True, exist_ok=True)
 
 
@@ -313,7 +338,7 @@ def _open(path: Path, begin: IndexConfig | None, limits: IndexLimits) -> Writer:
     checksums = read_checksums(path)
     if checksums is not None and checksums.get(CATALOG) != digest_file(path / CATALOG):
         raise GlamError(
-            f"{path / CATALOG}: not as its last writer left it, so nothing is changed; `glam index verify` says more"
+            f"{path / CATALOG} does not match its checksum, so nothing was changed. Run `glam index verify {path}`."
         )
     try:
         upgrade(path)
@@ -326,24 +351,29 @@ def _open(path: Path, begin: IndexConfig | None, limits: IndexLimits) -> Writer:
     if not is_clean:
         (found,) = writer.catalog.connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise GlamError(f"{path / CATALOG}: damaged ({found})")
+            raise GlamError(f"{path / CATALOG} is damaged ({found}). Restore a backup, or build the index again.")
         writer.tidy()
     return writer
 
 
 @contextmanager
-def _in_one_sentence(path: Path) -> Iterator[None]:
-    """Tells what the disk and the database refuse as people can use it."""
-    kept = "the index keeps all that was in it, and the same command goes on from there"
+def _readable_errors(path: Path) -> Iterator[None]:
+    """Turns errors of the file system and of SQLite into messages that say what to do."""
+    full = (
+        f"{path}: the disk is full. Nothing that was in the index is lost; free some space and run the command again."
+    )
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise GlamError(f"{path}: the disk is full; {kept} once there is room") from error
+            raise GlamError(full) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise GlamError(f"{path}: it cannot be written ({error.strerror})") from error
+            raise GlamError(f"{path} cannot be written ({error.strerror}). Check its permissions.") from error
         raise
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise GlamError(f"{path}: the disk is full; {kept} once there is room") from error
-        raise GlamError(f"{path / CATALOG}: it cannot be written ({error}); {kept}") from error
+            raise GlamError(full) from error
+        raise GlamError(
+            f"{path / CATALOG} cannot be written ({error}). Nothing that was in the index is lost; "
+            "check the permissions of the file and run the command again."
+        ) from error

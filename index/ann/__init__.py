@@ -1,4 +1,4 @@
-"""Structures that find the nearest of many descriptors; `docs/search.md` says which is taken when."""
+"""Search structures, which find the nearest of many descriptors. `docs/search.md` says which one is used when."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from glam.index.ann.exact import Exact
 from glam.index.ann.file import read_facts
 from glam.index.ann.ivf_pq import IvfPq
 
-if TYPE_CHECKING:  # PyTorch takes seconds to load, and search on the CPU does not need it
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and searching on the CPU does not need it
     from glam.index.ann.exact_gpu import ExactGpu
 
 __all__ = [
@@ -23,35 +23,39 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Exact] | type[IvfPq]] = {Exact.kind: Exact, IvfPq.kind: IvfPq}
+"""Class of each kind of search structure on the CPU."""
 
 EXACT_BYTES = 100 << 20
-"""Rows that are searched exactly, on a CPU: 51,200 of length 512, in a few milliseconds."""
+"""Most bytes of descriptors that are searched exactly on a CPU: 51,200 of length 512 take a few milliseconds."""
 
 
 def build_structure(descriptors: DescriptorSource, kind: str | None = None) -> Structure:
-    """Builds a structure of all of ``descriptors``.
+    """Builds a search structure on the CPU.
 
     Args:
-        descriptors: of the index.
-        kind: one of `KINDS`; chosen by `choose_kind` if not given.
+        descriptors: descriptors of the index; the structure contains all of them.
+        kind: one of `KINDS`; None lets `choose_kind` choose.
     """
     return KINDS[kind or choose_kind(len(descriptors), descriptors.dim)].build(descriptors)
 
 
 def build_gpu_structure(descriptors: DescriptorSource, device: str, gpu_rows: int) -> "ExactGpu | None":
-    """Builds a structure of all of ``descriptors`` that searches on a GPU; None where the CPU should search.
+    """Builds a search structure on a GPU.
 
-    Brute force by the top-k kernel of `glam.kernels` serves an index of any kind. It is exact, takes at most a third
-    of the time of brute force by faiss-gpu, and opens in a tenth of the time of its IVF-PQ, which is faster for single
-    queries only (benchmarks/results/faiss_gpu.json).
+    It searches an index of any kind by brute force with the top-k kernel of `glam.kernels`. This is exact, takes at
+    most a third of the time of brute force with faiss-gpu, and opens in a tenth of the time of the IVF-PQ of faiss-gpu,
+    which is faster only for single queries (benchmarks/results/faiss_gpu.json).
 
     Args:
-        descriptors: of the index.
-        device: as PyTorch names it, for example ``cuda`` or ``cuda:1``.
-        gpu_rows: rows from which a GPU is faster than the CPU.
+        descriptors: descriptors of the index; the structure contains all of them.
+        device: device as PyTorch names it, for example ``cuda`` or ``cuda:1``.
+        gpu_rows: number of rows from which a GPU is faster than the CPU.
+
+    Returns:
+        The structure; None if ``device`` is the CPU or the CPU is faster.
 
     Raises:
-        GlamError: PyTorch finds no such device, or the descriptors do not fit into its memory.
+        GlamError: PyTorch does not find the device, or the descriptors do not fit into its memory.
     """
     if device == "cpu" or len(descriptors) < gpu_rows:
         return None
@@ -63,27 +67,33 @@ def build_gpu_structure(descriptors: DescriptorSource, device: str, gpu_rows: in
         return ExactGpu.build(descriptors, torch.device(device))
     except torch.cuda.OutOfMemoryError as error:
         gigabytes = len(descriptors) * descriptors.dim * 6 / 1e9
-        raise GlamError(f"{device} lacks {gigabytes:.1f} GB for the descriptors; search with --device cpu") from error
+        raise GlamError(
+            f"The descriptors need {gigabytes:.1f} GB, and {device} has less free memory. Search with --device cpu."
+        ) from error
     except (RuntimeError, AssertionError) as error:
-        raise GlamError(f"cannot search on the device {device!r}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise GlamError(f"Cannot search on the device {device!r}: {reason}. Search with --device cpu.") from error
 
 
 def choose_kind(count: int, dim: int) -> str:
-    """The kind for ``count`` descriptors of length ``dim``: exact as long as the rows are few bytes."""
+    """The kind of structure for ``count`` descriptors of length ``dim``: exact up to `EXACT_BYTES`."""
     return Exact.kind if count * dim * 4 <= EXACT_BYTES else IvfPq.kind
 
 
 def read_structure(path: Path, descriptors: DescriptorSource) -> Structure:
-    """Reads a structure that was written by `Structure.write`.
+    """Reads a structure that `Structure.write` has written.
 
     Args:
-        path: of the file.
-        descriptors: of the same index; there may be more now than the structure holds.
+        path: path of the file.
+        descriptors: descriptors of the same index; they may have more rows than the structure.
 
     Raises:
-        GlamError: the file is damaged, or of a kind that this version does not know.
+        GlamError: the file is damaged, or its kind is unknown to this version.
     """
     kind = read_facts(path)["kind"]
     if kind not in KINDS:
-        raise GlamError(f"{path}: a structure of the kind {kind!r}; this version of glam knows {', '.join(KINDS)}")
+        raise GlamError(
+            f"{path} is a search structure of the unknown kind {kind!r}. Delete {path.parent}; it is a cache and will "
+            "be rebuilt."
+        )
     return KINDS[kind].read(path, descriptors)

@@ -1,4 +1,4 @@
-"""What a search structure is, and where it finds exact descriptors."""
+"""Interfaces of search structures and of the descriptors that they search."""
 
 from pathlib import Path
 from typing import Protocol
@@ -8,57 +8,83 @@ from glam.index.types import Descriptors, Mask, Rows, Scores
 
 
 class DescriptorSource(Protocol):
-    """The descriptors of an index by row: exact, and usually memory-mapped.
+    """The descriptors of an index as a matrix (n, dim) float32, usually memory-mapped.
 
-    A structure reads them when it is built and to score what it finds; it never writes them. Every descriptor
-    that a structure is given by `Structure.add` has to be here too, in the same row.
+    A structure reads them when it is built, and to compute exact scores of its candidates. Every descriptor that is
+    added with `Structure.add` must also be in the source, in the same row.
     """
 
     dim: int
     """Length of a descriptor."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Number of rows."""
 
     def __getitem__(self, rows: slice | Rows) -> Descriptors:
-        """The descriptors in these rows, (n, dim), in their order."""
+        """The descriptors in these rows, (m, dim) float32, in the order of ``rows``."""
 
     def inner_products(self, query: Descriptors, rows: Rows) -> Scores:
-        """Inner products of a query (dim,) with the descriptors in these rows: (n,)."""
+        """Inner products of a query with rows.
+
+        Args:
+            query: (dim,) float32.
+            rows: (m,) int64.
+
+        Returns:
+            (m,) float32.
+        """
         return inner_products(query, self[rows])
 
 
 class Structure(Protocol):
-    """Finds the nearest of many descriptors. Any number of threads may search, but not while one adds."""
+    """Finds the nearest of many descriptors. Any number of threads may search at once, but not during `add`."""
 
     @property
     def kind(self) -> str:
-        """Which structure it is, one of `glam.index.ann.KINDS`."""
+        """Kind of the structure: one of `glam.index.ann.KINDS`, or ``milvus``."""
 
     @property
     def memory_bytes(self) -> int:
-        """Memory it holds, without the descriptors it reads through the memory map."""
+        """Memory in use, in bytes, without memory-mapped descriptors."""
 
     def __len__(self) -> int:
-        """Rows held; row r is the r-th descriptor ever added."""
+        """Number of rows. Row i is the i-th descriptor added."""
 
     def add(self, descriptors: Descriptors) -> None:
-        """Adds (n, dim) descriptors; their rows go on from ``len(self)``."""
-
-    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
-        """The nearest rows of each query.
+        """Adds descriptors.
 
         Args:
-            queries: (q, dim), unit length.
-            k: how many, at least 1.
-            allowed: (len(self),), which rows may be found; all by default.
+            descriptors: (n, dim) float32 of unit length, for the n rows from ``len(self)``.
+        """
+
+    def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        """Finds the nearest rows of each query.
+
+        Args:
+            queries: (q, dim) float32 of unit length.
+            k: results per query, at least 1.
+            allowed: (len(self),) mask of the rows that may be results; None for all rows.
 
         Returns:
-            Scores (q, k), best first, and rows (q, k). Scores are exact; whether a row is missed depends on the
-            structure.
+            Scores (q, k), best first, and rows (q, k); -inf and -1 where a query has fewer results. Scores are exact,
+            but an approximate structure may miss rows.
         """
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
-        """All rows whose cosine with one query, (dim,) or (1, dim), is at least ``threshold``; best first."""
+        """Finds all rows that score at least a threshold.
+
+        Args:
+            query: (dim,) or (1, dim) float32 of unit length.
+            threshold: lowest cosine similarity, in [-1, 1].
+            allowed: (len(self),) mask of the rows that may be results; None for all rows.
+
+        Returns:
+            Scores (m,), best first, and rows (m,). An approximate structure may miss rows.
+        """
 
     def write(self, path: Path) -> None:
-        """Writes it to one file, which `read_structure` reads back."""
+        """Writes the structure to a file, which `glam.index.ann.read_structure` reads.
+
+        Args:
+            path: path of the file.
+        """

@@ -1,4 +1,4 @@
-"""Exact search: the inner product with every descriptor, by FAISS."""
+"""Brute-force search on the CPU with FAISS: the inner product of the query with every descriptor."""
 
 from pathlib import Path
 from typing import Self
@@ -12,11 +12,15 @@ from glam.index.ann.rescore import best_first, bitmap
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
-"""Descriptors copied at a time."""
+"""Descriptors copied at a time (arbitrary): 128 MB at 512 dimensions."""
 
 
 class Exact:
-    """The descriptors themselves, in memory."""
+    """A `glam.index.ann.Structure` that holds the descriptors in memory and misses no row.
+
+    Args:
+        dim: length of a descriptor.
+    """
 
     kind = "exact"
 
@@ -25,12 +29,20 @@ class Exact:
 
     @classmethod
     def build(cls, descriptors: DescriptorSource) -> Self:
-        """A structure of all of ``descriptors``."""
+        """Builds a structure of all descriptors (n, dim)."""
         return cls._of(descriptors, len(descriptors))
 
     @classmethod
     def read(cls, path: Path, descriptors: DescriptorSource) -> Self:
-        """The structure that `write` wrote, with its descriptors from ``descriptors``."""
+        """Reads a structure that `write` has written.
+
+        Args:
+            path: path of the file, which holds only the number of rows.
+            descriptors: source of the descriptors; it may have more rows than the structure.
+
+        Raises:
+            GlamError: the file is damaged.
+        """
         return cls._of(descriptors, int(read_file(path).facts["rows"]))
 
     @classmethod
@@ -45,11 +57,11 @@ class Exact:
 
     @property
     def memory_bytes(self) -> int:
-        """Of the descriptors."""
+        """Size of the descriptors in memory, in bytes."""
         return len(self) * self._flat.d * 4
 
     def add(self, descriptors: Descriptors) -> None:
-        """Adds (n, dim) descriptors."""
+        """See `glam.index.ann.Structure.add`."""
         self._flat.add(np.ascontiguousarray(descriptors, dtype=np.float32))
 
     def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
@@ -63,11 +75,12 @@ class Exact:
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
-        below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))  # FAISS wants more than the radius
+        # FAISS returns scores above the radius, without the radius itself.
+        below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
         params = None if allowed is None else faiss.SearchParameters(sel=bitmap(allowed))  # type: ignore[call-arg]
         _, scores, rows = self._flat.range_search(query, below, params=params)
         return best_first(scores, rows)
 
     def write(self, path: Path) -> None:
-        """Writes how many descriptors there are; the descriptors are in the index already."""
+        """Writes the number of rows; the descriptors themselves are in the segments of the index."""
         write_file(path, faiss.IndexFlatIP(self._flat.d), {"kind": self.kind, "rows": len(self)})

@@ -1,12 +1,12 @@
-"""Exact search on a GPU: candidates by float16 inner products, then exact scores, and a proof that none was missed.
+"""Exact search on a GPU: candidates by float16 inner products, exact scores, and a proof that no row is missed.
 
     queries --kernels.top_k--> candidates and approximate scores --inner products in float32--> the best k
             <--more candidates, until no other row can score as high as the k-th--
 
-A float16 copy halves the bytes that a search reads, which is all that its time is made of. The copy of a descriptor x
-differs from x by r = |x - float16(x)|; so an approximate score is off by at most r plus the same of the query, and
-rows that are no candidates score at most the last candidate's approximate score plus that. Where this is not below the
-k-th exact score, the search takes more candidates.
+The search is bound by memory bandwidth, and a float16 copy of the descriptors halves the bytes it reads. The error of
+an approximate score is at most the rounding errors of the descriptor and of the query, |x - float16(x)|. So the exact
+score of a row that is not a candidate is at most the approximate score of the last candidate plus this bound. If the
+k-th exact score is not above that, the search takes more candidates.
 """
 
 from functools import lru_cache
@@ -28,27 +28,28 @@ from glam.kernels import top_k
 from glam.kernels.top_k import MAX_K
 
 BLOCK = 262_144
-"""Descriptors copied to the GPU at a time."""
+"""Descriptors copied to the GPU at a time (arbitrary): 512 MB at 512 dimensions."""
 
 EXTRA = 22
-"""Candidates beyond the results asked for: 32 for ten (benchmarks/search_gpu.py)."""
+"""Candidates in addition to the k results: 32 for ten results (benchmarks/search_gpu.py)."""
 
 GATHERED_BYTES = 256 << 20
-"""Most bytes of candidates whose exact scores are computed together."""
+"""Most bytes of descriptors that one exact scoring step gathers (arbitrary)."""
 
 GATHERED_SHARE = 0.5
-"""Share of the rows that a filter leaves, below which they are copied together; above, more candidates are taken."""
+"""Share of allowed rows below which they are gathered into a matrix of their own (arbitrary). Above it, the search
+covers all rows and takes more candidates."""
 
 FILTERS_CACHED = 2
-"""Filters whose rows are kept on the GPU."""
+"""Filters whose gathered rows stay on the GPU (arbitrary)."""
 
 
 class ExactGpu:
-    """Brute force on one GPU, by PyTorch and Triton. Scores are exact, and no row is missed.
+    """A `glam.index.ann.Structure` that searches by brute force on one GPU, with PyTorch and Triton. It misses no row.
 
     Args:
         dim: length of a descriptor.
-        device: a CUDA device; on the CPU, for tests, the kernels' plain forms run.
+        device: a CUDA device. On the CPU, which the tests use, the plain forms of the kernels run.
     """
 
     kind = Exact.kind
@@ -62,7 +63,15 @@ class ExactGpu:
 
     @classmethod
     def build(cls, descriptors: DescriptorSource, device: torch.device) -> Self:
-        """A structure of all of ``descriptors``, (n, dim)."""
+        """Builds a structure of all descriptors.
+
+        Args:
+            descriptors: (n, dim).
+            device: device that holds them.
+
+        Raises:
+            RuntimeError: the device does not exist or has too little memory.
+        """
         structure = cls(descriptors.dim, device)
         count = len(descriptors)
         structure._full = torch.empty((count, descriptors.dim), device=device)
@@ -76,11 +85,11 @@ class ExactGpu:
 
     @property
     def memory_bytes(self) -> int:
-        """On the GPU: a float32 and a float16 copy of each descriptor."""
+        """Size of the float32 and float16 copies of the descriptors on the GPU, in bytes."""
         return self._full.nbytes + self._half.nbytes
 
     def add(self, descriptors: Descriptors) -> None:
-        """Adds (n, dim) descriptors."""
+        """See `glam.index.ann.Structure.add`."""
         start, room = len(self), (len(descriptors), self._full.shape[1])
         self._full = torch.cat([self._full, self._full.new_empty(room)])
         self._half = torch.cat([self._half, self._half.new_empty(room)])
@@ -102,18 +111,18 @@ class ExactGpu:
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""
-        asked = torch.from_numpy(np.array(query, dtype=np.float32).reshape(-1)).to(self._device)
+        on_device = torch.from_numpy(np.array(query, dtype=np.float32).reshape(-1)).to(self._device)
         with torch.inference_mode():
-            near = self._full @ asked
-            inside = near >= threshold
+            all_scores = self._full @ on_device
+            found = all_scores >= threshold
             if allowed is not None:
-                inside &= torch.from_numpy(np.array(allowed)).to(self._device)
-            rows = inside.nonzero().flatten()
-            scores = near[rows]
+                found &= torch.from_numpy(np.array(allowed)).to(self._device)
+            rows = found.nonzero().flatten()
+            scores = all_scores[rows]
         return best_first(scores.cpu().numpy(), rows.cpu().numpy())
 
     def write(self, path: Path) -> None:
-        """Writes how many descriptors there are, as `Exact.write`."""
+        """Writes the number of rows; see `Exact.write`."""
         write_file(path, faiss.IndexFlatIP(self._full.shape[1]), {"kind": self.kind, "rows": len(self)})
 
     def _put(self, start: int, descriptors: Descriptors) -> None:
@@ -127,7 +136,7 @@ class ExactGpu:
         self._rounding = max(self._rounding, float(rounding))
 
     def _search(self, queries: Descriptors, k: int, count: int, packed: bytes | None) -> tuple[Scores, Rows]:
-        """The best ``k`` rows of each query, (q, k), among ``count`` rows that a packed mask allows, or among all."""
+        """The best ``k`` rows of each query, (q, k), among all rows or the ``count`` rows that a packed mask allows."""
         half, rows_of, mask = self._half, None, None
         if packed is not None and count < GATHERED_SHARE * len(self):
             half, rows_of = self._gathered(packed)
@@ -138,16 +147,16 @@ class ExactGpu:
         margin, undecided = self._margin(queries), np.arange(len(queries))
         while len(undecided) and candidates <= MAX_K:
             candidates = min(candidates, len(half))
-            asked = torch.from_numpy(queries[undecided]).to(self._device)
-            approximate, found = top_k(asked.half(), half, candidates)
+            on_device = torch.from_numpy(queries[undecided]).to(self._device)
+            approximate, found = top_k(on_device.half(), half, candidates)
             found = found if rows_of is None else rows_of[found]
-            exact = self._exact(asked, found)
+            exact = self._exact(on_device, found)
             if mask is not None:
                 exact = exact.masked_fill(~mask[found], -torch.inf)
-            # One transfer instead of three: each of them waits for the GPU. float64 holds scores and rows exactly.
+            # One transfer instead of three, because each waits for the GPU. float64 holds scores and rows exactly.
             both = torch.cat([exact.double(), found.double(), approximate[:, -1:].double()], dim=1).cpu().numpy()
             exact_scores, exact_rows, last = both[:, :candidates], both[:, candidates:-1], both[:, -1]
-            best = np.argsort(-exact_scores, axis=1, kind="stable")[:, :k]  # equal rows come from top_k by row
+            best = np.argsort(-exact_scores, axis=1, kind="stable")[:, :k]  # top_k orders equal scores by row
             scores[undecided] = np.take_along_axis(exact_scores, best, axis=1)
             rows[undecided] = np.take_along_axis(exact_rows, best, axis=1)
             if candidates == len(half):
@@ -159,21 +168,22 @@ class ExactGpu:
         return scores, rows
 
     def _margin(self, queries: Descriptors) -> NDArray[np.float64]:
-        """(q,) the most that an approximate score of each query is off by, rounding of the sums included."""
+        """(q,) upper bounds of the error of an approximate score of each query, with the rounding of the sums."""
         lengths, dim = np.linalg.norm(queries, axis=1), queries.shape[1]
-        rounding = lengths * 2.0**-11 + dim**0.5 * 2.0**-25  # half a unit in the last place; of subnormal numbers
-        sums = dim * 2.0**-23  # twice the unit roundoff for each of the products
+        # Half a unit in the last place of float16, for normal and for subnormal numbers.
+        rounding = lengths * 2.0**-11 + dim**0.5 * 2.0**-25
+        sums = dim * 2.0**-23  # twice the unit roundoff of float32 for each of the products
         margin: NDArray[np.float64] = self._rounding * lengths + rounding * (1 + self._rounding) + sums * lengths
         return margin
 
     def _exact(self, queries: Tensor, rows: Tensor) -> Tensor:
-        """(q, c) float32 scores of each query's candidate rows."""
+        """Float32 scores (q, c) of the candidate rows (q, c) of each query."""
         size = max(1, GATHERED_BYTES // (rows.shape[1] * queries.shape[1] * 4))
         parts = [slice(start, start + size) for start in range(0, len(queries), size)]
         return torch.cat([torch.matmul(self._full[rows[part]], queries[part, :, None])[:, :, 0] for part in parts])
 
     def _dense(self, queries: Descriptors, k: int, packed: bytes | None) -> tuple[Scores, Rows]:
-        """The best ``k`` of each query by the float32 score with every row; equal scores by row."""
+        """The best ``k`` rows of each query by its float32 score with every row; equal scores are ordered by row."""
         outside = None if packed is None else ~self._unpacked(packed)
         scores, rows = np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64)
         size = max(1, GATHERED_BYTES // (4 * len(self)))
@@ -187,7 +197,7 @@ class ExactGpu:
         return scores, rows
 
     def _gather(self, packed: bytes) -> tuple[Tensor, Tensor]:
-        """The float16 copies of the rows that a packed mask allows, (m, dim), and these rows, (m,)."""
+        """Float16 descriptors (m, dim) of the rows that a packed mask allows, and these rows (m,)."""
         rows = self._unpacked(packed).nonzero().flatten()
         return self._half[rows], rows
 

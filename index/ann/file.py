@@ -1,4 +1,4 @@
-"""A structure on disk: one FAISS file, and at its end one line of JSON with what FAISS does not keep."""
+"""Files of search structures: a FAISS index, followed by one line of JSON with facts that FAISS does not store."""
 
 import json
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from glam.atomic_file import atomic_write
 from glam.errors import GlamError
 
 LONGEST_LINE = 4096
+"""Most bytes of the line of JSON (arbitrary; far more than the tuning of `ivf_pq` takes)."""
 
 
 @dataclass(frozen=True)
 class StructureFile:
-    """What a file of a structure holds.
+    """The content of a file.
 
     Attributes:
         index: the FAISS index.
-        facts: ``kind`` and what that kind wrote beside.
+        facts: the JSON object: ``kind``, and values that depend on the kind.
     """
 
     index: faiss.Index
@@ -27,7 +28,13 @@ class StructureFile:
 
 
 def write_file(path: Path, index: faiss.Index, facts: dict[str, Any]) -> None:
-    """Writes a structure, and returns once it is on the disk. The file may be there already, not half of it."""
+    """Writes a structure atomically. It is on disk on return.
+
+    Args:
+        path: path of the file, which may exist.
+        index: the FAISS index.
+        facts: a JSON object with the key ``kind``.
+    """
     with atomic_write(path, on_disk=True) as partial:
         faiss.write_index(index, str(partial))
         with partial.open("ab") as file:
@@ -35,30 +42,42 @@ def write_file(path: Path, index: faiss.Index, facts: dict[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The line of JSON at the end.
+    """Reads the JSON object at the end of a file.
+
+    Args:
+        path: path of the file.
 
     Raises:
-        GlamError: the file is not there, or not one that `write_file` wrote.
+        GlamError: the file does not exist, or `write_file` did not write it.
     """
     try:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - LONGEST_LINE, 0))
             facts = json.loads(file.read().rpartition(b"\n")[2])
     except (OSError, ValueError) as error:
-        raise GlamError(f"{path}: no search structure that can be read ({error})") from error
+        raise _damaged(path) from error
     if not isinstance(facts, dict) or "kind" not in facts:
-        raise GlamError(f"{path}: not a search structure")
+        raise _damaged(path)
     return facts
 
 
 def read_file(path: Path) -> StructureFile:
     """Reads a structure.
 
+    Args:
+        path: path of the file.
+
     Raises:
-        GlamError: the file is not there, or not one that `write_file` wrote.
+        GlamError: the file does not exist, or `write_file` did not write it.
     """
     facts = read_facts(path)
     try:
         return StructureFile(faiss.read_index(str(path)), facts)
     except RuntimeError as error:
-        raise GlamError(f"{path}: FAISS cannot read it") from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> GlamError:
+    return GlamError(
+        f"The search structure {path} is damaged. Delete {path.parent}; it is a cache and will be rebuilt."
+    )

@@ -1,6 +1,6 @@
 """Inner products of one query with many descriptors, on one thread.
 
-Not NumPy's: it wakes up further threads, which takes longer than the work for a few thousand descriptors.
+NumPy would start several threads, which for a few thousand descriptors takes longer than the computation.
 """
 
 import faiss
@@ -10,7 +10,15 @@ from glam.index.types import Descriptors, Rows, Scores
 
 
 def inner_products(query: Descriptors, descriptors: Descriptors) -> Scores:
-    """Inner products of a query (dim,) with descriptors (n, dim): (n,)."""
+    """Inner products of a query with descriptors.
+
+    Args:
+        query: (dim,) float32.
+        descriptors: (n, dim) float32.
+
+    Returns:
+        (n,) float32.
+    """
     query, descriptors = (np.ascontiguousarray(array, dtype=np.float32) for array in (query, descriptors))
     found = np.empty(len(descriptors), dtype=np.float32)
     pointers = [faiss.swig_ptr(array) for array in (found, query, descriptors)]
@@ -19,12 +27,15 @@ def inner_products(query: Descriptors, descriptors: Descriptors) -> Scores:
 
 
 def inner_products_at(query: Descriptors, descriptors: Descriptors, rows: Rows) -> Scores:
-    """Inner products of a query (dim,) with the descriptors in some rows, (n,); none of them is copied.
+    """Inner products of a query with the descriptors in given rows, without copying them.
 
     Args:
-        query: (dim,).
+        query: (dim,) float32.
         descriptors: (m, dim) float32, contiguous.
-        rows: (n,), each from 0 to m - 1.
+        rows: (n,) int64, from 0 to m - 1; they are not checked.
+
+    Returns:
+        (n,) float32.
     """
     query, rows = np.ascontiguousarray(query), np.ascontiguousarray(rows, dtype=np.int64)
     found = np.empty(len(rows), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Lists of compressed descriptors around centroids, and which of them a query looks into."""
+"""Inverted lists of compressed descriptors around centroids, and the choice of the lists that a query searches."""
 
 import math
 from typing import Self
@@ -12,37 +12,47 @@ from glam.index.ann.inner_products import inner_products
 from glam.index.types import Descriptors, Rows, Scores
 
 SEED = 1
+"""Seed of the training sample and of k-means."""
+
 LISTS = 2
-"""So many times the root of the number of descriptors."""
+"""Number of lists, as a multiple of the square root of the number of descriptors. benchmarks/search.py measures the
+resulting speed and recall."""
 
 WIDTHS = (8, 4, 2, 1)
-"""Numbers of a descriptor that may share 4 bits: as many as go into its length and leave it `CODES` codes."""
+"""Numbers of dimensions that may share a 4-bit code. The largest that divides the length of a descriptor and leaves at
+least `CODES` codes is used."""
 
 CODES = 64
+"""Fewest codes per descriptor (arbitrary): 32 bytes."""
 
 SAMPLE_PER_LIST = 200
+"""Training descriptors per list (arbitrary; FAISS uses at most 256 by default)."""
+
 ITERATIONS = 16
-"""Of k-means."""
+"""Iterations of k-means (arbitrary; the FAISS default for inverted files is 10)."""
 
 AXES = 192
-"""Principal axes of the centroids that a query is compared along: most of them have next to nothing beyond these."""
+"""Principal axes of the centroids along which queries and centroids are compared: most centroids have hardly any
+variance along other axes, and fewer axes make the comparison faster."""
 
 SHARED_SCAN = 15
-"""FAISS's number for a scan of one query's lists by several threads, the best codes kept in a reservoir; 0: it chooses
-among those of one thread."""
+"""Implementation number of FAISS that scans the lists of one query with several threads and a reservoir. With 0, FAISS
+chooses among its single-threaded implementations."""
 
 BLOCK = 16_384
-"""Descriptors read at a time."""
+"""Descriptors read at a time (arbitrary)."""
 
 NEAREST_WEIGHT = 0.5
-"""How much of the nearest centroid's angle counts: a query far from all centroids has to look into more lists."""
+"""Weight of the angle to the nearest centroid: a query far from all centroids must search lists at larger angles.
+The value is arbitrary; `glam.index.ann.tuning` adapts the reach to it."""
 
 
 class IvfLists:
-    """A FAISS inverted file whose lists are chosen by angle, so that easy queries look into few.
+    """A FAISS inverted file that searches all lists within an angle of the query, so easy queries search few lists.
 
     Args:
-        index: the inverted file; its quantizer is flat. FAISS may use several threads for a query where it may now.
+        index: the inverted file, with a flat quantizer. Whether FAISS uses several threads per query is decided here,
+            by the current OpenMP setting.
     """
 
     def __init__(self, index: faiss.IndexIVFPQFastScan) -> None:
@@ -52,14 +62,14 @@ class IvfLists:
 
     @classmethod
     def train(cls, descriptors: DescriptorSource) -> Self:
-        """Empty lists around centroids of a sample of the descriptors."""
+        """Trains centroids and codes on a sample of the descriptors (n, dim). The lists are empty."""
         count, dim = len(descriptors), descriptors.dim
         lists = max(LISTS * math.isqrt(count), 1)
         width = next((width for width in WIDTHS if dim % width == 0 and dim // width >= CODES), 1)
         index = faiss.IndexIVFPQFastScan(
             faiss.IndexFlatIP(dim), dim, lists, dim // width, 4, faiss.METRIC_INNER_PRODUCT
         )
-        index.by_residual = False  # one table of products for all lists; what is lost by it exact scores make good
+        index.by_residual = False  # one lookup table for all lists; exact scores make up for the lower precision
         index.cp.niter = ITERATIONS
         index.cp.max_points_per_centroid = SAMPLE_PER_LIST
         index.cp.spherical = True
@@ -73,7 +83,7 @@ class IvfLists:
 
     @property
     def memory_bytes(self) -> int:
-        """Of codes, padded to whole blocks of 32, row numbers, centroids with their axes, and the quantizer's table."""
+        """Memory in use, in bytes: codes padded to blocks of 32, row numbers, centroids with their axes, codebooks."""
         lists = self.index.invlists
         assert lists is not None
         sizes = np.array([lists.list_size(i) for i in range(self.index.nlist)])
@@ -82,28 +92,40 @@ class IvfLists:
         return codes + len(self) * 8 + centroids + self._axes.nbytes + self._coordinates.nbytes
 
     def excess(self, query: Descriptors, descriptors: Descriptors) -> NDArray[np.float32]:
-        """The reach, in radians, from which on each of these descriptors is in a list that the query looks into."""
+        """The smallest reach at which a search with the query covers the lists of given descriptors.
+
+        Args:
+            query: (dim,) float32.
+            descriptors: (n, dim) float32.
+
+        Returns:
+            (n,) float32 in radians; see `candidates`.
+        """
         angles = self._angles(query)
         _, lists = self.index.quantizer.search(np.ascontiguousarray(descriptors), 1)
         excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
         return excess
 
     def candidates(self, query: Descriptors, n: int, reach: float, selector: faiss.IDSelector | None) -> Rows:
-        """Rows of the ``n`` best codes for a query, fewer where the lists hold fewer.
+        """Finds the rows with the best codes for a query.
 
         Args:
-            query: (dim,).
-            n: how many.
-            reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
-            selector: which rows may be found.
+            query: (dim,) float32, contiguous.
+            n: number of rows to find.
+            reach: angle in radians. A list is searched if the angle between the query and its centroid is at most
+                ``reach`` plus `NEAREST_WEIGHT` times the angle to the nearest centroid.
+            selector: rows that may be found; None for all rows.
+
+        Returns:
+            (m,) int64 rows, best code first; m is ``n``, or less if the lists hold fewer rows.
         """
         cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
         lists = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
         scores, rows = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
-        while True:  # mostly once; a filter that leaves another city, say, needs more lists
+        while True:  # mostly once; a filter for another city, for example, needs more lists
             coarse = np.zeros(len(lists), dtype=np.float32)
-            # FAISS's Python form of this function takes no selector.
+            # The Python wrapper of this FAISS function accepts no selector.
             parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
             pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
             self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
@@ -113,7 +135,15 @@ class IvfLists:
             lists = np.argsort(-cosines)[: max(4 * len(lists), 1)]
 
     def part(self, rows: Rows, descriptors: DescriptorSource) -> faiss.IndexPQFastScan:
-        """The codes of some rows by themselves, in their order."""
+        """A separate index of the codes of given rows.
+
+        Args:
+            rows: (m,) int64.
+            descriptors: source of the descriptors.
+
+        Returns:
+            A FAISS index with m codes, in the order of ``rows``.
+        """
         index = self.index
         part = faiss.IndexPQFastScan(index.d, index.pq.M, index.pq.nbits, faiss.METRIC_INNER_PRODUCT)
         part.pq = index.pq
@@ -123,7 +153,7 @@ class IvfLists:
         return part
 
     def _cosines(self, query: Descriptors) -> Scores:
-        """Of a query with the centroids, along the axes."""
+        """Cosines (lists,) of a query with the centroids, computed along the axes."""
         return inner_products(inner_products(query, self._axes), self._coordinates)
 
     def _angles(self, query: Descriptors) -> NDArray[np.float32]:
@@ -132,8 +162,8 @@ class IvfLists:
 
 
 def _principal(centroids: Descriptors) -> tuple[Descriptors, Descriptors]:
-    """The principal axes of centroids (n, dim), (a, dim), and where the centroids lie along them, (n, a)."""
-    # NumPy and not `glam.principal_axes`: nothing else here needs PyTorch, which a search would then load.
+    """The principal axes (a, dim) of centroids (n, dim), and the coordinates (n, a) of the centroids along them."""
+    # NumPy instead of `glam.principal_axes`, which would load PyTorch for every search.
     _, vectors = np.linalg.eigh(centroids.T.astype(np.float64) @ centroids)
     axes = np.ascontiguousarray(vectors[:, : -AXES - 1 : -1].T, dtype=np.float32)
     return axes, np.ascontiguousarray(centroids @ axes.T)

@@ -1,10 +1,10 @@
-"""Inverted lists of compressed descriptors, and exact scores for what they find.
+"""Approximate search: inverted lists of compressed descriptors (IVF-PQ), with exact scores of the candidates.
 
-    query --> lists whose centroids are near --> 4-bit codes, compared in registers --> best candidates --> exact scores
+    query --> lists of the nearest centroids --> 4-bit codes, compared in registers --> best candidates --> exact scores
 
-Lists come from k-means (Sivic and Zisserman, ICCV 2003), codes from product quantization (Jégou, Douze and Schmid, PAMI
-2011) in the layout of André, Kermarrec and Le Scouarnec (PAMI 2021), all by FAISS. Candidates are scored again by their
-own descriptors: codes decide what is looked at, never a score.
+The lists come from k-means (Sivic and Zisserman, ICCV 2003), and the codes from product quantization (Jégou, Douze, and
+Schmid, PAMI 2011) in the layout of André, Kermarrec, and Le Scouarnec (PAMI 2021); FAISS implements all of them. Scores
+are computed from the descriptors: codes only choose the candidates.
 """
 
 from collections.abc import Iterator
@@ -24,24 +24,31 @@ from glam.index.ann.tuning import Tuning, tune
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
-"""Descriptors read at a time."""
+"""Descriptors read at a time (arbitrary)."""
 
 SCANNED = 500
-"""So few allowed rows are scored one by one."""
+"""Most allowed rows that are searched by brute force (arbitrary)."""
 
-SET_APART = 50_000
-"""Of so few allowed rows the codes are set apart, for all queries with the same filter: the lists near a query hold
-hardly any of them."""
+SEPARATE = 50_000
+"""Most allowed rows whose codes are copied into an index of their own, which all queries with the same filter share:
+the lists near a query hold hardly any of so few rows. The number is arbitrary."""
 
-PARTS_KEPT = 8
-"""Filters whose codes are kept, half a byte for each number that shares a code."""
+PARTS_CACHED = 8
+"""Size of the LRU cache of these indexes (arbitrary). An index of 50,000 rows with 64 codes takes 1.6 MB."""
 
 FIRST = 50
-"""Results that a range search begins with."""
+"""Results in the first search of a range search (arbitrary)."""
 
 
 class IvfPq:
-    """Inverted lists with product-quantized codes; exact scores come from the index's own descriptors."""
+    """A `glam.index.ann.Structure` of inverted lists with product-quantized codes. It may miss rows.
+
+    Args:
+        lists: the inverted lists.
+        descriptors: source of the descriptors, for exact scores.
+        tuning: how many lists and candidates a search needs.
+        scanned: most allowed rows that are searched by brute force.
+    """
 
     kind = "ivf_pq"
 
@@ -50,15 +57,15 @@ class IvfPq:
         self._descriptors = descriptors
         self._tuning = tuning
         self._scanned = scanned
-        self._part = lru_cache(PARTS_KEPT)(self._set_apart)
+        self._part = lru_cache(PARTS_CACHED)(self._separate)
 
     @classmethod
     def build(cls, descriptors: DescriptorSource, scanned: int = SCANNED) -> Self:
-        """A structure of all of ``descriptors``, that looks as far as its own data needs.
+        """Builds a structure of all descriptors, and tunes it to the recall in `glam.index.ann.tuning`.
 
         Args:
             descriptors: (n, dim).
-            scanned: brute force when at most this many rows may be found.
+            scanned: most allowed rows that are searched by brute force.
         """
         lists = IvfLists.train(descriptors)
         for start in range(0, len(descriptors), BLOCK):
@@ -67,10 +74,20 @@ class IvfPq:
 
     @classmethod
     def read(cls, path: Path, descriptors: DescriptorSource) -> Self:
-        """The structure that `write` wrote."""
+        """Reads a structure that `write` has written.
+
+        Args:
+            path: path of the file.
+            descriptors: source of the descriptors; it may have more rows than the structure.
+
+        Raises:
+            GlamError: the file is damaged.
+        """
         file = read_file(path)
         if not isinstance(file.index, faiss.IndexIVFPQFastScan):
-            raise GlamError(f"{path}: not inverted lists")
+            raise GlamError(
+                f"The search structure {path} is damaged. Delete {path.parent}; it is a cache and will be rebuilt."
+            )
         return cls(IvfLists(file.index), descriptors, Tuning.from_dict(file.facts["tuning"]))
 
     def __len__(self) -> int:
@@ -78,23 +95,27 @@ class IvfPq:
 
     @property
     def tuning(self) -> Tuning:
-        """How far it looks, and the recall that gave when it was built."""
+        """How many lists and candidates a search needs, and the recall measured when the structure was built."""
         return self._tuning
 
     @property
     def memory_bytes(self) -> int:
-        """Of the lists."""
+        """Memory of the lists, in bytes."""
         return self._lists.memory_bytes
 
     def add(self, descriptors: Descriptors) -> None:
-        """Adds (n, dim) descriptors, which the index's descriptors have to hold too.
+        """See `glam.index.ann.Structure.add`.
+
+        Args:
+            descriptors: (n, dim) float32, which the source must hold too.
 
         Raises:
-            ValueError: they do not.
+            ValueError: the source has too few rows.
         """
         if len(self) + len(descriptors) > len(self._descriptors):
             raise ValueError(
-                f"{len(self) + len(descriptors)} rows in the structure, but {len(self._descriptors)} in its source"
+                f"the structure would have {len(self) + len(descriptors)} rows, but its source has only "
+                f"{len(self._descriptors)}"
             )
         self._lists.index.add(np.ascontiguousarray(descriptors, dtype=np.float32))
 
@@ -105,17 +126,17 @@ class IvfPq:
         if count <= max(self._scanned, k):
             return scan(self._descriptors, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
         share = count / len(self)
-        reach, wanted = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
-        if allowed is not None and count <= SET_APART:
+        reach, enough = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
+        if allowed is not None and count <= SEPARATE:
             part, rows = self._part(np.packbits(allowed).tobytes())
-            candidates: Iterator[Rows] = iter(rows[part.search(queries, wanted)[1]])
+            candidates: Iterator[Rows] = iter(rows[part.search(queries, enough)[1]])
         else:
             selector = None if allowed is None or count == len(self) else bitmap(allowed)
-            candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
+            candidates = (self._lists.candidates(query, enough, reach, selector) for query in queries)
         return best_of(self._descriptors, candidates, queries, k)
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
-        """See `glam.index.ann.Structure.range_search`; here some may be missed, as in a search."""
+        """See `glam.index.ann.Structure.range_search`."""
         query = np.ascontiguousarray(query, dtype=np.float32).reshape(1, -1)
         most = len(self) if allowed is None else int(np.count_nonzero(allowed))
         k = min(FIRST, max(most, 1))
@@ -123,14 +144,14 @@ class IvfPq:
         while k < most and scores[0, -1] >= threshold:
             k = min(4 * k, most)
             scores, rows = self.search(query, k, allowed)
-        kept = (scores[0] >= threshold) & (rows[0] >= 0)
-        return best_first(scores[0, kept], rows[0, kept])
+        found = (scores[0] >= threshold) & (rows[0] >= 0)
+        return best_first(scores[0, found], rows[0, found])
 
-    def _set_apart(self, packed: bytes) -> tuple[faiss.IndexPQFastScan, Rows]:
-        """The codes of the allowed rows, and these rows; a byte of the packed mask covers eight rows."""
+    def _separate(self, packed: bytes) -> tuple[faiss.IndexPQFastScan, Rows]:
+        """An index of the codes of the allowed rows, and these rows (m,); the mask is packed into bits."""
         rows = np.flatnonzero(np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(self)))
         return self._lists.part(rows, self._descriptors), rows
 
     def write(self, path: Path) -> None:
-        """Writes lists, codes and tuning to one file."""
+        """Writes the lists, codes, and tuning to a file."""
         write_file(path, self._lists.index, {"kind": self.kind, "tuning": self._tuning.to_dict()})

@@ -1,4 +1,4 @@
-"""Exact scores of candidates, masks for FAISS, and the order of results."""
+"""Exact scores of candidates, filters for FAISS, and the order of results."""
 
 from collections.abc import Iterable
 
@@ -9,64 +9,68 @@ from glam.index.ann.base import DescriptorSource
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 4_096
-"""Descriptors read at a time: few enough to stay in the processor's cache."""
+"""Descriptors read at a time: few enough for the cache of the processor (8 MB at 512 dimensions)."""
 
 
 def best_of(
     descriptors: DescriptorSource, candidates: Iterable[Rows], queries: Descriptors, k: int
 ) -> tuple[Scores, Rows]:
-    """The best of each query's candidates by their exact cosines.
+    """The candidates with the highest exact scores for each query.
 
     Args:
-        descriptors: of the index.
-        candidates: rows for each query, (n,).
-        queries: (q, dim).
-        k: how many.
+        descriptors: source of the descriptors.
+        candidates: for each query the rows (n,) to score; n may differ.
+        queries: (q, dim) float32.
+        k: results per query.
 
     Returns:
-        Scores (q, k), best first, -inf where there are fewer, and rows (q, k), -1 there.
+        Scores (q, k), best first, and rows (q, k); -inf and -1 where a query has fewer candidates.
     """
-    scores, rows = _nothing(len(queries), k)
-    for i, (query, some) in enumerate(zip(queries, candidates, strict=True)):
-        some = np.sort(some)
-        _keep_best(descriptors.inner_products(query, some), some, scores[i], rows[i])
+    scores, rows = _empty_results(len(queries), k)
+    for i, (query, unsorted) in enumerate(zip(queries, candidates, strict=True)):
+        candidate_rows = np.sort(unsorted)
+        products = descriptors.inner_products(query, candidate_rows)
+        _keep_best(products, candidate_rows, scores[i], rows[i])
     return scores, rows
 
 
 def scan(descriptors: DescriptorSource, allowed: Rows, queries: Descriptors, k: int) -> tuple[Scores, Rows]:
-    """The best of the allowed rows for each query, as `best_of`.
+    """Brute-force search among the allowed rows.
 
     Args:
-        descriptors: of the index.
-        allowed: (n,) rows, rising.
-        queries: (q, dim).
-        k: how many.
+        descriptors: source of the descriptors.
+        allowed: (n,) rows in ascending order.
+        queries: (q, dim) float32.
+        k: results per query.
+
+    Returns:
+        Scores (q, k), best first, and rows (q, k); -inf and -1 if there are fewer rows.
     """
     products = [descriptors[allowed[start : start + BLOCK]] @ queries.T for start in range(0, len(allowed), BLOCK)]
     table = np.concatenate(products) if products else np.empty((0, len(queries)), dtype=np.float32)
-    scores, rows = _nothing(len(queries), k)
+    scores, rows = _empty_results(len(queries), k)
     for i in range(len(queries)):
         _keep_best(table[:, i], allowed, scores[i], rows[i])
     return scores, rows
 
 
-def _nothing(queries: int, k: int) -> tuple[Scores, Rows]:
+def _empty_results(queries: int, k: int) -> tuple[Scores, Rows]:
     return np.full((queries, k), -np.inf, dtype=np.float32), np.full((queries, k), -1, dtype=np.int64)
 
 
-def _keep_best(found: Scores, at: Rows, scores: Scores, rows: Rows) -> None:
-    """Fills one query's results, (k,), from what was found, (n,), at rising rows; equal scores by row."""
-    best = np.argsort(-found, kind="stable")[: len(scores)]
-    scores[: len(best)] = found[best]
-    rows[: len(best)] = at[best]
+def _keep_best(products: Scores, candidate_rows: Rows, scores: Scores, rows: Rows) -> None:
+    """Fills the results (k,) of a query from scores (n,) of ascending rows (n,); equal scores are ordered by row."""
+    best = np.argsort(-products, kind="stable")[: len(scores)]
+    scores[: len(best)] = products[best]
+    rows[: len(best)] = candidate_rows[best]
 
 
 def bitmap(allowed: Mask) -> faiss.IDSelectorBitmap:
-    """A FAISS selector of the rows where ``allowed`` is true."""
+    """A FAISS selector of the rows for which the mask ``allowed`` (n,) is true."""
     return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg, arg-type]
 
 
 def best_first(scores: Scores, rows: Rows) -> tuple[Scores, Rows]:
-    """Results of one query by falling score, equal ones by row."""
+    """Sorts the results of a query, (m,) scores and rows, by descending score; equal scores are ordered by row."""
     order = np.lexsort((rows, -scores))
     return scores[order], rows[order]

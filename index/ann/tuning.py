@@ -1,4 +1,4 @@
-"""How far inverted lists have to look: measured on rows of the index itself when they are built."""
+"""Tuning of inverted lists: the lists and candidates that a target recall needs, measured on rows of the index."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -14,36 +14,43 @@ from glam.index.ann.rescore import bitmap
 from glam.index.types import Descriptors, Mask, Rows
 
 TARGET = 0.99
-"""Recall@10 against exact search."""
+"""Recall@10 to reach, relative to exact search."""
 
 FILTERED_TARGET = 0.997
-"""The same under a filter: what it leaves lies far off, and queries that are no rows of the index miss more of it."""
+"""Recall@10 to reach under a filter. It is higher because the allowed neighbors are far from the query, and queries
+that are not rows of the index miss more of them than the measurement shows."""
 
 NEIGHBORS = 10
+"""Neighbors per query in the measurement of recall."""
+
 SEED = 2
+"""Seed of the queries and masks."""
+
 QUERIES = 400
-"""Rows of the index whose neighbors are looked for, each without itself."""
+"""Rows of the index used as queries (arbitrary); a row is not its own neighbor."""
 
 SHARES = (1.0, 0.1, 0.01)
-"""Of the rows that a filter may leave: the nearest of fewer rows lie further off."""
+"""Shares of rows that a filter allows, for which effort is measured: the fewer rows, the farther the neighbors."""
 
 COVERED = (0.993, 0.9945, 0.996, 0.998, 1.0)
-"""Shares of the neighbors that the lists have to hold, tried in this order."""
+"""Shares of the neighbors that the searched lists must hold, tried in this order."""
 
 CANDIDATES = (50, 75, 100, 150, 200, 300, 400, 600, 800)
+"""Numbers of candidates, tried in this order."""
+
 BLOCK = 65_536
-"""Descriptors read at a time."""
+"""Descriptors read at a time (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How far to look where a filter leaves a share of the rows.
+    """The effort that a search needs when a filter allows a given share of the rows.
 
     Attributes:
-        share: of the rows.
-        reach: angle in radians up to which lists are looked into (`glam.index.ann.ivf_lists`).
-        candidates: codes whose rows are scored exactly, for ten results.
-        recall: share of the ten nearest that were found so.
+        share: share of allowed rows, in (0, 1].
+        reach: angle in radians up to which lists are searched; see `glam.index.ann.ivf_lists.IvfLists.candidates`.
+        candidates: number of candidates that are scored exactly, for ten results.
+        recall: recall@10 measured with this effort.
     """
 
     share: float
@@ -54,44 +61,59 @@ class Effort:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was measured when the lists were built.
+    """The efforts measured when the lists were built.
 
     Attributes:
-        efforts: by falling share.
+        efforts: one effort for each of `SHARES`, by descending share.
     """
 
     efforts: tuple[Effort, ...]
 
     def reach(self, k: int, share: float) -> float:
-        """For ``k`` results among a share of the rows, above 0: between what was measured, by the share's logarithm.
+        """The angle up to which lists are searched, interpolated over the logarithm of the share.
 
-        The ten nearest of every tenth row lie as far off as the hundred nearest of all.
+        The ten nearest among a tenth of the rows are as far away as the hundred nearest among all rows, so a larger
+        ``k`` counts as a smaller share.
+
+        Args:
+            k: number of results.
+            share: share of allowed rows, in (0, 1].
+
+        Returns:
+            The angle in radians.
         """
         share *= min(1.0, NEIGHBORS / k)
-        rising = self.efforts[::-1]
-        shares, reaches = [math.log(effort.share) for effort in rising], [effort.reach for effort in rising]
+        ascending = self.efforts[::-1]
+        shares, reaches = [math.log(effort.share) for effort in ascending], [effort.reach for effort in ascending]
         return float(np.interp(math.log(share), shares, reaches))
 
     def candidates(self, k: int, share: float) -> int:
-        """Codes whose rows are scored exactly, for ``k`` results among a share of the rows: as for no larger one."""
+        """The number of candidates that are scored exactly.
+
+        Args:
+            k: number of results.
+            share: share of allowed rows, in (0, 1]; the effort of the next smaller measured share applies.
+        """
         effort = next((effort for effort in self.efforts if effort.share <= share), self.efforts[-1])
         return effort.candidates * max(1, math.ceil(k / NEIGHBORS))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The attributes as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """From what `to_dict` made."""
+        """The inverse of `to_dict`."""
         return cls(tuple(Effort(**effort) for effort in values["efforts"]))
 
 
 def tune(lists: IvfLists, descriptors: DescriptorSource) -> Tuning:
-    """Finds the effort that reaches `TARGET` (`FILTERED_TARGET`), or the most there is where none does.
+    """Measures the least effort that reaches the target recall, for each of `SHARES`.
+
+    The target is `TARGET`, or `FILTERED_TARGET` under a filter. If no effort reaches it, the largest effort is used.
 
     Args:
-        lists: that hold all of ``descriptors``.
+        lists: inverted lists of all of ``descriptors``.
         descriptors: (n, dim).
     """
     rng = np.random.default_rng(SEED)
@@ -105,22 +127,23 @@ def tune(lists: IvfLists, descriptors: DescriptorSource) -> Tuning:
 
 
 def _neighbors(descriptors: DescriptorSource, own: Rows, masks: list[Mask]) -> list[Rows]:
-    """Exact neighbors, (q, 10), of the rows ``own`` under each mask, themselves left out; -1 where there are fewer."""
+    """Exact neighbors (q, 10) of the rows ``own`` (q,) under each mask, without the rows themselves; -1 if fewer."""
     queries = np.ascontiguousarray(descriptors[own])
     heaps = [faiss.ResultHeap(len(own), NEIGHBORS + 1, keep_max=True) for _ in masks]
     for start in range(0, len(descriptors), BLOCK):
         block = descriptors[start : start + BLOCK]
         for heap, mask in zip(heaps, masks, strict=True):
-            at = np.flatnonzero(mask[start : start + BLOCK])
-            found = min(NEIGHBORS + 1, len(at))
+            block_rows = np.flatnonzero(mask[start : start + BLOCK])
+            found = min(NEIGHBORS + 1, len(block_rows))
             if found:
-                allowed = np.ascontiguousarray(block[at])
+                allowed = np.ascontiguousarray(block[block_rows])
                 scores, nearest = faiss.knn(queries, allowed, found, metric=faiss.METRIC_INNER_PRODUCT)
-                heap.add_result(scores, start + at[nearest])
+                heap.add_result(scores, start + block_rows[nearest])
     return [_without(own, heap) for heap in heaps]
 
 
 def _without(own: Rows, heap: faiss.ResultHeap) -> Rows:
+    """The neighbors in a heap, (q, 10), without the row of each query."""
     heap.finalize()
     order = np.argsort(own[:, None] == heap.I, axis=1, kind="stable")[:, :NEIGHBORS]
     neighbors: Rows = np.take_along_axis(heap.I, order, axis=1)
@@ -128,11 +151,12 @@ def _without(own: Rows, heap: faiss.ResultHeap) -> Rows:
 
 
 def _effort(lists: IvfLists, descriptors: DescriptorSource, own: Rows, share: float, mask: Mask, truth: Rows) -> Effort:
+    """The least effort that reaches the target; ``truth`` (q, 10) are the neighbors of the rows ``own`` (q,)."""
     queries: Descriptors = np.ascontiguousarray(descriptors[own])
     selector = None if share == 1 else bitmap(mask)
-    wanted = [np.sort(some[some >= 0]) for some in truth]
+    neighbors = [np.sort(rows[rows >= 0]) for rows in truth]
     excess = np.concatenate(
-        [lists.excess(*pair) for pair in zip(queries, (descriptors[some] for some in wanted), strict=True)]
+        [lists.excess(*pair) for pair in zip(queries, (descriptors[rows] for rows in neighbors), strict=True)]
     )
     target = TARGET if share == 1 else FILTERED_TARGET
     effort = Effort(share, math.pi, CANDIDATES[-1], 1.0)
@@ -141,8 +165,8 @@ def _effort(lists: IvfLists, descriptors: DescriptorSource, own: Rows, share: fl
     for covered in COVERED:
         reach = float(np.quantile(excess, covered))
         hits = np.zeros(len(CANDIDATES), dtype=np.int64)
-        for query, want, row in zip(queries, wanted, own, strict=True):
-            hits += _hits(descriptors, query, lists.candidates(query, CANDIDATES[-1], reach, selector), want, row)
+        for query, expected, row in zip(queries, neighbors, own, strict=True):
+            hits += _hits(descriptors, query, lists.candidates(query, CANDIDATES[-1], reach, selector), expected, row)
         for candidates, found in zip(CANDIDATES, hits, strict=True):
             effort = Effort(share, reach, candidates, float(found / len(excess)))
             if effort.recall >= target:
@@ -150,10 +174,13 @@ def _effort(lists: IvfLists, descriptors: DescriptorSource, own: Rows, share: fl
     return effort
 
 
-def _hits(descriptors: DescriptorSource, query: Descriptors, found: Rows, wanted: Rows, own: int) -> NDArray[np.int64]:
-    """How many of the first 50, 75, ... candidates are as near as the neighbors wanted: equal rows count alike."""
-    if not len(wanted):
+def _hits(descriptors: DescriptorSource, query: Descriptors, found: Rows, truth: Rows, own: int) -> NDArray[np.int64]:
+    """For each of `CANDIDATES`, how many of the first candidates are neighbors.
+
+    A candidate that scores as high as the last neighbor counts as one, so that duplicates do not lower the recall.
+    """
+    if not len(truth):
         return np.zeros(len(CANDIDATES), dtype=np.int64)
-    worst = float((descriptors[wanted] @ query).min()) - 1e-6
-    near = np.cumsum((descriptors[found] @ query >= worst) & (found != own))
-    return np.array([min(near[min(n, len(near)) - 1], len(wanted)) if len(near) else 0 for n in CANDIDATES])
+    lowest = float((descriptors[truth] @ query).min()) - 1e-6
+    near = np.cumsum((descriptors[found] @ query >= lowest) & (found != own))
+    return np.array([min(near[min(n, len(near)) - 1], len(truth)) if len(near) else 0 for n in CANDIDATES])

@@ -1,8 +1,8 @@
 """Local features of images, and geometric verification of image pairs.
 
-    image --extract--> points and descriptors --match_features, for two images--> pairs of points that agree
+    image --extract--> LocalFeatures --match_features, for two images--> matching points and a homography
 
-Nothing here needs a model or an index: a caller brings the images, or features that are stored.
+This package needs neither a model nor an index.
 """
 
 from glam.index.local_matching.rootsift import LocalFeatures, extract

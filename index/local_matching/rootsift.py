@@ -1,10 +1,10 @@
-"""Local features of a photograph: RootSIFT, upright, at its strongest corners and blobs, a byte a number.
+"""Local features of an image: upright RootSIFT at its strongest keypoints, quantized to bytes.
 
 Sources: D. Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004. R. Arandjelovic, A. Zisserman,
-"Three things everyone should know to improve object retrieval", CVPR 2012: SIFT divided by its sum, then the root of
-each number. M. Perdoch, O. Chum, J. Matas, "Efficient representation of local geometry for large scale object
-retrieval", CVPR 2009: photographs are taken upright, so that features that do not turn tell more. What else was tried,
-and what it came to: benchmarks/local_features.py, docs/lab/explaining.md.
+"Three things everyone should know to improve object retrieval", CVPR 2012, for RootSIFT: the square roots of a SIFT
+descriptor divided by its sum. M. Perdoch, O. Chum, J. Matas, "Efficient representation of local geometry for large
+scale object retrieval", CVPR 2009, for upright features: most photos are taken upright, so features without rotation
+invariance are more distinctive. benchmarks/local_features.py compares alternatives; docs/lab/explaining.md has the results.
 """
 
 from collections.abc import Iterable
@@ -20,31 +20,31 @@ from PIL import Image
 from glam.images import Box, pixel_box
 
 SIZE = 320
-"""Longest side in pixels that an image is resized to, up or down, before features are looked for."""
+"""Longest side in pixels to which an image is scaled, up or down, before extraction (benchmarks/local_features.py)."""
 
 MOST = 500
-"""Features that are kept of an image, the strongest first."""
+"""Most features per image; the strongest are used (benchmarks/local_features.py)."""
 
 CONTRAST = 0.02
-"""How much a feature has to stand out; half of what OpenCV starts with, since many photographs are hazy."""
+"""Lowest contrast of a keypoint: half the OpenCV default, because many photos are hazy."""
 
 LENGTH = 128
-"""Numbers of a descriptor."""
+"""Length of a SIFT descriptor."""
 
 UNIT = 512.0
-"""What a descriptor of length 1 is multiplied by to become bytes; hardly a number is then cut off at 255."""
+"""Factor that scales a descriptor of length 1 to bytes; with it, hardly any value is clipped at 255."""
 
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """What is kept of an image.
+    """The local features of an image.
 
     Attributes:
-        points: (n, 2) float32, x and y in pixels of the upright image, the strongest first; whole numbers are the
-            middles of pixels.
-        diameters: (n,) float32, of the features in pixels of the upright image.
-        descriptors: (n, 128) uint8, of length near `UNIT`.
-        scale: pixels of the upright image to a pixel of the size they were found at.
+        points: (n, 2) float32, x and y of the keypoints in pixels of the upright image, strongest first. Integer
+            coordinates are the centers of pixels.
+        diameters: (n,) float32, diameters of the features in pixels of the upright image.
+        descriptors: (n, 128) uint8, RootSIFT descriptors of length close to `UNIT`.
+        scale: pixels of the upright image per pixel of the scaled image in which the features were found.
     """
 
     points: NDArray[np.float32]
@@ -57,13 +57,16 @@ class LocalFeatures:
 
 
 def extract(image: Image.Image, *, box: Box | None = None, size: int = SIZE, most: int = MOST) -> LocalFeatures:
-    """Finds and describes the local features of an image; of a blank one there are none.
+    """Extracts the local features of an image.
 
     Args:
-        image: upright, of any mode.
-        box: x1, y1, x2, y2 in pixels; only the part in it is looked at.
-        size: longest side in pixels that the image, or its part, is resized to.
-        most: features that are kept.
+        image: upright image in any mode.
+        box: region (x1, y1, x2, y2) in pixels to which extraction is limited; None for the complete image.
+        size: longest side in pixels to which the image or the region is scaled.
+        most: most features to return, the strongest ones.
+
+    Returns:
+        The local features, with coordinates in the complete image; a blank image has none.
 
     Raises:
         ImageError: the box is empty or outside the image.
@@ -84,14 +87,14 @@ def extract(image: Image.Image, *, box: Box | None = None, size: int = SIZE, mos
 
 
 def root_bytes(sift: NDArray[Any]) -> NDArray[np.uint8]:
-    """RootSIFT in bytes: (n, 128) SIFT to (n, 128) uint8."""
+    """Converts SIFT descriptors (n, 128) to RootSIFT descriptors in bytes, (n, 128) uint8."""
     shares = sift / np.maximum(sift.sum(axis=1, keepdims=True), 1e-9)
     descriptors: NDArray[np.uint8] = np.minimum(np.sqrt(shares) * UNIT, 255).round().astype(np.uint8)
     return descriptors
 
 
 def _resized(image: Image.Image, size: int) -> tuple[NDArray[np.uint8], float]:
-    """Gray, (h, w) with the longest side ``size``, and how many pixels of the image go to one of its pixels."""
+    """The image in grayscale (h, w), scaled to the longest side ``size``, and the scale of `LocalFeatures`."""
     scale = max(image.size) / size
     gray = np.asarray(image.convert("L"))
     shape = max(1, round(image.width / scale)), max(1, round(image.height / scale))
@@ -101,7 +104,7 @@ def _resized(image: Image.Image, size: int) -> tuple[NDArray[np.uint8], float]:
 
 
 def _strongest(keypoints: Iterable[cv2.KeyPoint], most: int) -> list[cv2.KeyPoint]:
-    """The strongest, all turned upright: one of several directions at the same place and size is enough."""
+    """The strongest keypoints, with the angle set to 0, and without duplicates that differed only in their angle."""
     found: dict[tuple[float, float, float], cv2.KeyPoint] = {}
     for keypoint in sorted(keypoints, key=lambda k: (-k.response, *k.pt, k.size)):
         keypoint.angle = 0.0
@@ -113,7 +116,7 @@ _threads = local()
 
 
 def _sift() -> cv2.SIFT:
-    """One for each thread; it keeps nothing between images."""
+    """The SIFT object of the current thread. It has no state that depends on earlier images."""
     if not hasattr(_threads, "sift"):
         _threads.sift = cv2.SIFT.create(contrastThreshold=CONTRAST, enable_precise_upscale=True)
     sift: cv2.SIFT = _threads.sift

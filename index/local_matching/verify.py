@@ -1,16 +1,16 @@
-"""Whether two photographs agree in their geometry: which pairs of like features lie alike.
+"""Geometric verification: finds the matching features of two images that one homography explains.
 
-    features --pair--> each other's nearest --vote--> the most that one shift and scale brings near
-             --homography (MAGSAC++)--> a perspective mapping --agreeing--> those of them that it maps
+    features --pair--> mutual nearest neighbors --vote--> largest set that a translation and a scale map closely
+             --homography (MAGSAC++)--> a homography --agreeing--> pairs of the set that it maps closely
 
-Between photographs of a building from the web often fewer than one pair of features in five is right. Four random pairs
-are then hardly ever all right, but one is soon: since a feature has a size, a single pair says how one image lies in
-the other, up to perspective, and all pairs can be tried. The robust estimate then starts from pairs that are mostly
-right.
+Between two web photos of a building, often fewer than one in five pairs of features is correct. Four random pairs are
+then hardly ever all correct, as RANSAC requires. But features have sizes, so a single pair determines a translation and
+a scale, and all of these hypotheses can be tested. The robust estimate of the homography then starts from pairs that
+are mostly correct.
 
-Sources: J. Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007 (one pair
-proposes). D. Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020, as in OpenCV's USAC.
-What else was tried, and what it came to: benchmarks/local_features.py, docs/lab/explaining.md.
+Sources: J. Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007, for
+hypotheses from single pairs. D. Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020,
+as implemented in OpenCV's USAC. benchmarks/local_features.py compares alternatives; docs/lab/explaining.md has the results.
 """
 
 from dataclasses import dataclass
@@ -22,43 +22,44 @@ from numpy.typing import NDArray
 from glam.index.local_matching.rootsift import LocalFeatures
 
 Pairs = NDArray[np.intp]
-"""(n, 2) rows of the descriptors of a and of b."""
+"""(n, 2) indices of matching features in images a and b."""
 
 Points = NDArray[np.float64]
-"""(n, 2), x and y."""
+"""(n, 2) x and y coordinates."""
 
 Chosen = NDArray[np.bool_]
-"""(n,), which of n pairs."""
+"""(n,) booleans that select some of n pairs."""
 
 RATIO = 0.9
-"""Most that the distance to the nearest feature may be of that to the second nearest."""
+"""Largest ratio of the distances to the nearest and to the second-nearest feature (benchmarks/local_features.py)."""
 
 REACH = 25.0
-"""Pixels, at the size that features were found at, that a pair may lie off what another pair proposes: perspective and
-depth are still to come."""
+"""Largest distance in pixels, in the scaled image, between a point and its predicted position in `vote`. It is large
+because a translation and a scale ignore perspective and depth (benchmarks/local_features.py)."""
 
 SCALES = 2.0
-"""Most that the sizes of two pairs' features may disagree."""
+"""Largest factor between the scales of two pairs that support the same hypothesis (arbitrary)."""
 
 TOLERANCE = 8.0
-"""Pixels, likewise, that a pair may lie off the homography: a landmark is seldom flat."""
+"""Largest distance in pixels, in the scaled image, between a point and its position under the homography. It is large
+because landmarks are rarely flat (benchmarks/local_features.py)."""
 
 FEWEST = 4
-"""Pairs below which nothing was found: any fewer have a homography."""
+"""Fewest pairs for a result: a homography always exists for fewer."""
 
 ROUNDS = 1000
-"""Samples that the robust estimate draws at most."""
+"""Most samples that the robust estimate draws (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of matching points in images a and b.
+    """Pairs of matching points in two images a and b.
 
     Attributes:
-        points_a: (n, 2) float32, x and y in pixels of the upright image a; the surest pairs come first.
-        points_b: (n, 2) float32, in pixels of b.
-        inliers: (n,) which pairs agree: the vote chose them, and ``model`` maps them.
-        model: (3, 3) float64, homography that maps pixels of a to pixels of b; None where no pairs agree.
+        points_a: (n, 2) float32, x and y in pixels of the upright image a; the most distinctive pairs come first.
+        points_b: (n, 2) float32, x and y in pixels of the upright image b.
+        inliers: (n,) booleans, which pairs are consistent with ``model``.
+        model: (3, 3) float64, homography from pixels of a to pixels of b; None if no pairs are consistent.
     """
 
     points_a: NDArray[np.float32]
@@ -71,12 +72,17 @@ class Matches:
 
     @property
     def count(self) -> int:
-        """How many pairs agree: the score of geometric verification."""
+        """Number of inliers, which is the score of geometric verification."""
         return int(self.inliers.sum())
 
 
 def match_features(a: LocalFeatures, b: LocalFeatures) -> Matches:
-    """Pairs the features of two images and verifies the pairs. The same features always give the same result."""
+    """Matches the local features of two images and verifies the pairs geometrically. The result is deterministic.
+
+    Args:
+        a: local features of image a.
+        b: local features of image b.
+    """
     pairs = pair(a.descriptors, b.descriptors)
     points_a, points_b = a.points[pairs[:, 0]], b.points[pairs[:, 1]]
     ratios = (b.diameters[pairs[:, 1]] / b.scale) / (a.diameters[pairs[:, 0]] / a.scale)
@@ -92,15 +98,15 @@ def match_features(a: LocalFeatures, b: LocalFeatures) -> Matches:
 
 
 def pair(a: NDArray[np.uint8], b: NDArray[np.uint8], ratio: float = RATIO) -> Pairs:
-    """Features that are each other's nearest, and clearly nearer than a's second nearest.
+    """Pairs of features that are nearest neighbors of each other and pass the ratio test.
 
     Args:
-        a: (n, d) descriptors.
-        b: (m, d) descriptors.
-        ratio: see `RATIO`.
+        a: (n, d) uint8, descriptors of image a.
+        b: (m, d) uint8, descriptors of image b.
+        ratio: largest ratio of the distances to the nearest and to the second-nearest feature.
 
     Returns:
-        (p, 2) rows of a and of b, the clearest first.
+        (p, 2) indices of features in a and b; the pairs with the lowest ratio come first.
     """
     if len(a) == 0 or len(b) < 2:
         return np.empty((0, 2), np.intp)
@@ -111,40 +117,46 @@ def pair(a: NDArray[np.uint8], b: NDArray[np.uint8], ratio: float = RATIO) -> Pa
     first = distances[rows, nearest]
     distances[rows, nearest] = np.inf
     ratios = first / np.maximum(distances.min(axis=1), 1e-9)
-    kept = np.flatnonzero(mutual & (ratios <= ratio**2))
-    kept = kept[np.argsort(ratios[kept], kind="stable")]
-    return np.stack([kept, nearest[kept]], axis=1)
+    passed = np.flatnonzero(mutual & (ratios <= ratio**2))
+    passed = passed[np.argsort(ratios[passed], kind="stable")]
+    return np.stack([passed, nearest[passed]], axis=1)
 
 
 def vote(a: Points, b: Points, ratios: NDArray[np.floating], reach: float = REACH) -> Chosen:
-    """The most pairs that the shift and the scale of one of them bring near.
+    """The largest set of pairs that the translation and scale of one of the pairs map closely.
 
     Args:
         a: (n, 2) points in image a.
         b: (n, 2) points in image b.
-        ratios: (n,) size of the feature in b to that in a.
-        reach: see `REACH`; in the unit of the points.
+        ratios: (n,) size of the feature in b divided by that in a.
+        reach: largest distance between a point and its predicted position, in the unit of the points.
+
+    Returns:
+        (n,) booleans, the pairs in the set.
     """
     if len(a) == 0:
         return np.zeros(0, bool)
-    scale = ratios[:, None]  # row i: what pair i proposes
+    scale = ratios[:, None]  # row i: the hypothesis of pair i
     across, down = (scale * (a[:, axis] - a[:, axis, None]) - (b[:, axis] - b[:, axis, None]) for axis in (0, 1))
-    # Where b is the larger of both, a pixel of a covers several of its own.
+    # If the scene is larger in b, a pixel of a covers several pixels of b.
     near = across**2 + down**2 < (reach * np.maximum(scale, 1)) ** 2
-    like = np.abs(np.log(ratios / scale)) < np.log(SCALES)
-    together: NDArray[np.bool_] = near & like
-    best: Chosen = together[together.sum(axis=1).argmax()]
+    same_scale = np.abs(np.log(ratios / scale)) < np.log(SCALES)
+    supports: NDArray[np.bool_] = near & same_scale
+    best: Chosen = supports[supports.sum(axis=1).argmax()]
     return best
 
 
 def homography(a: Points, b: Points, chosen: Chosen, tolerance: float = TOLERANCE) -> NDArray[np.float64] | None:
-    """The homography from a to b that most of the chosen pairs agree on, (3, 3) ending in 1; None without one.
+    """Estimates a homography robustly with MAGSAC++.
 
     Args:
         a: (n, 2) points in image a.
         b: (n, 2) points in image b.
-        chosen: (n,) which of them are looked at.
-        tolerance: see `TOLERANCE`; in the unit of the points.
+        chosen: (n,) booleans, the pairs to use.
+        tolerance: largest distance of an inlier, in the unit of the points.
+
+    Returns:
+        (3, 3) float64, homography from a to b, scaled so that the last element is 1; None if there is none.
     """
     if chosen.sum() < FEWEST:
         return None
@@ -152,7 +164,7 @@ def homography(a: Points, b: Points, chosen: Chosen, tolerance: float = TOLERANC
         model, _ = cv2.findHomography(
             np.ascontiguousarray(a[chosen]), np.ascontiguousarray(b[chosen]), magsac(tolerance)
         )
-    except cv2.error:  # points that all lie on one spot or on one line
+    except cv2.error:  # all points coincide or are collinear
         return None
     if model is None or model.shape != (3, 3) or not np.isfinite(model).all() or abs(model[2, 2]) < 1e-12:
         return None
@@ -160,13 +172,16 @@ def homography(a: Points, b: Points, chosen: Chosen, tolerance: float = TOLERANC
 
 
 def agreeing(a: Points, b: Points, model: NDArray[np.float64], tolerance: float = TOLERANCE) -> Chosen:
-    """The pairs that a homography brings together, on this side of the horizon.
+    """The pairs that a homography maps closely, with points in front of the camera.
 
     Args:
         a: (n, 2) points in image a.
         b: (n, 2) points in image b.
-        model: (3, 3), from a to b.
-        tolerance: see `TOLERANCE`; in the unit of the points.
+        model: (3, 3), homography from a to b.
+        tolerance: largest distance between a point in b and the mapped point of a, in the unit of the points.
+
+    Returns:
+        (n,) booleans, the pairs that the homography maps closely.
     """
     mapped = a @ model[:, :2].T + model[:, 2]
     depth = mapped[:, 2]
@@ -177,14 +192,18 @@ def agreeing(a: Points, b: Points, model: NDArray[np.float64], tolerance: float 
 
 
 def _squared_distances(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, d) and (m, d) to (n, m), exact: the numbers are whole and below 2^24."""
+    """Squared distances (n, m) of descriptors (n, d) and (m, d). Exact in float32: they are integers below 2^24."""
     rows, columns = a.astype(np.float32), b.astype(np.float32)
     squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)
     return np.asarray(squares - 2 * (rows @ columns.T), dtype=np.float32)
 
 
 def magsac(tolerance: float) -> cv2.UsacParams:
-    """Settings of the robust estimate."""
+    """Settings of OpenCV's robust estimator.
+
+    Args:
+        tolerance: largest distance of an inlier.
+    """
     params = cv2.UsacParams()
     params.score = cv2.SCORE_METHOD_MAGSAC
     params.loMethod = cv2.LOCAL_OPTIM_SIGMA

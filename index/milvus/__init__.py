@@ -1,22 +1,22 @@
-"""An index searched by Milvus: many machines ask one collection, and nothing else about the index changes.
+"""Milvus as the backend of an index, so that many machines can search the same Milvus collection.
 
-1. The folder stays the truth. SQLite has transactions, a lock, checksums and the filters' SQL, and a collection none of
-   these; so the collection is one more search structure derived from it: ids and vectors, made again at will.
-2. A writer commits a batch in the folder, then puts it into the collection, and compares the two as it closes. A reader
-   searches by itself what a killed writer has not put in yet. So no kill needs a transaction across both.
-3. A filter is worked out by the catalog, as always, and goes to Milvus as ids and ranges of ids, inside the search.
+1. The folder of the index is the source of truth. It has transactions, a lock, checksums, and SQL filters, which a
+   Milvus collection lacks. The Milvus collection is only a search structure, with ids and vectors, that can be rebuilt
+   at any time.
+2. A writer first commits a batch in the folder and then inserts it into the Milvus collection; when it closes the index
+   it compares the two. A reader searches images that are still missing from the Milvus collection itself. So a kill at
+   any moment is harmless, without a transaction over both.
+3. The catalog evaluates filters, as it does for FAISS. Milvus gets the resulting ids and id ranges with the search.
 
     Writer --MilvusSync.put, update--> MilvusCollection <--MilvusSearch.search-- Index
 
-    connection          the client; errors in one sentence
-    collection          the calls to one collection
-    sync                keeps the collection the same as the folder
-    search              finds the nearest, as FAISS does
-    filter_expressions  which ids may be found, in brief
+    connection          the client, and its errors as messages for users
+    collection          calls to a Milvus collection
+    sync                updates the Milvus collection to match the folder
+    search              searches the Milvus collection, with the interface of the FAISS structures
+    filter_expressions  compact filter expressions on ids
 
-`glam.index.storage.milvus_config` says where the collection is, as the catalog keeps it.
-
-`docs/milvus.md` is for users.
+`glam.index.storage.milvus_config` has the location of the Milvus collection. `docs/milvus.md` is the user guide.
 """
 
 from glam.index.storage.milvus_config import Milvus, MilvusConfig

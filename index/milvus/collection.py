@@ -1,4 +1,4 @@
-"""A Milvus collection: ids of images and their descriptors. Every call to Milvus about it is here."""
+"""Calls to the Milvus collection of an index, which holds image ids and descriptors."""
 
 import json
 import time
@@ -16,37 +16,44 @@ from glam.index.storage.milvus_config import MilvusConfig
 from glam.index.types import Descriptors, ImageIds
 
 ROWS = 1_000
-"""Rows sent or fetched in one message: 8 MB of length 2,048."""
+"""Rows sent or fetched in one message (arbitrary): 8 MB of descriptors of length 2,048."""
 
 PAGE = 10_000
-"""Ids fetched in one message."""
+"""Ids fetched in one message (arbitrary): 80 KB."""
 
 SECONDS = 60.0
-"""How long one call may take."""
+"""Timeout of a call (arbitrary)."""
 
 BUILD_SECONDS = 3600.0
-"""How long a server may take to build a structure and load it."""
+"""Timeout of calls that build or load a search structure on the server (arbitrary)."""
 
 SETTLED = 30.0
-"""Seconds after which what was written before has reached every node, far more than Milvus's own 5: until then a search
-waits for it ("Strong"), later it need not ("Bounded")."""
+"""Seconds after opening during which searches wait for earlier writes to reach every node ("Strong" consistency). Later
+ones do not wait ("Bounded" consistency, for which Milvus allows a delay of 5 seconds)."""
 
 LITE = "milvus_lite"
-"""What the version of Milvus Lite begins with, embedded or as a server."""
+"""Prefix of the server version of Milvus Lite, embedded or as a server."""
 
 EXACT, APPROXIMATE = "FLAT", "AUTOINDEX"
-"""Milvus's names of the two structures that are asked for; the latter has the server choose."""
+"""Milvus names of the two kinds of search structure; with the second one, the server chooses the algorithm."""
 
 Found = tuple[NDArray[np.float32], ImageIds]
-"""Scores and image ids that one query found, best first."""
+"""Scores (m,) and image ids (m,) of the results of a query, best first."""
 
 
 class MilvusCollection:
-    """The collection of an index, open. Any number of threads may use it.
+    """A connection to the Milvus collection of an index. Any number of threads may use it.
+
+    Args:
+        config: address and name of the Milvus collection, and its owner.
+        limits: limits on messages.
 
     Attributes:
-        config: where it is, and whose.
-        limits: sizes of messages.
+        config: address and name of the Milvus collection, and its owner.
+        limits: limits on messages.
+
+    Raises:
+        GlamError: a package is missing, or the server cannot be reached.
     """
 
     def __init__(self, config: MilvusConfig, limits: MilvusLimits = DEFAULT_LIMITS.milvus) -> None:
@@ -64,19 +71,19 @@ class MilvusCollection:
             raise
 
     def close(self) -> None:
-        """Lets go of the server."""
+        """Closes the connection."""
         disconnect(self._client, self._uri)
 
     def exists(self) -> bool:
-        """Whether it has been made."""
+        """Whether the Milvus collection exists."""
         with milvus_errors(self._uri):
             return bool(self._client.has_collection(self._name, timeout=SECONDS))
 
     def create(self, fingerprint: str, dim: int) -> None:
-        """Makes it, empty and searched exactly.
+        """Creates an empty Milvus collection with exact search.
 
         Args:
-            fingerprint: of the index's model.
+            fingerprint: fingerprint of the model of the index.
             dim: length of a descriptor.
         """
         from pymilvus import DataType  # type: ignore[import-untyped]
@@ -96,73 +103,95 @@ class MilvusCollection:
             )
 
     def check(self, fingerprint: str, dim: int) -> None:
-        """Makes sure that it is this index's own.
+        """Checks that the Milvus collection belongs to this index.
+
+        Args:
+            fingerprint: fingerprint of the model of the index.
+            dim: length of a descriptor.
 
         Raises:
-            GlamError: it is another index's, or of another model.
+            GlamError: it belongs to another index or another model.
         """
         with milvus_errors(self._uri):
             described = self._client.describe_collection(self._name, timeout=SECONDS)
         facts = _facts(described)
         if facts is None:
-            raise GlamError(f"{self.config} was not made by glam; name another with --collection")
+            raise GlamError(f"The Milvus {self.config} was not created by glam. Choose another with --collection.")
         if facts.get("fingerprint") != fingerprint or _dim(described) != dim:
             raise GlamError(
-                f"{self.config} holds descriptors of another model (fingerprint {facts.get('fingerprint')}, not "
-                f"{fingerprint}); name another with --collection"
+                f"The Milvus {self.config} holds descriptors of another model. Choose another with --collection."
             )
         if facts.get("owner") != self.config.owner:
-            raise GlamError(f"{self.config} belongs to another index; name another with --collection, or drop it")
+            raise GlamError(
+                f"The Milvus {self.config} belongs to another index. Choose another with --collection, or drop it."
+            )
 
     def load(self) -> None:
-        """Makes sure that the server has it ready for searching."""
+        """Loads the Milvus collection on the server, so that it can be searched."""
         from pymilvus.client.types import LoadState  # type: ignore[import-untyped]
 
         with milvus_errors(self._uri):
             state = self._client.get_load_state(self._name, timeout=SECONDS)["state"]
-            if state != LoadState.Loaded:  # who may only read need not be allowed to load
-                if not self._client.list_indexes(self._name):  # its maker was killed meanwhile
+            if state != LoadState.Loaded:  # loading requires more than read permission
+                if not self._client.list_indexes(self._name):  # the writer that created it was killed
                     self._client.create_index(self._name, self._index(EXACT), timeout=SECONDS)
                 self._client.load_collection(self._name, timeout=BUILD_SECONDS)
 
     def put(self, image_ids: ImageIds, descriptors: Descriptors) -> None:
-        """Puts descriptors (n, dim) in, under ids (n,); what was there under these ids goes."""
+        """Inserts descriptors. They replace those that have the same ids.
+
+        Args:
+            image_ids: (n,) int64, ids of the images.
+            descriptors: (n, dim) float32.
+        """
         for start in range(0, len(image_ids), ROWS):
-            some = slice(start, start + ROWS)
-            pairs = zip(image_ids[some].tolist(), descriptors[some], strict=True)
+            part = slice(start, start + ROWS)
+            pairs = zip(image_ids[part].tolist(), descriptors[part], strict=True)
             data = [{"id": image_id, "vector": descriptor} for image_id, descriptor in pairs]
             with milvus_errors(self._uri):
                 self._client.upsert(self._name, data, timeout=SECONDS)
 
     def delete(self, image_ids: ImageIds) -> None:
-        """Takes the descriptors under these ids out."""
+        """Deletes the descriptors of images.
+
+        Args:
+            image_ids: (n,) int64, ids of the images.
+        """
         for start in range(0, len(image_ids), PAGE):
             with milvus_errors(self._uri):
                 self._client.delete(self._name, ids=image_ids[start : start + PAGE].tolist(), timeout=SECONDS)
 
     def flush(self) -> None:
-        """Returns once what was put in outlives the machine; a server sees to that by itself."""
+        """Writes inserted descriptors to disk. Only Milvus Lite needs this; a server does it by itself."""
         if self._lite:
             with milvus_errors(self._uri):
                 self._client.flush(self._name, timeout=SECONDS)
 
     def image_ids(self) -> ImageIds:
-        """All image ids in it, rising."""
+        """All image ids in the Milvus collection, (n,) int64 in ascending order."""
         found = sorted(image_id for page in self._pages() for image_id in page)
         return np.array(found, dtype=np.int64)
 
     def descriptors(self, image_ids: ImageIds, dim: int) -> Descriptors:
-        """(n, dim): the descriptors under these ids; zeros under those that are not there."""
+        """Fetches the descriptors of images.
+
+        Args:
+            image_ids: (n,) int64, ids of the images.
+            dim: length of a descriptor.
+
+        Returns:
+            (n, dim) float32; zeros for images that are not in the Milvus collection.
+        """
         found: dict[int, Any] = {}
         for start in range(0, len(image_ids), ROWS):
             with milvus_errors(self._uri):
-                some = self._client.get(
+                rows = self._client.get(
                     self._name,
                     ids=image_ids[start : start + ROWS].tolist(),
                     output_fields=["vector"],
                     timeout=SECONDS,
                 )
-            found.update((row["id"], row["vector"]) for row in some)
+            found.update((row["id"], row["vector"]) for row in rows)
         descriptors = np.zeros((len(image_ids), dim), dtype=np.float32)
         for i, image_id in enumerate(image_ids.tolist()):
             if image_id in found:
@@ -170,16 +199,16 @@ class MilvusCollection:
         return descriptors
 
     def search(self, queries: Descriptors, k: int, condition: IdCondition, above: float | None = None) -> list[Found]:
-        """The nearest of those ids that meet a condition.
+        """Finds the nearest images whose ids meet a condition.
 
         Args:
-            queries: (q, dim).
-            k: how many, at most ``limits.results``.
-            condition: on the ids.
-            above: only what scores higher than that.
+            queries: (q, dim) float32 of unit length.
+            k: most results per query, at most ``limits.results``.
+            condition: condition on the image ids.
+            above: only images that score higher than this are found; None for all.
 
         Returns:
-            For each query scores and image ids, best first.
+            For each query its scores and image ids, best first.
         """
         filters = condition.as_text() if self._lite else condition.as_template()
         parameters = {} if above is None else {"radius": above}
@@ -202,11 +231,15 @@ class MilvusCollection:
         return found
 
     def choose_structure(self, structure: str) -> None:
-        """Has it searched by `EXACT` or `APPROXIMATE`; for a moment it cannot be searched if it was not."""
+        """Sets the kind of search structure. During a change the Milvus collection cannot be searched.
+
+        Args:
+            structure: `EXACT` or `APPROXIMATE`.
+        """
         with milvus_errors(self._uri):
             if self._client.list_indexes(self._name):
-                was = self._client.describe_index(self._name, "vector", timeout=SECONDS)
-                if (was["index_type"] == EXACT) == (structure == EXACT):
+                current = self._client.describe_index(self._name, "vector", timeout=SECONDS)
+                if (current["index_type"] == EXACT) == (structure == EXACT):
                     return
                 self._client.release_collection(self._name, timeout=SECONDS)
                 self._client.drop_index(self._name, "vector", timeout=SECONDS)
@@ -236,7 +269,7 @@ def _found(hits: list[Mapping[str, Any]]) -> Found:
 
 
 def _facts(described: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `MilvusCollection.create` noted; Milvus Lite keeps properties, and no description."""
+    """The facts that `MilvusCollection.create` stored, twice: Milvus Lite stores properties, but no description."""
     for text in ((described.get("properties") or {}).get("glam"), described.get("description")):
         try:
             facts = json.loads(text or "")

@@ -1,6 +1,6 @@
-"""The client of a Milvus server, and what goes wrong with it in one sentence.
+"""Connections to a Milvus server, and messages for their errors.
 
-MilvusCollection --connect--> MilvusClient          every call of it inside `milvus_errors`
+MilvusCollection --connect--> MilvusClient          each call inside `milvus_errors`
 """
 
 import importlib.util
@@ -21,40 +21,46 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient  # type: ignore[import-untyped]
 
 CONNECT_SECONDS = 10.0
+"""Timeout of a connection (arbitrary)."""
 
 NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
-"""Milvus Lite hangs up on a client that pings it while idle, as pymilvus does."""
+"""Option of gRPC that disables the keepalive pings of pymilvus: Milvus Lite closes the connection of an idle client
+that sends them."""
 
 LOGGERS = ("pymilvus", "milvus_lite", "grpc._server")
-"""They log a traceback for each error that is told in a sentence here; the last for what Milvus Lite does not have."""
+"""Loggers to silence: they print a traceback for errors that `milvus_errors` turns into messages, and for features that
+Milvus Lite does not support."""
 
 EXTRA = "`pip install 'glam-retrieval[milvus]'`"
 
 _opening = Lock()
 _clients: Counter[str] = Counter()
-"""Open clients of each Milvus Lite database; with the last one the database is let go."""
+"""Number of open clients per Milvus Lite database; closing the last one releases the database."""
 
 
 def connect(uri: str) -> "MilvusClient":
-    """Opens a client; `disconnect` closes it. The token comes from the environment.
+    """Opens a client; close it with `disconnect`. The token is read from the environment variable `TOKEN`.
+
+    Args:
+        uri: address of a server, or path of a Milvus Lite database.
 
     Raises:
-        GlamError: a package is not installed, no server answers, it does not take the token, or another process has
-            the database of Milvus Lite open.
+        GlamError: a package is not installed, the server does not answer or rejects the token, or another process has
+            the Milvus Lite database open.
     """
     try:
         from pymilvus import MilvusClient
     except ImportError as error:
-        raise GlamError(f"an index in Milvus wants the package pymilvus; {EXTRA}") from error
+        raise GlamError(f"Milvus needs the package pymilvus. Install it: {EXTRA}") from error
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     if not is_lite(uri):
         with milvus_errors(uri):
             return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_SECONDS)
     if importlib.util.find_spec("milvus_lite") is None:
-        raise GlamError(f"{uri}: a database of Milvus Lite wants the package milvus-lite; {EXTRA}")
+        raise GlamError(f"{uri}: Milvus Lite needs the package milvus-lite. Install it: {EXTRA}")
     if not Path(uri).parent.is_dir():
-        raise GlamError(f"{uri}: there is no folder {Path(uri).parent}")
+        raise GlamError(f"{uri}: the folder {Path(uri).parent} does not exist. Create it, or choose another path.")
     with _opening, milvus_errors(uri):
         client = MilvusClient(uri, timeout=CONNECT_SECONDS, grpc_options=NO_PINGS)
         _clients[uri] += 1
@@ -62,7 +68,14 @@ def connect(uri: str) -> "MilvusClient":
 
 
 def disconnect(client: "MilvusClient", uri: str) -> None:
-    """Closes a client. Milvus Lite keeps its database locked as long as the process lives if nobody ends it."""
+    """Closes a client, and releases a Milvus Lite database with its last client.
+
+    Without this, Milvus Lite would lock its database until the process ends.
+
+    Args:
+        client: client that `connect` returned.
+        uri: its address or path.
+    """
     client.close()
     if is_lite(uri):
         from milvus_lite.server_manager import server_manager_instance  # type: ignore[import-untyped]
@@ -75,7 +88,14 @@ def disconnect(client: "MilvusClient", uri: str) -> None:
 
 @contextmanager
 def milvus_errors(uri: str) -> Iterator[None]:
-    """Tells what the server refuses as people can use it."""
+    """Turns errors of the Milvus client into `GlamError` with messages for users.
+
+    Args:
+        uri: address of the server, or path of the Milvus Lite database.
+
+    Raises:
+        GlamError: the call inside failed.
+    """
     import grpc
     from pymilvus import MilvusException
 
@@ -83,26 +103,30 @@ def milvus_errors(uri: str) -> Iterator[None]:
         yield
     except MilvusException as error:
         cause = error.__cause__
-        raise GlamError(_sentence(uri, error.message, cause if isinstance(cause, grpc.Call) else None)) from error
+        raise GlamError(_message(uri, error.message, cause if isinstance(cause, grpc.Call) else None)) from error
     except grpc.RpcError as error:
         call = error if isinstance(error, grpc.Call) else None
-        raise GlamError(_sentence(uri, str(error), call)) from error
+        raise GlamError(_message(uri, str(error), call)) from error
 
 
-def _sentence(uri: str, message: str, call: "grpc.Call | None") -> str:
-    """What went wrong, in one line.
+def _message(uri: str, message: str, call: "grpc.Call | None") -> str:
+    """The message for an error, in one line.
 
     Args:
-        uri: of the server.
-        message: of pymilvus.
-        call: what gRPC knows, which pymilvus does not always tell.
+        uri: address of the server, or path of the Milvus Lite database.
+        message: message of pymilvus.
+        call: gRPC call, whose details pymilvus does not always pass on; None if there is none.
     """
-    said = " ".join(((call and call.details()) or message).split())
+    reason = " ".join(((call and call.details()) or message).split()).rstrip(".")
     status = call.code().name if call else ""
     if "Open local milvus failed" in message:
-        return f"{uri}: another process has this database of Milvus Lite open; a Milvus server serves any number"
-    if status in ("UNAUTHENTICATED", "PERMISSION_DENIED") or "auth check failure" in said or "permission deny" in said:
-        return f"{uri} does not take the token in {TOKEN} ({said})"
+        return (
+            f"Another process has the Milvus Lite database {uri} open. Close it there, or use a Milvus server, which "
+            "several processes can use."
+        )
+    denied = "auth check failure" in reason or "permission deny" in reason
+    if status in ("UNAUTHENTICATED", "PERMISSION_DENIED") or denied:
+        return f"{uri} rejects the token ({reason}). Set the environment variable {TOKEN} to a valid one."
     if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or "Fail connecting" in message or "Retry" in message:
-        return f"no Milvus server answers at {uri} ({said})"
-    return f"{uri}: Milvus says: {said}"
+        return f"No Milvus server answers at {uri} ({reason}). Check the address, and that the server is running."
+    return f"{uri}: Milvus reports an error ({reason}). Check the log of the server."

@@ -1,10 +1,10 @@
-"""Filters on ids for Milvus: which ids may be found, in as few ranges and lists as that takes.
+"""Compact Milvus filter expressions that restrict a search to given image ids.
 
-    MilvusSearch: ids in the collection, which of them are allowed --> IdBlock --condition--> ranges and lists of ids
+    MilvusSearch: ids in the Milvus collection, and a mask --> IdBlock --condition--> id ranges and a list of ids
 
-Images that belong together lie together in an index, as its folder is read in order: so a filter is often a few ranges
-of ids, however many images it keeps. Where it is not, what it keeps or what it leaves out is listed, whichever is
-less; where that is still too much for one message, the ids are halved and each half is searched by itself.
+A folder is indexed in order, so the images of a landmark or a sub-folder have consecutive ids, and a few id ranges
+often express a filter. The remaining ids are listed: either the allowed or the excluded ones, whichever are fewer. If
+the list is too long for a message, the ids are split in half, and each half is searched separately.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,16 @@ from glam.index.limits import DEFAULT_LIMITS, MilvusLimits
 from glam.index.types import ImageIds, Mask
 
 WORTH = 8
-"""Ids in a row from which on a range takes their place."""
+"""Fewest consecutive ids that are written as a range (arbitrary)."""
 
 
 class FilterExpression(NamedTuple):
-    """A condition as Milvus takes it: an expression, and the lists that it names."""
+    """A condition in the syntax of Milvus.
+
+    Attributes:
+        expression: filter expression.
+        parameters: lists that the expression refers to, by name.
+    """
 
     expression: str
     parameters: dict[str, Any]
@@ -30,13 +35,14 @@ class FilterExpression(NamedTuple):
 
 @dataclass(frozen=True)
 class IdCondition:
-    """On an id: that it lies from ``first`` to ``last``, and is in a range or listed; or is not, if ``negated``.
+    """A condition on ids: from ``first`` to ``last``, and in one of the ranges or the list (or in none if negated).
 
     Attributes:
-        first, last: both included.
-        ranges: (first, last) of each, both included.
-        listed: (n,) ids.
-        negated: whether those of the ranges and the list are left out.
+        first: lowest id, inclusive.
+        last: highest id, inclusive.
+        ranges: first and last id of each range, both inclusive.
+        listed: (n,) int64, ids in the list.
+        negated: whether the ranges and the list contain the excluded ids instead of the allowed ones.
     """
 
     first: int
@@ -46,31 +52,31 @@ class IdCondition:
     negated: bool = True
 
     def as_text(self) -> FilterExpression:
-        """With the list in the expression, as Milvus Lite wants it."""
+        """The expression with the list inside, for Milvus Lite."""
         return FilterExpression(self._expression("[" + ", ".join(map(str, self.listed.tolist())) + "]"), {})
 
     def as_template(self) -> FilterExpression:
-        """With the list beside the expression, where the server need not parse it (Milvus 2.5)."""
+        """The expression with the list as a parameter, which the server need not parse (from Milvus 2.5)."""
         return FilterExpression(
             self._expression("{listed}"), {"listed": self.listed.tolist()} if len(self.listed) else {}
         )
 
     def _expression(self, listed: str) -> str:
-        some = [f"(id >= {first} and id <= {last})" for first, last in self.ranges]
+        terms = [f"(id >= {first} and id <= {last})" for first, last in self.ranges]
         if len(self.listed):
-            some.append(f"id in {listed}")
+            terms.append(f"id in {listed}")
         within = f"id >= {self.first} and id <= {self.last}"
-        return f"{within} and {'not ' if self.negated else ''}({' or '.join(some)})" if some else within
+        return f"{within} and {'not ' if self.negated else ''}({' or '.join(terms)})" if terms else within
 
 
 @dataclass(frozen=True)
 class IdBlock:
-    """Neighboring ids of a collection.
+    """A block of ids in a Milvus collection, with a mask of the allowed ones.
 
     Attributes:
-        image_ids: (n,), rising.
-        allowed: (n,), which of them may be found.
-        limits: on the ranges and ids of its condition.
+        image_ids: (n,) int64 in ascending order, all ids of the Milvus collection between the first and the last.
+        allowed: (n,) mask of the ids that may be found.
+        limits: limits on the ranges and the list in a condition.
     """
 
     image_ids: ImageIds
@@ -79,33 +85,36 @@ class IdBlock:
 
     @cached_property
     def count(self) -> int:
-        """How many may be found."""
+        """Number of allowed ids."""
         return int(np.count_nonzero(self.allowed))
 
     def halves(self) -> "tuple[IdBlock, IdBlock]":
-        """Both halves of its allowed ids."""
-        at = int(np.flatnonzero(self.allowed)[self.count // 2])
-        return replace(self, image_ids=self.image_ids[:at], allowed=self.allowed[:at]), replace(
-            self, image_ids=self.image_ids[at:], allowed=self.allowed[at:]
+        """Two blocks with half of the allowed ids each; at least two ids must be allowed."""
+        middle = int(np.flatnonzero(self.allowed)[self.count // 2])
+        return replace(self, image_ids=self.image_ids[:middle], allowed=self.allowed[:middle]), replace(
+            self, image_ids=self.image_ids[middle:], allowed=self.allowed[middle:]
         )
 
     @cached_property
     def condition(self) -> IdCondition:
-        """What is true of its allowed ids, and of no other in the collection; one at least has to be allowed."""
+        """A condition that holds for the allowed ids and no others in the collection. At least one must be allowed."""
         first, last = np.flatnonzero(self.allowed)[[0, -1]].tolist()
         image_ids, allowed = self.image_ids[first : last + 1], self.allowed[first : last + 1]
-        kept, left_out = (_brief(image_ids, chosen, self.limits.ranges) for chosen in (allowed, ~allowed))
-        negated = len(left_out[1]) <= len(kept[1])
-        ranges, listed = left_out if negated else kept
+        included, excluded = (_ranges_and_list(image_ids, chosen, self.limits.ranges) for chosen in (allowed, ~allowed))
+        negated = len(excluded[1]) <= len(included[1])
+        ranges, listed = excluded if negated else included
         return IdCondition(int(image_ids[0]), int(image_ids[-1]), ranges, listed, negated)
 
 
 def split_blocks(block: IdBlock, most: int | None = None) -> Iterator[IdBlock]:
-    """Splits a block into blocks whose conditions each fit into a message.
+    """Splits a block into blocks whose conditions fit into a message.
 
     Args:
-        block: with any number of ids.
-        most: how many ids each may allow.
+        block: block with any number of ids.
+        most: most allowed ids per block; None for any number.
+
+    Yields:
+        Blocks with at least one allowed id, in ascending order of ids.
     """
     if not block.count:
         return
@@ -116,8 +125,8 @@ def split_blocks(block: IdBlock, most: int | None = None) -> Iterator[IdBlock]:
         yield block
 
 
-def _brief(image_ids: ImageIds, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int], ...], ImageIds]:
-    """The chosen ids as ranges, which may hold ids that are not there, and a list of the others."""
+def _ranges_and_list(image_ids: ImageIds, chosen: Mask, most: int) -> tuple[tuple[tuple[int, int], ...], ImageIds]:
+    """The chosen ids as at most ``most`` ranges, which may include ids that do not exist, and a list of the others."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
     firsts, lengths = edges[::2], edges[1::2] - edges[::2]
     longest = np.argsort(-lengths, kind="stable")[:most]

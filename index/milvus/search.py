@@ -1,9 +1,9 @@
-"""Search in a Milvus collection, as `glam.index.ann.Structure`: the same questions, the same answers.
+"""Search in a Milvus collection, with the interface `glam.index.ann.Structure`.
 
     Index --search, range_search--> MilvusSearch --split_blocks, MilvusCollection.search--> the best of all blocks
-                                             --what the collection lacks--> a structure in memory
+                                             --images missing from the Milvus collection--> a structure in memory
 
-Milvus gives at most `MilvusLimits.results` a query, so whoever wants more gets them in blocks of ids.
+Milvus returns at most `MilvusLimits.results` results per query. For more results, the ids are searched in blocks.
 """
 
 from pathlib import Path
@@ -19,16 +19,20 @@ from glam.index.storage.snapshot import Snapshot
 from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 Found = tuple[Scores, Rows]
-"""Scores and rows of the snapshot that one query found, best first."""
+"""Scores (m,) and rows (m,) of the snapshot that a query found, best first."""
 
 
 class MilvusSearch:
-    """Search among the images of a snapshot, by their rows in it.
+    """A `glam.index.ann.Structure` whose rows are those of a snapshot, and whose descriptors are in Milvus.
 
     Args:
-        collection: open.
-        snapshot: the images that may be found.
-        held_ids: (n,) image ids that the collection holds, rising; some may be of no image in the snapshot.
+        collection: connection to the Milvus collection.
+        snapshot: images that may be found.
+        held_ids: (n,) int64, image ids in the Milvus collection in ascending order; they may include ids that are not
+            in the snapshot.
+
+    Raises:
+        GlamError: images are missing from the Milvus collection, and the snapshot has no descriptors of them.
     """
 
     kind = "milvus"
@@ -44,13 +48,13 @@ class MilvusSearch:
         self._missing_rows: Rows = np.flatnonzero(is_missing)
         if snapshot.is_bare and len(self._missing_rows):
             raise GlamError(
-                f"{len(self._missing_rows)} images are not in the {collection.config} yet, and this copy of the index "
-                "has no descriptors of its own; copy its catalog again when no writer is at work"
+                f"{len(self._missing_rows)} images are not in the Milvus {collection.config} yet, and this copy of the "
+                "index has no descriptors. Copy the catalog again when no writer is active."
             )
         self._local: Structure | None = None  # finds the missing images
         if len(self._missing_rows):
             self._local = build_structure(snapshot.descriptors_of(snapshot.image_ids[self._missing_rows]))
-        self._all_blocks = list(split_blocks(self._whole_block(None)))
+        self._all_blocks = list(split_blocks(self._block_of_all(None)))
         self._filtered_blocks: tuple[Mask | None, list[IdBlock]] = None, []
 
     def __len__(self) -> int:
@@ -58,28 +62,28 @@ class MilvusSearch:
 
     @property
     def memory_bytes(self) -> int:
-        """On this machine: ids, and what the collection lacks."""
+        """Memory in use on this machine, in bytes: ids, and images missing from the Milvus collection."""
         return self._held_ids.nbytes + self._held_rows.nbytes + (self._local.memory_bytes if self._local else 0)
 
     def add(self, descriptors: Descriptors) -> None:
-        """Not here: a writer puts images into the collection."""
+        """Not supported: `glam.index.milvus.sync.MilvusSync` adds images."""
         raise NotImplementedError
 
     def write(self, path: Path) -> None:
-        """Not here: the collection is on its server."""
+        """Not supported: the Milvus collection is on its server."""
         raise NotImplementedError
 
     def search(self, queries: Descriptors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.search`."""
         found = self._search_local(queries, k, allowed)
         most = self._limits.results
-        for block in self._blocks(allowed) if k <= most else split_blocks(self._whole_block(allowed), most):
+        for block in self._blocks(allowed) if k <= most else split_blocks(self._block_of_all(allowed), most):
             for i, more in enumerate(self._search_block(queries, k, block)):
                 found[i] = _best([found[i], more], k)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
-        for i, (some, at) in enumerate(found):
-            scores[i, : len(at)], rows[i, : len(at)] = some, at
+        for i, (found_scores, found_rows) in enumerate(found):
+            scores[i, : len(found_rows)], rows[i, : len(found_rows)] = found_scores, found_rows
         return scores, rows
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
@@ -98,49 +102,54 @@ class MilvusSearch:
         return _best(found, None)
 
     def _blocks(self, allowed: Mask | None) -> list[IdBlock]:
-        """The blocks to search, remembered for no filter and for the last: to split them takes longer than a search."""
+        """The blocks to search. Splitting takes longer than searching, so the blocks of the last filter are cached."""
         if allowed is None:
             return self._all_blocks
         mask, blocks = self._filtered_blocks
         if mask is not allowed:
-            blocks = list(split_blocks(self._whole_block(allowed)))
+            blocks = list(split_blocks(self._block_of_all(allowed)))
             self._filtered_blocks = allowed, blocks
         return blocks
 
-    def _whole_block(self, allowed: Mask | None) -> IdBlock:
-        """All that the collection holds; allowed is what is in the snapshot, and in the mask where there is one."""
+    def _block_of_all(self, allowed: Mask | None) -> IdBlock:
+        """A block of all ids in the Milvus collection; those in the snapshot and in the mask are allowed."""
         found = self._held_rows >= 0
         if allowed is not None:
             found[found] = allowed[self._held_rows[found]]
         return IdBlock(self._held_ids, found, self._limits)
 
     def _search_block(self, queries: Descriptors, k: int, block: IdBlock) -> list[Found]:
-        """The ``k`` nearest of a block; asked again for more where results are of no image in the snapshot, as those
-        that a writer brought back since."""
+        """The ``k`` nearest images in a block.
+
+        The Milvus collection may return images that are not in the snapshot, such as images that a writer has brought
+        back since. If these leave too few results, the search is repeated with a larger limit.
+        """
         most = self._limits.results
-        asked = min(k, most)
+        limit = min(k, most)
         while True:
-            answer = self._collection.search(queries, asked, block.condition)
-            found = [self._to_rows(*some) for some in answer]
-            short = any(
-                len(kept[1]) < min(k, asked) and len(some[1]) == asked for kept, some in zip(found, answer, strict=True)
+            answers = self._collection.search(queries, limit, block.condition)
+            found = [self._to_rows(*answer) for answer in answers]
+            is_short = any(
+                len(rows) < min(k, limit) and len(image_ids) == limit
+                for (_, rows), (_, image_ids) in zip(found, answers, strict=True)
             )
-            if not short or asked == most:
+            if not is_short or limit == most:
                 return found
-            asked = min(4 * asked, most)
+            limit = min(4 * limit, most)
 
     def _to_rows(self, scores: Scores, image_ids: ImageIds) -> Found:
-        """Results by row, without those of no image in the snapshot or of one that the structure in memory has."""
+        """Converts ids to rows, and drops images that are not in the snapshot or that the structure in memory finds."""
         rows = self._snapshot.rows_of(image_ids)
-        kept = (rows >= 0) & ~np.isin(rows, self._missing_rows)
-        return scores[kept], rows[kept]
+        valid = (rows >= 0) & ~np.isin(rows, self._missing_rows)
+        return scores[valid], rows[valid]
 
     def _search_local(self, queries: Descriptors, k: int, allowed: Mask | None) -> list[Found]:
         if self._local is None:
             return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
         mask = None if allowed is None else allowed[self._missing_rows]
         scores, found = self._local.search(queries, min(k, len(self._missing_rows)), mask)
-        return [(some[at >= 0], self._missing_rows[at[at >= 0]]) for some, at in zip(scores, found, strict=True)]
+        valid = found >= 0
+        return [(scores[i][valid[i]], self._missing_rows[found[i][valid[i]]]) for i in range(len(queries))]
 
     def _range_search_local(self, query: Descriptors, threshold: float, allowed: Mask | None) -> Found:
         if self._local is None:
@@ -151,11 +160,11 @@ class MilvusSearch:
 
 
 class FetchedDescriptors(DescriptorSource):
-    """The descriptors of these images, fetched when they are asked for; zeros of one that is gone.
+    """A source of descriptors that fetches them from a Milvus collection; zeros for images that it lacks.
 
     Args:
-        collection: open.
-        image_ids: (n,), of the images.
+        collection: connection to the Milvus collection.
+        image_ids: (n,) int64, ids of the images in the order of the rows.
         dim: length of a descriptor.
     """
 
@@ -168,11 +177,12 @@ class FetchedDescriptors(DescriptorSource):
         return len(self._image_ids)
 
     def __getitem__(self, rows: slice | Rows) -> Descriptors:
-        """(n, dim): the descriptors in these rows."""
+        """Fetches the descriptors in these rows, (m, dim) float32."""
         return self._collection.descriptors(self._image_ids[rows], self.dim)
 
 
 def _best(found: list[Found], k: int | None) -> Found:
-    """The ``k`` best of all, or all; equal scores by row."""
-    scores, rows = best_first(np.concatenate([some for some, _ in found]), np.concatenate([at for _, at in found]))
+    """Merges results; returns the ``k`` best, or all if ``k`` is None. Equal scores are ordered by row."""
+    all_scores, all_rows = (np.concatenate([result[i] for result in found]) for i in (0, 1))
+    scores, rows = best_first(all_scores, all_rows)
     return scores[:k], rows[:k]

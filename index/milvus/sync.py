@@ -1,7 +1,7 @@
-"""Updates of the Milvus collection of an index, so that it holds what the folder holds.
+"""Synchronization of the Milvus collection of an index with its folder.
 
-Writer --put: each batch, once it is committed; update: whatever else differs, as it closes--> MilvusCollection
-Index --open_search--> MilvusSearch          verify --find_problems--> what is wrong with the collection
+Writer --put after each committed batch, update on closing--> MilvusCollection
+Index --open_search--> MilvusSearch          verify --find_problems--> differences between the two
 """
 
 from collections.abc import Iterator
@@ -23,22 +23,22 @@ from glam.index.storage.snapshot import Snapshot
 from glam.index.types import Descriptors, ImageIds
 
 BLOCK = 10_000
-"""Descriptors read from the folder at a time."""
+"""Descriptors read from the folder at a time (arbitrary)."""
 
 COMPARED = 1_000
-"""Descriptors that `find_problems` compares with those in the folder."""
+"""Size of the sample of descriptors that `find_problems` compares (arbitrary)."""
 
 
 class MilvusSync:
-    """The writer's side of a collection; made if it is not there.
+    """Updates the Milvus collection of an index, which it creates if it does not exist.
 
     Args:
-        config: where it is, and whose.
-        index_config: of the index.
-        limits: of the index.
+        config: address and name of the Milvus collection, and its owner.
+        index_config: configuration of the index.
+        limits: limits of the index.
 
     Raises:
-        GlamError: the server cannot be used, or the collection is another's.
+        GlamError: the server cannot be reached, or the Milvus collection belongs to another index.
     """
 
     def __init__(self, config: MilvusConfig, index_config: IndexConfig, limits: IndexLimits) -> None:
@@ -47,43 +47,67 @@ class MilvusSync:
         self._collection = _open_collection(config, index_config, limits.milvus, make=True)
 
     def close(self) -> None:
-        """Lets go of the server."""
+        """Closes the connection."""
         self._collection.close()
 
     def put(self, image_ids: ImageIds, descriptors: Descriptors) -> None:
-        """Puts in a batch that is committed: ids (n,), descriptors (n, dim)."""
+        """Inserts a committed batch.
+
+        Args:
+            image_ids: (n,) int64, ids of the images.
+            descriptors: (n, dim) float32.
+        """
         self._collection.put(image_ids, descriptors)
 
     def update(self, snapshot: Snapshot, index_config: IndexConfig) -> str:
-        """Makes the collection hold the images of the snapshot and no others; returns the digest of their ids."""
-        held, wanted = self._collection.image_ids(), snapshot.image_ids
-        missing = np.setdiff1d(wanted, held, assume_unique=True)
+        """Inserts missing images and deletes removed ones, so that the Milvus collection matches a snapshot.
+
+        Args:
+            snapshot: the images that the Milvus collection should hold.
+            index_config: configuration of the index, which determines the kind of search structure.
+
+        Returns:
+            Digest of the image ids, by `digest_ids`.
+        """
+        held, present = self._collection.image_ids(), snapshot.image_ids
+        missing = np.setdiff1d(present, held, assume_unique=True)
         descriptors = snapshot.descriptors_of(missing)
         for start in range(0, len(missing), BLOCK):
             self._collection.put(missing[start : start + BLOCK], descriptors[start : start + BLOCK])
-        self._collection.delete(np.setdiff1d(held, wanted, assume_unique=True))
+        self._collection.delete(np.setdiff1d(held, present, assume_unique=True))
         self._collection.flush()
-        exact = kind_for(index_config, len(wanted), self._limits) == Exact.kind
+        exact = kind_for(index_config, len(present), self._limits) == Exact.kind
         self._collection.choose_structure(EXACT if exact else APPROXIMATE)
-        return digest_ids(wanted)
+        return digest_ids(present)
 
 
 @contextmanager
 def sync_errors(index: Path) -> Iterator[None]:
-    """Adds to an error of Milvus what became of the index in the folder ``index``."""
+    """Adds the state of the index to the message of a Milvus error.
+
+    Args:
+        index: folder of the index.
+
+    Raises:
+        GlamError: the call inside failed.
+    """
     try:
         yield
     except GlamError as error:
         raise GlamError(
-            f"{error}; {index} keeps all that was done, and any later command that writes brings Milvus up to date"
+            f"{error} The changes are saved in {index}; the next command that writes to it updates Milvus."
         ) from error
 
 
 def check_available(config: MilvusConfig, index_config: IndexConfig) -> None:
-    """Makes sure that an index can have its collection there.
+    """Checks that an index can use a Milvus collection, which may not exist yet.
+
+    Args:
+        config: address and name of the Milvus collection, and its owner.
+        index_config: configuration of the index.
 
     Raises:
-        GlamError: the server cannot be used, or the collection is another's.
+        GlamError: the server cannot be reached, or the Milvus collection belongs to another index.
     """
     collection = MilvusCollection(config)
     try:
@@ -96,10 +120,20 @@ def check_available(config: MilvusConfig, index_config: IndexConfig) -> None:
 def open_search(
     config: MilvusConfig, index_config: IndexConfig, snapshot: Snapshot, limits: MilvusLimits
 ) -> tuple[MilvusSearch, MilvusCollection]:
-    """Opens the collection of an index for searching the images of a snapshot.
+    """Opens the Milvus collection of an index for searching.
+
+    Args:
+        config: address and name of the Milvus collection, and its owner.
+        index_config: configuration of the index.
+        snapshot: images that may be found.
+        limits: limits on messages.
+
+    Returns:
+        The search structure, and the connection that the caller has to close.
 
     Raises:
-        GlamError: the server cannot be used, or the collection is not there or another's.
+        GlamError: the server cannot be reached, the Milvus collection does not exist or belongs to another index, or
+            it lacks images whose descriptors are not in the snapshot either.
     """
     collection = _open_collection(config, index_config, limits)
     try:
@@ -111,42 +145,50 @@ def open_search(
 
 
 def find_problems(config: MilvusConfig, index_config: IndexConfig, snapshot: Snapshot) -> list[str]:
-    """What is wrong with the collection of an index, a sentence each; a sample of its descriptors is compared.
+    """Compares the Milvus collection of an index with its folder: all ids, and a sample of the descriptors.
+
+    Args:
+        config: address and name of the Milvus collection, and its owner.
+        index_config: configuration of the index.
+        snapshot: images of the index.
+
+    Returns:
+        A description of each problem.
 
     Raises:
-        GlamError: as `open_search`.
+        GlamError: the server cannot be reached, or the Milvus collection does not exist or belongs to another index.
     """
     collection = _open_collection(config, index_config, DEFAULT_LIMITS.milvus)
     try:
         held = collection.image_ids()
         common = np.intersect1d(held, snapshot.image_ids, assume_unique=True)
-        wrong = []
+        problems = []
         if missing := len(snapshot.image_ids) - len(common):
-            wrong.append(f"{missing} images are not in the {config}")
+            problems.append(f"{missing} images are not in the Milvus {config}")
         if strays := len(held) - len(common):
-            wrong.append(f"{strays} rows in the {config} are of no image")
+            problems.append(f"{strays} rows in the Milvus {config} belong to no image")
         chosen = np.sort(np.random.default_rng().choice(common, min(COMPARED, len(common)), replace=False))
         stored = snapshot.descriptors_of(chosen)[0 : len(chosen)]
         found = collection.descriptors(chosen, index_config.dim)
         if others := int((stored != found).any(axis=1).sum()):
-            wrong.append(
-                f"{others} of {len(chosen)} descriptors in the {config} are not those in the folder; drop it, and the "
-                "next writer fills it anew"
+            problems.append(
+                f"{others} of {len(chosen)} descriptors in the Milvus {config} differ from those in the folder; drop "
+                "the Milvus collection, and the next writer creates it again"
             )
-        return wrong
+        return problems
     finally:
         collection.close()
 
 
 def digest_ids(image_ids: ImageIds) -> str:
-    """32 hexadecimal digits that stand for these ids, rising."""
+    """Digest of image ids (n,) in ascending order: BLAKE2b-128, 32 hexadecimal digits."""
     return digest(np.ascontiguousarray(image_ids, dtype="<i8").data)
 
 
 def _open_collection(
     config: MilvusConfig, index_config: IndexConfig, limits: MilvusLimits, *, make: bool = False
 ) -> MilvusCollection:
-    """The collection of an index, ready to be searched."""
+    """Opens the Milvus collection of an index and loads it for searching; ``make`` creates it if it does not exist."""
     collection = MilvusCollection(config, limits)
     try:
         if collection.exists():
@@ -154,7 +196,10 @@ def _open_collection(
         elif make:
             collection.create(index_config.fingerprint, index_config.dim)
         else:
-            raise GlamError(f"there is no {config}; any command that writes to the index fills it again")
+            raise GlamError(
+                f"The Milvus {config} does not exist. Run `glam index sync` or another command that writes to the "
+                "index; it creates the Milvus collection again."
+            )
         collection.load()
     except BaseException:
         collection.close()

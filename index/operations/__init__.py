@@ -1,1 +1,1 @@
-"""Work on a whole index: build, sync, verify, compact, precompute, import, near duplicates."""
+"""The operations on an index: build, sync, verify, compact, precompute, import descriptors, find near-duplicates."""

@@ -1,9 +1,8 @@
-"""Building an index from a collection of images, and describing whatever is to be added to one.
+"""`build`: creates an index of a collection of images; and `describe_into`, which describes images and adds them.
 
     build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
 
-A batch is in the index once the catalog has it: a build that is killed and run again goes on after the last whole
-batch.
+The catalog commits one batch at a time, so a build that is killed and run again resumes after the last complete batch.
 """
 
 import time
@@ -20,10 +19,10 @@ from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_available
 from glam.index.operations.image_files import read_ahead
-from glam.index.operations.import_descriptors import check_descriptor_files, import_described
+from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
 from glam.index.storage.catalog import FileFacts, IndexConfig
 from glam.index.storage.schema import CATALOG
-from glam.index.writer import FAISS, DescribedFile, Writer, open_writer
+from glam.index.writer import FAISS, ImageToAdd, Writer, open_writer
 from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -32,17 +31,18 @@ if TYPE_CHECKING:
     from glam.model import Model
 
 Unreadable = tuple[tuple[str, str], ...]
+"""Path and reason of each file that could not be read."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did.
+    """The result of `build`.
 
     Attributes:
-        added: images that were added.
-        present: images that were in the index before.
-        unreadable: (path, reason) of each file that could not be read this time.
-        taken: images among those added whose descriptors came from files.
+        added: number of images that were added.
+        present: number of images that the index held before.
+        unreadable: path and reason of each file that could not be read in this run.
+        taken: number of added images whose descriptors were imported from files.
     """
 
     added: int
@@ -52,13 +52,13 @@ class BuildReport:
 
 
 class SearchChoice(TypedDict, total=False):
-    """Keyword arguments of `build` that choose what searches an index from now on.
+    """Keyword arguments of `build` that choose how the index is searched.
 
     Attributes:
-        structure: kind of the search structure, one of `glam.index.ann.KINDS`; "" has it chosen by size; None, the
-            default, leaves what was chosen before.
-        backend: FAISS or a collection in Milvus; None, the default, leaves what was chosen before, FAISS if there was
-            nothing.
+        structure: kind of the search structure, one of `glam.index.ann.KINDS`; "" chooses by the number of images;
+            None, the default, keeps the current choice.
+        backend: a Milvus collection, or "faiss"; None, the default, keeps the current choice, which is FAISS for a new
+            index.
     """
 
     structure: str | None
@@ -76,23 +76,27 @@ def build(
     limits: IndexLimits = DEFAULT_LIMITS,
     **choice: Unpack[SearchChoice],
 ) -> BuildReport:
-    """Builds an index, or goes on with one that was begun with the same model and settings.
+    """Builds an index, or resumes a build with the same model and settings.
 
-    What is in the index already is not looked at; `glam.index.sync` does that.
+    Images that are already in the index are skipped, even if their files changed. `glam.index.sync` updates them.
 
     Args:
-        path: folder of the index, made if it is not there.
-        collection: the images.
-        model: describes them.
-        settings: size and scales; the model's own by default.
-        descriptors: files of `glam describe` that have the descriptors of some images; these are not described again.
-        progress: called with images done and images in all, as it goes.
-        limits: sizes and times at which the index changes how it works.
-        choice: what searches the index from now on, as ``structure="exact"``; see `SearchChoice`.
+        path: folder of the index; created if it does not exist.
+        collection: images to add.
+        model: model that describes the images.
+        settings: size and scales at which images are described; the model's own by default.
+        descriptors: files written by `glam describe`; images whose descriptors they contain are not described again.
+        progress: called with the number of images done and the total.
+        limits: limits of the index.
+        choice: how the index is searched, for example ``structure="exact"``; see `SearchChoice`.
+
+    Returns:
+        What was added, and which files could not be read.
 
     Raises:
-        GlamError: the index at ``path`` was built with another model, other settings or from another folder; another
-            writer is at work; the disk is full; Milvus cannot be used.
+        GlamError: the index at ``path`` was built with another model, other settings, or from another folder; a file
+            of descriptors does not fit the index; another writer is active; the disk is full; or the Milvus server
+            cannot be reached.
     """
     structure, backend = _structure_and_backend(**choice)
     settings = settings or model.settings()
@@ -102,7 +106,7 @@ def build(
     )
     check_descriptor_files(descriptors, config)
     if isinstance(backend, Milvus) and not (Path(path) / CATALOG).is_file():
-        # Before there is an index, which would then be without its collection.
+        # Check first: a failure later would leave an index whose Milvus collection does not exist.
         check_available(MilvusConfig.of(backend, Path(path)), config)
     with open_writer(Path(path), begin=config, limits=limits) as writer:
         _check_same(writer, config)
@@ -113,7 +117,7 @@ def build(
         known, images = writer.catalog.paths(), unique_by_path(collection.images)
         todo = [image for image in images if image.path not in known]
         present = len(images) - len(todo)
-        left = import_described(
+        left = import_descriptors(
             writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(images))
         )
         before = len(images) - len(left)
@@ -129,10 +133,10 @@ def _structure_and_backend(
     """A `SearchChoice` with its defaults.
 
     Raises:
-        GlamError: there is no such structure.
+        GlamError: the kind of structure does not exist.
     """
     if structure and structure not in KINDS:
-        raise GlamError(f"no search structure {structure!r}; there is: {', '.join(KINDS)}")
+        raise GlamError(f"There is no search structure {structure!r}. Choose one of {', '.join(KINDS)}.")
     return structure, backend
 
 
@@ -144,21 +148,23 @@ def describe_into(
     settings: "Settings",
     progress: Callable[[int], None],
 ) -> Unreadable:
-    """Describes images and adds them in batches; each takes the place of what was present at its path.
+    """Describes images and adds them in batches. Each replaces the image at the same path, if there is one.
+
+    Each file is read once, so that the hash and the descriptor belong to the same bytes.
 
     Args:
-        writer: of the index.
-        root: folder that the paths are relative to.
-        images: whose files are read once, so that hash and descriptor are of the same bytes.
-        model: describes them.
-        settings: size and scales.
-        progress: called with images done.
+        writer: writer of the index.
+        root: folder that the paths of the images are relative to.
+        images: images to describe.
+        model: model that describes them.
+        settings: size and scales at which images are described.
+        progress: called with the number of images done.
 
     Returns:
-        (path, reason) of each file that could not be read.
+        Path and reason of each file that could not be read.
     """
-    unreadable = [(_readable_name(image.path), "its name is not UTF-8") for image in images if not _has_name(image)]
-    images = [image for image in images if _has_name(image)]
+    unreadable = [(_printable_path(image.path), "its name is not UTF-8") for image in images if not _is_utf8(image)]
+    images = [image for image in images if _is_utf8(image)]
     writer.add([], unreadable)
     facts: dict[int, FileFacts] = {}
 
@@ -168,7 +174,7 @@ def describe_into(
             yield file.source, None
 
     limits = writer.limits
-    described: list[DescribedFile] = []
+    batch: list[ImageToAdd] = []
     noted = len(unreadable)
     last = time.monotonic()
     progress(0)
@@ -178,31 +184,35 @@ def describe_into(
             assert image.error is not None
             unreadable.append((file.path, image.error.reason))
         else:
-            described.append(DescribedFile(file, image.width, image.height, image.descriptor))
-        waiting = len(described) + len(unreadable) - noted
+            batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
+        waiting = len(batch) + len(unreadable) - noted
         if waiting == limits.commit_images or done == len(images) or time.monotonic() - last > limits.commit_seconds:
-            writer.add(described, unreadable[noted:])
-            described, noted, last = [], len(unreadable), time.monotonic()
+            writer.add(batch, unreadable[noted:])
+            batch, noted, last = [], len(unreadable), time.monotonic()
         progress(done)
     return tuple(unreadable)
 
 
 def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
-    """The images by path; of two at one path the later."""
+    """The images without duplicate paths; the last image at a path wins."""
     return list({image.path: image for image in images}.values())
 
 
-def _has_name(image: ImageFile) -> bool:
-    """Whether its name is text: a file system takes any bytes, the catalog and JSON do not."""
-    return image.path.isascii() or _readable_name(image.path) == image.path
+def _is_utf8(image: ImageFile) -> bool:
+    """Whether the path is valid UTF-8, as the catalog and JSON require. A file system accepts any bytes."""
+    return image.path.isascii() or _printable_path(image.path) == image.path
 
 
-def _readable_name(path: str) -> str:
+def _printable_path(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check_same(writer: Writer, config: IndexConfig) -> None:
-    """Makes sure that the index was begun in the same way."""
+    """Checks that an existing index has this configuration.
+
+    Raises:
+        GlamError: it was built with another model, other settings, or from another folder.
+    """
     was = writer.config
     for name in ("fingerprint", "size", "scales", "root"):
         if getattr(was, name) != getattr(config, name):
@@ -210,7 +220,7 @@ def _check_same(writer: Writer, config: IndexConfig) -> None:
 
 
 def _difference(name: str, was: IndexConfig, config: IndexConfig) -> str:
-    """How an index was built, and that the build that is asked for differs."""
+    """How an index was built, and how the requested build differs."""
     if name == "fingerprint":
         return f"with {was.model}, not with {'this version of it' if config.model == was.model else config.model}"
     if name == "root":

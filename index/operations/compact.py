@@ -1,9 +1,9 @@
-"""Giving back the room of removed images: segments that hold some are written anew without them.
+"""`compact`: frees the disk space of removed images by rewriting the segments that hold them.
 
-    glam index compact --> compact --> Writer: new segments, one transaction that says where the descriptors lie now
+    glam index compact --> compact --> Writer: new segments, then one transaction with the new rows of the descriptors
 
-Killed before that transaction, the index is as it was; after it, as it should be; the files that are then too many are
-deleted by the next writer. Ids stay, and readers keep the files that they have open.
+A kill before the transaction leaves the index unchanged; after it, compacted. In both cases the next writer deletes the
+leftover files. Images keep their ids, and readers keep the files that they have open.
 """
 
 from collections.abc import Iterator
@@ -25,15 +25,17 @@ from glam.index.types import Rows
 from glam.index.writer import Writer, open_writer
 
 BLOCK_ROWS = 4096
+"""Rows copied at a time, and rows per batch in the catalog (arbitrary): 8 MB at 512 dimensions."""
 
 
 @dataclass(frozen=True)
 class CompactReport:
-    """What compacting did.
+    """The result of `compact`.
 
     Attributes:
-        removed: images that were forgotten.
-        bytes_before, bytes_after: of the descriptors on disk.
+        removed: number of removed images that were deleted from the index for good.
+        bytes_before: size of the descriptors on disk before, in bytes.
+        bytes_after: size of the descriptors on disk afterwards, in bytes.
     """
 
     removed: int
@@ -42,14 +44,17 @@ class CompactReport:
 
 
 def compact(path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS) -> CompactReport:
-    """Rewrites the segments that hold removed images, and forgets these.
+    """Rewrites the segments that hold removed images without them, and deletes these images from the catalog.
 
     Args:
         path: folder of the index.
-        limits: sizes and times at which the index changes how it works.
+        limits: limits of the index.
+
+    Returns:
+        How many images were deleted, and the size of the descriptors before and after.
 
     Raises:
-        GlamError: there is no index, its descriptors are damaged, another writer is at work, or the disk is full.
+        GlamError: there is no index, its descriptors are damaged, another writer is active, or the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
         catalog = writer.catalog
@@ -68,7 +73,7 @@ def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
     present = dict(zip(*np.unique(snapshot.segments, return_counts=True), strict=True))
     old = [number for number, count in catalog.segments().items() if present.get(number, 0) < count]
     for file, problem in damaged_segments(writer.path, catalog, old):
-        raise GlamError(f"{file}: {problem}; nothing was compacted")
+        raise GlamError(f"{file}: {problem}. Nothing was compacted. Restore a backup, or build the index again.")
     moving = np.flatnonzero(np.isin(snapshot.segments, old))
     batches = list(_write(writer, snapshot, moving))
     features = rewrite_without(writer.path, catalog, catalog.removed())
@@ -81,7 +86,7 @@ def _rewrite(writer: Writer, snapshot: Snapshot) -> None:
 
 
 def _write(writer: Writer, snapshot: Snapshot, rows: Rows) -> Iterator[DescriptorBatch]:
-    """Writes the descriptors in these rows of the snapshot to new segments; they count once their batches do."""
+    """Writes the descriptors in these rows (n,) of the snapshot to new segments; the caller commits their batches."""
     number, first = writer.catalog.next_segment(), 0
     most = writer.limits.segment_rows
     stored = snapshot.descriptors_of(snapshot.image_ids)

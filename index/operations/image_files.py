@@ -1,4 +1,4 @@
-"""The files of the images: read ahead of the model, and known again by size, time and content.
+"""Reads image files ahead of the model, and records the size, modification time, and hash that identify each of them.
 
 build, add --read_ahead--> bytes for the model, facts for the catalog          sync --read_facts--> the same facts
 """
@@ -17,16 +17,18 @@ from glam.parallel_map import parallel_map
 from glam.stage_times import Times
 
 THREADS = 4
+"""Threads that read files (arbitrary)."""
+
 AHEAD = 16
-"""Files held in memory before the model asks for them."""
+"""Files read ahead of the model and held in memory (arbitrary)."""
 
 
 class FileRead(NamedTuple):
-    """A file that was read, or not.
+    """The result of reading a file.
 
     Attributes:
-        source: its bytes; its path where it could not be read, so that the reader of images says why.
-        facts: of these very bytes.
+        source: bytes of the file; its path if it could not be read, so that decoding reports the reason.
+        facts: size, modification time, and hash of these bytes.
     """
 
     source: bytes | Path
@@ -36,13 +38,31 @@ class FileRead(NamedTuple):
 def read_ahead(
     root: Path, images: Iterable[ImageFile], *, threads: int = THREADS, times: Times | None = None
 ) -> Iterator[FileRead]:
-    """Reads files in threads, a few ahead, in the order given; ``times`` receives ``read``."""
+    """Reads image files in threads with a bounded look-ahead.
+
+    Args:
+        root: folder that the paths of the images are relative to.
+        images: images to read.
+        threads: number of threads.
+        times: receives the time spent in the stage ``read``.
+
+    Returns:
+        The files in the order of ``images``.
+    """
     function = partial(_read, root, times or Times())
     return parallel_map(function, images, threads=threads, ahead=max(AHEAD, 2 * threads) + 1, name="read")
 
 
 def read_facts(root: Path, image: ImageFile) -> FileFacts | None:
-    """The facts of a file with its hash; None where it cannot be read."""
+    """Reads and hashes the file of an image.
+
+    Args:
+        root: folder that the path of the image is relative to.
+        image: the image.
+
+    Returns:
+        The facts of the file; None if it cannot be read.
+    """
     try:
         with (root / image.path).open("rb") as file:
             stat = os.fstat(file.fileno())
@@ -53,7 +73,7 @@ def read_facts(root: Path, image: ImageFile) -> FileFacts | None:
 
 
 def size_and_time(file: Path) -> tuple[int, int] | None:
-    """Bytes and modification time in nanoseconds of a file; None where it is not there."""
+    """Size in bytes and modification time in nanoseconds of a file; None if it does not exist."""
     try:
         stat = file.stat()
     except OSError:
@@ -62,7 +82,7 @@ def size_and_time(file: Path) -> tuple[int, int] | None:
 
 
 def metadata_json(image: ImageFile) -> str:
-    """The metadata of an image as the catalog keeps it."""
+    """The metadata of an image as the JSON text that the catalog stores."""
     return json.dumps(dict(image.metadata), sort_keys=True, ensure_ascii=False)
 
 
@@ -77,5 +97,12 @@ def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
 
 
 def facts_of(image: ImageFile, content: str, size: int, modified: int) -> FileFacts:
-    """What the catalog keeps of an image whose file has this hash, size and time."""
+    """The facts of an image's file as the catalog stores them.
+
+    Args:
+        image: path, landmark, and metadata.
+        content: BLAKE2b-128 of the file in hexadecimal digits; '' if it was not read.
+        size: size of the file in bytes.
+        modified: modification time of the file in nanoseconds.
+    """
     return FileFacts(image.path, image.landmark, metadata_json(image), content, size, modified)

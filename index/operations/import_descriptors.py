@@ -1,9 +1,9 @@
-"""Descriptors that `glam describe` writes, here or on other machines, taken into an index.
+"""Import of descriptors that `glam describe` has written, on this machine or on others.
 
-    glam describe --NotedFiles--> FILE.json says which bytes each row of FILE.safetensors is of
-    glam index build --import_described--> descriptors of files that are what they were --> Writer.add
+    glam describe --NotedFiles--> FILE.json: hash, size, and time of the image file of each row of FILE.safetensors
+    glam index build --import_descriptors--> descriptors of images whose files are unchanged --> Writer.add
 
-Files are read one after another, so that the parts of `glam describe --shard` need not be put together first.
+The files of descriptors are read one by one, so the shards of `glam describe --shard` need no merging.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
 from glam.index.storage.catalog import IndexConfig
-from glam.index.writer import DescribedFile, Writer
+from glam.index.writer import ImageToAdd, Writer
 from glam.stage_times import Times
 
 if TYPE_CHECKING:
@@ -26,15 +26,22 @@ if TYPE_CHECKING:
     from glam.inference.pipeline import DescribedImage
 
 BATCH = 1_024
-"""Images a transaction."""
+"""Images per transaction (arbitrary)."""
 
 SAME = ("fingerprint", "dim", "size", "scales")
-"""What a file of descriptors and the index have to share."""
+"""Values that a file of descriptors and the index must share."""
 
 
-class FileDescribed(NamedTuple):
-    """An image file as `glam describe` notes it: BLAKE2b-128 of its bytes, their number, its time in nanoseconds, and
-    the pixels of the upright image. The hash of one that could not be read is ''."""
+class FileRecord(NamedTuple):
+    """What `glam describe` records of an image file, to tell later whether the file changed.
+
+    Attributes:
+        hash: BLAKE2b-128 of the file in hexadecimal digits; '' if it could not be read.
+        bytes: size of the file in bytes.
+        modified: modification time of the file in nanoseconds.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+    """
 
     hash: str
     bytes: int
@@ -44,74 +51,105 @@ class FileDescribed(NamedTuple):
 
 
 class NotedFiles:
-    """What `glam describe` notes of each file: of the very bytes that are described.
+    """Records the files that `glam describe` reads, while it describes them.
+
+    Args:
+        root: folder that the paths of the images are relative to.
+        images: images to describe.
 
     Attributes:
-        files: of each image, complete when `described` has ended.
+        files: one record per image, in the order of ``images``; complete once `described` is exhausted.
     """
 
     def __init__(self, root: Path, images: Sequence[ImageFile]) -> None:
-        self.files = [FileDescribed("", 0, 0, 0, 0)] * len(images)
+        self.files = [FileRecord("", 0, 0, 0, 0)] * len(images)
         self._root = root
         self._images = images
 
     def sources(self, threads: int, times: Times) -> "Iterator[tuple[ImageSource, Box | None]]":
-        """The files for `Model.stream`, read ahead."""
+        """Reads the files ahead for `Model.stream`.
+
+        Args:
+            threads: number of threads that read.
+            times: receives the time spent in the stage ``read``.
+
+        Yields:
+            For each image its bytes, or its path if it could not be read, and None as its box.
+        """
         for position, file in enumerate(read_ahead(self._root, self._images, threads=threads, times=times)):
             facts = file.facts
-            self.files[position] = FileDescribed(facts.hash, facts.bytes, facts.modified, 0, 0)
+            self.files[position] = FileRecord(facts.hash, facts.bytes, facts.modified, 0, 0)
             yield file.source, None
 
     def described(self, stream: "Iterable[DescribedImage]") -> "Iterator[DescribedImage]":
-        """What the model makes of them, as it comes."""
+        """Passes on the results of `Model.stream`, and records the size of each image.
+
+        Args:
+            stream: results of `Model.stream` for `sources`.
+
+        Yields:
+            The same results.
+        """
         for image in stream:
-            noted = self.files[image.position]
-            self.files[image.position] = noted._replace(width=image.width, height=image.height)
+            record = self.files[image.position]
+            self.files[image.position] = record._replace(width=image.width, height=image.height)
             yield image
 
 
 def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
-    """Makes sure that an index can take the descriptors in files.
+    """Checks that descriptors in files fit an index.
+
+    Args:
+        files: files written by `glam describe`.
+        config: configuration of the index.
 
     Raises:
-        GlamError: a file is none of `glam describe`, or of another model or other settings.
+        GlamError: a file was not written by `glam describe`, or with another model or other settings.
     """
     for file in files:
-        noted = read_metadata(file)
-        if "files" not in noted:
+        metadata = read_metadata(file)
+        if "files" not in metadata:
             raise GlamError(
-                f"{file} does not say which files it describes, as an older glam did not; describe them again"
+                f"{file} was written by an older version of glam, which did not record the image files. "
+                "Run `glam describe` again."
             )
         for name in SAME:
-            theirs, ours = noted.get(name), getattr(config, name)
-            if isinstance(theirs, list):
-                theirs = tuple(theirs)
-            if theirs != ours:
-                model = f" (model {noted.get('model')!r})" if name == "fingerprint" else ""
-                raise GlamError(f"{file}: its {name} is {theirs!r}{model}, the index's {ours!r}")
+            value, expected = metadata.get(name), getattr(config, name)
+            if isinstance(value, list):
+                value = tuple(value)
+            if value != expected:
+                difference = (
+                    f"its model is {metadata.get('model')!r}, and the index has another model, {config.model!r}"
+                    if name == "fingerprint"
+                    else f"its {name} is {value}, that of the index is {expected}"
+                )
+                raise GlamError(
+                    f"{file}: {difference}. Describe the images again with the model and settings of the index."
+                )
 
 
-def import_described(
+def import_descriptors(
     writer: Writer, root: Path, images: Sequence[ImageFile], files: Sequence[Path], progress: Callable[[int], None]
 ) -> list[ImageFile]:
     """Adds the images whose descriptors are in files, in batches.
 
     Args:
-        writer: of the index.
-        root: folder that the paths are relative to.
-        images: none of which is in the index.
-        files: that `glam describe` wrote.
-        progress: called with images done.
+        writer: writer of the index.
+        root: folder that the paths of the images are relative to.
+        images: images to add; none of them is in the index.
+        files: files written by `glam describe`.
+        progress: called with the number of images done.
 
     Returns:
-        The images that are left: in none of the files, changed since, or not readable then.
+        The images that remain to be described: those in none of the files, and those whose image file has changed or
+        could not be read when it was described.
     """
     left = {image.path: image for image in images}
-    batch: list[DescribedFile] = []
+    batch: list[ImageToAdd] = []
     done = 0
     for file in files:
-        for described in _described_files(file, root, left):
-            batch.append(described)
+        for image in _read_file(file, root, left):
+            batch.append(image)
             done += 1
             if len(batch) == BATCH:
                 writer.add(batch)
@@ -122,28 +160,26 @@ def import_described(
     return list(left.values())
 
 
-def _described_files(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[DescribedFile]:
-    """The images of one file; they are taken out of those that are left."""
+def _read_file(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[ImageToAdd]:
+    """The usable descriptors of one file; removes their images from ``left``."""
     header, descriptors = read_metadata(file), map_descriptors(file)
-    for path, noted, descriptor in zip(header["paths"], header["files"], descriptors, strict=True):
+    for path, values, descriptor in zip(header["paths"], header["files"], descriptors, strict=True):
         image = left.get(path)
-        described = None if image is None else _described_file(root, image, FileDescribed(*noted), descriptor)
-        if described is not None:
+        usable = None if image is None else _with_facts(root, image, FileRecord(*values), descriptor)
+        if usable is not None:
             del left[path]
-            yield described
+            yield usable
 
 
-def _described_file(
-    root: Path, image: ImageFile, noted: FileDescribed, descriptor: NDArray[np.float32]
-) -> DescribedFile | None:
-    """An image with its descriptor; None if that was not made, or of another content than the file has now."""
-    if not noted.hash or np.isnan(descriptor[0]):
+def _with_facts(root: Path, image: ImageFile, record: FileRecord, descriptor: NDArray[np.float32]) -> ImageToAdd | None:
+    """An image with its descriptor (dim,); None if it was not described, or its file has changed."""
+    if not record.hash or np.isnan(descriptor[0]):
         return None
-    if size_and_time(root / image.path) == (noted.bytes, noted.modified):
-        facts = facts_of(image, noted.hash, noted.bytes, noted.modified)
+    if size_and_time(root / image.path) == (record.bytes, record.modified):
+        facts = facts_of(image, record.hash, record.bytes, record.modified)
     else:
         now = read_facts(root, image)
-        if now is None or now.hash != noted.hash:
+        if now is None or now.hash != record.hash:
             return None
         facts = now
-    return DescribedFile(facts, noted.width, noted.height, np.array(descriptor))
+    return ImageToAdd(facts, record.width, record.height, np.array(descriptor))

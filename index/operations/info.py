@@ -1,4 +1,4 @@
-"""What is in an index, told from its catalog alone: no descriptor is read and no model is loaded.
+"""`info`: summarizes an index from its catalog, without reading descriptors or loading a model.
 
 glam index info --> info --> Catalog, lock, checksums.json, search/list.json
 """
@@ -16,21 +16,26 @@ from glam.index.storage.migrations import open_catalog
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index in figures.
+    """The result of `info`.
 
     Attributes:
-        images: that are present.
-        removed: images whose descriptors still take up room.
-        landmarks: that are named.
-        model, fingerprint, dim, size, scales, root: as in `glam.index.Index`.
-        structure: the saved search structure; "" where none is saved, as for a small index.
-        precomputed: what is precomputed for re-ranking: ``local_features``, ``knn_graph``, both or neither.
-        backend: "faiss", or the collection in Milvus that is searched.
-        segments: files of descriptors.
-        bytes: of all files of the index.
-        clean: whether its last writer came to its end.
-        writer: who writes to it now; None where nobody does.
-        unreadable: reason for each file that could not be read, by path.
+        images: number of images.
+        removed: number of removed images whose descriptors still take up disk space.
+        landmarks: number of landmarks.
+        model: name or path that the model was loaded by.
+        fingerprint: fingerprint of that model.
+        dim: length of a descriptor.
+        size: longest side in pixels at which images were described.
+        scales: scales at which images were described.
+        root: folder that the paths of the images are relative to.
+        structure: kind of the saved search structure; "" if none is saved, as in a small index.
+        precomputed: data precomputed for re-ranking: ``local_features``, ``knn_graph``, both or neither.
+        backend: "faiss", or the name and address of the Milvus collection.
+        segments: number of segments.
+        bytes: total size of the files of the index, in bytes.
+        clean: whether the last writer finished, rather than being killed.
+        writer: the writer that is active now; None if there is none.
+        unreadable: reason for each file that could not be read, by its path.
     """
 
     images: int
@@ -53,10 +58,16 @@ class IndexInfo:
 
 
 def info(path: str | Path) -> IndexInfo:
-    """What is in the index in the folder ``path``.
+    """Summarizes an index.
+
+    Args:
+        path: folder of the index.
+
+    Returns:
+        The model, settings, numbers of images and files, and state of the index.
 
     Raises:
-        GlamError: there is none, or it is damaged or of a newer version.
+        GlamError: there is no index, it is damaged, or it was written by a newer version.
     """
     index = Path(path)
     catalog = open_catalog(index)

@@ -1,4 +1,4 @@
-"""Images of an index that are all but the same: copies, other sizes, other crops of one photograph.
+"""`near_duplicates`: finds images that are nearly the same, such as copies, resized versions, and slight crops.
 
 glam index duplicates --> near_duplicates --> Index.within
 """
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from glam.index.index import Index
 
 BLOCK = 256
+"""Images searched for at a time (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images each of which is a near-duplicate of another of them.
+    """A group of images. Each image is a near-duplicate of at least one other image in the group.
 
     Attributes:
-        images: by id.
-        similarity: least cosine of two images that were found to be near-duplicates and joined.
+        images: the images, by ascending id.
+        similarity: lowest cosine similarity among the pairs of near-duplicates that connect the group.
     """
 
     images: tuple[Entry, ...]
@@ -32,13 +33,18 @@ class Group:
 
 
 def near_duplicates(index: "Index", threshold: float, *, progress: Progress = no_progress) -> list[Group]:
-    """Groups of near-duplicates, the largest first. Two images are in one group when a chain of near-duplicates joins
-    them; with an approximate search structure a pair may be missed.
+    """Finds groups of near-duplicates.
+
+    Two images are in the same group if a chain of near-duplicates connects them. An approximate search structure may
+    miss a pair.
 
     Args:
-        index: open for searching.
-        threshold: least cosine of near-duplicates.
-        progress: called with images done and images in all.
+        index: index opened for searching.
+        threshold: lowest cosine similarity of a pair of near-duplicates, in [-1, 1].
+        progress: called with the number of images done and the total.
+
+    Returns:
+        The groups of at least two images, the largest group first.
     """
     image_ids = index.image_ids
     parents = np.arange(len(image_ids))

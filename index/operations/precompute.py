@@ -1,10 +1,10 @@
-"""Precompute the data that re-ranking uses: local features, and the kNN graph of the images.
+"""`precompute`: computes and stores the data that re-ranking uses, which are local features and the kNN graph.
 
     glam index precompute --> precompute --> Writer: missing local features, then the kNN graph; a transaction per file
 
-Once precomputed, every writer keeps them up to date: `Writer.add` extracts the local features of what it adds, and the
-graph is updated when a writer closes the index. `build` does not precompute, since it costs about as much as describing
-the images and not every chain needs it.
+Every later writer keeps stored data up to date: `Writer.add` extracts the local features of new images, and a writer
+updates the graph when it closes the index. `build` does not precompute, because this takes about as long as describing
+the images and not every re-ranking step needs it.
 """
 
 from dataclasses import dataclass, replace
@@ -20,18 +20,19 @@ from glam.index.writer import Writer, open_writer
 from glam.progress import Progress, no_progress
 
 BATCH = 256
-"""Images a transaction: what a kill can cost."""
+"""Images per transaction (arbitrary): the work that a kill can lose."""
 
 
 @dataclass(frozen=True)
 class PrecomputeReport:
-    """What an index has precomputed for re-ranking.
+    """The result of `precompute`: what the index stores for re-ranking.
 
     Attributes:
         precomputed: ``local_features``, ``knn_graph``, both or neither.
-        images: images that are present.
-        local_features: images whose local features are stored; the files of the others changed or cannot be read.
-        bytes: size of the files.
+        images: number of images in the index.
+        local_features: number of images whose local features are stored. The files of the others have changed or
+            cannot be read.
+        bytes: total size of the stored files, in bytes.
     """
 
     precomputed: tuple[str, ...]
@@ -48,23 +49,26 @@ def precompute(
     progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> PrecomputeReport:
-    """Precomputes the data that re-ranking uses, and keeps it up to date from then on. Run it again to resume.
+    """Precomputes the data that re-ranking uses. Later writers keep it up to date. Run it again to resume.
 
     Args:
         path: folder of the index.
         local_features: True stores the local features of each image, which `geometric` otherwise extracts again for
-            each query; False deletes them; None leaves them as they are.
-        knn_graph: True stores the nearest neighbors of each image, which `dba`, `diffusion` and `reciprocal` need;
-            False deletes them; None leaves them as they are.
-        progress: called as it goes, for the features, then for the graph.
-        limits: sizes and times at which the index changes how it works.
+            each query; False deletes them; None changes nothing.
+        knn_graph: True stores the nearest neighbors of each image, which `dba`, `diffusion`, and `reciprocal` need;
+            False deletes them; None changes nothing.
+        progress: called with the number of images done and the total, first for the features, then for the graph.
+        limits: limits of the index.
+
+    Returns:
+        What the index stores afterwards.
 
     Raises:
-        GlamError: there is no index, another writer is at work, or the disk is full.
+        GlamError: there is no index, another writer is active, or the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
-        for kind, wanted in ((LOCAL_FEATURES, local_features), (KNN_GRAPH, knn_graph)):
-            if wanted is False:
+        for kind, choice in ((LOCAL_FEATURES, local_features), (KNN_GRAPH, knn_graph)):
+            if choice is False:
                 _drop(writer, kind)
         if local_features:
             _store_local_features(writer, progress)
@@ -80,6 +84,7 @@ def precompute(
 
 
 def _drop(writer: Writer, kind: str) -> None:
+    """Deletes the stored data of a kind, and stops updating it."""
     files, config = store_files(writer.catalog, kind), writer.config
     if files or kind in config.keeps:
         writer.begin_changes()
@@ -89,7 +94,7 @@ def _drop(writer: Writer, kind: str) -> None:
 
 
 def _store_local_features(writer: Writer, progress: Progress) -> None:
-    """Makes the features of the images that lack them, in batches."""
+    """Extracts and stores the local features of the images that lack them, in batches."""
     catalog, config = writer.catalog, writer.config
     usable = [file for file in usable_files(catalog) if file.is_sound(writer.path)]
     numbers = {file.number for file in usable}

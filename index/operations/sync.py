@@ -1,9 +1,10 @@
-"""Bringing an index up to date with its folder.
+"""`sync`, `add`, and `remove`: update an index when files were added, changed, moved, or deleted.
 
-    sync, add --make_plan--> what moved, what is to be described, what is gone --> Writer --describe_into--> batches
+    sync, add --make_plan--> images to move, describe, remove --> Writer --describe_into--> batches
 
-A file of the same size and time as before is not opened. A new file with the content of an image that has lost its own,
-because it moved or was removed and not yet compacted away, is that image, and is not described again.
+A file whose size and modification time are unchanged is not opened. A new file is recognized as moved if its content is
+that of an image whose own file is gone, or that was removed and not yet compacted away. Such an image keeps its id and
+its descriptor.
 """
 
 import json
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync did.
+    """The result of `sync` or `add`, in numbers of images.
 
     Attributes:
-        added: images that were new, described and added.
-        changed: images whose file had another content, described anew.
-        moved: images whose content was known, under another path or as removed; not described again.
-        removed: images whose file is gone.
-        unchanged: images that stayed.
-        unreadable: (path, reason) of each file that could not be read this time.
+        added: new images that were described.
+        changed: images whose files have new content, which were described again.
+        moved: images that were found at another path, or that had been removed and came back; not described again.
+        removed: images whose files are gone.
+        unchanged: images that stayed as they were.
+        unreadable: path and reason of each file that could not be read in this run.
     """
 
     added: int
@@ -49,15 +50,15 @@ class SyncReport:
 
 @dataclass
 class Plan:
-    """What is to be done to an index.
+    """The changes that bring an index up to date.
 
     Attributes:
-        unchanged: how many images stay, with the same or with new facts.
-        facts: new facts of images that keep their descriptor and path, by id.
-        moved: new facts of images that come to another path or back, by id.
-        describe: what is to be described.
-        replaced: ids of the present images whose path these take, by path.
-        gone: ids of the present images whose content is nowhere any more.
+        unchanged: number of images that keep their path and descriptor.
+        facts: new file facts, by image id, of unchanged images whose landmark, metadata, or file time changed.
+        moved: new file facts, by image id, of images that move to another path or come back after their removal.
+        describe: images to describe.
+        replaced: ids of present images that the images in ``describe`` replace, by path.
+        gone: ids of present images whose content no longer exists.
     """
 
     unchanged: int = 0
@@ -76,25 +77,30 @@ def sync(
     progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> SyncReport:
-    """Makes an index hold the images of a collection: adds what is new, describes what changed, follows what moved and
-    removes what is gone. Killed and run again, it goes on where it stopped.
+    """Updates an index to match a collection: adds new images, updates changed and moved ones, and removes the others.
+
+    A sync that was killed resumes when it is run again.
 
     Args:
         path: folder of the index.
-        collection: what its folder holds now; if that has moved, in its new place.
-        load: opens the index's model; called when there is something to describe.
-        progress: called with images described and images to describe.
-        limits: sizes and times at which the index changes how it works.
+        collection: the images that the index should hold; if its folder has moved, in the new place.
+        load: loads the model of the index; called only if there are images to describe.
+        progress: called with the number of images described and the number of images to describe.
+        limits: limits of the index.
+
+    Returns:
+        What was changed, and which files could not be read.
 
     Raises:
-        GlamError: there is no index, it is of another folder or model, another writer is at work, the disk is full.
+        GlamError: there is no index, it belongs to another folder or model, another writer is active, or the disk is
+            full.
     """
     with open_writer(Path(path), limits=limits) as writer:
         files = unique_by_path(collection.images)
         _follow_root(writer, str(collection.root.resolve()), files)
-        plan = make_plan(list(writer.catalog.stored_images()), collection.root, files, whole=True)
+        plan = make_plan(list(writer.catalog.stored_images()), collection.root, files, complete=True)
         _forget_unreadable(writer, {file.path for file in files})
-        return _carry_out(plan, writer, collection.root, load, progress)
+        return _apply(plan, writer, collection.root, load, progress)
 
 
 def add(
@@ -105,40 +111,47 @@ def add(
     progress: Progress = no_progress,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> SyncReport:
-    """Adds images that lie in the index's folder; one that changed since is described anew. The sub-folder that holds
-    an image names its landmark.
+    """Adds images from the root folder of the index. Images whose files have changed are described again.
+
+    The path of the folder that holds an image, relative to the root, is the name of its landmark.
 
     Args:
         path: folder of the index.
-        images: files.
-        load: opens the index's model; called when there is something to describe.
-        progress: called with images described and images to describe.
-        limits: sizes and times at which the index changes how it works.
+        images: paths of image files.
+        load: loads the model of the index; called only if there are images to describe.
+        progress: called with the number of images described and the number of images to describe.
+        limits: limits of the index.
+
+    Returns:
+        What was changed, and which files could not be read.
 
     Raises:
-        GlamError: as `sync`; or an image is not there or lies outside the index's folder.
+        GlamError: there is no index, it belongs to another model, an image does not exist or is outside the root
+            folder, another writer is active, or the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
         root = Path(writer.config.root)
         stored = list(writer.catalog.stored_images())
         known = {image.facts.path: image.facts for image in stored if image.present}
         files = unique_by_path(_image_file(Path(image), root, known) for image in images)
-        return _carry_out(make_plan(stored, root, files, whole=False), writer, root, load, progress)
+        return _apply(make_plan(stored, root, files, complete=False), writer, root, load, progress)
 
 
 def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimits = DEFAULT_LIMITS) -> int:
-    """Removes images, all of them or none.
+    """Removes images from the index in one transaction. Their files stay on disk.
 
     Args:
         path: folder of the index.
-        images: each a path as the index has it, or a file or folder on disk; a folder stands for all images below it.
-        limits: sizes and times at which the index changes how it works.
+        images: paths relative to the root of the index, or paths of files and folders on disk. A folder removes all
+            images in it and in its subfolders.
+        limits: limits of the index.
 
     Returns:
-        How many images were removed.
+        The number of images removed.
 
     Raises:
-        GlamError: there is no index, another writer is at work, or one of ``images`` is not in the index.
+        GlamError: there is no index, another writer is active, or one of ``images`` is not in the index; in that case
+            nothing is removed.
     """
     with open_writer(Path(path), limits=limits) as writer:
         root = Path(writer.config.root)
@@ -146,7 +159,7 @@ def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimit
         for image in images:
             found = [image_id for name in _names(str(image), root) for image_id in writer.catalog.ids_below(name)]
             if not found:
-                raise GlamError(f"{image} is not in {path}; nothing was removed")
+                raise GlamError(f"{image} is not in {path}, so nothing was removed. Check the path, and try again.")
             gone.update(found)
         writer.begin_changes()
         with writer.catalog.transaction():
@@ -154,55 +167,60 @@ def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimit
     return len(gone)
 
 
-def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFile], *, whole: bool) -> Plan:
-    """Compares what an index has with files.
+def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFile], *, complete: bool) -> Plan:
+    """Compares an index with image files.
 
     Args:
-        stored: all images of the index.
+        stored: all images in the catalog, including removed ones.
         root: folder that the paths are relative to.
-        files: image files.
-        whole: whether they are all there should be; an image whose path is not among them is gone then.
+        files: image files, with distinct paths.
+        complete: whether ``files`` are all images that the index should hold, so that the others are to be removed.
+
+    Returns:
+        The changes that bring the index up to date.
     """
     plan = Plan()
     present = {image.facts.path: image for image in stored if image.present}
     free = {image.image_id: image for image in stored if not image.present}
     unknown: list[ImageFile] = []
     for file in files:
-        was = present.pop(file.path, None)
-        facts = None if was is None else _same_content(was.facts, root, file)
-        if was is not None and facts is not None:
+        old = present.pop(file.path, None)
+        facts = None if old is None else _same_content(old.facts, root, file)
+        if old is not None and facts is not None:
             plan.unchanged += 1
-            if facts != was.facts:
-                plan.facts[was.image_id] = facts
+            if facts != old.facts:
+                plan.facts[old.image_id] = facts
             continue
         unknown.append(file)
-        if was is not None:
-            plan.replaced[file.path] = was.image_id
-            free[was.image_id] = was
-    if whole:
+        if old is not None:
+            plan.replaced[file.path] = old.image_id
+            free[old.image_id] = old
+    if complete:
         plan.gone = {image.image_id for image in present.values()}
         free.update((image.image_id, image) for image in present.values())
     _find_moved(plan, free, root, unknown)
     return plan
 
 
-def _same_content(was: FileFacts, root: Path, file: ImageFile) -> FileFacts | None:
-    """The facts of now of a file that has the content it had; None if it has another or is not there."""
+def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | None:
+    """The current facts of a file whose content is unchanged; None if it has changed or the file is gone."""
     now = size_and_time(root / file.path)
     if now is None:
         return None
-    if now == (was.bytes, was.modified):
-        return was._replace(landmark=file.landmark, metadata=metadata_json(file))
-    if not was.hash:  # of a version 1, which did not look at files: the same if it is older than its descriptor
-        return read_facts(root, file) if now[1] <= was.modified else None
-    if now[0] != was.bytes:
+    if now == (old.bytes, old.modified):
+        return old._replace(landmark=file.landmark, metadata=metadata_json(file))
+    if (
+        not old.hash
+    ):  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
+        return read_facts(root, file) if now[1] <= old.modified else None
+    if now[0] != old.bytes:
         return None
     facts = read_facts(root, file)
-    return facts if facts is not None and facts.hash == was.hash else None
+    return facts if facts is not None and facts.hash == old.hash else None
 
 
 def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: Sequence[ImageFile]) -> None:
-    """Gives each unknown file the free image that had its content, and has the others described."""
+    """Assigns to each unknown file an image in ``free`` that had its content; plans to describe the other files."""
     by_content: dict[tuple[int, str], list[int]] = defaultdict(list)
     for image in free.values():
         if image.facts.hash:
@@ -222,12 +240,12 @@ def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: S
 
 
 def _image_file(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFile:
-    """The file as an image in the index's folder."""
+    """The path of a file as an image of the index, with its landmark and metadata."""
     file = image.parent.resolve() / image.name
     if not file.is_file():
-        raise GlamError(f"{image}: no such file")
+        raise GlamError(f"{image}: no such file. Check the path.")
     if not file.is_relative_to(root):
-        raise GlamError(f"{image} lies outside {root}, the folder of the index")
+        raise GlamError(f"{image} is outside {root}, the root folder of the index. Move or copy it there first.")
     path = file.relative_to(root).as_posix()
     if path in known:
         return ImageFile(path, known[path].landmark, metadata=json.loads(known[path].metadata))
@@ -253,7 +271,7 @@ def _follow_root(writer: Writer, root: str, files: Sequence[ImageFile]) -> None:
 
 
 def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
-    """Takes files that are gone off the list of those that could not be read."""
+    """Deletes files that no longer exist from the list of unreadable files."""
     gone = [path for path, _ in writer.catalog.unreadable() if path not in paths]
     if gone:
         writer.begin_changes()
@@ -261,7 +279,8 @@ def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
             writer.catalog.forget_unreadable(gone)
 
 
-def _carry_out(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress) -> SyncReport:
+def _apply(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress) -> SyncReport:
+    """Makes the planned changes: removes and moves images in one transaction, then describes images in batches."""
     catalog = writer.catalog
     if plan.facts or plan.moved or plan.gone:
         writer.begin_changes()
@@ -287,6 +306,6 @@ def _carry_out(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model
 
 
 def _names(image: str, root: Path) -> list[str]:
-    """Paths in the index that ``image`` may stand for."""
+    """The paths in the index that ``image`` may mean: itself, and its path relative to the root."""
     file = Path(image).parent.resolve() / Path(image).name
     return [image.rstrip("/"), *([file.relative_to(root).as_posix()] if file.is_relative_to(root) else [])]

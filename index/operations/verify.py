@@ -1,11 +1,11 @@
 """`verify`: checks an index for damage, from its checksums to a sample of images described again.
 
-    verify --> checksums.json --vouches for--> catalog and search list --vouch for--> descriptors, search structure,
-                                                                                        what is kept for reranking
+    verify --> checksums.json --has digests of--> catalog, list.json --have digests of--> descriptors, search structure,
+                                                                                            data for re-ranking
     verify --> counts in the catalog, a sample of images described again
 
-Nothing is changed, and no writer works meanwhile. Where a writer was killed there are no checksums: then the catalog
-vouches for the descriptors, and only SQLite's own check vouches for the catalog.
+It changes nothing, and holds a lock that keeps writers out. After a writer was killed there are no checksums: the
+catalog is then checked only by SQLite's own integrity check.
 """
 
 import sqlite3
@@ -34,14 +34,20 @@ if TYPE_CHECKING:
     from glam.model import Model
 
 SAMPLE = 16
+"""Images described again by default (arbitrary): a few seconds of work."""
 
 SAME = 0.99
-"""Cosine from which two descriptors of one file count as the same: on a GPU they are computed in 16 bits."""
+"""Lowest cosine similarity at which two descriptors of a file count as equal. A GPU computes them in 16 bits."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong: the file of the index, relative to its folder, and what is the matter with it."""
+    """A problem that `verify` found.
+
+    Attributes:
+        file: path of the damaged file, relative to the folder of the index.
+        what: description of the problem.
+    """
 
     file: str
     what: str
@@ -49,14 +55,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check found.
+    """The result of `verify`.
 
     Attributes:
-        images: that are present; 0 where the catalog cannot be read.
-        sampled: how many were described again and compared.
-        clean: whether the last writer came to its end, so that every byte could be checked.
-        problems: nothing, in a sound index.
-        notes: what is worth knowing and no fault.
+        images: number of images; 0 if the catalog cannot be read.
+        sampled: number of images that were described again and compared.
+        clean: whether the last writer finished, so that there were checksums to check every byte against.
+        problems: the problems found; empty for a sound index.
+        notes: remarks that are not problems.
     """
 
     images: int
@@ -69,20 +75,23 @@ class Verification:
 def verify(
     path: str | Path, load: "Callable[[], Model] | None" = None, *, sample: int = SAMPLE, seed: int | None = None
 ) -> Verification:
-    """Checks every byte of an index, its counts, and a sample of its descriptors.
+    """Checks every byte of an index, the counts in its catalog, and a sample of its descriptors.
 
     Args:
         path: folder of the index.
-        load: opens the index's model, for the sample; without it no image is described.
-        sample: how many images are described again.
-        seed: which; others each time by default.
+        load: loads the model of the index to describe the sample; None describes no images.
+        sample: number of images to describe again.
+        seed: seed of the sample; by default each run draws another sample.
+
+    Returns:
+        The problems found, and remarks.
 
     Raises:
-        GlamError: there is no index, or a writer is at work.
+        GlamError: there is no index, or a writer is active.
     """
     index = Path(path)
     if not (index / CHECKSUMS).exists():
-        open_catalog(index).close()  # brings one of an older version to this one
+        open_catalog(index).close()  # migrates a catalog of an older version
     with read_lock(index):
         check = _Check(index)
         check.files()
@@ -90,7 +99,16 @@ def verify(
 
 
 def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> Iterator[tuple[Path, str]]:
-    """Reads segments of the index in the folder ``index``; gives the file of each damaged one, and what is wrong."""
+    """Reads segments and compares them with their digests.
+
+    Args:
+        index: folder of the index.
+        catalog: its catalog.
+        numbers: numbers of the segments to read.
+
+    Yields:
+        The path of each damaged segment and a description of the damage.
+    """
     dim, counts = catalog.config.dim, catalog.segments()
     batches: dict[int, list[DescriptorBatch]] = {number: [] for number in counts}
     for batch in catalog.batches():
@@ -100,10 +118,10 @@ def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> I
         try:
             descriptors = open_segment(file, counts[number], dim)
         except FileNotFoundError:
-            yield file, "not there"
+            yield file, "missing"
             continue
         except GlamError:
-            yield file, f"shorter than the {counts[number]} descriptors that the catalog names"
+            yield file, f"too short for its {counts[number]} descriptors"
             continue
         wrong = [
             batch
@@ -112,7 +130,7 @@ def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> I
         ]
         if wrong:
             first, last = wrong[0].first, wrong[-1].first + len(wrong[-1].image_ids) - 1
-            yield file, f"damaged between rows {first} and {last}: not the bytes that were written"
+            yield file, f"damaged between rows {first} and {last}: the digest does not match"
 
 
 class _Check:
@@ -125,29 +143,29 @@ class _Check:
         self._checksums: dict[str, str] | None = None
 
     def files(self) -> None:
-        """Checks what checksums.json vouches for, and the lock."""
+        """Checks the lock, and the files whose digests are in checksums.json or list.json."""
         try:
-            left = recorded_owner(self._index)
+            recorded = recorded_owner(self._index)
         except GlamError as error:
             self._problem(self._index / LOCK, str(error))
         else:
-            if left is not None:
-                self._notes.append(f"{left} wrote to it last and was killed")
+            if recorded is not None:
+                self._notes.append(f"the last writer was killed: {recorded}")
         try:
             self._checksums = read_checksums(self._index)
         except GlamError:
-            self._problem(self._index / CHECKSUMS, "damaged: not what a writer of the index left")
+            self._problem(self._index / CHECKSUMS, "damaged: it does not match its own digest")
         else:
             if self._checksums is None:
                 self._notes.append(
-                    "its last writer did not come to its end, so the catalog has no checksum; the next one makes it"
+                    "the last writer did not finish, so the catalog has no checksum; the next writer creates it"
                 )
         for name, digest in (self._checksums or {}).items():
             self._digest(self._index / name, digest)
         try:
             found = ann_cache.read_list(self._index)
         except GlamError:
-            self._problem(self._index / ann_cache.FOLDER / ann_cache.LIST, "damaged: it cannot be read")
+            self._problem(self._index / ann_cache.FOLDER / ann_cache.LIST, "damaged: it cannot be parsed")
         else:
             for name, digest in (found.digests if found else {}).items():
                 self._digest(self._index / ann_cache.FOLDER / name, digest)
@@ -156,7 +174,7 @@ class _Check:
                 self._strays(ann_cache.FOLDER, known)
 
     def result(self, load: "Callable[[], Model] | None", sample: int, seed: int | None) -> Verification:
-        """Checks what the catalog vouches for, unless it is damaged itself."""
+        """Checks the catalog and the files that it lists, unless the catalog is damaged; returns all findings."""
         images = sampled = 0
         if all(problem.file != CATALOG for problem in self._problems):
             try:
@@ -183,7 +201,7 @@ class _Check:
             file = segment_file(self._index, number)
             over = file.stat().st_size - count * dim * 4 if file.exists() else 0
             if over > 0 and self._checksums is not None:
-                self._problem(file, f"{over} bytes longer than the catalog says")
+                self._problem(file, f"{over} bytes longer than in the catalog")
         if self._checksums is not None:
             self._strays(segments.FOLDER, {segment_file(self._index, number).name for number in counts})
             self._strays(
@@ -195,54 +213,56 @@ class _Check:
         self._milvus(catalog)
 
     def _counts(self, catalog: Catalog, counts: dict[int, int]) -> None:
-        """Every row lies in one batch and belongs to one image, and every image has one."""
+        """Checks that each row is in exactly one batch and belongs to exactly one image, and each image has a row."""
         batches = catalog.batches()
         image_ids = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.image_ids for batch in batches)]))
         images = catalog.connection.execute("SELECT id FROM images ORDER BY id")
         if not np.array_equal(image_ids, np.fromiter((image_id for (image_id,) in images), np.int64)):
-            self._problem(self._index / CATALOG, "images and descriptors do not match one to one")
+            self._problem(self._index / CATALOG, "the images do not match the descriptors one to one")
         covered = dict.fromkeys(counts, 0)
         for batch in batches:
             if batch.first != covered[batch.segment]:
-                self._problem(self._index / CATALOG, f"segment {batch.segment} has rows of no batch, or of two")
+                self._problem(self._index / CATALOG, f"segment {batch.segment} has rows in no batch or in two batches")
             covered[batch.segment] = batch.first + len(batch.image_ids)
         if covered != counts:
-            self._problem(self._index / CATALOG, "segments and batches do not count the same rows")
+            self._problem(self._index / CATALOG, "the numbers of rows of the segments and of their batches differ")
         for file in rerank_files.store_files(catalog):
             if len(np.unique(file.image_ids)) < len(file.image_ids) or not np.isin(file.image_ids, image_ids).all():
-                self._problem(self._index / CATALOG, f"{file.path(self._index).name} is of images that are not there")
+                self._problem(
+                    self._index / CATALOG, f"{file.path(self._index).name} lists images that are not in the index"
+                )
 
     def _milvus(self, catalog: Catalog) -> None:
-        """The collection holds what the folder does, where Milvus searches the index."""
+        """Compares the Milvus collection with the folder, if the index has one."""
         config = catalog.config
         if config.milvus is None or self._problems:
             return
         from glam.index.milvus.sync import find_problems
 
         try:
-            wrong = find_problems(config.milvus, config, take_snapshot(self._index, catalog))
+            problems = find_problems(config.milvus, config, take_snapshot(self._index, catalog))
         except GlamError as error:
-            wrong = [str(error)]
-        for what in wrong:
+            problems = [str(error).rstrip(".")]
+        for what in problems:
             if self._checksums is None:
-                self._notes.append(f"{what}; the next writer sees to it")
+                self._notes.append(f"{what}; the next writer repairs this")
             else:
                 self._problem(self._index / ann_cache.FOLDER, what)
 
     def _sample(self, catalog: Catalog, model: "Model", sample: int, seed: int | None) -> int:
-        """Describes a few images again; returns how many."""
+        """Describes a sample of images again and compares the descriptors; returns how many were compared."""
         config, snapshot = catalog.config, take_snapshot(self._index, catalog)
         config.check_model(self._index, model)
         chosen = np.random.default_rng(seed).choice(
             snapshot.image_ids, min(sample, len(snapshot.image_ids)), replace=False
         )
-        wanted = set(chosen.tolist())
-        images = [image for image in catalog.stored_images() if image.image_id in wanted]
+        chosen_ids = set(chosen.tolist())
+        images = [image for image in catalog.stored_images() if image.image_id in chosen_ids]
         same = [image for image in images if _unchanged(Path(config.root), image)]
         if len(same) < len(images):
             self._notes.append(
-                f"{len(images) - len(same)} of {len(images)} sampled images changed on disk or are gone; "
-                "`glam index sync` follows"
+                f"{len(images) - len(same)} of {len(images)} sampled images have changed or are gone; run "
+                "`glam index sync` to update the index"
             )
         if not same:
             return 0
@@ -254,26 +274,26 @@ class _Check:
             if not cosine >= SAME:
                 self._problem(
                     self._index / CATALOG,
-                    f"the descriptor of {image.facts.path} is not that of its file (cosine {cosine:.3f})",
+                    f"the descriptor of {image.facts.path} does not belong to its file (cosine {cosine:.3f})",
                 )
         return len(same)
 
     def _digest(self, file: Path, digest: str) -> None:
         if not file.exists():
-            self._problem(file, "not there")
+            self._problem(file, "missing")
         elif digest_file(file) != digest:
-            self._problem(file, "damaged: not the bytes that were written")
+            self._problem(file, "damaged: the digest does not match")
 
     def _strays(self, folder: str, known: set[str]) -> None:
         for file in sorted((self._index / folder).glob("*")):
             if file.name not in known:
-                self._problem(file, "not a file of this index")
+                self._problem(file, "does not belong to this index")
 
     def _problem(self, file: Path, what: str) -> None:
         self._problems.append(Problem(file.relative_to(self._index).as_posix(), what))
 
 
 def _unchanged(root: Path, image: StoredImage) -> bool:
-    """Whether the file is there with the content that was described; of a version 1, whether it is there."""
+    """Whether the file has the content that was described; without a stored hash, whether it exists."""
     facts = read_facts(root, ImageFile(image.facts.path))
     return facts is not None and image.facts.hash in (facts.hash, "")

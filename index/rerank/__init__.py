@@ -1,1 +1,1 @@
-"""Re-ranking of search results: its steps, and chains of them."""
+"""Re-ranking of search results by chains of steps."""

@@ -1,8 +1,9 @@
-"""What reranking is made of: a ranked list goes in, a better one comes out, and the database is asked on the way.
+"""Interfaces of re-ranking: queries, ranked lists, the database, and the steps that re-order a list.
 
     ranked list of one query --step--> ranked list --step--> ranked list
 
-A step sees a query, its list and a `Database`. It never sees what an image shows: what is right, `glam.eval` knows.
+A step sees only the query, its list, and a `Database`. It never sees landmarks, which are the ground truth of an
+evaluation.
 """
 
 from collections.abc import Callable
@@ -21,17 +22,18 @@ Number = TypeVar("Number", int, float)
 Made = TypeVar("Made")
 
 NEIGHBORS = 32
-"""Of each image, that the k-nearest-neighbor graph holds: no step looks at more."""
+"""Neighbors per image in the kNN graph (docs/reranking.md): 256 bytes per image. No step can use more."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A ranked list of one query.
+    """The ranked list of a query.
 
     Attributes:
-        rows: (n,) int64, rows of the images in the database, best first, none twice.
-        scores: (n,) float32; of plain search cosines, after a step what the step says. Those of the images that it
-            looked at fall along the list. Those behind are what they were, and cannot be compared with these.
+        rows: (n,) int64, distinct rows of images in the database, best first.
+        scores: (n,) float32, cosine similarities after a plain search. A step replaces the scores of the images that it
+            re-orders, in descending order; the scores of the images after these stay as they were and cannot be
+            compared with the new ones.
     """
 
     rows: Rows
@@ -43,15 +45,15 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked.
+    """A query of a search.
 
     Attributes:
         descriptor: (dim,) float32 of unit length.
-        features: gives the local features of the query's image, made when first asked for; None where there is only a
-            descriptor.
-        length: shortest list that a step with `Step.searches_again` may return, if the database has as many images.
+        features: returns the local features of the query's image when they are needed; None if there is no image.
+        length: fewest images that a step with `Step.searches_again` returns, if the database has as many.
             `Chain.search` sets it.
-        allowed: mask of the rows that may be results, for `Database.nearest`; None for all. `Index.search` sets it.
+        allowed: mask of the rows that may be results, for `Database.nearest`; None for all rows. `Index.search` sets
+            it.
     """
 
     descriptor: Descriptors
@@ -60,23 +62,27 @@ class Query:
     allowed: Mask | None = None
 
     def local_features(self) -> LocalFeatures:
-        """The local features.
+        """The local features of the query's image.
 
         Raises:
-            GlamError: the query came without an image.
+            GlamError: the query has no image.
         """
         if self.features is None:
-            raise GlamError("the query is a descriptor; to compare it point by point, its image is needed")
+            raise GlamError(
+                "Geometric re-ranking compares local features, but this query is only a descriptor. Search with an "
+                "image."
+            )
         return self.features()
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The nearest images of some images, part of the k-nearest-neighbor graph.
+    """The nearest neighbors of n images, which are a part of the kNN graph.
 
     Attributes:
-        rows: (n, `NEIGHBORS`) int64, best first, none of them the image itself; -1 where there are fewer.
-        scores: (n, `NEIGHBORS`) float32 cosines; -inf there.
+        rows: (n, `NEIGHBORS`) int64, rows of the neighbors of each image, best first, without the image itself; -1
+            where there are fewer.
+        scores: (n, `NEIGHBORS`) float32, cosine similarities with the neighbors; -inf where there are fewer.
     """
 
     rows: Rows
@@ -84,79 +90,102 @@ class Neighbors:
 
 
 class Database(Protocol):
-    """The images that are searched, by row: all that a step may know of them. `glam.index.Index` is one.
+    """The database that a step can use, with images identified by rows. `glam.index.Index` implements it.
 
-    Results come from `nearest` alone; a step passes it `Query.allowed`, which holds the filter. Neighbors may be images
-    that the filter leaves out: they tell something, but no step puts one into a list.
+    A step adds images to a list only from `nearest`, to which it passes the filter `Query.allowed`. Neighbors may
+    include images that the filter excludes: a step may use them for scores, but never adds them to a list.
     """
 
     @property
     def matrix(self) -> DescriptorSource:
-        """The descriptors by row, ``matrix[rows]`` is (n, dim); zeros for one that is no longer stored."""
+        """The descriptors: ``matrix[rows]`` is (n, dim) float32, with zeros for rows that are no longer stored."""
 
     def nearest(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
-        """The nearest images of each query.
+        """Finds the nearest images of each query.
 
         Args:
             queries: (q, dim) float32 of unit length.
             k: most results per query.
-            allowed: `Query.allowed`.
+            allowed: mask of the rows that may be results, from `Query.allowed`; None for all rows.
 
         Returns:
-            Cosines (q, m), best first, and rows (q, m), m <= k; -inf and -1 where a query has fewer.
+            Cosine similarities (q, m), best first, and rows (q, m), with m <= k; -inf and -1 where a query has fewer
+            results.
         """
 
     def neighbors(self, rows: Rows) -> Neighbors:
-        """The stored neighbors of the images in (n,) rows.
+        """The nearest neighbors of images, from the kNN graph.
+
+        Args:
+            rows: (n,) int64, rows of the images.
 
         Raises:
-            GlamError: no graph is stored, or not one of the images there are now; the message says what makes one.
+            GlamError: the kNN graph is missing, out of date, or damaged.
         """
 
     def local_features_in_row(self, row: int) -> LocalFeatures | None:
-        """The local features of the image in a row; None if they are not kept and it cannot be read any more.
+        """The local features of an image.
+
+        Args:
+            row: row of the image.
+
+        Returns:
+            Its local features; None if they are not stored and its file cannot be read.
 
         Raises:
-            GlamError: this database has neither local features nor images.
+            GlamError: the database has neither local features nor image files.
         """
 
 
 class Step(Protocol):
-    """One re-ranking method. Any number of threads may call it; the same arguments always give the same list.
+    """A re-ranking method. It is deterministic, and any number of threads may call it.
 
-    Subclass it to inherit the defaults of `searches_again` and `needs_local_features`. At run time, `Chain` also takes
-    an object with just ``depth`` and ``__call__``, for which both are False.
+    Subclass it to inherit the defaults of `searches_again` and `needs_local_features`. `Chain` also accepts any object
+    with ``depth`` and ``__call__``, for which both are False.
     """
 
     @property
     def depth(self) -> int:
-        """How many images it looks at, from the top of the list: a list should be as long to begin with."""
+        """Number of images at the top of the list that the step re-orders. The list should be at least as long."""
 
     @property
     def searches_again(self) -> bool:
-        """Whether it searches the database for a list of `Query.length` images, so that ``depth`` images are enough to
-        begin with. Counts only for the first step of a chain."""
+        """Whether the step searches the database itself for a list of `Query.length` images.
+
+        A chain that begins with such a step starts with a list of only ``depth`` images.
+        """
         return False
 
     @property
     def needs_local_features(self) -> bool:
-        """Whether it calls `Query.local_features`."""
+        """Whether the step calls `Query.local_features`."""
         return False
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """A list of the same images, and possibly more. Those that it does not look at follow in their order.
+        """Re-ranks a list.
+
+        Args:
+            query: the query of the list.
+            ranked: the list, best first.
+            database: the database that was searched.
+
+        Returns:
+            A list of the same images, and possibly more. Images beyond ``depth`` follow in their old order.
 
         Raises:
-            GlamError: the query or the database lacks what it needs.
+            GlamError: the query or the database lacks data that the step needs.
         """
 
 
 def reordered(ranked: Ranked, scores: NDArray[np.floating]) -> Ranked:
-    """The first ``len(scores)`` images by falling score, equal ones in the order they had; the others behind them.
+    """Sorts the first images of a list by descending new scores.
 
     Args:
-        ranked: the list.
-        scores: (d,) of its first images.
+        ranked: list of at least d images.
+        scores: (d,) new scores of the first d images. Images with equal scores keep their order.
+
+    Returns:
+        The list with the first d images sorted and the others unchanged after them.
     """
     order = np.argsort(-scores, kind="stable")
     best = np.asarray(scores[order], dtype=np.float32)
@@ -167,35 +196,43 @@ def reordered(ranked: Ranked, scores: NDArray[np.floating]) -> Ranked:
 
 
 def option(default: Number, least: Number, most: Number) -> Number:
-    """A field of a step's dataclass: a number from ``least`` to ``most``, which bound its work."""
+    """A dataclass field for an option of a step.
+
+    Args:
+        default: value if the option is not given.
+        least: smallest allowed value.
+        most: largest allowed value, which bounds the work per query.
+    """
     number: Number = field(default=default, metadata={"least": least, "most": most})
     return number
 
 
 def make_step(kind: type[Made], name: str, options: dict[str, str]) -> Made:
-    """A step with these options, the others at their defaults.
+    """Creates a step from the texts of its options.
 
     Args:
-        kind: its dataclass.
-        name: what a message calls it.
-        options: texts by the name of the option.
+        kind: dataclass of the step, whose fields were made by `option`.
+        name: name of the step, for error messages.
+        options: text of each given option by its name; the others have their defaults.
 
     Raises:
-        GlamError: there is no such option, or its text is not a number within its bounds.
+        GlamError: an option does not exist, or its text is not a number within its bounds.
     """
     known = {known.name: known for known in fields(kind)}  # type: ignore[arg-type]
     for unknown in options.keys() - known.keys():
-        raise GlamError(f"{name} has no option {unknown!r}, only {', '.join(known) or 'none'}")
+        choices = f"Choose from {', '.join(known)}." if known else "It has no options."
+        raise GlamError(f"The step {name} has no option {unknown!r}. {choices}")
     return kind(**{key: _number(known[key], f"{name}:{key}", text) for key, text in options.items()})
 
 
 def _number(known: "Field[Any]", name: str, text: str) -> int | float:
     least, most = known.metadata["least"], known.metadata["most"]
-    whole = isinstance(known.default, int)
+    is_integer = isinstance(known.default, int)
     try:
-        number = int(text) if whole else float(text)
+        number = int(text) if is_integer else float(text)
         if least <= number <= most:
             return number
     except ValueError:
         pass
-    raise GlamError(f"{name}={text}: it takes a {'whole ' if whole else ''}number from {least} to {most}")
+    kind = "an integer" if is_integer else "a number"
+    raise GlamError(f"{name}={text} is not allowed. Give {kind} from {least} to {most}.")

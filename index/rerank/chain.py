@@ -1,4 +1,4 @@
-"""Chains of steps, and how they are written: ``aqe,superglobal,geometric:depth=50``."""
+"""Chains of re-ranking steps, and their text form such as ``aqe,superglobal,geometric:depth=50``."""
 
 from dataclasses import dataclass, replace
 
@@ -22,25 +22,25 @@ STEPS: dict[str, type[Step]] = {
 }
 
 DEFAULT = "superglobal"
-"""What ``default`` stands for: chosen on photographs that no benchmark holds (docs/lab/reranking.md)."""
+"""The chain that ``default`` means, chosen on images that are in no benchmark (docs/lab/reranking.md)."""
 
 LONGEST = 8
-"""Steps of a chain."""
+"""Most steps of a chain (arbitrary), which bounds the work per query."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps in a row.
+    """Re-ranking steps that are applied one after another.
 
     Attributes:
-        steps: at least one.
+        steps: the steps, at least one.
     """
 
     steps: tuple[Step, ...]
 
     @property
     def depth(self) -> int:
-        """Of the step that looks furthest."""
+        """The largest `Step.depth` of the steps."""
         return max(step.depth for step in self.steps)
 
     @property
@@ -49,51 +49,55 @@ class Chain:
         return any(getattr(step, "needs_local_features", False) for step in self.steps)  # see `Step`
 
     def __str__(self) -> str:
-        """As it is written, with every option."""
+        """The text form, with every option."""
         return ",".join(_written(step) for step in self.steps)
 
     def search(self, query: Query, database: Database, k: int, accepted: Mask | None = None) -> Ranked:
-        """Searches, re-ranks the results, and returns the best.
+        """Searches a database, re-ranks the results, and returns the best.
 
         Args:
-            query: its descriptor (dim,), and its local features if a step compares them.
-            database: searched.
+            query: the query, with local features if a step compares them.
+            database: the database to search.
             k: most results.
-            accepted: (n,), which rows of the database may be returned; the others still take part in the re-ranking.
-                None for all.
+            accepted: (n,) mask of the rows of the database that may be returned; the other rows still take part in the
+                re-ranking. None for all rows.
+
+        Returns:
+            Up to ``k`` images, in the order of the last step.
 
         Raises:
-            GlamError: the query or the database lacks what a step needs.
+            GlamError: the query or the database lacks data that a step needs.
         """
         first, length = self.steps[0], max(k, self.depth)
-        while True:  # more than once only where too few rows of the list are accepted
+        while True:  # repeats only if too few rows of the list are accepted
             enough = first.depth if getattr(first, "searches_again", False) else length  # see `Step`
             scores, rows = database.nearest(query.descriptor[None], enough, query.allowed)
             found = rows[0] >= 0
-            ranked, asked = Ranked(rows[0, found], scores[0, found]), replace(query, length=length)
+            ranked, query = Ranked(rows[0, found], scores[0, found]), replace(query, length=length)
             for step in self.steps if len(ranked) else ():
-                ranked = step(asked, ranked, database)
+                ranked = step(query, ranked, database)
             if accepted is not None:
-                kept = accepted[ranked.rows]
-                ranked = Ranked(ranked.rows[kept], ranked.scores[kept])
+                is_accepted = accepted[ranked.rows]
+                ranked = Ranked(ranked.rows[is_accepted], ranked.scores[is_accepted])
             if len(ranked) >= k or accepted is None or length >= len(database.matrix):
                 return Ranked(ranked.rows[:k], ranked.scores[:k])
             length *= 4
 
 
 def parse_chain(text: str) -> Chain:
-    """A chain from its names, with commas between; an option of a step follows it as ``:name=number``.
+    """Parses the text form of a chain.
 
     Args:
-        text: as ``aqe,geometric:depth=50``; or ``default``.
+        text: names of steps separated by commas, each followed by its options as ``:name=number``, for example
+            ``aqe,geometric:depth=50``; or ``default``.
 
     Raises:
-        GlamError: a name or an option is not known, or there are too many steps.
+        GlamError: a step or an option does not exist, a value is out of bounds, or there are too many steps.
     """
-    written = (DEFAULT if text.strip() == "default" else text).split(",")
-    if len(written) > LONGEST:
-        raise GlamError(f"a chain has at most {LONGEST} steps, this one has {len(written)}")
-    return Chain(tuple(_step(part) for part in written))
+    parts = (DEFAULT if text.strip() == "default" else text).split(",")
+    if len(parts) > LONGEST:
+        raise GlamError(f"The re-ranking chain has {len(parts)} steps. Give at most {LONGEST}.")
+    return Chain(tuple(_step(part) for part in parts))
 
 
 def _written(step: Step) -> str:
@@ -101,15 +105,17 @@ def _written(step: Step) -> str:
     return name + "".join(f":{key}={value}" for key, value in vars(step).items())
 
 
-def _step(written: str) -> Step:
-    name, *options = (part.strip() for part in written.split(":"))
+def _step(text: str) -> Step:
+    name, *options = (part.strip() for part in text.split(":"))
     if name not in STEPS:
-        raise GlamError(f"there is no reranking step {name!r}; there are {', '.join(STEPS)}, or alone: default")
+        raise GlamError(
+            f"There is no re-ranking step {name!r}. Choose from {', '.join(STEPS)}, or give default by itself."
+        )
     given: dict[str, str] = {}
     for key, equals, value in (option.partition("=") for option in options):
         if not equals:
-            raise GlamError(f"{written.strip()}: an option is written as name=number, not {key!r}")
+            raise GlamError(f"{text.strip()}: {key!r} is not an option. Write options as name=number.")
         if key in given:
-            raise GlamError(f"{written.strip()}: the option {key} stands there twice")
+            raise GlamError(f"{text.strip()}: the option {key} is given twice. Give it once.")
         given[key] = value
     return make_step(STEPS[name], name, given)

@@ -1,6 +1,7 @@
-"""A database in memory, or in memory-mapped arrays: what evaluation reranks, and what the steps are tested on.
+"""A re-ranking database on arrays, in memory or memory-mapped, for evaluation and tests.
 
-Searching is exact, block by block. Neighbors are searched for when they are first asked for, and then remembered.
+It searches by brute force, one block of descriptors at a time. It computes the neighbors of an image at the first
+request and caches them.
 """
 
 import copy
@@ -18,14 +19,14 @@ from glam.index.rerank.base import NEIGHBORS, Neighbors
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
-"""Descriptors that are compared at a time."""
+"""Descriptors searched at a time (arbitrary)."""
 
 
 class ArrayDescriptors(DescriptorSource):
-    """The descriptors of several arrays, their rows numbered through all of them.
+    """The rows of several arrays as one descriptor matrix.
 
     Args:
-        parts: (n, dim) each, of any floating-point type.
+        parts: arrays (n, dim) of any floating-point type; n may differ.
     """
 
     def __init__(self, parts: Sequence[NDArray[np.floating]]) -> None:
@@ -37,21 +38,21 @@ class ArrayDescriptors(DescriptorSource):
         return int(self._first[-1])
 
     def __getitem__(self, rows: slice | Rows) -> Descriptors:
-        wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        descriptors = np.empty((len(wanted), self.dim), dtype=np.float32)
+        indices = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        descriptors = np.empty((len(indices), self.dim), dtype=np.float32)
         for first, part in zip(self._first[:-1], self._parts, strict=True):
-            here = (wanted >= first) & (wanted < first + len(part))
-            descriptors[here] = part[wanted[here] - first]
+            here = (indices >= first) & (indices < first + len(part))
+            descriptors[here] = part[indices[here] - first]
         return descriptors
 
 
 class MemoryDatabase:
-    """A `glam.index.rerank.base.Database` of arrays.
+    """A `glam.index.rerank.base.Database` on arrays.
 
     Args:
-        parts: descriptors of unit length, (n, dim) each, their rows numbered through all of them.
-        local_features: gives the local features of the image in a row.
-        block: descriptors compared at a time.
+        parts: arrays (n, dim) of descriptors of unit length; their rows are numbered consecutively.
+        local_features: returns the local features of the image in a row, or None; None if there are no images.
+        block: descriptors searched at a time.
     """
 
     def __init__(
@@ -70,7 +71,11 @@ class MemoryDatabase:
         self._cosines = np.empty(self._near.shape, dtype=np.float32)
 
     def without(self, row: int) -> "MemoryDatabase":
-        """The database as if one image were not in it: nobody finds it, and it is nobody's neighbor."""
+        """A view of the database in which one image is neither a result nor a neighbor.
+
+        Args:
+            row: row of the hidden image.
+        """
         other = copy.copy(self)
         other._hidden = row
         return other
@@ -80,7 +85,7 @@ class MemoryDatabase:
         return _without(*self._brute_force(queries, k + 1, allowed), self._hidden, k)
 
     def neighbors(self, rows: Rows) -> Neighbors:
-        """See `glam.index.rerank.base.Database.neighbors`; searched for where they are not known yet."""
+        """See `glam.index.rerank.base.Database.neighbors`."""
         with self._lock:
             unknown = rows[~self._known[rows]]
             if len(unknown):
@@ -93,7 +98,10 @@ class MemoryDatabase:
     def local_features_in_row(self, row: int) -> LocalFeatures | None:
         """See `glam.index.rerank.base.Database.local_features_in_row`."""
         if self._local_features is None:
-            raise GlamError("there are only descriptors here; to compare images point by point, the images are needed")
+            raise GlamError(
+                "Geometric re-ranking compares local features, but this database has only descriptors. Leave the step "
+                "out, or evaluate images."
+            )
         return self._local_features(row)
 
     def _brute_force(self, queries: Descriptors, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
@@ -112,9 +120,9 @@ class MemoryDatabase:
 
 
 def _without(scores: Scores, rows: Rows, gone: Rows | int, k: int) -> tuple[Scores, Rows]:
-    """The first ``k`` results of each query, (q, m) each, leaving out one row: of all, or (q, 1) of each."""
-    left = rows != gone
-    order = np.argsort(~left, axis=1, kind="stable")[:, :k]
-    kept = np.take_along_axis(left, order, axis=1)
-    some: Scores = np.where(kept, np.take_along_axis(scores, order, axis=1), np.float32(-np.inf))
-    return some, np.where(kept, np.take_along_axis(rows, order, axis=1), -1)
+    """The first ``k`` of m results (q, m) per query without the row ``gone``, which is one row, or (q, 1) rows."""
+    stays = rows != gone
+    order = np.argsort(~stays, axis=1, kind="stable")[:, :k]
+    valid = np.take_along_axis(stays, order, axis=1)
+    best: Scores = np.where(valid, np.take_along_axis(scores, order, axis=1), np.float32(-np.inf))
+    return best, np.where(valid, np.take_along_axis(rows, order, axis=1), -1)

@@ -1,4 +1,4 @@
-"""Queries from what a caller of `glam.index.Index.search` gives: checked descriptors of unit length."""
+"""Validation of the queries given to `glam.index.Index.search`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,18 +11,22 @@ from glam.index.rerank.base import Query
 from glam.index.types import Descriptors
 
 UNIT_TOLERANCE = 1e-3
-"""How far the length of a query may be from 1. Rounding to float16 changes a length by at most half of this."""
+"""Largest allowed deviation of a query's length from 1. Rounding to float16 changes a length by at most half of it."""
 
 
 def as_queries(queries: ArrayLike | Query | Sequence[Query], dim: int) -> list[Query]:
-    """One query per descriptor.
+    """Checks queries, and converts their descriptors to float32.
 
     Args:
-        queries: (dim,) or (q, dim), floating point, of unit length; or queries that hold (dim,) each.
-        dim: length of a descriptor of the index.
+        queries: descriptors of unit length, (dim,) or (q, dim), floating point; or `Query` objects with descriptors
+            (dim,).
+        dim: length of a descriptor in the index.
+
+    Returns:
+        One `Query` per descriptor.
 
     Raises:
-        GlamError: they are no such descriptors; the message says what to do.
+        GlamError: a descriptor has a wrong type, shape, or length.
     """
     given = [queries] if isinstance(queries, Query) else queries
     if isinstance(given, Sequence) and any(isinstance(query, Query) for query in given):
@@ -36,27 +40,26 @@ def as_queries(queries: ArrayLike | Query | Sequence[Query], dim: int) -> list[Q
 
 
 def _checked(queries: object, dim: int, most_axes: int) -> Descriptors:
-    """Descriptors as contiguous float32, (dim,) or with two axes (q, dim)."""
+    """Checks descriptors (dim,), or (q, dim) if ``most_axes`` is 2; returns them as contiguous float32."""
     shapes = f"({dim},)" if most_axes == 1 else f"({dim},) or (q, {dim})"
     try:
         array: NDArray[np.generic] = np.asarray(queries)
     except (TypeError, ValueError) as error:
-        raise GlamError(f"the queries are no array of numbers; give one of shape {shapes}") from error
+        raise GlamError(f"The queries are not an array of numbers. Give an array of shape {shapes}.") from error
     if not np.issubdtype(array.dtype, np.floating):
-        raise GlamError(f"queries of {array.dtype} are no descriptors; give float32 from `model.describe`")
+        raise GlamError(f"Queries of type {array.dtype} are not descriptors. Give float32 from `model.describe`.")
     if not 1 <= array.ndim <= most_axes or array.shape[-1] != dim:
         raise GlamError(
-            f"queries of shape {array.shape} cannot search an index of descriptors of length {dim}; "
-            f"give shape {shapes}, from the model that the index was built with"
+            f"Queries of shape {array.shape} do not fit an index of descriptors of length {dim}. "
+            f"Give shape {shapes}, from the model that the index was built with."
         )
     descriptors = np.ascontiguousarray(array, dtype=np.float32)
     lengths = np.linalg.norm(descriptors.reshape(-1, dim).astype(np.float64), axis=1)
     if not np.isfinite(lengths).all():
-        raise GlamError("a query has numbers that are NaN or infinite; describe its image again")
-    off = np.abs(lengths - 1) > UNIT_TOLERANCE
-    if off.any():
+        raise GlamError("A query contains NaN or infinite numbers. Describe its image again.")
+    wrong = np.abs(lengths - 1) > UNIT_TOLERANCE
+    if wrong.any():
         raise GlamError(
-            f"a query has length {lengths[off][0]:.4g}, not 1, and scores are cosines; "
-            "normalize it: `query / np.linalg.norm(query)`"
+            f"A query has length {lengths[wrong][0]:.4g} instead of 1. Normalize it: `query / np.linalg.norm(query)`."
         )
     return descriptors

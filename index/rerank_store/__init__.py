@@ -1,1 +1,1 @@
-"""The folder `rerank/` of an index: local features and nearest neighbors that re-ranking reads."""
+"""The folder `rerank/` of an index, with the local features and the kNN graph that re-ranking uses."""

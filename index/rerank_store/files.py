@@ -1,11 +1,10 @@
-"""The folder rerank/: files for reranking, of the images that they name. They are derived, and made anew on request.
+"""The files in the folder `rerank/`: precomputed data for re-ranking, which can be computed again at any time.
 
     precompute, Writer --write_store_file, then register_file in a transaction--> rerank/000001.features
     Index, verify --store_files--> rerank/000001.features
 
-A file counts once the catalog names it and never changes: another takes its place. It is about images by their ids,
-and an id stays with one content for ever. So a reader may take whatever files there are, older or newer than the images
-that it shows, and looks only for what it has.
+A file belongs to the index once the catalog lists it. It is never changed, only replaced. It refers to images by id,
+and an id always means the same image content, so a reader can use files that are older or newer than its snapshot.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,35 +18,35 @@ from glam.atomic_file import flush
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import digest_file, digest_parts
-from glam.index.storage.schema import KEPT_SINCE
+from glam.index.storage.schema import STORE_FILES_SINCE
 from glam.index.types import ImageIds
 
 FOLDER = "rerank"
 
 LOCAL_FEATURES, KNN_GRAPH = "features", "neighbours"
-"""Kinds of file, by the suffixes and the values in the catalog that they have had since schema version 3."""
+"""The kinds of file, as they are called in file names and in the catalog since schema version 3."""
 
 PUBLIC_NAMES = {LOCAL_FEATURES: "local_features", KNN_GRAPH: "knn_graph"}
-"""What reports and commands call each kind."""
+"""Name of each kind in reports and commands."""
 
 KINDS = (LOCAL_FEATURES, KNN_GRAPH)
-"""What can be precomputed: see `glam.index.rerank_store.local_features` and `glam.index.rerank_store.knn_graph`."""
+"""The kinds of data: see `glam.index.rerank_store.local_features` and `glam.index.rerank_store.knn_graph`."""
 
 
 def public_names(kinds: Iterable[str]) -> tuple[str, ...]:
-    """What reports and commands call these kinds."""
+    """The names of kinds in reports and commands."""
     return tuple(PUBLIC_NAMES[kind] for kind in kinds)
 
 
 class StoreFile(NamedTuple):
-    """A file that the catalog names.
+    """A file in the folder `rerank/`.
 
     Attributes:
-        number: in its name; never given twice.
-        kind: of `KINDS`.
-        recipe: how it was made; what was made otherwise is not used.
-        image_ids: (n,), in the order of the file.
-        digest: of its bytes.
+        number: number in the name of the file; it is never reused.
+        kind: one of `KINDS`.
+        recipe: how the data was computed; a file with another recipe than the current one is ignored.
+        image_ids: (n,) int64, ids of its images in the order of the file.
+        digest: BLAKE2b-128 of the file.
     """
 
     number: int
@@ -57,24 +56,29 @@ class StoreFile(NamedTuple):
     digest: str
 
     def path(self, index: Path) -> Path:
-        """Where it lies in the index in the folder ``index``."""
+        """Path of the file in the folder ``index`` of an index."""
         return index / FOLDER / f"{self.number:06d}.{self.kind}"
 
     def is_sound(self, index: Path) -> bool:
-        """Whether it is there, every byte as it was written."""
+        """Whether the file exists in the folder ``index`` of an index and matches its digest."""
         path = self.path(index)
         return path.exists() and digest_file(path) == self.digest
 
     def damaged(self) -> GlamError:
-        """What is to be said of a file that is not sound; it may be shown to anybody, so it tells no absolute path."""
+        """The error for a damaged file. It contains no absolute path, because services show it to anyone."""
         name = self.path(Path()).as_posix()
         option = PUBLIC_NAMES[self.kind].replace("_", "-")
-        return GlamError(f"{name} of the index is damaged; run `glam index precompute INDEX --{option}`")
+        return GlamError(f"The file {name} of the index is damaged. Run `glam index precompute INDEX --{option}`.")
 
 
 def store_files(catalog: Catalog, kind: str = "%") -> list[StoreFile]:
-    """The files of a kind, or of all, by number."""
-    if catalog.version < KEPT_SINCE:
+    """The files that the catalog lists, ordered by number.
+
+    Args:
+        catalog: catalog of the index.
+        kind: one of `KINDS`; "%" for all.
+    """
+    if catalog.version < STORE_FILES_SINCE:
         return []
     found = catalog.connection.execute(
         "SELECT number, kind, recipe, images, digest FROM kept WHERE kind LIKE ? ORDER BY number", [kind]
@@ -86,28 +90,31 @@ def store_files(catalog: Catalog, kind: str = "%") -> list[StoreFile]:
 
 
 def with_kind(keeps: tuple[str, ...], kind: str) -> tuple[str, ...]:
-    """What is kept, and a kind too."""
+    """Adds a kind to `IndexConfig.keeps`, in the order of `KINDS`."""
     return tuple(name for name in KINDS if name in {*keeps, kind})
 
 
 def write_store_file(
     index: Path, catalog: Catalog, kind: str, recipe: str, image_ids: ImageIds, arrays: Sequence[NDArray[np.generic]]
 ) -> StoreFile:
-    """Writes a file that does not count yet, and returns once it is on the disk.
+    """Writes a file, which belongs to the index only after `register_file`. The file is on disk on return.
 
     Args:
-        index: its folder.
-        catalog: gives it its number.
-        kind: of `KINDS`.
-        recipe: how it was made.
-        image_ids: (n,), in the order of the file.
-        arrays: what is in the file, one after another.
+        index: folder of the index.
+        catalog: catalog of the index, which provides the number of the file.
+        kind: one of `KINDS`.
+        recipe: how the data was computed.
+        image_ids: (n,) int64, ids of the images in the order of the file.
+        arrays: content of the file; the arrays are written one after another.
+
+    Returns:
+        The file, for `register_file`.
     """
     query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'kept'), 0)"
     (last,) = catalog.connection.execute(query).fetchone()
-    # Files that wait to count in the same transaction have numbers that the catalog does not know yet.
-    waiting = [int(path.stem) for path in (index / FOLDER).glob("*") if path.stem.isdecimal()]
-    number = 1 + max([last, *waiting])
+    # The catalog does not know the numbers of files that are not registered yet.
+    on_disk = [int(path.stem) for path in (index / FOLDER).glob("*") if path.stem.isdecimal()]
+    number = 1 + max([last, *on_disk])
     parts = [np.ascontiguousarray(array).data for array in arrays]
     file = StoreFile(number, kind, recipe, image_ids, digest_parts(parts))
     path = file.path(index)
@@ -121,7 +128,13 @@ def write_store_file(
 
 
 def register_file(catalog: Catalog, file: StoreFile | None, instead_of: Iterable[StoreFile]) -> None:
-    """Makes a file count, in the place of others; none for their place alone. Wants a transaction around."""
+    """Registers a file in the catalog, in place of others. Call it inside `Catalog.transaction`.
+
+    Args:
+        catalog: catalog of the index.
+        file: the new file; None only removes the others.
+        instead_of: files to remove from the catalog. The caller deletes them from disk, or the next writer does.
+    """
     catalog.connection.executemany("DELETE FROM kept WHERE number = ?", ([old.number] for old in instead_of))
     if file is not None:
         image_ids = np.ascontiguousarray(file.image_ids, dtype="<i8").tobytes()
@@ -131,7 +144,12 @@ def register_file(catalog: Catalog, file: StoreFile | None, instead_of: Iterable
 
 
 def delete_unlisted(index: Path, catalog: Catalog) -> None:
-    """Deletes the files that the catalog does not name: those of a killed writer, and those that were replaced."""
+    """Deletes files that the catalog does not list: those of a killed writer, and those that were replaced.
+
+    Args:
+        index: folder of the index.
+        catalog: its catalog.
+    """
     known = {file.path(index) for file in store_files(catalog)}
     for path in (index / FOLDER).glob("*"):
         if path not in known:
@@ -139,9 +157,17 @@ def delete_unlisted(index: Path, catalog: Catalog) -> None:
 
 
 def damaged_files(index: Path, catalog: Catalog) -> Iterator[tuple[Path, str]]:
-    """Reads all files; gives each that is not what was written, and what is wrong."""
+    """Reads all files and compares them with their digests.
+
+    Args:
+        index: folder of the index.
+        catalog: its catalog.
+
+    Yields:
+        The path of each damaged file and a description of the damage.
+    """
     for file in store_files(catalog):
         if not file.path(index).exists():
-            yield file.path(index), "not there"
+            yield file.path(index), "missing"
         elif not file.is_sound(index):
-            yield file.path(index), "damaged: not the bytes that were written"
+            yield file.path(index), "damaged: the digest does not match"

@@ -1,10 +1,10 @@
-"""The graph of nearest images: for each image of an index those most like it, kept in the folder rerank/.
+"""The kNN graph of an index: the nearest neighbors of each image, stored in the folder `rerank/`.
 
-    precompute, Writer as it closes --update_graph--> rerank/000002.neighbours --stored_graph, PartialGraph--> Index
+    precompute, Writer on closing --update_graph--> rerank/000002.neighbours --stored_graph, PartialGraph--> Index
 
-A graph is of some set of images. For another set it is brought up to date with as much work as there are differences:
-images that are new look for their neighbors, so do those that lost one, and the others look at the new ones only. With
-an exact search structure the result is the graph that a fresh start would give.
+The graph is updated incrementally: new images, and images that lost a neighbor, search all images again; the other
+images are compared only with the new ones. With an exact search structure the result equals a graph computed from
+scratch.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,23 +29,24 @@ from glam.index.types import Descriptors, ImageIds, Rows, Scores, rows_of_ids
 from glam.progress import Progress, no_progress
 
 RECIPE = f"{K} nearest by cosine"
+"""Recipe of the file. It must change whenever the content of the graph changes."""
 
 BLOCK = 1_024
-"""Images whose neighbors are looked for together."""
+"""Images that search for their neighbors at a time (arbitrary)."""
 
 Search = Callable[[Descriptors, int], tuple[Scores, Rows]]
-"""The ``k`` nearest of (q, dim) queries among all images: cosines and rows (q, k), best first; -inf and -1 where there
-are fewer."""
+"""Finds the k nearest images of queries (q, dim): returns cosine similarities and rows (q, k), best first; -inf and -1
+where there are fewer."""
 
 
 class Graph(NamedTuple):
-    """The nearest images of each image.
+    """A kNN graph.
 
     Attributes:
-        image_ids: (n,), rising.
-        rows: (n, `K`) int32, neighbors by their rows in ``image_ids``, best first, never the image itself; -1 where
-            there are fewer.
-        scores: (n, `K`) float32 cosines; -inf there.
+        image_ids: (n,) int64, ids of the images in ascending order.
+        rows: (n, `K`) int32, neighbors of each image as indices into ``image_ids``, best first, without the image
+            itself; -1 where there are fewer.
+        scores: (n, `K`) float32, cosine similarities with the neighbors; -inf where there are fewer.
     """
 
     image_ids: ImageIds
@@ -54,7 +55,7 @@ class Graph(NamedTuple):
 
     @classmethod
     def empty(cls, image_ids: ImageIds) -> "Graph":
-        """Of these images, without an edge."""
+        """A graph of images (n,) without edges."""
         rows, scores = np.full((len(image_ids), K), -1, np.int32), np.full((len(image_ids), K), -np.inf, np.float32)
         return cls(image_ids, rows, scores)
 
@@ -64,54 +65,63 @@ NO_IMAGES = Graph.empty(np.empty(0, np.int64))
 
 @dataclass(frozen=True)
 class PartialGraph:
-    """A graph carried over from other images.
+    """An out-of-date graph, transferred to the current images.
 
     Attributes:
-        graph: of the images now, with the edges that still hold; it is changed by `finish`.
-        added: (a,) rows of the images that are new; they have no edges yet.
-        look: (l,) rows of the images that have to look for their neighbors: new ones, and those that lost one.
-        others: (n - l,) rows of those that have all that they had.
+        graph: graph of the current images with the edges that remain valid; `finish` changes it.
+        added: (a,) rows of new images, which have no edges yet.
+        incomplete: (i,) rows of images that must search for neighbors: new ones, and those that lost a neighbor.
+        complete: (n - i,) rows of images that kept all their neighbors.
     """
 
     graph: Graph
     added: Rows
-    look: Rows
-    others: Rows
+    incomplete: Rows
+    complete: Rows
 
     @classmethod
     def over(cls, before: Graph, image_ids: ImageIds) -> "PartialGraph":
-        """The graph ``before`` as one of the images with these ids, (n,), rising."""
+        """Transfers a graph to other images.
+
+        Args:
+            before: the graph.
+            image_ids: (n,) int64, ids of the current images in ascending order.
+        """
         graph = Graph.empty(image_ids)
         rows_before = rows_of_ids(before.image_ids, image_ids)
         stays = rows_before >= 0
-        was = rows_before[stays]
-        now = np.full(len(before.image_ids) + 1, -1, np.int32)  # the row of each image now; the last is of -1
-        now[was] = np.flatnonzero(stays)
-        graph.rows[stays] = now[before.rows[was]]
-        graph.scores[stays] = before.scores[was]
-        look = ~stays
-        look[stays] = ((before.rows[was] >= 0) & (graph.rows[stays] < 0)).any(axis=1)
-        return cls(graph, np.flatnonzero(~stays), np.flatnonzero(look), np.flatnonzero(~look))
+        old_rows = rows_before[stays]
+        # The current row of each image in `before`; the last item maps -1, for no neighbor, to itself.
+        new_rows = np.full(len(before.image_ids) + 1, -1, np.int32)
+        new_rows[old_rows] = np.flatnonzero(stays)
+        graph.rows[stays] = new_rows[before.rows[old_rows]]
+        graph.scores[stays] = before.scores[old_rows]
+        incomplete = ~stays
+        incomplete[stays] = ((before.rows[old_rows] >= 0) & (graph.rows[stays] < 0)).any(axis=1)
+        return cls(graph, np.flatnonzero(~stays), np.flatnonzero(incomplete), np.flatnonzero(~incomplete))
 
     def finish(self, descriptors: DescriptorSource, search: Search, progress: Progress = no_progress) -> Graph:
-        """The graph with all its edges.
+        """Completes the graph.
 
         Args:
-            descriptors: (n, dim), of the images.
-            search: finds the nearest of them.
-            progress: called with images done and images in all, of those that look for their neighbors.
+            descriptors: (n, dim), descriptors of the current images.
+            search: finds the nearest of the current images.
+            progress: called with the number of images done and the total, of those that search for neighbors.
+
+        Returns:
+            The complete graph.
         """
         graph = self.graph
         done = 0
-        for block in _blocks(self.look):
+        for block in _blocks(self.incomplete):
             scores, rows = search(descriptors[block], min(K + 1, len(descriptors)))
             _put(graph, block, scores, np.where(rows == block[:, None], -1, rows))
             done += len(block)
-            progress(done, len(self.look))
-        if len(self.added) and len(self.others):
-            among = build_structure(_Subset(descriptors, self.added), Exact.kind)
-            for block in _blocks(self.others):
-                scores, found = among.search(descriptors[block], min(K, len(self.added)))
+            progress(done, len(self.incomplete))
+        if len(self.added) and len(self.complete):
+            new_images = build_structure(_Subset(descriptors, self.added), Exact.kind)
+            for block in _blocks(self.complete):
+                scores, found = new_images.search(descriptors[block], min(K, len(self.added)))
                 gains = scores[:, 0] >= graph.scores[block, -1]
                 block, scores, found = block[gains], scores[gains], found[gains]
                 rows = np.where(found < 0, -1, self.added[found])
@@ -121,9 +131,18 @@ class PartialGraph:
 
 
 def update_graph(index: Path, catalog: Catalog, limits: IndexLimits, progress: Progress) -> StoreFile | None:
-    """Writes the graph of the present images to a file that does not count yet; None where the one that is kept is it.
+    """Computes the kNN graph of the present images, and writes it to a file.
 
-    A graph that is damaged is made anew from nothing.
+    A damaged graph is computed again from scratch.
+
+    Args:
+        index: folder of the index.
+        catalog: its catalog.
+        limits: limits of the index.
+        progress: called with the number of images done and the total.
+
+    Returns:
+        The file, for `register_file`; None if the stored graph is up to date.
     """
     try:
         before = stored_graph(index, catalog)
@@ -147,9 +166,14 @@ def update_graph(index: Path, catalog: Catalog, limits: IndexLimits, progress: P
 
 
 def stored_graph(index: Path, catalog: Catalog) -> Graph:
-    """The graph that is kept, memory-mapped; one of no images where there is none.
+    """Memory-maps the stored graph, after checking its digest. A damaged graph would contain unrelated images.
 
-    Every byte is checked first: a wrong row would lead to an image that has nothing to do with it, or to none.
+    Args:
+        index: folder of the index.
+        catalog: its catalog.
+
+    Returns:
+        The graph; a graph of no images if none is stored.
 
     Raises:
         GlamError: the file is damaged.
@@ -159,9 +183,9 @@ def stored_graph(index: Path, catalog: Catalog) -> Graph:
             continue
         try:
             data = np.asarray(np.memmap(file.path(index), dtype="<i4", mode="r"))
-        except FileNotFoundError:  # a writer replaced it just now, or this is a copy without it
+        except FileNotFoundError:  # a writer has just replaced it, or this is a copy of the index without it
             continue
-        except ValueError as error:  # no bytes, or not a multiple of four
+        except ValueError as error:  # the file is empty, or its size is not a multiple of four
             raise file.damaged() from error
         if digest(data.data) != file.digest:
             raise file.damaged()
@@ -175,7 +199,7 @@ def _blocks(rows: Rows) -> Iterator[Rows]:
 
 
 def _put(graph: Graph, block: Rows, scores: Scores, rows: Rows) -> None:
-    """Takes the `K` best of what was found for a block of images, equal ones by row; rows below 0 do not count."""
+    """Stores the `K` best neighbors of a block of images; equal scores are ordered by row, rows below 0 are ignored."""
     scores = np.where(rows < 0, -np.inf, scores)
     rows = np.where(rows < 0, -1, rows)
     order = np.lexsort((rows, -scores))[:, :K]
@@ -187,7 +211,7 @@ def _put(graph: Graph, block: Rows, scores: Scores, rows: Rows) -> None:
 
 
 class _Subset(DescriptorSource):
-    """Some rows of a source, as a source."""
+    """The given rows (m,) of a source, as a source of m descriptors."""
 
     def __init__(self, descriptors: DescriptorSource, rows: Rows) -> None:
         self.dim = descriptors.dim

@@ -1,10 +1,10 @@
-"""Local features of the images of an index: made from their files, or kept in the folder rerank/.
+"""Local features of the images in an index: extracted from their files, and stored in the folder `rerank/`.
 
     Writer.add, precompute --features_of each file--> write_features --> rerank/000001.features
-    Index --StoredFeatures.get--> LocalFeatures, exactly as they were made; features_of, where they are not kept
+    Index --StoredFeatures.get, or features_of if they are not stored--> LocalFeatures
 
-A file of features has a head for each image, then the features of all images in their order. Numbers stay as they were
-computed, so that what is kept and what is made on the spot give the same list.
+A file holds a head for each image, followed by the features of all images in the same order. Values are stored without
+rounding, so stored and newly extracted features give the same ranking.
 """
 
 import os
@@ -27,34 +27,44 @@ from glam.index.types import ImageIds, rows_of_ids
 from glam.parallel_map import parallel_map
 
 RECIPE = f"upright RootSIFT, at most {MOST} at {SIZE} pixels, contrast {CONTRAST}"
-"""Has to change whenever `extract` gives something else: what was kept by another recipe is not used."""
+"""Recipe of the files. It must change whenever the result of `extract` changes."""
 
 HEAD = np.dtype([("count", "<u4"), ("scale", "<f8")])
+"""Head of an image in a file: number of its features, and `LocalFeatures.scale`."""
 
 FEATURE = np.dtype([("point", "<f4", (2,)), ("diameter", "<f4"), ("descriptor", "u1", (LENGTH,))])
+"""A local feature in a file; see `LocalFeatures`."""
 
 FILE_IMAGES = 4_096
-"""Most images of a file: 240 MB of features."""
+"""Most images per file (arbitrary): 240 MB of features."""
 
 
 class Packed(NamedTuple):
-    """The features of some images: heads (n,) of `HEAD`, and one after another the features (m,) of `FEATURE`."""
+    """The features of n images, as they are stored in a file.
+
+    Attributes:
+        heads: (n,) of type `HEAD`.
+        features: (m,) of type `FEATURE`, the features of all images one after another.
+    """
 
     heads: NDArray[np.void]
     features: NDArray[np.void]
 
     @property
     def begins(self) -> NDArray[np.int64]:
-        """(n + 1,): where the features of each image begin, and where the last ones end."""
+        """(n + 1,) int64: index of the first feature of each image, and the total number of features."""
         return np.concatenate([[0], np.cumsum(self.heads["count"], dtype=np.int64)])
 
 
 def features_of(root: Path, facts: FileFacts) -> LocalFeatures | None:
-    """The features of an image of an index; None where its file cannot be read or has another content now.
+    """Extracts the local features of an image in an index from its file.
 
     Args:
-        root: folder that the path is relative to.
-        facts: of the image; of one without a hash any content counts.
+        root: folder that the path of the image is relative to.
+        facts: facts of the file; if they contain no hash, any content is accepted.
+
+    Returns:
+        The local features; None if the file cannot be read or its content has changed.
     """
     try:
         data = (root / facts.path).read_bytes()
@@ -64,13 +74,21 @@ def features_of(root: Path, facts: FileFacts) -> LocalFeatures | None:
 
 
 def features_of_all(root: Path, files: Sequence[FileFacts]) -> Iterator[LocalFeatures | None]:
-    """`features_of` for the file of each image, made in threads."""
+    """Extracts the local features of images in threads; see `features_of`.
+
+    Args:
+        root: folder that the paths of the images are relative to.
+        files: facts of the files.
+
+    Returns:
+        The result of `features_of` for each file, in the order of ``files``.
+    """
     threads = max(2, os.cpu_count() or 2)
     return parallel_map(partial(features_of, root), files, threads=threads, ahead=2 * threads, name="features")
 
 
 def pack(images: Sequence[LocalFeatures]) -> Packed:
-    """The features of these images, as they lie in a file."""
+    """Packs the local features of images into the format of a file."""
     heads = np.array([(len(image), image.scale) for image in images], dtype=HEAD)
     features = np.empty(sum(map(len, images)), dtype=FEATURE)
     if len(features):
@@ -81,44 +99,47 @@ def pack(images: Sequence[LocalFeatures]) -> Packed:
 
 
 def usable_files(catalog: Catalog) -> list[StoreFile]:
-    """The files of features that were made as this version makes them."""
+    """The files of local features with the current recipe, ordered by number."""
     return [file for file in store_files(catalog, LOCAL_FEATURES) if file.recipe == RECIPE]
 
 
 @dataclass(frozen=True)
 class NewFeatures:
-    """A file of features that does not count yet.
+    """A file of local features that is not registered in the catalog yet.
 
     Attributes:
-        file: lacks the ids of the images that are new in it, at the end of its ids.
-        made: (n,) which of the images that are being added have features there.
-        replaced: the files that it replaces.
+        file: the file. Its ``image_ids`` lack those of the new images, which get their ids in the same transaction.
+        has_features: (n,) booleans, which of the n new images have features in the file.
+        replaced: files whose content is included in the file.
     """
 
     file: StoreFile
-    made: NDArray[np.bool_]
+    has_features: NDArray[np.bool_]
     replaced: list[StoreFile]
 
     def register(self, catalog: Catalog, image_ids: ImageIds) -> None:
-        """Makes it count, in the transaction that is open.
+        """Registers the file in the catalog. Call it inside `Catalog.transaction`.
 
         Args:
-            catalog: of the index.
-            image_ids: (n,), of the images that are being added.
+            catalog: catalog of the index.
+            image_ids: (n,) int64, ids of the new images.
         """
-        stored = np.append(self.file.image_ids, image_ids[self.made])
+        stored = np.append(self.file.image_ids, image_ids[self.has_features])
         register_file(catalog, self.file._replace(image_ids=stored), self.replaced)
 
 
-def write_features(index: Path, catalog: Catalog, made: Sequence[LocalFeatures | None]) -> NewFeatures | None:
-    """Writes features to a file, with those of smaller files before, so that there are never many files.
+def write_features(index: Path, catalog: Catalog, new: Sequence[LocalFeatures | None]) -> NewFeatures | None:
+    """Writes local features to a file, and merges smaller files into it to limit the number of files.
 
     Args:
-        index: its folder.
-        catalog: of the index.
-        made: of images whose features are not kept; None for those that have none, and nothing is written of nothing.
+        index: folder of the index.
+        catalog: its catalog.
+        new: local features of images that have none stored; None for an image without features.
+
+    Returns:
+        The file, to be registered; None if no image has features.
     """
-    found = [features for features in made if features is not None]
+    found = [features for features in new if features is not None]
     if not found:
         return None
     files = usable_files(catalog)
@@ -131,19 +152,20 @@ def write_features(index: Path, catalog: Catalog, made: Sequence[LocalFeatures |
     image_ids = np.concatenate([np.empty(0, np.int64), *(file.image_ids for file in replaced)])
     heads, features = ([part[i] for part in parts] for i in (0, 1))
     file = write_store_file(index, catalog, LOCAL_FEATURES, RECIPE, image_ids, [*heads, *features])
-    return NewFeatures(file, np.array([features is not None for features in made]), replaced)
+    return NewFeatures(file, np.array([features is not None for features in new]), replaced)
 
 
 def rewrite_without(index: Path, catalog: Catalog, gone: ImageIds) -> list[tuple[StoreFile | None, StoreFile]]:
-    """Rewrites each file that holds features of removed images, without these.
+    """Rewrites the files that hold local features of removed images without these features.
 
     Args:
-        index: its folder.
-        catalog: of the index.
-        gone: (n,) ids of the removed images.
+        index: folder of the index.
+        catalog: its catalog.
+        gone: (n,) int64, ids of the removed images.
 
     Returns:
-        The new files, which do not count yet, each with the one that it is to replace; None where nothing is left.
+        Pairs of a new file, to be registered, and the file that it replaces. The new file is None if no features are
+        left.
 
     Raises:
         GlamError: a file is damaged.
@@ -166,11 +188,15 @@ def rewrite_without(index: Path, catalog: Catalog, gone: ImageIds) -> list[tuple
 
 
 def read_features(index: Path, file: StoreFile) -> Packed:
-    """The features in a file, memory-mapped.
+    """Memory-maps a file of local features.
+
+    Args:
+        index: folder of the index.
+        file: the file.
 
     Raises:
-        FileNotFoundError: it is not there.
-        GlamError: it has another length than it should have.
+        FileNotFoundError: the file does not exist.
+        GlamError: the file does not have the right size.
     """
     path, end = file.path(index), HEAD.itemsize * len(file.image_ids)
     size = path.stat().st_size
@@ -183,11 +209,14 @@ def read_features(index: Path, file: StoreFile) -> Packed:
 
 
 class StoredFeatures:
-    """The features that are kept in an index. Any number of threads may ask for them.
+    """The local features stored in an index, memory-mapped. Any number of threads may use it.
 
     Args:
-        index: its folder.
-        catalog: of the index; used only while this is made.
+        index: folder of the index.
+        catalog: its catalog, used only by the constructor.
+
+    Attributes:
+        image_ids: (n,) int64, ids of the images with stored features, in ascending order.
 
     Raises:
         GlamError: a file is damaged.
@@ -200,7 +229,7 @@ class StoredFeatures:
         for file in usable_files(catalog):
             try:
                 packed = read_features(index, file)
-            except FileNotFoundError:  # a writer replaced it just now, or this is a copy without it
+            except FileNotFoundError:  # a writer has just replaced it, or this is a copy of the index without it
                 continue
             image_ids.append(file.image_ids)
             count = len(file.image_ids)
@@ -209,19 +238,26 @@ class StoredFeatures:
             self._begins.append(packed.begins)
         order = np.argsort(np.concatenate(image_ids), kind="stable")
         self.image_ids: ImageIds = np.concatenate(image_ids)[order]
-        self._locations: NDArray[np.int64] = np.concatenate(locations)[order]  # (n, 2): file, and place in the file
+        self._locations: NDArray[np.int64] = np.concatenate(locations)[order]  # (n, 2): file, and position in the file
 
     def get(self, image_id: int) -> LocalFeatures | None:
-        """The features of the image with this id; None where they are not kept."""
+        """The stored local features of an image.
+
+        Args:
+            image_id: id of the image.
+
+        Returns:
+            The local features as they were extracted; None if they are not stored.
+        """
         (row,) = rows_of_ids(self.image_ids, np.array([image_id])).tolist()
         if row < 0:
             return None
-        file, place = self._locations[row]
+        file, position = self._locations[row]
         packed, begins = self._files[file], self._begins[file]
-        features = packed.features[begins[place] : begins[place + 1]]
+        features = packed.features[begins[position] : begins[position + 1]]
         return LocalFeatures(
             np.ascontiguousarray(features["point"]),
             np.ascontiguousarray(features["diameter"]),
             np.ascontiguousarray(features["descriptor"]),
-            float(packed.heads["scale"][place]),
+            float(packed.heads["scale"][position]),
         )

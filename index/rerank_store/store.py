@@ -1,6 +1,6 @@
-"""The data that re-ranking uses beside descriptors: read from the folder rerank/, computed where it is not there.
+"""Access to the kNN graph and the local features of an open index, stored or computed on demand.
 
-Index.neighbors, Index.local_features --> RerankStore --> rerank/, or the image files and a search
+Index.neighbors, Index.local_features --> RerankStore --> rerank/, or else a search and the image files
 """
 
 from functools import lru_cache
@@ -18,17 +18,17 @@ from glam.index.storage.catalog import Catalog
 from glam.index.types import ImageIds
 
 FEATURES_IN_MEMORY = 1_000
-"""Images whose features are cached after they were computed: 60 MB."""
+"""Size of the LRU cache of extracted local features, in images (arbitrary): 60 MB."""
 
 
 class RerankStore:
-    """The kNN graph and the local features of an open index, read at first use. Any number of threads may use it.
+    """The kNN graph and the local features of an open index, loaded on demand. Any number of threads may use it.
 
     Args:
-        index: its folder.
-        root: folder that the paths of its images are relative to.
-        catalog: of the index.
-        lock: held while the catalog is used.
+        index: folder of the index.
+        root: folder that the paths of the images are relative to.
+        catalog: catalog of the index.
+        lock: lock that guards the catalog.
     """
 
     def __init__(self, index: Path, root: Path, catalog: Catalog, lock: Lock) -> None:
@@ -39,16 +39,16 @@ class RerankStore:
         self._cached = lru_cache(FEATURES_IN_MEMORY)(self._extract)
 
     def graph(self, image_ids: ImageIds, matrix: DescriptorSource, search: Search, most: int) -> Graph:
-        """The kNN graph of the images of the index.
+        """The kNN graph of the images in the index, updated in memory if the stored graph is out of date.
 
         Args:
-            image_ids: (n,), of its images, rising.
-            matrix: (n, dim), their descriptors.
-            search: finds the nearest of them, for images that the stored graph lacks.
-            most: images that may be searched for now.
+            image_ids: (n,) int64, ids of the images in ascending order.
+            matrix: (n, dim), descriptors of the images.
+            search: finds the nearest of the images.
+            most: most images whose neighbors may be searched now.
 
         Raises:
-            GlamError: the stored graph lacks more than ``most`` images, or its file is damaged.
+            GlamError: neighbors of more than ``most`` images are missing, or the file of the graph is damaged.
         """
         with self._opening:
             if self._graph is None:
@@ -56,21 +56,27 @@ class RerankStore:
                     graph = stored_graph(self._index, self._catalog)
                 if not np.array_equal(graph.image_ids, image_ids):
                     partial = PartialGraph.over(graph, image_ids)
-                    if len(partial.look) > most:
-                        what = "an older graph" if len(graph.image_ids) else "no graph"
+                    if len(partial.incomplete) > most:
+                        state = "is out of date" if len(graph.image_ids) else "is missing"
                         raise GlamError(
-                            f"the index has {what} of nearest images, and this chain needs one; "
-                            "run `glam index precompute INDEX --knn-graph`"
+                            f"This re-ranking chain needs the kNN graph of the index, which {state}. "
+                            "Run `glam index precompute INDEX --knn-graph`."
                         )
                     graph = partial.finish(matrix, search)
                 self._graph = graph
             return self._graph
 
     def local_features(self, image_id: int) -> LocalFeatures | None:
-        """The local features of the image with this id; None where they are neither stored nor can be extracted.
+        """The local features of an image, stored or extracted from its file.
+
+        Args:
+            image_id: id of the image.
+
+        Returns:
+            The local features; None if they are not stored and the file cannot be read or has changed.
 
         Raises:
-            GlamError: a file is damaged.
+            GlamError: a file of stored local features is damaged.
         """
         with self._opening:
             if self._features is None:

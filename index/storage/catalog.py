@@ -1,8 +1,9 @@
-"""The catalog: what is in an index, in SQLite. It says which descriptors count, and to which image each belongs.
+"""The catalog of an index, an SQLite database: its images, their files, and the rows of their descriptors.
 
-    Writer (all that changes it)   Index, verify, info, sync's plan (all that reads it)   --> Catalog --> SQLite
+    Writer (changes it)          Index, verify, info, sync (read it)          --> Catalog --> SQLite
 
-The tables are in `glam.index.storage.schema`; those of older versions become these in `glam.index.storage.migrations`.
+Only descriptors that the catalog lists belong to the index. `glam.index.storage.schema` defines the tables;
+`glam.index.storage.migrations` upgrades the tables of older versions.
 """
 
 import json
@@ -20,24 +21,24 @@ from glam.index.storage.milvus_config import MilvusConfig
 from glam.index.storage.schema import CATALOG, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
 from glam.index.types import ImageIds, Rows, SegmentNumbers
 
-if TYPE_CHECKING:  # PyTorch takes seconds to load, and most of what is done with an index needs no model
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and most operations on an index need no model
     from glam.model import Model
 
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """What an index was built with.
+    """The configuration of an index.
 
     Attributes:
-        model: what the model was loaded by.
-        fingerprint: of the model; descriptors of another do not fit.
+        model: name or path that the model was loaded by.
+        fingerprint: fingerprint of the model; only descriptors of models with this fingerprint can be compared.
         dim: length of a descriptor.
-        size: longest side in pixels at which images were described.
-        scales: that were averaged.
-        root: folder that the images' paths are relative to.
-        structure: the search structure that was asked for; '' where it is chosen by size.
-        milvus: the collection that is searched; None where FAISS searches.
-        keeps: what is kept for reranking, of `glam.index.rerank_store.files.KINDS`.
+        size: longest side in pixels at which images are described.
+        scales: scales at which images are described, relative to ``size``; the descriptors are averaged.
+        root: folder that the paths of the images are relative to.
+        structure: chosen kind of search structure; '' to choose by the number of images.
+        milvus: the Milvus collection that is searched; None if FAISS searches the index.
+        keeps: kinds of data stored for re-ranking, from `glam.index.rerank_store.files.KINDS`.
     """
 
     model: str
@@ -51,10 +52,14 @@ class IndexConfig:
     keeps: tuple[str, ...] = ()
 
     def check_model(self, index: Path, model: "Model") -> None:
-        """Makes sure that descriptors of ``model`` can be compared with those in the index at ``index``.
+        """Checks that the descriptors of a model can be compared with those in the index.
+
+        Args:
+            index: folder of the index, for the error message.
+            model: model of the queries.
 
         Raises:
-            GlamError: it is another model than the index was built with.
+            GlamError: the index was built with another model.
         """
         if model.fingerprint != self.fingerprint:
             other = "another version of it" if model.name == self.model else model.name
@@ -69,11 +74,12 @@ class Entry:
     """One image of an index.
 
     Attributes:
-        image_id: its number, never given to another image.
-        path: relative to the index's root, with forward slashes.
-        landmark: what it shows; empty where that is not known.
-        width, height: in pixels, upright.
-        metadata: what else is known of it, by name.
+        image_id: id of the image; it is never reused for another image.
+        path: path relative to the root of the index, with forward slashes.
+        landmark: landmark that the image shows; empty if unknown.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        metadata: other values known of the image, by key.
     """
 
     image_id: int
@@ -85,14 +91,15 @@ class Entry:
 
 
 class FileFacts(NamedTuple):
-    """What is recorded of an image's file.
+    """What the catalog records of an image's file.
 
     Attributes:
-        path, landmark: as in `Entry`.
-        metadata: JSON object.
-        hash: BLAKE2b-128 of its bytes.
-        bytes: size of the file.
-        modified: its time, in nanoseconds.
+        path: path relative to the root of the index, with forward slashes.
+        landmark: landmark that the image shows; empty if unknown.
+        metadata: other values known of the image, a JSON object.
+        hash: BLAKE2b-128 of the file in hexadecimal digits; '' if unknown.
+        bytes: size of the file in bytes; -1 if unknown.
+        modified: modification time of the file in nanoseconds.
     """
 
     path: str
@@ -104,7 +111,13 @@ class FileFacts(NamedTuple):
 
 
 class StoredImage(NamedTuple):
-    """An image as the catalog has it: its id, the facts of its file, and whether it is present."""
+    """An image as stored in the catalog.
+
+    Attributes:
+        image_id: id of the image.
+        facts: facts of its file.
+        present: False if the image was removed and its descriptor is still on disk.
+    """
 
     image_id: int
     facts: FileFacts
@@ -112,13 +125,13 @@ class StoredImage(NamedTuple):
 
 
 class DescriptorBatch(NamedTuple):
-    """Descriptors that were written together.
+    """Descriptors that were written together, in consecutive rows of a segment.
 
     Attributes:
         segment: number of the segment.
-        first: row of the segment at which they begin.
-        image_ids: (n,), of the image that each row belongs to.
-        digest: of the descriptors.
+        first: first row in the segment.
+        image_ids: (n,) int64, id of the image that each row belongs to.
+        digest: digest of the rows, by `glam.index.storage.segments.digest_descriptors`.
     """
 
     segment: int
@@ -128,7 +141,13 @@ class DescriptorBatch(NamedTuple):
 
 
 class NewImage(NamedTuple):
-    """An image that has just been described: facts of its file, pixels of the upright image."""
+    """An image to be added to the catalog.
+
+    Attributes:
+        facts: facts of its file.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+    """
 
     facts: FileFacts
     width: int
@@ -136,10 +155,10 @@ class NewImage(NamedTuple):
 
 
 class Catalog:
-    """The catalog of one index. One thread at a time may use it; `IndexReader` sees to that.
+    """The catalog of an index. Only one thread at a time may use it; `IndexReader` ensures this with a lock.
 
     Attributes:
-        connection: to the database; `glam.index.storage.filters` asks it.
+        connection: connection to the database, on which `glam.index.storage.filters` runs its queries.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -147,7 +166,12 @@ class Catalog:
 
     @classmethod
     def create(cls, index: Path, config: IndexConfig) -> "Catalog":
-        """Makes an empty catalog in the folder ``index``; one must not be there."""
+        """Creates an empty catalog.
+
+        Args:
+            index: folder of the index, which must not hold a catalog.
+            config: configuration of the index.
+        """
         catalog = cls(connect(index / CATALOG, "rwc"))
         with catalog.transaction():
             create_tables(catalog.connection)
@@ -156,15 +180,21 @@ class Catalog:
 
     @classmethod
     def open(cls, index: Path) -> "Catalog":
-        """Opens the catalog of the index in the folder ``index``.
+        """Opens a catalog.
+
+        Args:
+            index: folder of the index.
 
         Raises:
-            GlamError: it is not there, is no catalog, or was written by another version.
+            GlamError: there is no catalog, the file is not a catalog, or another version of glam wrote it.
         """
         connection, version = open_any_version(index)
         if version not in READABLE:
             connection.close()
-            raise GlamError(f"{index}: schema version {version}; this version of glam reads {SCHEMA_VERSION}")
+            raise GlamError(
+                f"{index} has schema version {version}; this version of glam reads {SCHEMA_VERSION}. "
+                f"{'Upgrade glam.' if version > SCHEMA_VERSION else 'Build the index again.'}"
+            )
         return cls(connection)
 
     def close(self) -> None:
@@ -173,7 +203,7 @@ class Catalog:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What happens inside happens wholly or not at all."""
+        """A transaction: the changes inside are committed together, or rolled back if an exception is raised."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -185,7 +215,7 @@ class Catalog:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """What is read inside is of one moment."""
+        """A read transaction: all queries inside see the same state of the catalog."""
         self.connection.execute("BEGIN")
         try:
             yield
@@ -194,12 +224,12 @@ class Catalog:
 
     @property
     def version(self) -> int:
-        """Of the schema; a writer that comes later may have brought it to a newer one."""
+        """Current schema version, which a writer may have upgraded since the catalog was opened."""
         return self._number("PRAGMA user_version")
 
     @property
     def config(self) -> IndexConfig:
-        """What the index was built with."""
+        """The configuration of the index."""
         (text,) = self.connection.execute("SELECT description FROM about").fetchone()
         values = json.loads(text)
         milvus = values.get("milvus")
@@ -210,20 +240,27 @@ class Catalog:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
 
     def removed(self) -> ImageIds:
-        """Ids of the images that were removed and still take up room."""
+        """Ids, (n,) int64, of the removed images whose descriptors are still on disk."""
         found = self.connection.execute("SELECT id FROM images WHERE state = 'removed'")
         return np.array([image_id for (image_id,) in found], dtype=np.int64)
 
     def removed_count(self) -> int:
-        """How many images were removed and still take up room."""
+        """Number of removed images whose descriptors are still on disk."""
         return self._number("SELECT count(*) FROM images WHERE state = 'removed'")
 
     def landmark_count(self) -> int:
-        """How many landmarks are named."""
+        """Number of distinct landmarks among the present images."""
         return self._number("SELECT count(DISTINCT label) FROM images WHERE label != '' AND state = 'present'")
 
     def entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
-        """The entries of these images by image id; those that are gone are left out."""
+        """Entries of images.
+
+        Args:
+            image_ids: ids of the images.
+
+        Returns:
+            The entries by image id, without those of images that no longer exist.
+        """
         found = self.connection.execute(
             "SELECT id, path, label, width, height, metadata FROM images WHERE id IN (SELECT value FROM json_each(?))",
             [json.dumps(list(image_ids))],
@@ -234,7 +271,12 @@ class Catalog:
         }
 
     def present_rows(self) -> tuple[ImageIds, SegmentNumbers, Rows]:
-        """Ids of all present images, rising, and for each the segment of its descriptor and the row in that segment."""
+        """Locations of the descriptors of all present images.
+
+        Returns:
+            Image ids (n,) in ascending order, the segment (n,) that holds the descriptor of each image, and the row
+            (n,) in that segment.
+        """
         batches = self.batches()
         if not batches:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
@@ -246,11 +288,11 @@ class Catalog:
         return image_ids[order], segments[order], rows[order]
 
     def segments(self) -> dict[int, int]:
-        """Rows of each segment by its number."""
+        """Number of rows of each segment, by the number of the segment."""
         return dict(self.connection.execute("SELECT number, rows FROM segments ORDER BY number"))
 
     def batches(self) -> list[DescriptorBatch]:
-        """All batches, in the order of segments and rows."""
+        """All batches, ordered by segment and first row."""
         found = self.connection.execute("SELECT segment, first, images, digest FROM batches ORDER BY segment, first")
         return [
             DescriptorBatch(segment, first, np.frombuffer(image_ids, dtype="<i8"), digest)
@@ -258,25 +300,29 @@ class Catalog:
         ]
 
     def stored_images(self) -> Iterator[StoredImage]:
-        """All images, also the removed ones, by id."""
+        """All images including removed ones, ordered by id."""
         found = self.connection.execute(
             "SELECT id, path, label, metadata, hash, bytes, modified, state FROM images ORDER BY id"
         )
         return (StoredImage(row[0], FileFacts(*row[1:7]), row[7] == "present") for row in found)
 
     def facts(self, image_id: int) -> FileFacts | None:
-        """The facts of an image's file; None where it is not known."""
+        """Facts of the file of the image with this id; None if there is no such image."""
         row = self.connection.execute(
             "SELECT path, label, metadata, hash, bytes, modified FROM images WHERE id = ?", [image_id]
         ).fetchone()
         return None if row is None else FileFacts(*row)
 
     def paths(self) -> dict[str, int]:
-        """Id of each present image by its path."""
+        """Id of each present image, by its path."""
         return dict(self.connection.execute("SELECT path, id FROM images WHERE state = 'present'"))
 
     def ids_below(self, path: str) -> list[int]:
-        """Ids of the present image at a path, or of those in the folder of that name."""
+        """Ids of the present images at a path and below it.
+
+        Args:
+            path: path of an image or a folder, relative to the root of the index, with forward slashes.
+        """
         after = chr(ord("/") + 1)
         found = self.connection.execute(
             "SELECT id FROM images WHERE state = 'present' AND path = ?1 "
@@ -286,17 +332,17 @@ class Catalog:
         return [image_id for (image_id,) in found]
 
     def unreadable(self) -> list[tuple[str, str]]:
-        """(path, reason) of the files that could not be read, by path."""
+        """Path and reason of each file that could not be read, ordered by path."""
         return list(self.connection.execute("SELECT path, reason FROM unreadable ORDER BY path"))
 
-    # What follows changes it, and wants a transaction around.
+    # The methods below change the catalog. Call them inside `transaction`.
 
     def next_segment(self) -> int:
-        """A number that no segment has had."""
+        """A segment number that has never been used."""
         return 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0)")
 
     def add_batch(self, batch: DescriptorBatch) -> None:
-        """Makes the rows of a batch count."""
+        """Records a batch of descriptors, and adds its rows to its segment."""
         count = len(batch.image_ids)
         self.connection.execute(
             "INSERT INTO segments VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET rows = rows + ?2",
@@ -308,7 +354,14 @@ class Catalog:
         )
 
     def add_images(self, images: Sequence[NewImage]) -> ImageIds:
-        """Adds images and returns their ids; one that is present at the path of one of them is removed."""
+        """Adds images; each replaces the present image at its path, if there is one.
+
+        Args:
+            images: images with distinct paths.
+
+        Returns:
+            The ids of the new images, (n,) int64, in the order of ``images``.
+        """
         self._remove_at_paths(image.facts.path for image in images)
         first = 1 + self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), -1)")
         self.connection.executemany(
@@ -319,20 +372,30 @@ class Catalog:
         return np.arange(first, first + len(images))
 
     def add_unreadable(self, files: Sequence[tuple[str, str]]) -> None:
-        """Notes (path, reason) of files that could not be read; what was known under such a path is removed."""
+        """Records files that could not be read, and removes the present images at their paths.
+
+        Args:
+            files: path and reason of each file.
+        """
         self._remove_at_paths(path for path, _ in files)
         self.connection.executemany("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", files)
 
     def remove(self, image_ids: Iterable[int]) -> None:
-        """Marks images as removed; they keep their room until the index is compacted."""
+        """Marks images as removed. Their descriptors stay on disk until the index is compacted.
+
+        Args:
+            image_ids: ids of the images.
+        """
         marked = ([image_id] for image_id in image_ids)
         self.connection.executemany("UPDATE images SET state = 'removed' WHERE id = ?", marked)
 
     def update_files(self, files: Sequence[tuple[int, FileFacts]]) -> None:
-        """Gives images new facts and makes them present; others at their paths are removed. Paths may swap.
+        """Updates the facts of images and marks them as present. Other images at their new paths are removed.
+
+        Images may exchange their paths.
 
         Args:
-            files: image id and new facts of each image.
+            files: image id and new file facts of each image.
         """
         self.remove(image_id for image_id, _ in files)
         self._remove_at_paths(facts.path for _, facts in files)
@@ -343,21 +406,29 @@ class Catalog:
         )
 
     def forget_unreadable(self, paths: Iterable[str]) -> None:
-        """Takes files off the list of those that could not be read."""
+        """Deletes files from the list of unreadable files.
+
+        Args:
+            paths: paths of the files.
+        """
         self.connection.executemany("DELETE FROM unreadable WHERE path = ?", ((path,) for path in paths))
 
     def forget_removed(self, segments: Iterable[int]) -> None:
-        """Forgets the images that were removed, and these segments."""
+        """Deletes the removed images from the catalog, and segments with their batches.
+
+        Args:
+            segments: numbers of the segments to delete.
+        """
         self.connection.execute("DELETE FROM images WHERE state = 'removed'")
         for table, column in (("batches", "segment"), ("segments", "number")):
             self.connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ([number] for number in segments))
 
     def set_config(self, config: IndexConfig) -> None:
-        """Replaces the configuration."""
+        """Replaces the configuration of the index."""
         self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(config))])
 
     def _remove_at_paths(self, paths: Iterable[str]) -> None:
-        """Marks what is present at these paths as removed, and forgets that a file there could not be read."""
+        """Marks present images at these paths as removed, and deletes the paths from the list of unreadable files."""
         gone = [(path,) for path in paths]
         self.connection.executemany("UPDATE images SET state = 'removed' WHERE path = ? AND state = 'present'", gone)
         self.connection.executemany("DELETE FROM unreadable WHERE path = ?", gone)

@@ -1,10 +1,10 @@
-"""Digests of bytes (BLAKE2b, 128 bits, 32 hexadecimal digits), and checksums.json, which has those of an index's files.
+"""Digests (BLAKE2b, 128 bits, 32 hexadecimal digits), and checksums.json with the digests of an index's files.
 
-    Writer --write_checksums--> checksums.json --find_damage--> verify, and the next Writer before it changes anything
+    Writer --write_checksums--> checksums.json --read_checksums--> verify, and the next Writer before its first change
 
-It holds the digests of the catalog and of the search folder's list; these two hold the digests of all descriptors and
-of the search structure. So a large file is never read again because a small one changed. A writer deletes it before its
-first change: where there is none, the last writer did not come to its end.
+`checksums.json` holds the digests of the catalog and of `search/list.json`, which in turn hold the digests of the
+descriptors and of the search structure. So a small change does not require hashing large files again. A writer deletes
+`checksums.json` before its first change; if the file is missing, the last writer did not finish.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ _blake2b = partial(hashlib.blake2b, digest_size=16)
 
 
 def digest(data: bytes | memoryview) -> str:
-    """Of bytes."""
+    """Digest of bytes."""
     return _blake2b(data).hexdigest()
 
 
 def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
-    """Of bytes that come in parts, as if they were one."""
+    """Digest of the concatenation of parts."""
     total = _blake2b()
     for part in parts:
         total.update(part)
@@ -36,27 +36,42 @@ def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
 
 
 def digest_stream(file: BinaryIO) -> str:
-    """Of what is left in an open file."""
+    """Digest of an open file from its current position to its end."""
     return hashlib.file_digest(file, _blake2b).hexdigest()  # type: ignore[arg-type]
 
 
 def digest_file(file: Path) -> str:
-    """Of a file on disk."""
+    """Digest of a file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with file.open("rb") as data:
         return digest_stream(data)
 
 
 def write_checksums(index: Path, files: list[Path]) -> None:
-    """Writes the digests of these files of the index in the folder ``index``; whole or not at all."""
+    """Writes checksums.json atomically.
+
+    Args:
+        index: folder of the index.
+        files: files in the folder whose digests it should hold.
+    """
     digests = {file.relative_to(index).as_posix(): digest_file(file) for file in files}
     atomic_write_bytes(index / CHECKSUMS, _text(digests).encode())
 
 
 def read_checksums(index: Path) -> dict[str, str] | None:
-    """The digest of each file, by its path in the index; None where the last writer did not come to its end.
+    """Reads checksums.json.
+
+    Args:
+        index: folder of the index.
+
+    Returns:
+        The digest of each listed file by its path relative to ``index``; None if the last writer did not finish.
 
     Raises:
-        GlamError: the file is damaged.
+        GlamError: checksums.json is damaged.
     """
     try:
         text = (index / CHECKSUMS).read_bytes()
@@ -64,21 +79,21 @@ def read_checksums(index: Path) -> dict[str, str] | None:
         return None
     try:
         digests: dict[str, str] = json.loads(text)["files"]
-        if _text(digests).encode() == text:  # to the byte, so that it vouches for itself
+        if _text(digests).encode() == text:  # byte by byte; the text includes a digest of the digests
             return digests
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise GlamError(f"{index / CHECKSUMS}: damaged; if `glam index verify` names no other file, delete this one")
+    raise GlamError(f"{index / CHECKSUMS} is damaged. Run `glam index verify`; if it names no other file, delete it.")
 
 
 def delete_checksums(index: Path) -> None:
-    """Says that the index is being changed, and returns once that is on the disk."""
+    """Deletes checksums.json to mark the index as being changed. The deletion is on disk on return."""
     (index / CHECKSUMS).unlink(missing_ok=True)
     flush(index)
 
 
 def atomic_write_bytes(file: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all, and returns once it is on the disk."""
+    """Writes a file atomically. Its content is on disk on return."""
     with atomic_write(file, on_disk=True) as partial:
         partial.write_bytes(content)
 

@@ -1,8 +1,8 @@
-"""Filters on what the catalog knows of an image: ``city = 'Paris' and year > 2010``.
+"""Filter expressions on images in the catalog, such as ``city = 'Paris' and year > 2010``.
 
-SQLite parses the expression and works it out, image by image, over the columns of an image and those keys of its
-metadata that the expression names. Meanwhile the connection may read nothing else, call only functions known to be
-harmless, and run for a limited time.
+SQLite evaluates the expression for each image, over the columns of the image and the metadata keys that the expression
+names. While it runs, the connection can read nothing else, can call only functions on an allowlist, and is stopped
+after a time limit.
 """
 
 import re
@@ -22,7 +22,7 @@ DEPRECATED = {"id": "image_id", "label": "landmark"}
 """Former names of columns, which filters may still use."""
 
 STORED = {"image_id": "id", "landmark": "label"}
-"""Columns of the table of images whose names differ from those of a filter."""
+"""Columns whose names in the table `images` differ from their names in filters."""
 
 NAMES = frozenset((*COLUMNS, *DEPRECATED))
 
@@ -38,19 +38,19 @@ KEYWORDS = frozenset((
     "or", "then", "when",
 ))
 # fmt: on
-"""Words that SQL takes for itself, in any place."""
+"""Words with a meaning in SQL, which cannot name a metadata key without quotes."""
 
 LIMITS = {sqlite3.SQLITE_LIMIT_LENGTH: 10_000_000, sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000}
-"""On what may be made within one of SQLite's steps: bytes of a text, and of a pattern."""
+"""Most bytes of a string and of a LIKE pattern (arbitrary), because the time limit cannot stop a single SQLite step."""
 
 SECONDS = 10.0
-"""How long a filter may run."""
+"""Time limit of a filter (arbitrary)."""
 
 STEPS = 10_000
-"""Instructions of SQLite between two looks at the clock."""
+"""SQLite instructions between two checks of the clock (arbitrary)."""
 
 LONGEST = 10_000
-"""Characters of an expression."""
+"""Most characters of an expression (arbitrary)."""
 
 TOKENS = re.compile(
     r"""(?P<text>'(?:[^']|'')*') | "(?P<quoted>(?:[^"]|"")*)" | `(?P<ticked>[^`]*)` | \[(?P<bracketed>[^\]]*)\]
@@ -62,24 +62,28 @@ TABLE = "image"
 
 
 def matching(connection: sqlite3.Connection, where: str, *, seconds: float = SECONDS, steps: int = STEPS) -> ImageIds:
-    """Ids of the images in an index for which an expression holds, rising.
+    """Evaluates a filter expression.
 
     Args:
-        connection: to the catalog; nobody else may use it meanwhile.
-        where: an SQL expression over `COLUMNS` and the keys of the images' metadata. An image without a key has NULL
-            there; true and false are 1 and 0; a list or an object is its JSON. A key that is called like a column is
-            not seen. ``id`` and ``label`` are deprecated names of ``image_id`` and ``landmark``.
-        seconds: how long it may run.
+        connection: connection to the catalog; no other thread may use it during the call.
+        where: SQL expression over `COLUMNS` and the metadata keys of the images. A key that an image lacks is NULL;
+            true and false are 1 and 0; lists and objects are JSON texts. A column hides a metadata key of the same
+            name. ``id`` and ``label`` are deprecated names of ``image_id`` and ``landmark``.
+        seconds: time limit.
         steps: SQLite instructions between two checks of the clock.
 
+    Returns:
+        The ids of the images for which the expression is true, (n,) int64 in ascending order.
+
     Raises:
-        GlamError: it names what there is not, does what it may not, is no expression, or takes too long.
+        GlamError: the expression names an unknown column, does something that is not allowed, is not valid SQL, or
+            exceeds the time limit.
     """
     names = _names(where)
     keys = [name for name in names if name.lower() not in NAMES and _is_key(connection, name)]
     known = {*NAMES, *(key.lower() for key in keys)}
     if len(known) < len(NAMES) + len(keys):
-        raise _refused(where, f"the keys {' and '.join(keys)} differ in case only")
+        raise _refused(where, f"the keys {' and '.join(keys)} differ only in case. Use one of them.")
     for name, quoted in names.items():
         if quoted and name.lower() not in known:  # SQLite would take it as text
             raise _no_column(connection, where, name)
@@ -96,12 +100,16 @@ def matching(connection: sqlite3.Connection, where: str, *, seconds: float = SEC
         unknown = re.match(r"no such column: (.*)", reason)
         if unknown:
             raise _no_column(connection, where, unknown[1]) from error
-        raise _refused(where, _in_words(reason, seconds)) from error
+        raise _refused(where, _explanation(reason, seconds)) from error
     return np.array([image_id for (image_id,) in found], dtype=np.int64)
 
 
 def columns(connection: sqlite3.Connection) -> list[str]:
-    """All that a filter can name: `COLUMNS`, then the keys of the images' metadata by name."""
+    """The names that a filter can use: `COLUMNS`, then the metadata keys of the images in alphabetical order.
+
+    Args:
+        connection: connection to the catalog.
+    """
     keys = connection.execute(
         "SELECT DISTINCT entries.key FROM images, json_each(images.metadata) AS entries"
         " WHERE images.state = 'present' ORDER BY entries.key"
@@ -110,19 +118,19 @@ def columns(connection: sqlite3.Connection) -> list[str]:
 
 
 def value_of(name: str) -> str:
-    """The value of a column of a filter, as SQL over the table of images."""
+    """The value of a filter column or metadata key, as an SQL expression over the table `images`."""
     column = DEPRECATED.get(name, name)
     return f'"{STORED.get(column, column)}"' if column in COLUMNS else f'json_extract("metadata", {_path(name)})'
 
 
 def _names(where: str) -> dict[str, bool]:
-    """Words of an expression that may be columns, and whether they stand in double quotes.
+    """Words in an expression that may be columns, and for each whether it is in double quotes.
 
     Raises:
-        GlamError: the expression is too long, holds a query of its own, or its brackets do not match.
+        GlamError: the expression is too long, contains a subquery, or has unbalanced parentheses.
     """
     if len(where) > LONGEST:
-        raise GlamError(f"a filter may have {LONGEST} characters, this one has {len(where)}")
+        raise GlamError(f"The filter has {len(where)} characters, and at most {LONGEST} are allowed. Shorten it.")
     names: dict[str, bool] = {}
     depth = 0
     for token in TOKENS.finditer(where):
@@ -132,14 +140,14 @@ def _names(where: str) -> dict[str, bool]:
             if depth < 0:
                 break
         if word and word.lower() in ("select", "with", "values"):
-            raise _refused(where, "it may not hold a query of its own")
+            raise _refused(where, "subqueries are not allowed. Compare columns with values.")
         for group in ("quoted", "ticked", "bracketed"):
             if token[group] is not None:
                 names[token[group]] = group == "quoted"
         if word and not token["call"]:
             names.setdefault(word, False)
     if depth != 0:
-        raise _refused(where, "its brackets do not match")
+        raise _refused(where, "its parentheses do not match. Close each parenthesis that you open.")
     return names
 
 
@@ -151,16 +159,16 @@ def _is_key(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def _path(key: str) -> str:
-    """The path of a key, as a text of SQL."""
+    """The JSON path of a metadata key, as an SQL string literal."""
     return "'$.\"" + key.replace("'", "''") + "\"'"
 
 
 @contextmanager
 def _guarded(connection: sqlite3.Connection, seconds: float, steps: int) -> Iterator[None]:
-    """Keeps the connection to what a filter needs, for as long as it may run."""
+    """Restricts the connection to what a filter needs, and stops it after the time limit."""
     end = time.monotonic() + seconds
     usual = {limit: connection.setlimit(limit, most) for limit, most in LIMITS.items()}
-    connection.set_authorizer(_may)
+    connection.set_authorizer(_authorize)
     connection.set_progress_handler(lambda: time.monotonic() > end, steps)
     try:
         yield
@@ -171,8 +179,8 @@ def _guarded(connection: sqlite3.Connection, seconds: float, steps: int) -> Iter
             connection.setlimit(limit, most)
 
 
-def _may(action: int, first: str | None, second: str | None, database: str | None, inside: str | None) -> int:
-    """What SQLite asks while it prepares a statement; ``inside`` is the table expression that it is in."""
+def _authorize(action: int, first: str | None, second: str | None, database: str | None, inside: str | None) -> int:
+    """Authorizer callback of SQLite; ``inside`` is the innermost view or common table expression of the access."""
     if action == sqlite3.SQLITE_SELECT:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_READ:
@@ -184,20 +192,25 @@ def _may(action: int, first: str | None, second: str | None, database: str | Non
 
 
 def _refused(where: str, reason: str) -> GlamError:
-    return GlamError(f"the filter {where!r} cannot be used: {reason}")
+    return GlamError(f"The filter {where!r} cannot be used: {reason}")
 
 
 def _no_column(connection: sqlite3.Connection, where: str, name: str) -> GlamError:
-    text = "; text stands in single quotes" if f'"{name}"' in where else ""
-    return _refused(where, f"there is no column {name!r}; the columns are {', '.join(columns(connection))}{text}")
+    quotes = " Write text in single quotes." if f'"{name}"' in where else ""
+    return _refused(where, f"there is no column {name!r}. The columns are {', '.join(columns(connection))}.{quotes}")
 
 
-def _in_words(reason: str, seconds: float) -> str:
+def _explanation(reason: str, seconds: float) -> str:
+    """Explains an error message of SQLite."""
     if reason == "interrupted":
-        return f"it took more than {seconds:.0f} seconds"
+        return f"it took more than {seconds:.0f} seconds. Simplify it."
     if "not authorized" in reason or "prohibited" in reason:
         function = re.search(r"function: (\w+)", reason)
-        return f"it may not call {function[1]}" if function else "it may only compare what is known of an image"
+        if function:
+            return f"the function {function[1]} is not allowed. Allowed are {', '.join(sorted(FUNCTIONS))}."
+        return "only comparisons of columns and metadata keys are allowed."
     if reason.startswith("unrecognized token"):
-        return "a quotation mark is not closed, or a character means nothing"
-    return "it may not have parameters" if "bindings" in reason else reason
+        return "a quotation mark is not closed, or a character is not part of SQL. Write text in single quotes."
+    if "bindings" in reason:
+        return "parameters are not allowed. Write the values into the filter."
+    return f"{reason}. Write it like \"landmark = 'Petra' and width > 800\"."

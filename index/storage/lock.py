@@ -1,8 +1,9 @@
-"""The lock that keeps two writers apart: one file, held with flock, that says who holds it.
+"""The lock of an index, which allows one writer at a time: a file held with flock that records its owner.
 
-    Writer, migrate --exclusive--> PATH.glam/lock <--shared-- verify
+    Writer, migrations --exclusive--> PATH.glam/lock <--shared-- verify
 
-The kernel lets go of it when its holder ends in whatever way, so a lock is never left behind; words in the file may be.
+The kernel releases the lock when its owner ends, even by a kill, so a stale lock is impossible. The record of a killed
+owner stays in the file.
 """
 
 import fcntl
@@ -20,21 +21,22 @@ from pathlib import Path
 from glam.errors import GlamError
 
 LOCK = "lock"
+"""Name of the file."""
 
 
 class InUseError(GlamError):
-    """Another process or thread holds the lock; the sentence says who."""
+    """Another process or thread holds the lock; the message names it."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds the lock.
+    """The process that holds the lock.
 
     Attributes:
-        pid: of the process.
-        host: on which it runs.
+        pid: id of the process.
+        host: name of the machine that it runs on.
         command: its command line.
-        since: when it took the lock, ISO 8601 with the zone.
+        since: time when it acquired the lock, in ISO 8601 with the time zone.
     """
 
     pid: int
@@ -48,10 +50,13 @@ class Owner:
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Holds the lock of the index in ``folder`` for its one writer.
+    """Holds the lock of an index for writing.
+
+    Args:
+        folder: folder of the index.
 
     Raises:
-        InUseError: another process or thread holds it.
+        InUseError: another process or thread holds the lock.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -68,10 +73,13 @@ def write_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def read_lock(folder: Path) -> Iterator[None]:
-    """Keeps writers away from the index in ``folder``; others may do the same at the same time.
+    """Holds the lock of an index for reading: it keeps writers out, but not other readers.
+
+    Args:
+        folder: folder of the index.
 
     Raises:
-        InUseError: a writer is at work.
+        InUseError: a writer is active.
     """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
@@ -86,7 +94,14 @@ def read_lock(folder: Path) -> Iterator[None]:
 
 
 def owner(folder: Path) -> Owner | None:
-    """Who writes to the index in ``folder`` now; None where nobody does."""
+    """The active writer of an index.
+
+    Args:
+        folder: folder of the index.
+
+    Returns:
+        The owner of the lock; None if no writer is active.
+    """
     try:
         with read_lock(folder):
             return None
@@ -95,10 +110,16 @@ def owner(folder: Path) -> Owner | None:
 
 
 def recorded_owner(folder: Path) -> Owner | None:
-    """Who the lock says holds it; one that was killed still stands there. None where nobody does.
+    """The owner recorded in the lock file, which may have been killed.
+
+    Args:
+        folder: folder of the index.
+
+    Returns:
+        The owner; None if the file is empty or missing.
 
     Raises:
-        GlamError: what stands there is no owner.
+        GlamError: the content of the file is damaged.
     """
     try:
         text = (folder / LOCK).read_bytes()
@@ -106,15 +127,15 @@ def recorded_owner(folder: Path) -> Owner | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise GlamError("damaged: neither empty nor the name of a writer") from error
+        raise GlamError("damaged: neither empty nor the record of a writer") from error
 
 
 def _take(descriptor: int, kind: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = recorded_owner(folder) or "another process, which checks it"
-        raise InUseError(f"{folder} is in use by {holder}; try again when it has ended") from error
+        holder = recorded_owner(folder) or "another process (`glam index verify`)"
+        raise InUseError(f"{folder} is in use by {holder}. Wait until it has finished, and try again.") from error
 
 
 def _this_process() -> Owner:

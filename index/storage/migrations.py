@@ -1,9 +1,10 @@
-"""Catalogs of older versions, made into those of this one.
+"""Migrations of catalogs with an older schema version.
 
-    Index.open, info, verify --> open_catalog --upgrade, if it is of version 1--> Catalog      Writer --> upgrade
+    Index.open, info, verify --> open_catalog --upgrade, from version 1 only--> Catalog      Writer --> upgrade
 
-Version 1 had one file of descriptors, in which row i belonged to the image with id i, and knew nothing of the files.
-Version 2 kept nothing for reranking; it is read as it is, so that it opens also where nothing may be written.
+Version 1 had a single file of descriptors, in which row i belonged to the image with id i, and recorded no sizes,
+times, or hashes of image files. Version 2 stored no data for re-ranking. It is readable without a migration, so such an
+index opens even on a read-only disk.
 """
 
 import sqlite3
@@ -16,18 +17,24 @@ from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog, DescriptorBatch
 from glam.index.storage.checksums import delete_checksums
 from glam.index.storage.lock import write_lock
-from glam.index.storage.schema import KEPT, SCHEMA_VERSION, create_tables, open_any_version
+from glam.index.storage.schema import SCHEMA_VERSION, STORE_FILES, create_tables, open_any_version
 from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
 
 DESCRIPTORS_1 = "descriptors.f32"
+"""File of descriptors in version 1."""
+
 BATCH_ROWS = 4096
+"""Rows per batch in the migrated catalog (arbitrary)."""
 
 
 def open_catalog(index: Path) -> Catalog:
-    """The catalog of the index in the folder ``index``, brought to this version first if that has to be.
+    """Opens the catalog of an index, and upgrades it first if it is of version 1.
+
+    Args:
+        index: folder of the index.
 
     Raises:
-        GlamError: there is none, it is damaged or newer, or it is older and cannot be changed now.
+        GlamError: there is no index, its catalog is damaged or of a newer version, or it cannot be upgraded.
     """
     connection, version = open_any_version(index)
     connection.close()
@@ -36,12 +43,22 @@ def open_catalog(index: Path) -> Catalog:
             with write_lock(index):
                 upgrade(index)
         except (OSError, sqlite3.OperationalError) as error:
-            raise GlamError(f"{index}: of an older version, and it cannot be brought to this one: {error}") from error
+            raise GlamError(
+                f"{index} has an old format and could not be upgraded ({error}). Make the folder writable, or build "
+                "the index again."
+            ) from error
     return Catalog.open(index)
 
 
 def upgrade(index: Path) -> None:
-    """Brings the index in the folder ``index`` to this version; the caller holds its lock. Killed, it is done again."""
+    """Upgrades an index to the current schema version. After a kill, the next call completes the upgrade.
+
+    Args:
+        index: folder of the index; the caller holds its lock for writing.
+
+    Raises:
+        GlamError: there is no index, or it is damaged.
+    """
     connection, version = open_any_version(index)
     try:
         if version == 1:
@@ -55,7 +72,10 @@ def upgrade(index: Path) -> None:
 
 def _from_1(index: Path, catalog: Catalog) -> None:
     if catalog.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone():
-        raise GlamError(f"{index}: its catalog says version 1 and is not; the index is damaged")
+        raise GlamError(
+            f"{index} is damaged: its catalog has the tables of another version than it says. Restore a backup, or "
+            "build the index again."
+        )
     old, segment = index / DESCRIPTORS_1, segment_file(index, 1)
     segment.parent.mkdir(exist_ok=True)
     if old.exists():
@@ -66,7 +86,7 @@ def _from_1(index: Path, catalog: Catalog) -> None:
     database.execute("PRAGMA journal_mode = DELETE")
     (count,) = database.execute("SELECT count(*) FROM images").fetchone()
     if count and not segment.exists():
-        raise GlamError(f"{old}: not there; the index is damaged")
+        raise GlamError(f"{old} is missing: the index is damaged. Restore a backup, or build the index again.")
     descriptors = open_segment(segment, count, catalog.config.dim)
     described = segment.stat().st_mtime_ns if count else 0
     with catalog.transaction():
@@ -91,5 +111,5 @@ def _from_1(index: Path, catalog: Catalog) -> None:
 def _from_2(index: Path, catalog: Catalog) -> None:
     delete_checksums(index)
     with catalog.transaction():
-        catalog.connection.execute(KEPT)
+        catalog.connection.execute(STORE_FILES)
         catalog.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

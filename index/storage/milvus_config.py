@@ -1,4 +1,4 @@
-"""Where the Milvus collection of an index is: what a user asks for, and what the catalog of an index remembers."""
+"""The location of an index's Milvus collection, as a user gives it and as the catalog stores it."""
 
 import os
 import re
@@ -10,27 +10,28 @@ from urllib.parse import urlsplit
 from glam.errors import GlamError
 
 TOKEN = "GLAM_MILVUS_TOKEN"
-"""Environment variable with the token: ``user:password`` or an API key. Never kept, and no option: command lines are
-seen by everyone on a machine, and the lock of an index shows its writer's."""
+"""Environment variable with the token, ``user:password`` or an API key. The token is never stored, and there is no
+option for it: every user of a machine can see command lines, and the lock of an index records that of its writer."""
 
 URI = "GLAM_MILVUS_URI"
-"""Environment variable with the address to use in place of the one that the index remembers, on a machine that reaches
-the server in another way."""
+"""Environment variable with an address that overrides the one stored in the index, for a machine that reaches the
+server by another address."""
 
 LITE = ".db"
-"""What the path of a Milvus Lite database ends in."""
+"""Suffix of a Milvus Lite database."""
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-"""What Milvus takes as the name of a collection."""
+"""Valid names of a Milvus collection."""
 
 
 @dataclass(frozen=True)
 class Milvus:
-    """Asks for an index to be searched by Milvus.
+    """Selects Milvus as the backend that searches an index; see `glam.index.build`.
 
     Attributes:
-        uri: of the server, as ``http://milvus:19530``; or a path that ends in .db, for Milvus Lite.
-        collection: its name; '' has it named after the folder of the index.
+        uri: address of the server, such as ``http://milvus:19530``, or the path of a Milvus Lite database, which ends
+            in ``.db``.
+        collection: name of the Milvus collection; '' derives it from the name of the index folder.
     """
 
     uri: str
@@ -39,13 +40,14 @@ class Milvus:
 
 @dataclass(frozen=True)
 class MilvusConfig:
-    """The collection of an index.
+    """The Milvus collection of an index, as the catalog stores it.
 
     Attributes:
-        uri: of the server, or the absolute path of a Milvus Lite database.
-        collection: its name.
-        owner: 32 hexadecimal digits that the index and its collection share, so that no other index writes there.
-        images: digest of the ids that the collection held when its last writer closed it; '' while none has.
+        uri: address of the server, or the absolute path of a Milvus Lite database.
+        collection: name of the Milvus collection.
+        owner: 32 hexadecimal digits, stored in the index and in the Milvus collection, so that no other index writes
+            to it.
+        images: digest of the image ids in the Milvus collection when the last writer closed it; '' before that.
     """
 
     uri: str
@@ -54,28 +56,33 @@ class MilvusConfig:
     images: str = ""
 
     @classmethod
-    def of(cls, wanted: Milvus, index: Path) -> "MilvusConfig":
-        """A new collection for the index in the folder ``index``.
+    def of(cls, milvus: Milvus, index: Path) -> "MilvusConfig":
+        """A new Milvus collection for an index.
+
+        Args:
+            milvus: address and name that the user gave.
+            index: folder of the index.
 
         Raises:
-            GlamError: the address or the name is none that Milvus takes.
+            GlamError: the address or the name is invalid.
         """
-        name = wanted.collection or re.sub(r"\W", "_", index.resolve().stem, flags=re.ASCII)
-        if not wanted.collection and not NAME.match(name):
+        name = milvus.collection or re.sub(r"\W", "_", index.resolve().stem, flags=re.ASCII)
+        if not milvus.collection and not NAME.match(name):
             name = f"_{name}"
         if not NAME.fullmatch(name):
             raise GlamError(
-                f"{name!r} cannot name a collection: Milvus takes up to 255 letters, digits and '_', no digit first"
+                f"{name!r} cannot name a Milvus collection. Use up to 255 letters, digits, and '_', and start with a "
+                "letter or '_'."
             )
-        return cls(checked_uri(wanted.uri), name, uuid.uuid4().hex)
+        return cls(checked_uri(milvus.uri), name, uuid.uuid4().hex)
 
     def is_at(self, other: "MilvusConfig") -> bool:
-        """Whether both are the same collection."""
+        """Whether both configurations mean the same Milvus collection."""
         return (self.uri, self.collection) == (other.uri, other.collection)
 
     @property
     def address(self) -> str:
-        """The address to use on this machine."""
+        """The address to use on this machine: that in the environment variable `URI`, or else ``uri``."""
         here = os.environ.get(URI)
         return checked_uri(here) if here else self.uri
 
@@ -84,23 +91,33 @@ class MilvusConfig:
 
 
 def is_lite(uri: str) -> bool:
-    """Whether it is the path of a Milvus Lite database."""
+    """Whether a URI is the path of a Milvus Lite database."""
     return uri.endswith(LITE) and "://" not in uri
 
 
 def checked_uri(uri: str) -> str:
-    """An address as it is kept; a path becomes absolute.
+    """Checks the URI of a Milvus server or database.
+
+    Args:
+        uri: address of a server, or path of a Milvus Lite database.
+
+    Returns:
+        The URI to store in the catalog; a path is made absolute.
 
     Raises:
-        GlamError: it is neither an address nor the path of a Milvus Lite database, or it holds a password.
+        GlamError: the URI is neither of the two, or it contains a user or a password.
     """
     if is_lite(uri):
         return str(Path(uri).absolute())
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https", "tcp") or not parts.hostname:
         raise GlamError(
-            f"{uri!r} is no address as http://milvus:19530, nor the path of a Milvus Lite database, NAME.db"
+            f"{uri!r} is not the address of a Milvus server. Give one like http://milvus:19530, or the path of a "
+            "Milvus Lite database, NAME.db."
         )
     if parts.username is not None or parts.password is not None:
-        raise GlamError(f"the address of {parts.hostname} holds a user or password; they belong into {TOKEN}")
+        raise GlamError(
+            f"The address of {parts.hostname} contains a user or password. Put them into the environment variable "
+            f"{TOKEN}."
+        )
     return uri

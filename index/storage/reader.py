@@ -1,6 +1,6 @@
-"""An open index as a set of images: entries, files, and descriptors by image_id.
+"""Read access to the images of an index: entries, files, and descriptors by image_id.
 
-IndexReader --take_snapshot--> image_ids, matrix          the base of `glam.index.index.Index`, which adds searching
+IndexReader --take_snapshot--> image_ids, matrix          base class of `glam.index.index.Index`, which adds searching
             --under a lock--> Catalog --> Entry
 """
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 
 class IndexReader:
-    """The images of an index at one moment. Any number of threads may use it.
+    """A snapshot of the images of an index. Any number of threads may use it.
 
     Args:
         path: folder of the index.
-        catalog: of the index; closed by `close`.
+        catalog: catalog of the index; `close` closes it.
 
     Attributes:
         path: folder of the index.
-        model_name: the name or path that its model was loaded by.
-        fingerprint: of that model.
+        model_name: name or path that the model of the index was loaded by.
+        fingerprint: fingerprint of that model.
         dim: length of a descriptor.
-        size: longest side in pixels at which its images were described.
-        scales: that were averaged.
-        root: folder that the paths of its images are relative to.
-        image_ids: (n,) int64, ids of its images in ascending order.
-        matrix: (n, dim), their descriptors; the row of an image is its position in ``image_ids``.
+        size: longest side in pixels at which the images were described.
+        scales: scales at which the images were described; the descriptors are averages over them.
+        root: folder that the paths of the images are relative to.
+        image_ids: (n,) int64, ids of the images in ascending order.
+        matrix: (n, dim), descriptors of the images; the row of an image is its position in ``image_ids``.
 
     Raises:
-        GlamError: a file of descriptors is missing or too short.
+        GlamError: a segment is missing or too short.
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -55,7 +55,7 @@ class IndexReader:
         self.root = Path(config.root)
         self._config = config
         self._catalog = catalog
-        self._lock = Lock()  # held while the catalog is used
+        self._lock = Lock()  # guards the catalog
         self._snapshot = take_snapshot(path, catalog)
         self.image_ids = self._snapshot.image_ids
         self.matrix: DescriptorSource = self._snapshot.descriptors_of(self.image_ids)
@@ -76,15 +76,21 @@ class IndexReader:
         self._catalog.close()
 
     def check_model(self, model: "Model") -> None:
-        """Makes sure that descriptors of ``model`` can be compared with those in the index.
+        """Checks that the descriptors of a model can be compared with those in the index.
+
+        Args:
+            model: model of the queries.
 
         Raises:
-            GlamError: it is another model than the index was built with.
+            GlamError: the index was built with another model.
         """
         self._config.check_model(self.path, model)
 
     def entry(self, image_id: int) -> Entry:
-        """The entry of an image.
+        """The catalog entry of an image.
+
+        Args:
+            image_id: id of the image.
 
         Raises:
             KeyError: there is no image with this id.
@@ -92,7 +98,13 @@ class IndexReader:
         return self.entries([image_id])[0]
 
     def entries(self, image_ids: Sequence[int]) -> tuple[Entry, ...]:
-        """The entries of images, in the order of their ids here.
+        """The catalog entries of images.
+
+        Args:
+            image_ids: ids of the images.
+
+        Returns:
+            One entry per id, in the order of ``image_ids``.
 
         Raises:
             KeyError: there is no image with one of these ids.
@@ -104,13 +116,22 @@ class IndexReader:
     def file(self, image_id: int) -> Path:
         """The path of an image's file on disk.
 
+        Args:
+            image_id: id of the image.
+
         Raises:
             KeyError: there is no image with this id.
         """
         return self.root / self.entry(image_id).path
 
     def descriptor(self, image_id: int) -> NDArray[np.float32]:
-        """The descriptor of an image, (dim,).
+        """The descriptor of an image.
+
+        Args:
+            image_id: id of the image.
+
+        Returns:
+            (dim,) float32 of unit length.
 
         Raises:
             KeyError: there is no image with this id.
@@ -119,36 +140,42 @@ class IndexReader:
         return descriptor
 
     def descriptors(self, image_ids: Sequence[int]) -> Descriptors:
-        """The descriptors of images, (n, dim), in the order of their ids here.
+        """The descriptors of images.
+
+        Args:
+            image_ids: ids of n images.
+
+        Returns:
+            (n, dim) float32 of unit length, in the order of ``image_ids``.
 
         Raises:
             KeyError: there is no image with one of these ids.
         """
         descriptors = np.array(self.matrix[self._rows_of(image_ids)])
-        gone = ~descriptors.any(axis=1)  # removed since, and compacted away
+        gone = ~descriptors.any(axis=1)  # removed and compacted away since the snapshot
         if gone.any():
             raise KeyError(image_ids[int(np.flatnonzero(gone)[0])])
         return descriptors
 
     def unreadable(self) -> list[tuple[str, str]]:
-        """(path, reason) of each file that could not be read when the index was built."""
+        """Path and reason of each file that could not be read when the index was built or synced."""
         with self._lock:
             return self._catalog.unreadable()
 
     def landmark_count(self) -> int:
-        """The number of landmarks that are named among its images."""
+        """Number of distinct landmarks in the index."""
         with self._lock:
             return self._catalog.landmark_count()
 
     def _rows_of(self, image_ids: Sequence[int]) -> Rows:
-        """The row of each image in ``matrix``; raises `KeyError` for an id that is not in ``IndexReader.image_ids``."""
-        wanted = np.array(image_ids, dtype=np.int64)
-        rows = self._snapshot.rows_of(wanted)
+        """The row of each image in ``matrix``; raises `KeyError` for an id that is not in ``self.image_ids``."""
+        ids = np.array(image_ids, dtype=np.int64)
+        rows = self._snapshot.rows_of(ids)
         if (rows < 0).any():
-            raise KeyError(int(wanted[rows < 0][0]))
+            raise KeyError(int(ids[rows < 0][0]))
         return rows
 
     def _read_entries(self, image_ids: Sequence[int]) -> dict[int, Entry]:
-        """Entries by image_id, without those of images that were compacted away since."""
+        """Entries by image_id, without images that were compacted away since the snapshot."""
         with self._lock:
             return self._catalog.entries(image_ids)

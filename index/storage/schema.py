@@ -1,9 +1,9 @@
-"""The tables of the catalog, and opening the SQLite database that holds them.
+"""The tables of the catalog, and connections to its SQLite database.
 
-    Catalog, migration --> connect, open_any_version, create_tables --> SQLite
+    Catalog, migrations --> connect, open_any_version, create_tables --> SQLite
 
-It is kept in one file with a rollback journal: at rest there is nothing beside it, and readers wait only while a batch
-is being committed.
+The database is a single file with a rollback journal. The journal exists only during a transaction, and readers wait
+only while a batch is being committed.
 """
 
 import sqlite3
@@ -12,47 +12,49 @@ from pathlib import Path
 from glam.errors import GlamError
 
 CATALOG = "catalogue.sqlite"
+"""Name of the database; the spelling is that of schema version 1."""
 
 SCHEMA_VERSION = 3
 
 READABLE = (2, SCHEMA_VERSION)
-"""Versions that a reader takes as they are; a writer brings an older one to this first."""
+"""Versions that a reader can read without a migration. A writer upgrades older ones first."""
 
-KEPT_SINCE = 3
-"""The version that brought what follows."""
+STORE_FILES_SINCE = 3
+"""The version that added the table `kept`."""
 
-KEPT = """
-CREATE TABLE kept (                    -- files for reranking, each of the images that it names
-    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: a reader may still have the old file
-    kind TEXT NOT NULL,                -- what is in it, and the suffix of the file
-    recipe TEXT NOT NULL,              -- how it was made; what was made otherwise is not used
-    images BLOB NOT NULL,              -- their ids, 64 bits, little-endian
+STORE_FILES = """
+CREATE TABLE kept (                    -- files with data for re-ranking
+    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: a reader may still have the old file
+    kind TEXT NOT NULL,                -- kind of data, and suffix of the file
+    recipe TEXT NOT NULL,              -- how it was computed; a file with another recipe is ignored
+    images BLOB NOT NULL,              -- ids of its images, 64 bits, little-endian
     digest TEXT NOT NULL               -- BLAKE2b-128 of the file
 )"""
+"""Table of the files in the folder `rerank/`; see `glam.index.rerank_store.files`."""
 
 SCHEMA = """
 CREATE TABLE about (description TEXT NOT NULL);
 CREATE TABLE segments (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: a reader may still have the old file
+    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: a reader may still have the old file
     rows INTEGER NOT NULL
 );
 CREATE TABLE batches (                 -- rows that were written together
     segment INTEGER NOT NULL REFERENCES segments (number),
-    first INTEGER NOT NULL,            -- row of the segment
+    first INTEGER NOT NULL,            -- first row in the segment
     rows INTEGER NOT NULL,
-    images BLOB NOT NULL,              -- id of each row's image, 64 bits, little-endian
+    images BLOB NOT NULL,              -- id of the image of each row, 64 bits, little-endian
     digest TEXT NOT NULL,              -- BLAKE2b-128 of the rows
     PRIMARY KEY (segment, first)
 );
 CREATE TABLE images (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice, from 0
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused, from 0
     path TEXT NOT NULL,                -- relative to the root, forward slashes
-    label TEXT NOT NULL,               -- landmark, '' where it is not known
-    width INTEGER NOT NULL,            -- pixels, upright
+    label TEXT NOT NULL,               -- landmark; '' if unknown
+    width INTEGER NOT NULL,            -- pixels of the upright image
     height INTEGER NOT NULL,
-    hash TEXT NOT NULL,                -- BLAKE2b-128 of the file; '' where a version 1 did not take it
-    bytes INTEGER NOT NULL,            -- of the file; -1 as above
-    modified INTEGER NOT NULL,         -- time of the file in nanoseconds; as above: the last at which it was described
+    hash TEXT NOT NULL,                -- BLAKE2b-128 of the file; '' if migrated from version 1
+    bytes INTEGER NOT NULL,            -- size of the file; -1 if migrated from version 1
+    modified INTEGER NOT NULL,         -- modification time in nanoseconds; time of the descriptors if from version 1
     metadata TEXT NOT NULL,            -- JSON object
     state TEXT NOT NULL                -- 'present' or 'removed'
 );
@@ -65,15 +67,20 @@ CREATE TABLE unreadable (
 """
 
 BUSY_SECONDS = 60
-"""How long a reader waits for a commit, and a commit for readers."""
+"""How long a reader waits for a commit, and a commit for readers (arbitrary)."""
 
 
 class NoIndexError(GlamError):
-    """There is no index in a folder, or only the beginnings of one that was never made."""
+    """A folder holds no index, or only the leftovers of a build that was killed before its first batch."""
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
-    """Opens a database in SQLite's mode "rw", or "rwc" to make it; without permission to write, for reading alone."""
+    """Connects to the database. Without write permission the connection can only read.
+
+    Args:
+        file: path of the database.
+        mode: mode of SQLite: "rw" to open it, "rwc" to create it if it does not exist.
+    """
     connection = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -82,33 +89,42 @@ def connect(file: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.execute("PRAGMA synchronous = EXTRA")
-    connection.execute("PRAGMA cache_spill = OFF")  # readers are kept out while a transaction is committed, not before
+    connection.execute("PRAGMA cache_spill = OFF")  # so that readers wait only for the commit, not the transaction
     return connection
 
 
 def open_any_version(index: Path) -> tuple[sqlite3.Connection, int]:
-    """The database of the index in the folder ``index``, and the version of its schema.
+    """Connects to the catalog of an index, whatever its schema version.
+
+    Args:
+        index: folder of the index.
+
+    Returns:
+        The connection and the schema version.
 
     Raises:
-        GlamError: there is none, or the file is something else.
+        NoIndexError: there is no index.
+        GlamError: the file is not a catalog.
     """
     file = index / CATALOG
     if not file.is_file():
-        raise NoIndexError(f"{index}: no index there")
+        raise NoIndexError(f"{index}: no index there. Check the path, or create an index with `glam index build`.")
     try:
         connection = connect(file, "rw")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        raise GlamError(f"{file}: not an index's catalog ({error})") from error
+        raise GlamError(
+            f"{file} is not the catalog of an index ({error}). Restore a backup, or build the index again."
+        ) from error
     if not tables:
         connection.close()
-        raise NoIndexError(f"{index}: no index there; the build that was to make it ended before it began")
+        raise NoIndexError(f"{index}: no index there, only an unfinished build. Run `glam index build` again.")
     return connection, int(version)
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Makes the tables of this version, inside the caller's transaction."""
-    for statement in [*SCHEMA.strip().split(";\n"), KEPT]:
+    """Creates the tables of the current version, inside the caller's transaction."""
+    for statement in [*SCHEMA.strip().split(";\n"), STORE_FILES]:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,9 +1,9 @@
-"""Segments: the files of descriptors, float32 rows in little-endian order, appended to and read through memory maps.
+"""Segments: files of descriptors, float32 in little-endian order, which are appended to and memory-mapped.
 
-    Writer --append--> descriptors/000001.f32 --StoredDescriptors--> Index, the search structures, compact, verify
+    Writer --append--> descriptors/000001.f32 --StoredDescriptors--> Index, search structures, compact, verify
 
-A row counts once the catalog names it. What lies past the rows it names is the rest of a batch that was never
-finished, and is written over.
+Only the rows that the catalog lists belong to the index. Rows after these come from a batch that was never committed,
+and are overwritten.
 """
 
 import os
@@ -23,22 +23,27 @@ FOLDER = "descriptors"
 
 
 def segment_file(index: Path, number: int) -> Path:
-    """The file of segment ``number`` of the index in the folder ``index``."""
+    """Path of a segment.
+
+    Args:
+        index: folder of the index.
+        number: number of the segment.
+    """
     return index / FOLDER / f"{number:06d}.f32"
 
 
 def digest_descriptors(descriptors: Descriptors) -> str:
-    """32 hexadecimal digits, BLAKE2b of the descriptors as they lie in the file."""
+    """Digest of descriptors (n, dim) as they are stored: BLAKE2b-128, 32 hexadecimal digits."""
     return digest(np.ascontiguousarray(descriptors, dtype="<f4").data)
 
 
 def append(file: Path, row: int, descriptors: Descriptors) -> None:
-    """Writes rows from row number ``row`` on, and returns once they are on the disk.
+    """Appends descriptors to a segment. They are on disk on return.
 
     Args:
-        file: of the segment; made if it is not there.
-        row: how many of its rows the catalog knows.
-        descriptors: (n, dim).
+        file: path of the segment; created if it does not exist.
+        row: number of rows that the catalog lists; rows after these are overwritten.
+        descriptors: (n, dim) float32.
     """
     new = not file.exists()
     with file.open("wb" if new else "r+b") as out:
@@ -52,26 +57,37 @@ def append(file: Path, row: int, descriptors: Descriptors) -> None:
 
 
 def open_segment(file: Path, count: int, dim: int) -> Descriptors:
-    """The first ``count`` rows, (count, dim), memory-mapped. They stay readable when the file is deleted.
+    """Memory-maps a segment. The rows stay readable even if the file is deleted.
+
+    Args:
+        file: path of the segment.
+        count: number of rows that the catalog lists.
+        dim: length of a descriptor.
+
+    Returns:
+        (count, dim) float32.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        GlamError: the file is shorter than the catalog says.
+        FileNotFoundError: the file does not exist.
+        GlamError: the file has fewer than ``count`` rows.
     """
     if count == 0:
         return np.empty((0, dim), dtype=np.float32)
     if file.stat().st_size < count * dim * 4:
-        raise GlamError(f"{file}: shorter than the {count} descriptors that the catalog names; the index is damaged")
+        raise GlamError(
+            f"{file} is damaged: it is too short for its {count} descriptors. Restore a backup, or build the index "
+            "again."
+        )
     return np.asarray(np.memmap(file, dtype="<f4", mode="r", shape=(count, dim)))
 
 
 class StoredDescriptors(DescriptorSource):
-    """Descriptors by row, wherever they lie; what the search structures are built of.
+    """Descriptors of images in any segments, as one matrix of n rows.
 
     Args:
-        maps: the descriptors of each segment.
-        segments: (n,) the segment of each row; of one that is no longer stored, a number that is in no map.
-        rows_in_segment: (n,) its row there.
+        maps: memory map (rows, dim) of each segment, by its number.
+        segments: (n,) int64, segment of each row; a number that is not in ``maps`` if the row is no longer stored.
+        rows_in_segment: (n,) int64, index of each row in its segment.
         dim: length of a descriptor.
     """
 
@@ -85,7 +101,7 @@ class StoredDescriptors(DescriptorSource):
         return len(self._rows_in_segment)
 
     def __getitem__(self, rows: slice | Rows) -> Descriptors:
-        """The descriptors in these rows, (n, dim); zeros for those no longer stored."""
+        """The descriptors in these rows, (m, dim) float32; zeros for rows that are no longer stored."""
         segments, rows_in_segment = self._segments[rows], self._rows_in_segment[rows]
         if not len(rows_in_segment):
             return np.empty((0, self.dim), dtype=np.float32)
@@ -102,7 +118,15 @@ class StoredDescriptors(DescriptorSource):
         return found
 
     def inner_products(self, query: Descriptors, rows: Rows) -> Scores:
-        """Inner products of a query (dim,) with the descriptors in these rows, (n,); 0 for those no longer stored."""
+        """Inner products of a query with rows.
+
+        Args:
+            query: (dim,) float32.
+            rows: (m,) int64.
+
+        Returns:
+            (m,) float32; 0 for rows that are no longer stored.
+        """
         segments, rows_in_segment = self._segments[rows], self._rows_in_segment[rows]
         found = np.zeros(len(segments), dtype=np.float32)
         for number, stored in self._maps.items():
@@ -113,7 +137,12 @@ class StoredDescriptors(DescriptorSource):
 
 
 def delete_unlisted_segments(index: Path, known: Iterable[int]) -> None:
-    """Deletes the segments that the catalog does not know: what a writer that was killed left over."""
+    """Deletes segments that the catalog does not list, which are leftovers of a killed writer.
+
+    Args:
+        index: folder of the index.
+        known: numbers of the segments in the catalog.
+    """
     names = {segment_file(index, number).name for number in known}
     for file in (index / FOLDER).glob("*"):
         if file.name not in names:

@@ -1,8 +1,8 @@
-"""One moment of an index: the images that are present, and where their descriptors lie.
+"""Snapshots of an index: the present images, and the locations of their descriptors.
 
     IndexReader, ann_cache, knn_graph, compact, verify --> take_snapshot --> Catalog, segments
 
-A snapshot stays what it is while a writer adds, removes or compacts: the maps keep even files that are deleted since.
+A snapshot does not change while a writer adds, removes, or compacts. Its memory maps keep even deleted files readable.
 """
 
 from dataclasses import dataclass
@@ -16,18 +16,22 @@ from glam.index.storage.segments import FOLDER, StoredDescriptors, open_segment,
 from glam.index.types import Descriptors, ImageIds, Rows, SegmentNumbers, rows_of_ids
 
 NOWHERE = -1
+"""Segment number of an image that is not present."""
+
 ATTEMPTS = 5
+"""Attempts to take a snapshot while a writer compacts the index (arbitrary)."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The present images of one moment.
+    """The present images of an index at one time.
 
     Attributes:
-        image_ids: (n,), rising.
-        segments: (n,) the segment that holds the descriptor of each image.
-        rows_in_segment: (n,) the row of the descriptor there.
-        maps: the descriptors of each segment; empty in a copy without descriptors, where Milvus has them.
+        image_ids: (n,) int64, ids of the images in ascending order.
+        segments: (n,) int64, number of the segment that holds the descriptor of each image.
+        rows_in_segment: (n,) int64, row of the descriptor in that segment.
+        maps: memory map (rows, dim) of each segment by its number; empty in a copy of the index without descriptors,
+            which fetches them from Milvus.
         dim: length of a descriptor.
     """
 
@@ -39,15 +43,29 @@ class Snapshot:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it has images and not their descriptors."""
+        """Whether it has images, but no descriptors of them."""
         return len(self.image_ids) > 0 and not self.maps
 
     def rows_of(self, image_ids: ImageIds) -> Rows:
-        """The index of each of these ids in ``Snapshot.image_ids``; -1 for one that is not present."""
+        """Rows of images.
+
+        Args:
+            image_ids: int64 array of any shape.
+
+        Returns:
+            For each id its index in ``Snapshot.image_ids``; -1 for an image that is not present.
+        """
         return rows_of_ids(self.image_ids, image_ids)
 
     def descriptors_of(self, image_ids: ImageIds) -> StoredDescriptors:
-        """The descriptors of these images, in this order; zeros for one that is not present."""
+        """Descriptors of images.
+
+        Args:
+            image_ids: (m,) int64.
+
+        Returns:
+            A source of m descriptors in the order of ``image_ids``; zeros for an image that is not present.
+        """
         if np.array_equal(image_ids, self.image_ids):
             return StoredDescriptors(self.maps, self.segments, self.rows_in_segment, self.dim)
         if not len(self.image_ids):
@@ -60,10 +78,14 @@ class Snapshot:
 
 
 def take_snapshot(index: Path, catalog: Catalog) -> Snapshot:
-    """The present images of the index in the folder ``index``.
+    """Takes a snapshot of an index.
+
+    Args:
+        index: folder of the index.
+        catalog: its catalog.
 
     Raises:
-        GlamError: a file of descriptors is missing or too short.
+        GlamError: a segment is missing or too short.
     """
     for _ in range(ATTEMPTS):
         with catalog.snapshot():
@@ -77,4 +99,6 @@ def take_snapshot(index: Path, catalog: Catalog) -> Snapshot:
             missing = error  # a writer compacted the index between the two steps
             continue
         return Snapshot(*present, maps, dim)
-    raise GlamError(f"{missing.filename}: a file of descriptors that is not there; the index is damaged") from missing
+    raise GlamError(
+        f"{missing.filename} is missing: the index is damaged. Restore a backup, or build the index again."
+    ) from missing

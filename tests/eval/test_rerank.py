@@ -124,7 +124,7 @@ def test_the_command_reranks_anyones_descriptors(tmp_path: Path) -> None:
     ranking = parse_chain("aqe:k=3").search(asking, MemoryDatabase([database]), 30).rows.tolist()
     assert result["results"]["easy"]["ap"]["q"] == pytest.approx(slow_ap(ranking, {3, 4}, {5, 6}))
     assert result["results"]["medium"]["ap"]["q"] == pytest.approx(slow_ap(ranking, {3, 4, 5}, {6}))
-    assert "there is no reranking step 'qe'" in evaluate(tmp_path, "--rerank", "qe")[1]
-    assert "its image is needed" in evaluate(tmp_path, "--rerank", "geometric")[1]
+    assert "There is no re-ranking step 'qe'" in evaluate(tmp_path, "--rerank", "qe")[1]
+    assert "this query is only a descriptor. Search with an image" in evaluate(tmp_path, "--rerank", "geometric")[1]
     np.save(tmp_path / "database.npy", 2 * database)
     assert "of the images do not have unit length" in evaluate(tmp_path, "--rerank", "aqe")[1]

@@ -1,4 +1,4 @@
-"""The search structure that a writer saves: used while it fits, saved again when it does not, never needed."""
+"""The saved search structure: used while it is up to date, saved again when it is not, and safe to delete."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ LIMITS = IndexLimits(save_exact=True, added_in_memory=3)
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Size of each structure that is built from nothing."""
+    """Size of each structure that is built from scratch."""
     sizes: list[int] = []
     usual = Exact.build
 
@@ -58,7 +58,7 @@ def add_files(folder: Path, count: int) -> None:
 
 
 def check(index: Path, folder: Path) -> None:
-    """Searches give what the plain product gives."""
+    """Searches rank by inner product."""
     with Index.open(index, limits=LIMITS) as opened:
         assert {opened.entry(image_id).path for image_id in opened.image_ids.tolist()} == {
             p.path for p in read_folder(folder).images
@@ -94,7 +94,7 @@ def test_many_new_images_go_into_a_new_file(index: Path, folder: Path, content_m
     assert built == []
 
 
-def test_many_removed_images_have_it_built_anew(index: Path, folder: Path, built: list[int]) -> None:
+def test_many_removed_images_cause_a_rebuild(index: Path, folder: Path, built: list[int]) -> None:
     gone = [folder / f"{i:02d}.jpg" for i in range(8)]
     remove(index, gone, limits=LIMITS)
     for file in gone:
@@ -106,29 +106,31 @@ def test_many_removed_images_have_it_built_anew(index: Path, folder: Path, built
     assert len(np.load(found.ids_file)) == COUNT - 8
 
 
-def test_it_may_be_deleted_or_damaged(index: Path, folder: Path, built: list[int]) -> None:
+def test_the_cache_may_be_deleted_or_damaged(index: Path, folder: Path, built: list[int]) -> None:
     found = read_list(index)
     assert found is not None
     for file in (found.structure_file, found.ids_file, index / "search" / "list.json"):
-        whole = file.read_bytes()
+        content = file.read_bytes()
         file.write_bytes(b"\0" * 50)
         check(index, folder)
-        file.write_bytes(whole)
+        file.write_bytes(content)
     shutil.rmtree(index / "search")
     check(index, folder)
     assert built == [COUNT] * 4
 
 
-def test_an_unknown_kind_is_refused_before_anything_is_done(folder: Path, tmp_path: Path, content_model: Any) -> None:
-    with pytest.raises(GlamError, match="no search structure 'fast'; there is: exact"):
+def test_an_unknown_kind_is_rejected_before_anything_is_written(
+    folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    with pytest.raises(GlamError, match=r"no search structure 'fast'\. Choose one of exact"):
         build(tmp_path / "new.glam", read_folder(folder), content_model, structure="fast")
     with pytest.raises(TypeError, match="structures"):
         build(tmp_path / "new.glam", read_folder(folder), content_model, structures="exact")
     assert not (tmp_path / "new.glam").exists()
 
 
-def test_what_was_asked_for_stays_until_something_else_is(index: Path, folder: Path, content_model: Any) -> None:
-    for asked, kept in (("exact", "exact"), (None, "exact"), ("", "")):
-        build(index, read_folder(folder), content_model, structure=asked, limits=LIMITS)
+def test_the_chosen_structure_stays_until_another_is_chosen(index: Path, folder: Path, content_model: Any) -> None:
+    for chosen, expected in (("exact", "exact"), (None, "exact"), ("", "")):
+        build(index, read_folder(folder), content_model, structure=chosen, limits=LIMITS)
         with Index.open(index, limits=LIMITS) as opened:
-            assert opened._config.structure == kept
+            assert opened._config.structure == expected

@@ -1,4 +1,4 @@
-"""Building an index from a folder as people have them, and searching it."""
+"""Building an index from a realistic folder, and searching it."""
 
 import os
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def model() -> Model:
 
 
 def _untrained() -> Model:
-    """A small network drawn at random: enough for everything that is not about accuracy."""
+    """A small network with random weights, for tests that do not need accurate descriptors."""
     import torch
 
     from glam.model_file import ModelHeader
@@ -50,7 +50,7 @@ def folder(tmp_path: Path, draw_image: Draw) -> Path:
 
 
 def spoil(root: Path, draw: Draw) -> dict[str, str]:
-    """Adds the files that folders have; returns the bad ones with a part of their reason."""
+    """Adds unusual and broken files; returns the names of the broken ones, with a part of the expected reason."""
     odd = root / "odd"
     odd.mkdir()
     draw(64, 48).convert("CMYK").save(odd / "cmyk.jpg")
@@ -67,7 +67,9 @@ def spoil(root: Path, draw: Draw) -> dict[str, str]:
     return {"text.jpg": "not an image", "empty.jpg": "empty", "cut.jpg": "truncated", "huge.png": "megapixels"}
 
 
-def test_a_folder_as_people_have_them(model: Model, folder: Path, draw_image: Draw, tmp_path: Path) -> None:
+def test_unusual_files_are_indexed_and_broken_ones_are_listed(
+    model: Model, folder: Path, draw_image: Draw, tmp_path: Path
+) -> None:
     bad = spoil(folder, draw_image)
     seen: list[tuple[int, int]] = []
     report = build(tmp_path / "i.glam", read_folder(folder), model, progress=lambda *p: seen.append(p))
@@ -81,7 +83,7 @@ def test_a_folder_as_people_have_them(model: Model, folder: Path, draw_image: Dr
         assert dict(index.unreadable()).keys() == {f"odd/{name}" for name in bad}
 
 
-def test_every_image_finds_itself_first_with_its_own_facts(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_every_image_finds_itself_first_with_its_own_entry(model: Model, folder: Path, tmp_path: Path) -> None:
     collection = read_folder(folder)
     build(tmp_path / "i.glam", collection, model)
     with glam.index.open(tmp_path / "i.glam") as index:
@@ -94,7 +96,7 @@ def test_every_image_finds_itself_first_with_its_own_facts(model: Model, folder:
             assert index.file(hits[0].image_id) == folder / image.path
 
 
-def test_search_is_the_plain_product(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_search_ranks_by_inner_product(model: Model, folder: Path, tmp_path: Path) -> None:
     build(tmp_path / "i.glam", read_folder(folder), model)
     with Index.open(tmp_path / "i.glam") as index:
         descriptors = np.stack([index.descriptor(i) for i in range(len(index))])
@@ -111,7 +113,7 @@ def test_a_second_build_adds_what_is_new(model: Model, folder: Path, tmp_path: P
     assert (report.added, report.present) == (1, 5)
 
 
-def test_an_image_mended_since_is_taken_from_the_unreadable(
+def test_a_repaired_image_is_removed_from_the_unreadable_files(
     model: Model, folder: Path, tmp_path: Path, draw_image: Draw
 ) -> None:
     (folder / "abbey" / "late.png").write_bytes(b"half an upload")
@@ -122,10 +124,8 @@ def test_an_image_mended_since_is_taken_from_the_unreadable(
         assert index.unreadable() == []
 
 
-def test_a_build_that_was_killed_goes_on(
-    model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed between the descriptors of a batch and its entry in the catalog: what was not named is written over."""
+def test_a_killed_build_resumes(model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after writing the descriptors of a batch and before its transaction: these rows are overwritten."""
     add, calls = Catalog.add_batch, iter(range(100))
 
     def killed_at_the_second_batch(self: Catalog, *batch: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_build_that_was_killed_goes_on(
             np.testing.assert_allclose(index.descriptor(i), model.describe([index.file(i)])[0], atol=1e-5)
 
 
-def test_another_model_or_other_settings_are_refused(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_another_model_or_other_settings_are_rejected(model: Model, folder: Path, tmp_path: Path) -> None:
     import torch
 
     build(tmp_path / "i.glam", read_folder(folder), model)
@@ -163,37 +163,37 @@ def test_another_model_or_other_settings_are_refused(model: Model, folder: Path,
         build(tmp_path / "i.glam", read_folder(folder), model, settings=model.settings(size=96))
 
 
-def test_what_is_no_index_is_one_sentence(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_a_path_without_a_sound_index_is_rejected(model: Model, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(GlamError, match="no index there"):
         Index.open(tmp_path / "nowhere.glam")
-    with pytest.raises(GlamError, match="something else is there"):
+    with pytest.raises(GlamError, match=r"is neither an index nor empty\. Choose"):
         build(folder, read_folder(folder), model)
     build(tmp_path / "i.glam", read_folder(folder), model)
     os.truncate(segment_file(tmp_path / "i.glam", 1), 10)
     with pytest.raises(GlamError, match="damaged"):
         Index.open(tmp_path / "i.glam")
     (tmp_path / "i.glam" / "catalogue.sqlite").write_text("no database" * 100)
-    with pytest.raises(GlamError, match="not an index's catalog"):
+    with pytest.raises(GlamError, match="is not the catalog of an index"):
         Index.open(tmp_path / "i.glam")
 
 
-def test_a_descriptor_of_another_length_is_refused(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_a_descriptor_of_another_length_is_rejected(model: Model, folder: Path, tmp_path: Path) -> None:
     build(tmp_path / "i.glam", read_folder(folder), model)
-    with Index.open(tmp_path / "i.glam") as index, pytest.raises(GlamError, match="cannot search an index"):
+    with Index.open(tmp_path / "i.glam") as index, pytest.raises(GlamError, match="do not fit an index"):
         index.search(np.zeros(3, dtype=np.float32))
 
 
-def test_photographs_of_a_landmark_find_each_other(photographs: Path, tmp_path: Path) -> None:
-    """Real photographs, real weights: leave one out of each landmark and ask with it."""
+def test_images_of_a_landmark_find_each_other(photographs: Path, tmp_path: Path) -> None:
+    """Real images and weights: one image of each landmark is a query against the others."""
     model = glam.load("timm:tf_efficientnet_lite0", device="cpu")
     collection = read_folder(photographs / "val")
     chosen = ("petra", "stonehenge", "lotus_temple", "golden_gate_bridge")
     few = [i for i, image in enumerate(collection.images) if image.landmark in chosen]
-    asked = [i for i in few if collection.images[i - 1].landmark != collection.images[i].landmark]
-    names = {collection.images[i].path for i in few if i not in asked}
-    kept = collection.filter(lambda image: image.path in names)
-    build(tmp_path / "i.glam", kept, model, settings=model.settings(size=224))
+    queried = [i for i in few if collection.images[i - 1].landmark != collection.images[i].landmark]
+    names = {collection.images[i].path for i in few if i not in queried}
+    others = collection.filter(lambda image: image.path in names)
+    build(tmp_path / "i.glam", others, model, settings=model.settings(size=224))
     with Index.open(tmp_path / "i.glam") as index:
-        queries = model.describe([collection.file(i) for i in asked], size=224)
+        queries = model.describe([collection.file(i) for i in queried], size=224)
         first = [hits[0].landmark for hits in index.search(queries, k=1)]
-        assert first == [collection.images[i].landmark for i in asked]
+        assert first == [collection.images[i].landmark for i in queried]

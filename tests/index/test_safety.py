@@ -1,4 +1,4 @@
-"""What an index promises when things go wrong: kills, flipped bytes, a full disk, two writers, readers meanwhile."""
+"""Guarantees of an index under kills, bit flips, a full disk, several writers, and concurrent readers."""
 
 import json
 import multiprocessing
@@ -50,7 +50,7 @@ def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
 
 
 def check(index: Path, model: Any) -> int:
-    """Every image of the index has the descriptor of its file and is found by it; how many there are."""
+    """Checks that each image has the descriptor of its file and is found by it; returns the number of images."""
     with Index.open(index) as opened:
         for image_id in opened.image_ids.tolist():
             expected = model.descriptor(opened.file(image_id).read_bytes())
@@ -60,7 +60,7 @@ def check(index: Path, model: Any) -> int:
 
 
 def test_killed_at_random_moments(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> None:
-    """`benchmarks/kills.py` with few images; it says what is checked."""
+    """Runs `benchmarks/kills.py`, which describes the checks, with few images."""
     for i in range(60):
         draw_image(40, 30, i).save(tmp_path / f"{i}.jpg")
     program = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "--photographs", str(tmp_path), "--kills", "3"]
@@ -70,15 +70,15 @@ def test_killed_at_random_moments(tmp_path: Path, draw_image: Callable[..., Imag
 
 
 def flips(file: Path, count: int, seed: int) -> Iterator[int]:
-    """Flips one bit at a time at random offsets of a file, the first and the last byte among them."""
-    whole = file.read_bytes()
+    """Flips one bit at a time, in the first byte, the last byte, and random ones."""
+    content = file.read_bytes()
     random = np.random.default_rng(seed)
-    for offset in {0, len(whole) - 1, *random.integers(0, len(whole), count).tolist()}:
-        spoilt = bytearray(whole)
+    for offset in {0, len(content) - 1, *random.integers(0, len(content), count).tolist()}:
+        spoilt = bytearray(content)
         spoilt[offset] ^= 1 << int(random.integers(8))
         file.write_bytes(spoilt)
         yield offset
-    file.write_bytes(whole)
+    file.write_bytes(content)
 
 
 def test_a_flipped_byte_in_any_file_is_found_and_named(index: Path, folder: Path, content_model: Any) -> None:
@@ -98,22 +98,22 @@ def test_a_flipped_byte_in_any_file_is_found_and_named(index: Path, folder: Path
     assert verify(index, lambda: content_model).problems == ()
 
 
-def test_what_is_missing_or_too_much_is_named(index: Path) -> None:
+def test_missing_and_stray_data_is_named(index: Path) -> None:
     stray = index / "descriptors" / "000009.f32"
     stray.write_bytes(b"1234")
     assert [p.file for p in verify(index).problems] == ["descriptors/000009.f32"]
     stray.unlink()
     with segment_file(index, 1).open("ab") as file:
         file.write(b"12")
-    assert [p.what for p in verify(index).problems] == ["2 bytes longer than the catalog says"]
+    assert [p.what for p in verify(index).problems] == ["2 bytes longer than in the catalog"]
     segment_file(index, 1).unlink()
-    assert [(p.file, p.what) for p in verify(index).problems] == [("descriptors/000001.f32", "not there")]
-    with pytest.raises(GlamError, match="not there; the index is damaged"):
+    assert [(p.file, p.what) for p in verify(index).problems] == [("descriptors/000001.f32", "missing")]
+    with pytest.raises(GlamError, match="is missing: the index is damaged"):
         Index.open(index)
 
 
 def test_a_descriptor_of_another_image_is_found_by_describing_again(index: Path, content_model: Any) -> None:
-    """Sound to every checksum and yet wrong: two images changed places before it was sealed."""
+    """All checksums match, but two images were swapped before they were written."""
     (index / CHECKSUMS).unlink()
     with closing(sqlite3.connect(index / CATALOG)) as database, database:
         ((images,),) = database.execute("SELECT images FROM batches")
@@ -121,10 +121,10 @@ def test_a_descriptor_of_another_image_is_found_by_describing_again(index: Path,
         database.execute("UPDATE batches SET images = ?", [swapped])
     found = verify(index, lambda: content_model, sample=COUNT)
     assert len(found.problems) == 2
-    assert all("is not that of its file" in problem.what for problem in found.problems)
+    assert all("does not belong to its file" in problem.what for problem in found.problems)
 
 
-def test_no_writer_builds_on_damage(index: Path, folder: Path, content_model: Any) -> None:
+def test_a_writer_rejects_a_damaged_index(index: Path, folder: Path, content_model: Any) -> None:
     (folder / "new.jpg").write_text("new")
     for file in (index / CATALOG, index / CHECKSUMS):
         for _ in flips(file, 3, seed=1):
@@ -132,13 +132,13 @@ def test_no_writer_builds_on_damage(index: Path, folder: Path, content_model: An
                 sync(index, read_folder(folder), lambda: content_model)
     remove(index, ["02.jpg"])
     for _ in flips(segment_file(index, 1), 3, seed=2):
-        with pytest.raises(GlamError, match="nothing was compacted"):
+        with pytest.raises(GlamError, match="Nothing was compacted"):
             compact(index)
     sync(index, read_folder(folder), lambda: content_model)
     assert verify(index).problems == ()
 
 
-def test_after_a_kill_verify_says_so_and_the_next_writer_seals(index: Path, content_model: Any) -> None:
+def test_after_a_kill_verify_says_so_and_the_next_writer_cleans_up(index: Path, content_model: Any) -> None:
     (index / CHECKSUMS).unlink()
     (index / LOCK).write_text(json.dumps(asdict(Owner(1, "host", "glam index sync", "then"))))
     with segment_file(index, 1).open("ab") as file:
@@ -150,7 +150,7 @@ def test_after_a_kill_verify_says_so_and_the_next_writer_seals(index: Path, cont
     assert (found.clean, found.problems) == (False, ())
     assert "process 1 on host (glam index sync), since then" in " ".join(found.notes)
     assert check(index, content_model) == COUNT
-    with pytest.raises(GlamError, match="nothing was removed"):  # a writer that fails tidies up all the same
+    with pytest.raises(GlamError, match="nothing was removed"):  # a writer that fails cleans up too
         remove(index, ["none.jpg"])
     found = verify(index)
     assert (found.clean, found.problems, found.notes) == (True, (), ())
@@ -184,10 +184,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_in(
-    small_disk: Path, folder: Path, content_model: Any
-) -> None:
-    """The disk fills up at each of many moments, since what else is on it grows; the index opens after each."""
+def test_a_full_disk_is_reported_and_loses_nothing(small_disk: Path, folder: Path, content_model: Any) -> None:
+    """The disk fills up at many different moments; the index opens after each of them."""
     limits = IndexLimits(commit_images=3)
     index, ballast = small_disk / "i.glam", small_disk / "ballast"
     build(index, read_folder(folder), content_model, limits=limits)
@@ -212,7 +210,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_in(
 
 
 def _synced_or(sentence: str, index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_LIMITS) -> bool:
-    """Whether a sync came to its end; the only other way is this sentence."""
+    """Whether a sync finished; the only allowed error contains this sentence."""
     try:
         sync(index, read_folder(folder), lambda: model, limits=limits)
     except GlamError as error:
@@ -222,8 +220,8 @@ def _synced_or(sentence: str, index: Path, folder: Path, model: Any, limits: Ind
     return True
 
 
-def test_files_that_may_not_grow_are_one_sentence(index: Path, folder: Path, content_model: Any) -> None:
-    """The same without root: the system refuses to let a file grow."""
+def test_a_file_size_limit_is_reported(index: Path, folder: Path, content_model: Any) -> None:
+    """Like a full disk, but without root: a limit on the size of files."""
     (folder / "new.jpg").write_text("new")
     child = multiprocessing.get_context("fork").Process(target=_sync_with_a_limit, args=(index, folder, content_model))
     child.start()
@@ -240,7 +238,7 @@ def _sync_with_a_limit(index: Path, folder: Path, model: Any) -> None:
     os._exit(8 if _synced_or("the disk is full", index, folder, model) else 7)
 
 
-def test_two_writers_never_meet(index: Path, folder: Path, content_model: Any) -> None:
+def test_a_second_writer_is_rejected(index: Path, folder: Path, content_model: Any) -> None:
     with write_lock(index):
         for change in (
             lambda: sync(index, read_folder(folder), lambda: content_model),
@@ -280,8 +278,8 @@ def test_many_writers_at_once_leave_every_image_once(index: Path, folder: Path, 
     assert verify(index, lambda: content_model).problems == ()
 
 
-def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path, content_model: Any) -> None:
-    """Others open and search all the time; what was open before the writer still shows what was there then."""
+def test_readers_keep_their_snapshot_while_a_writer_works(index: Path, folder: Path, content_model: Any) -> None:
+    """Other threads open and search the index; an index opened before keeps showing its snapshot."""
     limits = IndexLimits(commit_images=4)
     errors: list[BaseException] = []
     stop = threading.Event()
@@ -299,7 +297,7 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
             while not stop.is_set():
                 with Index.open(index) as opened:
                     read(opened)
-        except BaseException as error:  # noqa: BLE001  (told at the end)
+        except BaseException as error:  # noqa: BLE001  (raised at the end)
             errors.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -320,12 +318,12 @@ def test_readers_keep_their_view_while_a_writer_works(index: Path, folder: Path,
         assert not errors, errors
         np.testing.assert_array_equal(old.descriptors(old.image_ids.tolist()), descriptors)
         found = {hit.path for hit in old.search(descriptors[0], k=100)[0]}
-        assert found == {f"{i:02d}.jpg" for i in range(COUNT) if i not in range(10, 14)}  # gone, so not shown
+        assert found == {f"{i:02d}.jpg" for i in range(COUNT) if i not in range(10, 14)}  # these were removed
     assert check(index, content_model) == COUNT - 4 + 40
 
 
 def make_version_1(path: Path, folder: Path, model: Any) -> None:
-    """An index as the first version wrote it."""
+    """Writes an index with schema version 1."""
     images = read_folder(folder).images
     path.mkdir()
     descriptors = np.stack([model.descriptor((folder / image.path).read_bytes()) for image in images])
@@ -353,7 +351,7 @@ def make_version_1(path: Path, folder: Path, model: Any) -> None:
             )
 
 
-def test_an_index_of_version_1_opens_and_goes_on(folder: Path, tmp_path: Path, content_model: Any) -> None:
+def test_an_index_of_version_1_opens_and_syncs(folder: Path, tmp_path: Path, content_model: Any) -> None:
     index = tmp_path / "old.glam"
     make_version_1(index, folder, content_model)
     assert check(index, content_model) == COUNT
@@ -372,7 +370,7 @@ def test_an_index_of_version_1_opens_and_goes_on(folder: Path, tmp_path: Path, c
     assert (found.clean, found.problems) == (True, ())
 
 
-def test_a_migration_that_was_killed_is_done_again(folder: Path, tmp_path: Path, content_model: Any) -> None:
+def test_a_killed_migration_is_repeated(folder: Path, tmp_path: Path, content_model: Any) -> None:
     index = tmp_path / "old.glam"
     make_version_1(index, folder, content_model)
     (index / "descriptors").mkdir()
@@ -382,8 +380,8 @@ def test_a_migration_that_was_killed_is_done_again(folder: Path, tmp_path: Path,
     assert check(index, content_model) == COUNT
 
 
-def test_an_index_of_a_newer_version_is_refused(index: Path) -> None:
+def test_an_index_of_a_newer_version_is_rejected(index: Path) -> None:
     with closing(sqlite3.connect(index / CATALOG)) as database:
         database.execute("PRAGMA user_version = 4")
-    with pytest.raises(GlamError, match="schema version 4; this version of glam reads 3"):
+    with pytest.raises(GlamError, match=r"schema version 4; this version of glam reads 3\. Upgrade glam"):
         Index.open(index)

@@ -1,4 +1,4 @@
-"""What `Index.search` accepts, and the one sentence that it answers anything else with."""
+"""The arguments that `Index.search` accepts, and the errors for others."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -55,24 +55,30 @@ def test_descriptors_and_queries_give_the_same_lists(index: Index, rerank: str |
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda query: query * 1.002, r"has length 1\.002, not 1, and scores are cosines; normalize it"),
-        (lambda query: query * 0, "has length 0, not 1"),
-        (lambda query: np.where(np.arange(len(query)) == 3, np.nan, query), "NaN or infinite; describe its image"),
-        (lambda query: np.where(np.arange(len(query)) == 3, np.inf, query), "NaN or infinite; describe its image"),
-        (lambda query: query[:-1], r"of shape \(\d+,\) cannot search an index of descriptors of length \d+; give"),
-        (lambda query: query[None, None], r"of shape \(1, 1, \d+\) cannot search"),
-        (lambda query: query[0], r"of shape \(\) cannot search"),
-        (lambda query: [], r"of shape \(0,\) cannot search"),
-        (lambda query: query.astype(np.int64), "of int64 are no descriptors; give float32"),
-        (lambda query: query > 0, "of bool are no descriptors"),
-        (lambda query: "a.jpg", "are no descriptors"),
-        (lambda query: None, "are no descriptors"),
-        (lambda query: [query, query[:-1]], "no array of numbers; give one of shape"),
-        (lambda query: Query(query[None]), r"of shape \(1, \d+\) cannot search"),
-        (lambda query: [Query(query), Query(2 * query)], "has length 2, not 1"),
+        (lambda query: query * 1.002, r"has length 1\.002 instead of 1\. Normalize it"),
+        (lambda query: query * 0, "has length 0 instead of 1"),
+        (
+            lambda query: np.where(np.arange(len(query)) == 3, np.nan, query),
+            "NaN or infinite numbers. Describe its image",
+        ),
+        (
+            lambda query: np.where(np.arange(len(query)) == 3, np.inf, query),
+            "NaN or infinite numbers. Describe its image",
+        ),
+        (lambda query: query[:-1], r"of shape \(\d+,\) do not fit an index of descriptors of length \d+\. Give"),
+        (lambda query: query[None, None], r"of shape \(1, 1, \d+\) do not fit"),
+        (lambda query: query[0], r"of shape \(\) do not fit"),
+        (lambda query: [], r"of shape \(0,\) do not fit"),
+        (lambda query: query.astype(np.int64), "of type int64 are not descriptors. Give float32"),
+        (lambda query: query > 0, "of type bool are not descriptors"),
+        (lambda query: "a.jpg", "are not descriptors"),
+        (lambda query: None, "are not descriptors"),
+        (lambda query: [query, query[:-1]], "not an array of numbers. Give an array of shape"),
+        (lambda query: Query(query[None]), r"of shape \(1, \d+\) do not fit"),
+        (lambda query: [Query(query), Query(2 * query)], "has length 2 instead of 1"),
     ],
 )
-def test_a_query_that_cannot_be_compared_is_one_sentence(
+def test_the_error_for_an_invalid_query_says_what_to_do(
     index: Index, query: NDArray[np.float32], change: Any, sentence: str, rerank: str | None
 ) -> None:
     with pytest.raises(GlamError, match=sentence) as raised:
@@ -89,16 +95,16 @@ def test_rounding_is_within_the_tolerance(index: Index, query: NDArray[np.float3
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"k": 0}, "k is 0; give at least 1"),
-        ({"k": -3}, "k is -3; give at least 1"),
-        ({"k": 0, "threshold": 0.5}, "k is 0; give at least 1"),
-        ({"k": None}, "neither k nor threshold is given"),
-        ({"threshold": 1.5}, r"the threshold is 1\.5; scores are cosines, so give a number from -1 to 1"),
-        ({"threshold": -1.1}, "the threshold is -1.1"),
-        ({"threshold": float("nan")}, "the threshold is nan"),
+        ({"k": 0}, "k is 0. Give at least 1"),
+        ({"k": -3}, "k is -3. Give at least 1"),
+        ({"k": 0, "threshold": 0.5}, "k is 0. Give at least 1"),
+        ({"k": None}, "Neither k nor threshold is given. Give one"),
+        ({"threshold": 1.5}, r"The threshold is 1\.5\. Scores are cosines, so give a number from -1 to 1"),
+        ({"threshold": -1.1}, "The threshold is -1.1"),
+        ({"threshold": float("nan")}, "The threshold is nan"),
     ],
 )
-def test_limits_that_allow_no_hit_are_one_sentence(
+def test_the_error_for_invalid_limits_says_what_to_do(
     index: Index, query: NDArray[np.float32], options: Any, sentence: str, rerank: str | None
 ) -> None:
     with pytest.raises(GlamError, match=sentence):
@@ -111,6 +117,6 @@ def test_more_hits_than_images_and_the_widest_threshold_give_all(index: Index, q
     assert len(index.search(query, None, threshold=-1, rerank="aqe")[0]) == COUNT
 
 
-def test_an_unknown_step_is_one_sentence(index: Index, query: NDArray[np.float32]) -> None:
-    with pytest.raises(GlamError, match="no reranking step 'best'"):
+def test_an_unknown_step_is_rejected(index: Index, query: NDArray[np.float32]) -> None:
+    with pytest.raises(GlamError, match="no re-ranking step 'best'"):
         index.search(query, rerank="best")

@@ -1,4 +1,4 @@
-"""The lookup of ids in sorted ids, beside a dictionary."""
+"""The lookup of ids in a sorted array, compared with a dictionary."""
 
 import numpy as np
 import pytest
@@ -19,5 +19,5 @@ def test_ids_are_found_as_in_a_dictionary(count: int, shape: tuple[int, ...]) ->
     assert found.ravel().tolist() == [row_of.get(int(image_id), -1) for image_id in ids.ravel()]
 
 
-def test_the_first_and_the_last_are_found_and_what_lies_beyond_is_not() -> None:
+def test_the_first_and_last_ids_are_found_and_others_are_not() -> None:
     assert rows_of_ids(np.array([3, 5, 9]), np.array([9, 3, 2, 10, 4, 5])).tolist() == [2, 0, -1, -1, -1, 1]

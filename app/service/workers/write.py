@@ -27,7 +27,7 @@ from glam.errors import GlamError
 from glam.index.operations.image_files import read_facts
 from glam.index.storage.checksums import atomic_write_bytes
 from glam.index.storage.lock import InUseError
-from glam.index.writer import DescribedFile, Writer, open_writer
+from glam.index.writer import ImageToAdd, Writer, open_writer
 
 BATCH = 64
 """Changes per writer; arbitrary."""
@@ -124,7 +124,7 @@ def addition(file: NewFile) -> Change:
                 with writer.catalog.transaction():
                     writer.catalog.update_files([(existing[0], facts)])
             else:
-                writer.add([DescribedFile(facts, file.width, file.height, file.descriptor)])
+                writer.add([ImageToAdd(facts, file.width, file.height, file.descriptor)])
         except BaseException:
             if is_new:
                 (root / file.path).unlink(missing_ok=True)

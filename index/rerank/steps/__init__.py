@@ -1,1 +1,1 @@
-"""The steps of re-ranking, an algorithm a module."""
+"""The re-ranking steps, one module per algorithm."""

@@ -1,8 +1,8 @@
-"""Alpha query expansion: the query and its first results ask together.
+"""Alpha query expansion: searches again with the weighted mean of the query and its first results.
 
 Sources: O. Chum, J. Philbin, J. Sivic, M. Isard, A. Zisserman, "Total recall", ICCV 2007. F. Radenovic, G. Tolias,
-O. Chum, "Fine-tuning CNN image retrieval with no human annotation", PAMI 2019 (arXiv 1711.02512): each result weighs
-its cosine to the power of alpha.
+O. Chum, "Fine-tuning CNN image retrieval with no human annotation", PAMI 2019 (arXiv 1711.02512), for the weight of a
+result, which is its cosine to the power of alpha.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from glam.index.types import Descriptors
 
 @dataclass(frozen=True)
 class AlphaQueryExpansion(Step):
-    """Searches again with the mean of the query and its first results; scores are cosines with that mean.
+    """Searches again with the mean of the query and its first results. Scores are cosine similarities with that mean.
 
-    The only step that brings images which were not in the list.
+    It is the only step that adds images to the list.
 
     Attributes:
-        k: results that the mean is taken over, beside the query.
-        alpha: power of its cosine that each of them weighs; 0 for equal weights.
+        k: number of results that are averaged with the query.
+        alpha: exponent of the cosine similarity in the weight of a result; 0 gives equal weights.
     """
 
     k: int = option(2, 1, 100)
@@ -32,11 +32,11 @@ class AlphaQueryExpansion(Step):
 
     @property
     def depth(self) -> int:
-        """See `glam.index.rerank.base.Step`."""
+        """The number of results that the mean needs."""
         return self.k
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """See `glam.index.rerank.base.Step`."""
+        """Searches again; see `glam.index.rerank.base.Step`."""
         expanded = expand(query.descriptor, database.matrix[ranked.rows[: self.k]], self.alpha)
         scores, rows = database.nearest(expanded[None], max(len(ranked), query.length), query.allowed)
         found = rows[0] >= 0
@@ -48,6 +48,15 @@ class AlphaQueryExpansion(Step):
 
 
 def expand(query: Descriptors, results: Descriptors, alpha: float) -> Descriptors:
-    """The mean of a query, (dim,), and its results, (k, dim), of unit length; see `AlphaQueryExpansion`."""
+    """The weighted mean of a query and its results.
+
+    Args:
+        query: (dim,) float32 of unit length.
+        results: (k, dim) float32 of unit length.
+        alpha: exponent of the cosine similarity in the weight of a result.
+
+    Returns:
+        (dim,) float32 of unit length.
+    """
     mean: Descriptors = averaged(query[None], results[None], powers(results @ query, alpha)[None])[0]
     return mean

@@ -1,11 +1,12 @@
-"""Diffusion on the k-nearest-neighbor graph: similarity flows from the query's first results along the graph.
+"""Diffusion on the kNN graph: spreads similarity from the first results along the edges of the graph.
 
-    f = alpha S f + (1 - alpha) y        y: what the query gives its first results, S: the normalized affinities
+    f = alpha S f + (1 - alpha) y        y: affinities of the query to its first results, S: normalized affinities
 
 Sources: D. Zhou, J. Weston, A. Gretton, O. Bousquet, B. Schölkopf, "Ranking on data manifolds", NIPS 2003. A. Iscen,
 G. Tolias, Y. Avrithis, T. Furon, O. Chum, "Efficient diffusion on region manifolds: recovering small objects with
-compact CNN representations", CVPR 2017 (arXiv 1611.05113): affinities of mutual neighbors, and the query outside the
-graph. Here the graph is cut down to the images looked at, and the few hundred equations are solved directly.
+compact CNN representations", CVPR 2017 (arXiv 1611.05113), for affinities of mutual neighbors and a query outside the
+graph. This implementation restricts the graph to the images that are re-ranked, and solves the few hundred equations
+directly.
 """
 
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from glam.index.types import Rows, rows_of_ids
 
 @dataclass(frozen=True)
 class Diffusion(Step):
-    """Scores are what has flowed to an image; 0 where nothing did, and those keep their order.
+    """Scores images by diffusion from the first results. Images that it does not reach score 0 and keep their order.
 
     Attributes:
-        k: neighbors of an image; an edge joins two images that are among each other's.
-        seeds: results that the query flows into.
-        gamma: power of the cosine that an edge, or the query's hold on a seed, is worth.
-        alpha: share that flows on at each step.
-        depth: images looked at.
+        k: number of neighbors per image; an edge connects two images that are neighbors of each other.
+        seeds: number of first results at which the diffusion starts.
+        gamma: exponent of the cosine similarity in the weight of an edge or a seed.
+        alpha: share of the score that an image passes on to its neighbors in each step of the diffusion.
+        depth: number of images re-ranked.
     """
 
     k: int = option(10, 1, NEIGHBORS)
@@ -37,29 +38,51 @@ class Diffusion(Step):
     depth: int = option(400, 1, 1000)
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """See `glam.index.rerank.base.Step`."""
-        looked_at = ranked.rows[: self.depth]
-        edges = affinities(looked_at, database, self.k, self.gamma)
-        given = np.zeros(len(looked_at))
-        given[: self.seeds] = powers(database.matrix[looked_at[: self.seeds]] @ query.descriptor, self.gamma)
-        return reordered(ranked, flow(edges, given, self.alpha))
+        """Re-ranks a list; see `glam.index.rerank.base.Step`."""
+        rows = ranked.rows[: self.depth]
+        edges = affinities(rows, database, self.k, self.gamma)
+        sources = np.zeros(len(rows))
+        sources[: self.seeds] = powers(database.matrix[rows[: self.seeds]] @ query.descriptor, self.gamma)
+        return reordered(ranked, diffuse(edges, sources, self.alpha))
 
 
 def affinities(rows: Rows, database: Database, k: int, gamma: float) -> NDArray[np.float64]:
-    """Of the images in (n,) rows: their cosine to the power of ``gamma`` where both are among the ``k`` nearest of
-    the other, and else 0; (n, n), symmetric."""
+    """The affinity matrix of images.
+
+    Args:
+        rows: (n,) int64, rows of the images.
+        database: database with the kNN graph.
+        k: number of neighbors per image.
+        gamma: exponent of the cosine similarity.
+
+    Returns:
+        (n, n) float64, symmetric: the cosine similarity to the power of ``gamma`` if both images are among the ``k``
+        neighbors of each other, otherwise 0.
+
+    Raises:
+        GlamError: the kNN graph is missing, out of date, or damaged.
+    """
     neighbors = database.neighbors(rows)
     order = np.argsort(rows)
-    listed = rows_of_ids(rows[order], neighbors.rows[:, :k])  # -1: not among these images, or no neighbor
+    listed = rows_of_ids(rows[order], neighbors.rows[:, :k])  # -1 for no neighbor, or one that is not in `rows`
     image, neighbor = np.nonzero(listed >= 0)
     edges: NDArray[np.float64] = np.zeros((len(rows), len(rows)))
     edges[image, order[listed[image, neighbor]]] = powers(neighbors.scores[image, neighbor], gamma)
     return np.minimum(edges, edges.T)
 
 
-def flow(edges: NDArray[np.float64], given: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """The rest state of the diffusion, (n,), over (n, n) edges from what is given, (n,), at each step."""
+def diffuse(edges: NDArray[np.float64], sources: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """The steady state of the diffusion.
+
+    Args:
+        edges: (n, n) float64, affinity matrix.
+        sources: (n,) float64, y in the equation of the module.
+        alpha: share that flows along the edges.
+
+    Returns:
+        (n,) float64, f in the equation of the module.
+    """
     degrees = edges.sum(axis=1)
     scale = np.where(degrees > 0, degrees, 1) ** -0.5
     system = np.eye(len(edges)) - alpha * scale[:, None] * edges * scale
-    return np.asarray(np.linalg.solve(system, (1 - alpha) * given))
+    return np.asarray(np.linalg.solve(system, (1 - alpha) * sources))

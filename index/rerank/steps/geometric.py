@@ -1,10 +1,10 @@
-"""Geometric verification: images that agree with the query in their geometry come first.
+"""Geometric verification: moves images to the top whose local features match the query geometrically.
 
 Source: J. Philbin, O. Chum, M. Isard, J. Sivic, A. Zisserman, "Object retrieval with large vocabularies and fast
-spatial matching", CVPR 2007. How two images are compared: `glam.index.local_matching.verify`.
+spatial matching", CVPR 2007. `glam.index.local_matching.verify` compares two images.
 
-Few pairs that agree are often chance, and most photographs of a landmark share no more with one another. So an image
-below the least number is left where it was: verification moves up, and never down.
+A few inliers are often due to chance, and most images of the same landmark have no more. So images with fewer inliers
+than a threshold keep their order: verification can move an image up, but a low count is no evidence against it.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +18,16 @@ from glam.index.local_matching.verify import match_features
 from glam.index.rerank.base import Database, Query, Ranked, Step, option, reordered
 
 THREADS = 2
-"""That compare at once; more would take a service's cores from its other requests."""
+"""Threads that compare images (arbitrary); more would take cores from the other requests of a service."""
 
 
 @dataclass(frozen=True)
 class GeometricVerification(Step):
-    """Scores are the pairs of points that agree, and 0 where they are fewer than ``least``.
+    """Scores images by their number of inliers with the query; fewer than ``least`` count as 0.
 
     Attributes:
-        least: pairs that an image needs to be moved up.
-        depth: images looked at.
+        least: fewest inliers that move an image up.
+        depth: number of images re-ranked.
     """
 
     least: int = option(8, 4, 1000)
@@ -36,13 +36,13 @@ class GeometricVerification(Step):
     needs_local_features = True
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """See `glam.index.rerank.base.Step`."""
-        count = partial(_agreeing, query.local_features(), database)
+        """Re-ranks a list; see `glam.index.rerank.base.Step`."""
+        count = partial(_inliers, query.local_features(), database)
         with ThreadPoolExecutor(THREADS) as threads:
             counts = np.array(list(threads.map(count, ranked.rows[: self.depth].tolist())), dtype=np.int64)
         return reordered(ranked, np.where(counts >= self.least, counts, 0))
 
 
-def _agreeing(asked: LocalFeatures, database: Database, row: int) -> int:
-    found = database.local_features_in_row(row)
-    return 0 if found is None else match_features(asked, found).count
+def _inliers(query_features: LocalFeatures, database: Database, row: int) -> int:
+    features = database.local_features_in_row(row)
+    return 0 if features is None else match_features(query_features, features).count

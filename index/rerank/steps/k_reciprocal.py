@@ -1,8 +1,8 @@
-"""k-reciprocal reranking: images are alike whose neighborhoods are, and neighbors are those that are each other's.
+"""k-reciprocal re-ranking: compares the query and an image by the overlap of their mutual nearest neighbors.
 
 Source: Z. Zhong, L. Zheng, D. Cao, S. Li, "Re-ranking person re-identification with k-reciprocal encoding", CVPR 2017
-(arXiv 1701.08398). What differs: the graph gives only how near the k-th neighbor of an image is; whatever in the list
-is as near is among its k nearest, the query too, which is outside the graph. What is not in the list counts nowhere.
+(arXiv 1701.08398). Unlike the paper, neighborhoods contain only the query and the images in the list. They count as k
+nearest neighbors of an image if they are at least as similar to it as its k-th neighbor in the kNN graph.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from glam.index.rerank.base import NEIGHBORS, Database, Query, Ranked, Step, opt
 from glam.index.types import Scores
 
 Sets = NDArray[np.bool_]
-"""(n, n): row i says which of n images are in the set of image i."""
+"""(n, n) booleans; row i is the set of images that belongs to image i."""
 
 ROUNDING = 1e-6
-"""What two computations of one cosine may differ by."""
+"""Largest rounding difference between two computations of a cosine similarity in float32."""
 
 
 @dataclass(frozen=True)
 class KReciprocal(Step):
-    """Scores are a weighted mean of the overlap of neighborhoods, in [0, 1], and the cosine.
+    """Scores images by a weighted mean of the overlap of neighborhoods, in [0, 1], and the cosine similarity.
 
     Attributes:
-        k: neighbors that may be reciprocal.
-        averaged: an image's neighborhood is averaged with those of so many neighbors; 0 for its own alone.
-        share: of the cosine in the score.
-        depth: images looked at.
+        k: number of nearest neighbors from which the reciprocal ones are taken.
+        averaged: number of neighbors whose neighborhoods are averaged with that of an image; 0 for no averaging.
+        share: weight of the cosine similarity in the score.
+        depth: number of images re-ranked.
     """
 
     k: int = option(16, 2, NEIGHBORS)
@@ -37,26 +37,30 @@ class KReciprocal(Step):
     depth: int = option(400, 1, 1000)
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """See `glam.index.rerank.base.Step`."""
-        looked_at = ranked.rows[: self.depth]
-        descriptors = np.concatenate([query.descriptor[None], database.matrix[looked_at]])
-        cosines = descriptors @ descriptors.T  # from here on the query is number 0
-        known = database.neighbors(looked_at).scores
+        """Re-ranks a list; see `glam.index.rerank.base.Step`."""
+        rows = ranked.rows[: self.depth]
+        descriptors = np.concatenate([query.descriptor[None], database.matrix[rows]])
+        cosines = descriptors @ descriptors.T  # row and column 0 belong to the query
+        known = database.neighbors(rows).scores
         weights = encode(reciprocal(cosines, known, self.k), reciprocal(cosines, known, self.k // 2), cosines)
         if self.averaged:
             near = nearest(cosines, known, self.averaged)
             weights = near @ weights / near.sum(axis=1, keepdims=True)
-        alike = overlaps(weights[0], weights[1:])
-        return reordered(ranked, (1 - self.share) * alike + self.share * cosines[0, 1:])
+        overlap = overlaps(weights[0], weights[1:])
+        return reordered(ranked, (1 - self.share) * overlap + self.share * cosines[0, 1:])
 
 
 def nearest(cosines: Scores, known: Scores, k: int) -> Sets:
-    """The images that are as near to an image as its k-th neighbor, itself among them.
+    """The nearest neighbors of the query and of each image.
 
     Args:
-        cosines: (n, n) of the query, number 0, and the images of the list.
-        known: (n - 1, `NEIGHBORS`), of those images with their neighbors in the graph, falling.
-        k: at least 1.
+        cosines: (n, n) cosine similarities among the query, which is number 0, and the n - 1 images of the list.
+        known: (n - 1, `NEIGHBORS`) cosine similarities of the images with their neighbors in the kNN graph, in
+            descending order.
+        k: number of neighbors, at least 1.
+
+    Returns:
+        (n, n): row i is the set of those that are at least as similar to i as its k-th neighbor, with i itself.
     """
     of_query = np.sort(cosines[0, 1:])[-min(k, len(known)) :][:1]
     least = np.concatenate([of_query, known[:, k - 1]])
@@ -66,32 +70,52 @@ def nearest(cosines: Scores, known: Scores, k: int) -> Sets:
 
 
 def reciprocal(cosines: Scores, known: Scores, k: int) -> Sets:
-    """The k-reciprocal neighbors of each image, itself among them; see `nearest`."""
+    """The k-reciprocal neighbors: pairs that are among the nearest neighbors of each other.
+
+    Args:
+        cosines: (n, n) cosine similarities; see `nearest`.
+        known: (n - 1, `NEIGHBORS`) cosine similarities; see `nearest`.
+        k: number of neighbors, at least 1.
+
+    Returns:
+        (n, n), symmetric: row i is the set of the reciprocal neighbors of i, with i itself.
+    """
     near = nearest(cosines, known, k)
     return near & near.T
 
 
 def encode(own: Sets, half: Sets, cosines: Scores) -> NDArray[np.float32]:
-    """Neighborhoods as vectors.
+    """Expands the neighborhoods and encodes them as vectors of weights.
+
+    For each member, its (k / 2)-reciprocal neighbors are added to the neighborhood if at least two thirds of them
+    already belong to it.
 
     Args:
-        own: k-reciprocal neighbors of each image.
-        half: its k / 2-reciprocal ones; of a neighbor they join those of the image where two thirds of them are there.
-        cosines: (n, n).
+        own: (n, n), k-reciprocal neighbors of each image.
+        half: (n, n), (k / 2)-reciprocal neighbors of each image.
+        cosines: (n, n) cosine similarities.
 
     Returns:
-        (n, n), row i: the weights of the images in the neighborhood of i; they add up to 1.
+        (n, n) float32: row i holds the weights of the images in the neighborhood of i, which add up to 1.
     """
     members, halves = own.astype(np.float32), half.astype(np.float32)
     joining = own & (members @ halves.T >= 2 / 3 * halves.sum(axis=1))
-    whole = own | (joining.astype(np.float32) @ halves > 0)
-    weights = np.where(whole, np.exp(2 * cosines - 2), np.float32(0))  # squared distances are 2 - 2 cosines
+    expanded = own | (joining.astype(np.float32) @ halves > 0)
+    weights = np.where(expanded, np.exp(2 * cosines - 2), np.float32(0))  # squared distances are 2 - 2 cosines
     shares: NDArray[np.float32] = weights / weights.sum(axis=1, keepdims=True)
     return shares
 
 
 def overlaps(query: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Jaccard similarity of a neighborhood, (n,), with others, (m, n), each adding up to 1; (m,)."""
+    """Jaccard similarities of neighborhoods.
+
+    Args:
+        query: (n,) float32, neighborhood of the query; the weights add up to 1.
+        images: (m, n) float32, neighborhoods of images; the weights of each add up to 1.
+
+    Returns:
+        (m,) float32 in [0, 1].
+    """
     common = np.minimum(query, images).sum(axis=1)
     similarity: NDArray[np.float32] = common / (2 - common)
     return similarity

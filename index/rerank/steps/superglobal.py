@@ -1,9 +1,9 @@
-"""Reranking by refined global descriptors, in the manner of SuperGlobal; it needs nothing but the descriptors.
+"""Re-ranking with refined global descriptors, after SuperGlobal. It needs no data except the descriptors.
 
 Source: S. Shao, K. Chen, A. Karpur, Q. Cui, A. Araujo, B. Cao, "Global features are all you need for image retrieval
-and reranking", ICCV 2023 (arXiv 2308.06954). What differs: there the query is expanded by a maximum over its first
-results, and a score is the mean of two cosines, query with refined image and expanded query with plain image. Here the
-query is expanded by a mean of refined results and compared with refined images.
+and reranking", ICCV 2023 (arXiv 2308.06954). In the paper, the query is expanded by a maximum over its first results,
+and a score is the mean of two cosines: query with refined image, and expanded query with original image. Here the query
+is expanded by a mean over refined results, and a score is its cosine with the refined image.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from glam.index.types import Descriptors
 
 @dataclass(frozen=True)
 class SuperGlobal(Step):
-    """Scores are cosines of the expanded query with the refined images.
+    """Scores images by the cosine similarity of the expanded query and the refined image.
 
     Attributes:
-        k: nearest images of the list, and the query among them, that an image is refined with.
-        first: results, by their rank, that the query is expanded with.
-        weight: of a neighbor, times its cosine.
-        depth: images looked at.
+        k: number of nearest neighbors that refine an image, from the list and the query.
+        first: number of first results that expand the query.
+        weight: factor of the cosine similarity in the weight of a neighbor or result.
+        depth: number of images re-ranked.
     """
 
     k: int = option(4, 1, 100)
@@ -32,7 +32,7 @@ class SuperGlobal(Step):
     depth: int = option(400, 1, 1000)
 
     def __call__(self, query: Query, ranked: Ranked, database: Database) -> Ranked:
-        """See `glam.index.rerank.base.Step`."""
+        """Re-ranks a list; see `glam.index.rerank.base.Step`."""
         descriptors = database.matrix[ranked.rows[: self.depth]]
         refined = refine(descriptors, query.descriptor, self.k, self.weight)
         first = self.weight * powers(descriptors[: self.first] @ query.descriptor, 1)
@@ -41,16 +41,16 @@ class SuperGlobal(Step):
 
 
 def refine(descriptors: Descriptors, query: Descriptors, k: int, weight: float) -> Descriptors:
-    """Each image averaged with its ``k`` nearest among the others and the query.
+    """The weighted mean of each image and its nearest neighbors among the other images and the query.
 
     Args:
-        descriptors: (n, dim).
-        query: (dim,).
-        k: see `SuperGlobal`; all where there are fewer.
-        weight: see `SuperGlobal`.
+        descriptors: (n, dim) float32 of unit length, descriptors of the images.
+        query: (dim,) float32 of unit length.
+        k: number of neighbors; if there are fewer, all are used.
+        weight: factor of the cosine similarity in the weight of a neighbor.
 
     Returns:
-        (n, dim) of unit length.
+        (n, dim) float32 of unit length.
     """
     others = np.concatenate([descriptors, query[None]])
     cosines = descriptors @ others.T

@@ -71,7 +71,10 @@ def test_what_is_expected_to_fail_is_one_sentence(index: Path, folder: Path, tmp
     for arguments, sentence in (
         (("remove", index, "none.jpg"), "none.jpg is not in"),
         (("add", index, tmp_path / "none.jpg"), "no such file"),
-        (("sync", tmp_path / "none.glam", folder), "no index there; `glam index build` makes one"),
+        (
+            ("sync", tmp_path / "none.glam", folder),
+            "no index there. Check the path, or create an index with `glam index build`",
+        ),
         (("compact", tmp_path), "no index there"),
         (("verify", folder), "no index there"),
     ):

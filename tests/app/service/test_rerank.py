@@ -175,14 +175,14 @@ def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
     folder: Path, client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folder / "query.jpg"
-    assert "no reranking step 'best'; there are aqe" in sentence(asked(client, file, rerank="best"))
-    assert "no reranking step ''" in sentence(asked(client, file, rerank="aqe,"))
+    assert "no re-ranking step 'best'. Choose from aqe" in sentence(asked(client, file, rerank="best"))
+    assert "no re-ranking step ''" in sentence(asked(client, file, rerank="aqe,"))
     assert "aqe has no option 'x'" in sentence(asked(client, file, rerank="aqe:x=1"))
     assert "from 1 to" in sentence(asked(client, file, rerank="geometric:depth=100000"))
     assert "at most" in sentence(asked(client, file, rerank=",".join(["aqe"] * 20)))
     assert sentence(asked(client, file, rerank="a" * 1000)).startswith("rerank: ")
     answer = client.get("/api/images/0/search", params={"rerank": "best"})
-    assert sentence(answer).startswith("rerank: there is no reranking step")
+    assert sentence(answer).startswith("rerank: There is no re-ranking step")
     assert ids(asked(client, file, rerank=" ")) == ids(asked(client, file))
     failed = CliRunner().invoke(commands, ["search", str(folder / "i.glam"), str(file), "--rerank", "best"])
     assert isinstance(failed.exception, glam.GlamError)
@@ -192,7 +192,7 @@ def test_a_chain_that_cannot_be_used_is_refused_in_a_sentence(
     limits = IndexLimits(linked_in_memory=1)
     with Index.open(copy, limits=limits) as opened, TestClient(create_app(opened, model)) as other:
         detail = sentence(asked(other, file, rerank="diffusion"))
-        assert detail.startswith("The index has no graph of nearest images")
+        assert detail.startswith("This re-ranking chain needs the kNN graph of the index, which is missing.")
         assert str(folder) not in detail
 
 
@@ -238,7 +238,7 @@ def test_the_client_asks_for_a_chain(folder: Path, index: Index, model: Model, s
     with serve(create_app(index, model), 5) as (port, _):
         client = glam.Client(f"http://127.0.0.1:{port}")
         answer = client.search(folder / "query.jpg", rerank="aqe,superglobal", top=20)
-        with pytest.raises(glam.GlamError, match="no reranking step 'best'"):
+        with pytest.raises(glam.GlamError, match="no re-ranking step 'best'"):
             client.search(0, rerank="best")
     expected = in_library(index, model, folder / "query.jpg", "aqe,superglobal")
     assert [result.image.image_id for result in answer.results] == [hit.image_id for hit in expected]

@@ -1,4 +1,4 @@
-"""Search structures against the plain product with every descriptor."""
+"""Search structures compared with brute force."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class ArrayDescriptors(DescriptorSource):
 
 
 def views(landmarks: int, count: int, seed: int) -> Descriptors:
-    """Views of landmarks: the same landmarks for every seed."""
+    """Random descriptors of views of landmarks; the landmarks are the same for every seed."""
     means = np.random.default_rng(0).normal(size=(landmarks, DIM))
     rng = np.random.default_rng(seed)
     descriptors = means[rng.integers(landmarks, size=count)] + 0.6 * rng.normal(size=(count, DIM))
@@ -42,7 +42,7 @@ def views(landmarks: int, count: int, seed: int) -> Descriptors:
 def plain(
     descriptors: Descriptors, query: Descriptors, k: int, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[Scores, Rows]:
-    """The oracle: every product, sorted."""
+    """Brute force: all inner products, sorted."""
     scores = descriptors @ query
     order = np.argsort(-scores, kind="stable")
     order = order if allowed is None else order[allowed[order]]
@@ -53,8 +53,8 @@ def recall(
     found: Rows, descriptors: Descriptors, queries: Descriptors, allowed: NDArray[np.bool_] | None = None
 ) -> float:
     k = found.shape[1]
-    wanted = [plain(descriptors, query, k, allowed)[1] for query in queries]
-    return float(np.mean([np.isin(want, have).mean() for want, have in zip(wanted, found, strict=True)]))
+    expected = [plain(descriptors, query, k, allowed)[1] for query in queries]
+    return float(np.mean([np.isin(near, rows).mean() for near, rows in zip(expected, found, strict=True)]))
 
 
 DESCRIPTORS = views(600, COUNT, seed=1)
@@ -94,7 +94,7 @@ def test_a_mask_is_applied_inside_the_search(structure: Structure, share: float)
 
 
 def test_a_mask_that_leaves_only_other_landmarks(built: dict[str, Structure]) -> None:
-    """As ``city = 'Rome'`` asked about Paris: the nearest lists may hold none of what is allowed."""
+    """Like ``city = 'Rome'`` with a query from Paris: the nearest lists may hold no allowed row."""
     structure = built["ivf_pq"]
     for query in QUERIES[:20]:
         allowed = DESCRIPTORS @ query < 0.3
@@ -106,7 +106,7 @@ def test_a_mask_that_leaves_only_other_landmarks(built: dict[str, Structure]) ->
         assert far[rows].all()
 
 
-def test_more_results_asked_for_than_there_are(structure: Structure) -> None:
+def test_more_results_than_rows(structure: Structure) -> None:
     allowed = np.zeros(COUNT, dtype=bool)
     allowed[[5, 77, 4000]] = True
     scores, rows = structure.search(QUERIES[:2], 5, allowed)
@@ -124,20 +124,20 @@ def test_a_range_search_returns_what_reaches_the_threshold(
     structure: Structure, threshold: float, masked: bool
 ) -> None:
     allowed = np.random.default_rng(4).random(COUNT) < 0.5 if masked else None
-    found = wanted = 0
+    found = expected = 0
     for query in QUERIES[:20]:
         scores, rows = structure.range_search(query, threshold, allowed)
-        want_scores, want = plain(DESCRIPTORS, query, COUNT, allowed)
-        want = want[want_scores >= threshold]
+        plain_scores, near = plain(DESCRIPTORS, query, COUNT, allowed)
+        near = near[plain_scores >= threshold]
         assert (scores >= threshold).all()
         assert (np.diff(scores) <= 0).all()
-        assert np.isin(rows, want).all()
+        assert np.isin(rows, near).all()
         np.testing.assert_allclose(scores, DESCRIPTORS[rows] @ query, atol=1e-5)
-        found, wanted = found + len(rows), wanted + len(want)
-    assert found >= (wanted if structure.kind == "exact" else 0.98 * wanted)
+        found, expected = found + len(rows), expected + len(near)
+    assert found >= (expected if structure.kind == "exact" else 0.98 * expected)
 
 
-def test_a_range_search_takes_in_the_threshold_itself() -> None:
+def test_a_range_search_includes_the_threshold() -> None:
     descriptors = np.eye(4, dtype=np.float32)
     structure = build_structure(ArrayDescriptors(descriptors), "exact")
     assert structure.range_search(descriptors[2], 1.0)[1].tolist() == [2]
@@ -145,7 +145,7 @@ def test_a_range_search_takes_in_the_threshold_itself() -> None:
 
 
 def test_equal_scores_of_candidates_are_ordered_by_row() -> None:
-    """Whatever the order in which the lists gave them."""
+    """The order of the candidates does not matter."""
     descriptors = np.repeat(np.eye(2, dtype=np.float32), [6, 2], axis=0)
     _, rows = best_of(ArrayDescriptors(descriptors), [np.array([5, 1, 7, 3, 0])], descriptors[:1], 4)
     assert rows.tolist() == [[0, 1, 3, 5]]
@@ -189,7 +189,7 @@ def test_a_written_structure_reads_back_the_same(structure: Structure, tmp_path:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_structure_of_fewer_rows_than_the_index_has_by_now(structure: Structure, tmp_path: Path) -> None:
+def test_a_structure_may_have_fewer_rows_than_the_index(structure: Structure, tmp_path: Path) -> None:
     structure.write(tmp_path / "structure")
     more = ArrayDescriptors(np.concatenate([DESCRIPTORS, QUERIES]))
     again = read_structure(tmp_path / "structure", more)
@@ -224,18 +224,18 @@ def test_compressed_rows_take_a_fraction_of_the_memory(built: dict[str, Structur
 
 
 @pytest.mark.parametrize(("count", "dim", "kind"), [(0, 512, "exact"), (51_200, 512, "exact"), (51_201, 512, "ivf_pq")])
-def test_the_kind_goes_by_the_size_of_the_rows(count: int, dim: int, kind: str) -> None:
+def test_the_kind_depends_on_the_size_of_the_descriptors(count: int, dim: int, kind: str) -> None:
     assert choose_kind(count, dim) == kind
 
 
 @pytest.mark.parametrize("content", [b"", b"not an index", b'{"kind": "exact"}', b"\n[1]", b'\n{"kind": "else"}'])
-def test_a_file_that_is_no_structure(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_structure_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "structure").write_bytes(content)
     with pytest.raises(GlamError, match="structure"):
         read_structure(tmp_path / "structure", ArrayDescriptors(DESCRIPTORS))
 
 
-def test_duplicates_without_end_do_not_spoil_the_tuning() -> None:
+def test_many_duplicates_do_not_harm_the_tuning() -> None:
     descriptors = views(600, 3_000, seed=1)
     descriptors[500:1500] = descriptors[0]
     structure = build_structure(ArrayDescriptors(descriptors), "ivf_pq")
@@ -243,7 +243,7 @@ def test_duplicates_without_end_do_not_spoil_the_tuning() -> None:
     assert structure.tuning.efforts[0].recall >= 0.95
 
 
-def test_few_rows_make_inverted_lists_too() -> None:
+def test_inverted_lists_of_few_rows() -> None:
     descriptors = views(5, 40, seed=1)
     _, rows = IvfPq.build(ArrayDescriptors(descriptors), scanned=0).search(descriptors, 1)
     assert (rows[:, 0] == np.arange(40)).all()
@@ -251,7 +251,7 @@ def test_few_rows_make_inverted_lists_too() -> None:
 
 def test_inner_products_with_stored_descriptors_do_not_depend_on_the_segment() -> None:
     segments, rows_in_segment = np.array([2, 1, 1, 7, 2, 1]), np.array([5, 0, 9, 3, 0, 4])
-    maps = {1: DESCRIPTORS[:20], 2: DESCRIPTORS[20:30]}  # nothing is stored of segment 7
+    maps = {1: DESCRIPTORS[:20], 2: DESCRIPTORS[20:30]}  # segment 7 is not stored
     stored = StoredDescriptors(maps, segments, rows_in_segment, DIM)
     rows = np.array([4, 0, 3, 1, 5, 2, 0])
     np.testing.assert_allclose(stored.inner_products(QUERIES[0], rows), stored[rows] @ QUERIES[0], atol=1e-6)
@@ -259,7 +259,7 @@ def test_inner_products_with_stored_descriptors_do_not_depend_on_the_segment() -
     assert stored.inner_products(QUERIES[0], rows[:0]).shape == (0,)
 
 
-def test_lists_far_from_the_query_are_looked_into_when_the_filter_leaves_no_others() -> None:
+def test_far_lists_are_searched_if_the_filter_allows_no_others() -> None:
     descriptors = np.random.default_rng(0).normal(size=(2_000, 64)).astype(np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
     lists = IvfLists.train(ArrayDescriptors(descriptors))

@@ -1,4 +1,4 @@
-"""Confidence without labels, on made-up scores of which the truth is known."""
+"""Confidence, on synthetic scores of known distribution."""
 
 import json
 
@@ -56,19 +56,19 @@ def test_confidence_rises_with_the_score_and_falls_with_the_number_searched() ->
 
 @pytest.mark.parametrize("rate", [0.001, 0.05, 0.5])
 @pytest.mark.parametrize("searched", [1, 40, 1_000_000])
-def test_the_threshold_is_where_confidence_leaves_just_that_rate(rate: float, searched: int) -> None:
+def test_threshold_is_the_inverse_of_confidence(rate: float, searched: int) -> None:
     calibration = Calibration(location=0.02, gumbel=0.04, normal=0.03)
     threshold = np.float64(calibration.threshold(rate, searched))
     assert calibration.confidence(threshold, searched) == pytest.approx(1 - rate)
 
 
-def test_scores_that_are_gumbel_alarm_as_often_as_asked_for() -> None:
+def test_gumbel_scores_reach_the_threshold_at_the_given_rate() -> None:
     truth = Calibration(location=0.01, gumbel=0.05, normal=0.0)
     best = np.random.default_rng(0).gumbel(truth.location, truth.gumbel, size=(20_000, 200)).max(axis=1)
     assert (best >= truth.threshold(0.1, 200)).mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_unrelated_queries_seldom_alarm_and_related_ones_do() -> None:
+def test_unrelated_queries_rarely_reach_the_threshold_and_related_ones_do() -> None:
     descriptors = unrelated(1_000, seed=1)
     calibration = fitted(descriptors)
     threshold = calibration.threshold(0.05, len(descriptors))
@@ -89,12 +89,12 @@ def test_related_pairs_in_the_index_hardly_move_the_fit(views: int) -> None:
     assert moved.threshold(0.05, 1_000) == pytest.approx(clean.threshold(0.05, 1_000), abs=0.12)
 
 
-def test_too_little_to_say_anything() -> None:
+def test_too_few_or_equal_descriptors_have_no_calibration() -> None:
     assert Calibration.fit(ArrayDescriptors(unrelated(FEWEST - 1, seed=0))) is None
     assert Calibration.fit(ArrayDescriptors(np.repeat(unrelated(1, seed=0), 100, axis=0))) is None
 
 
-def test_it_is_kept_as_json() -> None:
+def test_a_calibration_survives_json() -> None:
     calibration = fitted(unrelated(100, seed=0))
     assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
     assert fitted(unrelated(100, seed=0)) == calibration

@@ -1,4 +1,4 @@
-"""Brute force by the GPU's kernels: the same answers as FAISS, also where float16 cannot tell rows apart.
+"""Brute force on a GPU: the same results as FAISS, even if rows are equal in float16.
 
 Without a GPU the same code runs on the CPU, with the plain form of the top-k kernel.
 """
@@ -25,7 +25,7 @@ DIM = 24
 
 
 class InMemory(DescriptorSource):
-    """Descriptors in memory, as those of an index."""
+    """Descriptors in memory."""
 
     dim = DIM
 
@@ -45,7 +45,7 @@ def unit(rng: np.random.Generator, count: int) -> Descriptors:
 
 
 def crowded(rng: np.random.Generator, count: int) -> Descriptors:
-    """Descriptors that differ by less than float16 can tell, so that approximate scores do not order them."""
+    """Descriptors that differ by less than the resolution of float16, so approximate scores cannot order them."""
     rows = unit(rng, 1) + rng.normal(size=(count, DIM)) * 1e-4
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
@@ -60,7 +60,7 @@ def slow(descriptors: Descriptors, query: Descriptors, k: int, allowed: NDArray[
 @pytest.mark.parametrize("make", [unit, crowded])
 @pytest.mark.parametrize("k", [1, 10, 300, 2_000])
 @pytest.mark.parametrize("share", [None, 0.9, 0.2, 0.002])
-def test_the_best_rows_are_found_whatever_float16_says(make: Any, k: int, share: float | None) -> None:
+def test_the_best_rows_are_found_despite_float16_rounding(make: Any, k: int, share: float | None) -> None:
     rng = np.random.default_rng(k)
     descriptors, queries = make(rng, 1_500), np.concatenate([unit(rng, 3), make(rng, 3)])
     allowed = None if share is None else rng.random(1_500) < share
@@ -76,7 +76,7 @@ def test_the_best_rows_are_found_whatever_float16_says(make: Any, k: int, share:
         assert (some_scores[len(found) :] == -np.inf).all()
 
 
-def test_equal_rows_come_by_row() -> None:
+def test_equal_scores_are_ordered_by_row() -> None:
     descriptors = np.repeat(unit(np.random.default_rng(0), 3), 40, axis=0)
     _, rows = ExactGpu.build(InMemory(descriptors), DEVICE).search(descriptors[40:41], 40)
     assert rows[0].tolist() == list(range(40, 80))
@@ -104,11 +104,11 @@ def test_added_descriptors_are_found_and_a_written_structure_is_read_as_exact(tm
     assert len(read_structure(tmp_path / "structure", InMemory(descriptors))) == 60
 
 
-def test_a_device_that_is_not_there_is_one_sentence() -> None:
+def test_a_missing_device_is_reported() -> None:
     descriptors = InMemory(unit(np.random.default_rng(3), 6_000))
     assert build_gpu_structure(descriptors, "cpu", 1) is None
     assert build_gpu_structure(descriptors, "cuda:77", 6_001) is None
-    with pytest.raises(GlamError, match=r"cannot search on the device 'cuda:77': .+"):
+    with pytest.raises(GlamError, match=r"Cannot search on the device 'cuda:77': .+\. Search with --device cpu\."):
         build_gpu_structure(descriptors, "cuda:77", 6_000)
 
 
@@ -119,14 +119,14 @@ def test_an_index_searches_on_the_device_that_it_is_opened_with(tmp_path: Path, 
         (folder / f"{i}.jpg").write_text(f"content {i}")
     build(index, read_folder(folder), content_model)
     few = IndexLimits(gpu_rows=31)
-    with Index.open(index, device="cuda:77", limits=few) as opened:  # so few are searched on the CPU
+    with Index.open(index, device="cuda:77", limits=few) as opened:  # the CPU searches fewer images
         assert opened.search(content_model.descriptor(b"content 7"), 1)[0][0].path == "7.jpg"
-    with pytest.raises(GlamError, match="cannot search on the device 'cuda:77'"):
+    with pytest.raises(GlamError, match="Cannot search on the device 'cuda:77'"):
         Index.open(index, device="cuda:77", limits=IndexLimits(gpu_rows=30))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_an_index_on_a_gpu_answers_as_on_the_cpu(tmp_path: Path, content_model: Any) -> None:
+def test_an_index_gives_the_same_hits_on_a_gpu_and_a_cpu(tmp_path: Path, content_model: Any) -> None:
     folder, index = tmp_path / "images", tmp_path / "i.glam"
     folder.mkdir()
     for i in range(30):

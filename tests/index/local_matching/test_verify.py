@@ -1,4 +1,4 @@
-"""Local features and the geometry they agree on: known mappings are found again, and nothing is found in nothing."""
+"""Local features and geometric verification: known mappings are recovered, and unrelated images do not match."""
 
 import itertools
 import subprocess
@@ -26,7 +26,7 @@ SHRUNK = np.array([[0.6, 0.0, 40.0], [0.0, 0.6, 25.0], [0.0, 0.0, 1.0]])
 
 @pytest.fixture(scope="module")
 def busy() -> Image.Image:
-    """360 x 270, of many small things."""
+    """An image of 360 x 270 pixels with many small shapes."""
     generator = np.random.default_rng(3)
     canvas = np.full((270, 360, 3), 128, np.uint8)
     for _ in range(400):
@@ -46,7 +46,7 @@ def mapped(mapping: Matrix, points: NDArray[np.floating]) -> Matrix:
 
 
 def corners(image: Image.Image) -> Matrix:
-    """Of the middle of the image, where it surely overlaps its warped form."""
+    """Corners of the central region of an image, which overlaps the warped image."""
     w, h = image.size
     return np.array([[0.2 * w, 0.2 * h], [0.8 * w, 0.2 * h], [0.8 * w, 0.8 * h], [0.2 * w, 0.8 * h]])
 
@@ -67,7 +67,7 @@ def found(matches: Matches) -> Matrix:
 
 
 @pytest.mark.parametrize("mapping", [np.eye(3), TILTED, SHRUNK])
-def test_a_known_homography_is_recovered_from_a_warped_photograph(photographs: Path, mapping: Matrix) -> None:
+def test_a_known_homography_is_recovered_from_a_warped_photo(photographs: Path, mapping: Matrix) -> None:
     photograph = read_image(photographs / "val" / "cologne_cathedral" / "heritage13_0018.webp")
     matches = match_features(extract(photograph), extract(warped(photograph, mapping)))
     off = np.linalg.norm(mapped(found(matches), corners(photograph)) - mapped(mapping, corners(photograph)), axis=1)
@@ -76,7 +76,7 @@ def test_a_known_homography_is_recovered_from_a_warped_photograph(photographs: P
 
 
 @pytest.mark.parametrize("mapping", [TILTED, SHRUNK])
-def test_inliers_are_the_pairs_that_the_true_mapping_brings_together(busy: Image.Image, mapping: Matrix) -> None:
+def test_inliers_are_the_pairs_that_fit_the_true_mapping(busy: Image.Image, mapping: Matrix) -> None:
     matches = match_features(extract(busy), extract(warped(busy, mapping)))
     off = np.linalg.norm(mapped(mapping, matches.points_a) - matches.points_b, axis=1)
     assert np.median(off[matches.inliers]) < 1
@@ -90,12 +90,12 @@ def test_points_are_pixels_of_the_upright_images_whatever_their_sizes(busy: Imag
     model = found(matches)
     assert model[0, 0] == pytest.approx(3, abs=0.02)
     assert model[1, 1] == pytest.approx(3, abs=0.02)
-    # Pixel i of the small image has its middle at 3 i + 1 in the large one.
+    # The center of pixel i of the small image is at 3 i + 1 in the large one.
     assert model[:2, 2] == pytest.approx([1, 1], abs=1.5)
     assert np.median(np.abs(matches.points_b - 3 * matches.points_a - 1)[matches.inliers]) < 1
 
 
-def test_a_box_leaves_only_features_in_it_in_pixels_of_the_whole_image(busy: Image.Image) -> None:
+def test_a_box_limits_the_features_and_keeps_the_coordinates(busy: Image.Image) -> None:
     part = extract(busy, box=(100.5, 50, 300, 250))
     assert (part.points >= (99, 49)).all()
     assert (part.points <= (300, 250)).all()
@@ -104,20 +104,20 @@ def test_a_box_leaves_only_features_in_it_in_pixels_of_the_whole_image(busy: Ima
     assert mapped(found(matches), corners(busy)) == pytest.approx(corners(busy), abs=1.5)
 
 
-def test_both_directions_find_mappings_that_are_each_others_inverse(busy: Image.Image) -> None:
+def test_the_homographies_of_both_directions_are_inverse(busy: Image.Image) -> None:
     a, b = extract(busy), extract(warped(busy, TILTED))
     there, back = found(match_features(a, b)), found(match_features(b, a))
     assert mapped(back, mapped(there, corners(busy))) == pytest.approx(corners(busy), abs=1)
 
 
-def test_another_place_agrees_in_hardly_anything(photographs: Path) -> None:
-    """Six pairs are what one in a hundred pairs of look-alikes reaches (docs/explain.md)."""
+def test_different_landmarks_have_hardly_any_inliers(photographs: Path) -> None:
+    """One in a hundred pairs of similar landmarks reaches six inliers (docs/explain.md)."""
     folders = ["cologne_cathedral", "india_gate", "stonehenge", "petra", "golden_gate_bridge"]
     landmarks = [extract(read_image(min((photographs / "val" / folder).iterdir()))) for folder in folders]
     assert all(match_features(a, b).count < 6 for a, b in itertools.permutations(landmarks, 2))
 
 
-def test_the_same_photographs_always_give_the_same_result_in_any_thread(busy: Image.Image) -> None:
+def test_matching_is_deterministic_in_any_thread(busy: Image.Image) -> None:
     other = warped(busy, TILTED)
 
     def run(_: int) -> Matches:
@@ -130,7 +130,7 @@ def test_the_same_photographs_always_give_the_same_result_in_any_thread(busy: Im
                 np.testing.assert_array_equal(getattr(matches, name), getattr(first, name))
 
 
-# Images and features in which there is little or nothing
+# Images with few features or none
 
 
 @pytest.mark.parametrize("size", [(320, 240), (1, 1), (2, 900), (900, 1), (31, 33)])
@@ -145,7 +145,7 @@ def test_a_blank_image_has_no_features_and_matches_nothing(busy: Image.Image, si
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_fewer_features_than_a_homography_has_to_have_match_nothing(count: int) -> None:
+def test_fewer_than_four_features_match_nothing(count: int) -> None:
     few = features([(10, 10), (90, 20), (40, 70)][:count])
     matches = match_features(few, few)
     assert (matches.count, matches.model) == (0, None)
@@ -160,19 +160,19 @@ def test_fewer_features_than_a_homography_has_to_have_match_nothing(count: int) 
         [(10, 10)] * 7 + [(50, 50)],
     ],
 )
-def test_points_on_one_spot_or_line_end_in_an_answer(points: list[tuple[float, float]]) -> None:
+def test_coinciding_or_collinear_points_give_a_result(points: list[tuple[float, float]]) -> None:
     matches = match_features(features(points), features(points))
     assert matches.count in (0, 7, 8)
     assert matches.model is None or np.isfinite(matches.model).all()
 
 
-def test_noise_agrees_with_nothing() -> None:
+def test_noise_matches_nothing() -> None:
     generator = np.random.default_rng(0)
     a, b = (extract(Image.fromarray(generator.integers(0, 256, (240, 320), dtype=np.uint8))) for _ in range(2))
     assert match_features(a, b).count < 6
 
 
-def test_a_box_outside_the_image_is_refused(busy: Image.Image) -> None:
+def test_a_box_outside_the_image_is_rejected(busy: Image.Image) -> None:
     with pytest.raises(ImageError, match="outside the image"):
         extract(busy, box=(400, 10, 500, 90))
 
@@ -180,7 +180,7 @@ def test_a_box_outside_the_image_is_refused(busy: Image.Image) -> None:
 # Features
 
 
-def test_features_are_few_enough_the_strongest_first_and_once_each(busy: Image.Image) -> None:
+def test_features_are_limited_sorted_and_distinct(busy: Image.Image) -> None:
     assert len(extract(busy)) <= MOST
     ten, more = extract(busy, most=10), extract(busy, most=200)
     np.testing.assert_array_equal(ten.points, more.points[:10])
@@ -188,7 +188,7 @@ def test_features_are_few_enough_the_strongest_first_and_once_each(busy: Image.I
     assert len(np.unique(placed, axis=0)) == len(placed)
 
 
-def test_descriptors_are_roots_of_shares_in_bytes() -> None:
+def test_descriptors_are_rootsift_in_bytes() -> None:
     sift = np.random.default_rng(0).integers(0, 120, (5, 128)).astype(np.float32)
     sift[4] = 0
     rows = root_bytes(sift).astype(np.float64)
@@ -198,7 +198,7 @@ def test_descriptors_are_roots_of_shares_in_bytes() -> None:
     assert not rows[4].any()
 
 
-# Each step against the same, written out
+# Each step compared with a slow implementation
 
 
 def slow_pairs(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> set[tuple[int, int]]:
@@ -214,7 +214,7 @@ def slow_pairs(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> set[tuple[int, int
     return pairs
 
 
-def test_pairs_are_each_others_nearest_and_clearly_so() -> None:
+def test_pairs_are_mutual_neighbors_that_pass_the_ratio_test() -> None:
     generator = np.random.default_rng(1)
     a = generator.integers(0, 256, (30, 128), dtype=np.uint8)
     noise = generator.integers(-60, 60, (25, 128))
@@ -237,7 +237,7 @@ def slow_vote(a: Matrix, b: Matrix, ratios: Matrix) -> int:
     return most
 
 
-def test_the_vote_is_the_most_that_one_pair_brings_near() -> None:
+def test_the_vote_is_the_largest_set_that_one_pair_explains() -> None:
     generator = np.random.default_rng(2)
     for scale in (0.4, 1.0, 2.5):
         a = generator.uniform(0, 300, (40, 2))
@@ -249,7 +249,7 @@ def test_the_vote_is_the_most_that_one_pair_brings_near() -> None:
         assert chosen[:15].sum() >= 10
 
 
-def test_pairs_agree_that_the_homography_brings_near_on_this_side_of_the_horizon() -> None:
+def test_pairs_behind_the_horizon_do_not_agree() -> None:
     a = np.random.default_rng(4).uniform(0, 300, (30, 2))
     b = mapped(TILTED, a)
     b[:10] += TOLERANCE + 1
@@ -258,8 +258,8 @@ def test_pairs_agree_that_the_homography_brings_near_on_this_side_of_the_horizon
     np.testing.assert_array_equal(agreeing(a, mapped(tipped, a), tipped), a[:, 0] < 150)
 
 
-def test_what_a_crowd_of_pairs_into_one_spot_agrees_on_is_not_counted() -> None:
-    """A homography can shrink everything to a spot; the vote does not."""
+def test_many_points_matched_to_one_spot_are_not_inliers() -> None:
+    """A homography can map everything to one spot; the vote rejects that."""
     points = np.random.default_rng(4).uniform(0, 300, (30, 2))
     assert match_features(features(points), features(np.full((30, 2), 150.0))).count < 6
 
@@ -274,6 +274,6 @@ def test_a_homography_needs_four_pairs_that_are_not_on_a_line(busy: Image.Image)
     assert FEWEST == 4
 
 
-def test_it_needs_neither_a_model_nor_torch() -> None:
+def test_the_package_imports_no_torch() -> None:
     code = "import sys, glam.index.rerank; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

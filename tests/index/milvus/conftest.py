@@ -1,4 +1,4 @@
-"""A database of Milvus Lite, a folder of photographs, and that folder indexed twice."""
+"""Fixtures: a Milvus Lite database, a folder of images, and two indexes of that folder."""
 
 from collections.abc import Iterator
 from concurrent import futures
@@ -12,12 +12,12 @@ from glam.datasets.readers import read_collection
 from glam.index import Milvus, build
 from glam.index.milvus.connection import connect, disconnect
 
-from .pairs import COUNT, Pair, list_them, write
+from .pairs import COUNT, Pair, write, write_manifest
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database of Milvus Lite, kept open."""
+    """A Milvus Lite database that stays open."""
     uri = str(tmp_path_factory.mktemp("milvus") / "lite.db")
     client = connect(uri)
     yield uri
@@ -26,13 +26,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Photographs with a manifest; 3 and 4 are the same."""
+    """Images with a manifest; images 3 and 4 are equal."""
     root = tmp_path / "photos"
     root.mkdir()
     for i in range(COUNT):
         write(root, i)
     (root / "04.jpg").write_text("content 3")
-    list_them(root)
+    write_manifest(root)
     return root
 
 
@@ -47,7 +47,7 @@ def pair(folder: Path, tmp_path: Path, database: str, content_model: Any, reques
 
 @pytest.fixture
 def closed_server() -> Iterator[str]:
-    """A server that takes no token."""
+    """A server that rejects every token."""
 
     class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, call: Any) -> Any:

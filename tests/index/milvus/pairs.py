@@ -1,4 +1,4 @@
-"""What the tests of Milvus share: one index in FAISS and one in Milvus, which are to answer alike."""
+"""Helpers of the Milvus tests: the same index searched by FAISS and by Milvus, which must give the same results."""
 
 import json
 import sqlite3
@@ -22,7 +22,7 @@ def write(folder: Path, i: int) -> None:
     (folder / f"{i:02d}.jpg").write_text(f"content {i}")
 
 
-def list_them(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
     lines = ["path,landmark,city,year"]
     for i, file in enumerate(sorted(folder.glob("*.jpg"))):
         lines.append(f"{file.name},{'abbey' if i < 20 else 'bridge'},{'Paris' if i % 2 else 'Rome'},{2000 + i}")
@@ -30,7 +30,7 @@ def list_them(folder: Path) -> None:
 
 
 class Pair(NamedTuple):
-    """One index in FAISS and one in Milvus, of the same folder."""
+    """Two indexes of the same folder, one searched by FAISS and one by Milvus."""
 
     faiss: Path
     milvus: Path
@@ -54,12 +54,12 @@ def open_collection(index: Path) -> MilvusCollection:
 
 
 def found(hits: list[list[Hit]]) -> list[list[str]]:
-    """Paths by rank; of twins, which score the same, either may come first."""
-    return [[hit.path.replace("04.jpg", "03.jpg") for hit in some] for some in hits]
+    """Paths by rank. The two equal images, which have equal scores, get the same name."""
+    return [[hit.path.replace("04.jpg", "03.jpg") for hit in query_hits] for query_hits in hits]
 
 
 def same_answers(pair: Pair, limits: IndexLimits = DEFAULT_LIMITS) -> None:
-    """Both indexes answer alike, and alike to the plain product."""
+    """Checks that both indexes give the same results, and that these match brute force."""
     with Index.open(pair.faiss) as faiss, Index.open(pair.milvus, limits=limits) as milvus:
         np.testing.assert_array_equal(faiss.image_ids, milvus.image_ids)
         descriptors = faiss.descriptors(faiss.image_ids.tolist())
@@ -70,13 +70,13 @@ def same_answers(pair: Pair, limits: IndexLimits = DEFAULT_LIMITS) -> None:
         expected, got = faiss.search(queries), milvus.search(queries)
         assert found(expected) == found(got)
         products = np.sort(queries @ descriptors.T, axis=1)[:, ::-1][:, :10]
-        np.testing.assert_allclose([[hit.score for hit in some] for some in got], products, atol=1e-6)
-        sure = [[[hit.confidence or 0 for hit in some] for some in hits] for hits in (expected, got)]
+        np.testing.assert_allclose([[hit.score for hit in query_hits] for query_hits in got], products, atol=1e-6)
+        sure = [[[hit.confidence or 0 for hit in query_hits] for query_hits in hits] for hits in (expected, got)]
         np.testing.assert_allclose(sure[0], sure[1], atol=1e-4)
         for where in WHERE:
             assert found(faiss.search(queries, where=where)) == found(milvus.search(queries, where=where))
-            alike = [i.search(queries, None, where=where, threshold=0.05) for i in (faiss, milvus)]
-            assert found(alike[0]) == found(alike[1])
+            above = [i.search(queries, None, where=where, threshold=0.05) for i in (faiss, milvus)]
+            assert found(above[0]) == found(above[1])
         assert found(faiss.search(queries, threshold=0.3)) == found(milvus.search(queries, threshold=0.3))
         assert near_duplicates(faiss, 0.9) == near_duplicates(milvus, 0.9)
 

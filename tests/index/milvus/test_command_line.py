@@ -1,4 +1,4 @@
-"""An index in Milvus from the command line."""
+"""The commands of `glam index` with Milvus as the backend."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from .pairs import (
 )
 
 
-def test_a_day_on_the_command_line(
+def test_the_life_of_an_index_in_milvus(
     folder: Path, tmp_path: Path, database: str, content_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = content_model.settings()

@@ -1,4 +1,4 @@
-"""How a filter is told to Milvus: as expressions of bounded length that keep just what is allowed."""
+"""Filter expressions for Milvus: they have a bounded length and match exactly the allowed ids."""
 
 import sqlite3
 
@@ -10,18 +10,18 @@ from glam.index.milvus.filter_expressions import IdBlock, IdCondition, split_blo
 
 
 def met(image_ids: list[int], condition: IdCondition) -> list[int]:
-    """Which ids meet a condition, by SQLite."""
+    """Ids that meet a condition, evaluated by SQLite."""
     text = condition.as_text().expression.replace("[", "(").replace("]", ")")
     with sqlite3.connect(":memory:") as connection:
         connection.execute("CREATE TABLE rows (id INTEGER)")
         connection.executemany("INSERT INTO rows VALUES (?)", [(image_id,) for image_id in image_ids])
-        kept = [image_id for (image_id,) in connection.execute(f"SELECT id FROM rows WHERE {text} ORDER BY id")]
+        matched = [image_id for (image_id,) in connection.execute(f"SELECT id FROM rows WHERE {text} ORDER BY id")]
     connection.close()
-    return kept
+    return matched
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_condition_keeps_what_is_allowed(seed: int) -> None:
+def test_conditions_match_exactly_the_allowed_ids(seed: int) -> None:
     random = np.random.default_rng(seed)
     image_ids = np.sort(random.choice(1000, 200, replace=False)).astype(np.int64)
     allowed = random.random(200) < random.choice([0.02, 0.5, 0.98])
@@ -30,17 +30,17 @@ def test_a_condition_keeps_what_is_allowed(seed: int) -> None:
         allowed[first : first + int(random.integers(60))] ^= True
     blocks = list(split_blocks(IdBlock(image_ids, allowed, MilvusLimits(listed_ids=20)), most=50))
     conditions = [block.condition for block in blocks]
-    kept = [met(image_ids.tolist(), condition) for condition in conditions]
-    assert [image_id for some in kept for image_id in some] == image_ids[allowed].tolist()
-    assert all(len(some) <= 50 for some in kept)
+    matched = [met(image_ids.tolist(), condition) for condition in conditions]
+    assert [image_id for block_ids in matched for image_id in block_ids] == image_ids[allowed].tolist()
+    assert all(len(block_ids) <= 50 for block_ids in matched)
     for condition in conditions:
         assert len(condition.listed) <= 20
         expression, parameters = condition.as_template()
-        whole = expression.replace("{listed}", str(parameters.get("listed")))
-        assert whole == condition.as_text().expression
+        filled = expression.replace("{listed}", str(parameters.get("listed")))
+        assert filled == condition.as_text().expression
 
 
-def test_a_large_filter_takes_few_numbers() -> None:
+def test_a_large_filter_is_a_short_expression() -> None:
     image_ids = np.arange(1_000_000) * 2
     for allowed, most in (
         (np.ones(1_000_000, bool), 0),

@@ -1,4 +1,4 @@
-"""A collection that lacks rows, or has others: found, searched beside, mended; also after a kill."""
+"""A Milvus collection with missing or stray rows is detected, searched correctly, and repaired, also after a kill."""
 
 import shutil
 import signal
@@ -14,11 +14,11 @@ from glam.datasets.readers import read_collection
 from glam.index import Index, Milvus, build, remove, sync, verify
 from glam.index.milvus.connection import connect, disconnect
 
-from .pairs import COUNT, Pair, config_of, forget_digest, list_them, open_collection, same_answers, spoil
+from .pairs import COUNT, Pair, config_of, forget_digest, open_collection, same_answers, spoil, write_manifest
 
 
-def test_what_the_collection_lacks_is_searched_beside_it(pair: Pair) -> None:
-    """As after a kill, when the catalog is ahead of the collection."""
+def test_images_missing_from_the_collection_are_found(pair: Pair) -> None:
+    """Like after a kill, when the catalog is ahead of the Milvus collection."""
     spoil(pair.milvus, missing=[0, 1, 2, 30], strays=[1000, 1001])
     forget_digest(pair.milvus)
     same_answers(pair)
@@ -30,16 +30,16 @@ def test_verify_compares_the_collection_with_the_folder(pair: Pair, content_mode
     collection.put(np.array([7]), np.ones((1, 32), np.float32))
     collection.close()
     problems = [problem.what for problem in verify(pair.milvus).problems]
-    assert [what[:34] for what in problems] == [
-        "2 images are not in the collection",
-        "1 rows in the collection test_veri",
-        "1 of 38 descriptors in the collect",
+    assert [what[:40] for what in problems] == [
+        "2 images are not in the Milvus collection"[:40],
+        "1 rows in the Milvus collection test_verify_compares"[:40],
+        "1 of 38 descriptors in the Milvus collection"[:40],
     ]
     config = config_of(pair.milvus)
     client = connect(config.uri)
     client.drop_collection(config.collection)
     (problem,) = verify(pair.milvus).problems
-    assert problem.what.startswith(f"there is no {config}; any command that writes to the index fills it again")
+    assert problem.what.startswith(f"The Milvus {config} does not exist. Run `glam index sync`")
     remove(pair.milvus, ["39.jpg"])
     remove(pair.faiss, ["39.jpg"])
     assert verify(pair.milvus).problems == ()
@@ -47,10 +47,10 @@ def test_verify_compares_the_collection_with_the_folder(pair: Pair, content_mode
     disconnect(client, config.uri)
 
 
-def test_a_collection_whose_maker_was_killed_is_finished(
+def test_a_half_created_collection_is_completed(
     folder: Path, tmp_path: Path, database: str, content_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pymilvus makes a collection, then its structure, then loads it."""
+    """pymilvus creates a collection, builds its search structure, and then loads it."""
     index = tmp_path / "half.glam"
     images = read_collection(folder)
 
@@ -108,7 +108,7 @@ else:
 """
 
 
-def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: Path, content_model: Any) -> None:
+def test_the_next_writer_repairs_what_a_killed_one_left(folder: Path, tmp_path: Path, content_model: Any) -> None:
     pair, uri = Pair(tmp_path / "faiss.glam", tmp_path / "milvus.glam"), str(tmp_path / "own.db")
     np.save(folder / "rows.npy", [content_model.descriptor(f"content {i}".encode()) for i in range(COUNT)])
 
@@ -117,17 +117,17 @@ def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: 
         done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
-    kill("put", 3)  # while it is built: the third batch is committed, and three of its rows are in the collection
+    kill("put", 3)  # during the build: the third batch is committed, and three of its rows are in the Milvus collection
     with Index.open(pair.milvus) as index:
         assert len(index) == 30
         hits = index.search(index.descriptors(index.image_ids.tolist()), 1)
         assert all(hit.score > 0.999 for (hit,) in hits)
     assert verify(pair.milvus).problems == ()
     build(pair.milvus, read_collection(folder), content_model)
-    same_answers(taken_back(pair, folder, content_model))
+    same_answers(with_faiss_copy(pair, folder, content_model))
     for moment, gone in (("delete", "20.jpg"), ("flush", "21.jpg")):
         (folder / gone).unlink()
-        list_them(folder)
+        write_manifest(folder)
         kill(moment, 1)
         with Index.open(pair.milvus) as index:
             hits = index.search(content_model.descriptor(f"content {gone[:2]}".encode()), len(index))[0]
@@ -137,11 +137,11 @@ def test_a_killed_writer_leaves_what_the_next_run_mends(folder: Path, tmp_path: 
         assert (same.removed, same.added) == (0, 0)
         done = verify(pair.milvus)
         assert (done.problems, done.notes) == ((), ())
-        same_answers(taken_back(pair, folder, content_model))
+        same_answers(with_faiss_copy(pair, folder, content_model))
 
 
-def taken_back(pair: Pair, folder: Path, model: Any) -> Pair:
-    """The pair with a copy of the index in Milvus that FAISS searches."""
+def with_faiss_copy(pair: Pair, folder: Path, model: Any) -> Pair:
+    """The pair with the FAISS index replaced by a copy of the Milvus index, switched to FAISS."""
     shutil.rmtree(pair.faiss, ignore_errors=True)
     shutil.copytree(pair.milvus, pair.faiss)
     build(pair.faiss, read_collection(folder), model, backend="faiss")

@@ -1,4 +1,4 @@
-"""Servers of Milvus by their address: used by several at once, closed, gone, somebody else's."""
+"""Milvus servers: several clients, rejected tokens, servers that stop, and collections of other owners."""
 
 import socket
 import subprocess
@@ -22,7 +22,7 @@ from .pairs import COUNT, Pair, config_of, same_answers, write
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A server of its own, as `milvus-lite server` starts one."""
+    """The address of a server started with `milvus-lite server`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,30 +69,30 @@ def test_a_server_serves_readers_and_a_writer_at_once(
     same_answers(pair)
 
 
-def test_what_goes_wrong_is_one_sentence_and_leaves_no_index(
+def test_errors_are_one_line_and_leave_no_index(
     pair: Pair, folder: Path, tmp_path: Path, content_model: Any, closed_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(pair.milvus)
 
-    def refused(wanted: Milvus, sentence: str) -> None:
+    def refused(milvus: Milvus, sentence: str) -> None:
         new = tmp_path / "new.glam"
         with pytest.raises(GlamError, match=sentence) as error:
-            build(new, read_collection(folder), content_model, backend=wanted)
+            build(new, read_collection(folder), content_model, backend=milvus)
         assert "\n" not in str(error.value)
         assert not new.exists()
 
-    refused(Milvus("http://127.0.0.1:1"), "^no Milvus server answers at http://127.0.0.1:1 ")
-    refused(Milvus(closed_server), "does not take the token in GLAM_MILVUS_TOKEN")
-    refused(Milvus("milvus:19530"), "is no address as http://milvus:19530")
-    refused(Milvus("https://root:secret@milvus"), "^the address of milvus holds a user or password")
-    refused(Milvus(str(tmp_path / "none" / "x.db")), "there is no folder")
-    refused(Milvus(config.uri, "a-b"), "'a-b' cannot name a collection")
+    refused(Milvus("http://127.0.0.1:1"), "^No Milvus server answers at http://127.0.0.1:1 ")
+    refused(Milvus(closed_server), "rejects the token .*GLAM_MILVUS_TOKEN to a valid one")
+    refused(Milvus("milvus:19530"), "is not the address of a Milvus server. Give one like http://milvus:19530")
+    refused(Milvus("https://root:secret@milvus"), "^The address of milvus contains a user or password")
+    refused(Milvus(str(tmp_path / "none" / "x.db")), "the folder .* does not exist")
+    refused(Milvus(config.uri, "a-b"), "'a-b' cannot name a Milvus collection")
     refused(Milvus(config.uri, config.collection), "belongs to another index")
     monkeypatch.setattr(content_model, "fingerprint", "d" * 16)
     refused(Milvus(config.uri, config.collection), "holds descriptors of another model")
     client = connect(config.uri)
     client.create_collection("theirs", dimension=32)
-    refused(Milvus(config.uri, "theirs"), "was not made by glam")
+    refused(Milvus(config.uri, "theirs"), "was not created by glam")
     disconnect(client, config.uri)
     for package in ("pymilvus", "milvus_lite"):
         with monkeypatch.context() as without:
@@ -100,34 +100,38 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_no_index(
             if package == "pymilvus":
                 without.setitem(sys.modules, package, None)
             name = package.replace("_", "-")
-            refused(Milvus(config.uri), rf"wants the package {name}; `pip install 'glam-retrieval\[milvus\]'`")
+            refused(
+                Milvus(config.uri), rf"needs the package {name}. Install it: `pip install 'glam-retrieval\[milvus\]'`"
+            )
 
 
-def test_a_server_that_is_gone_stops_a_writer_before_it_begins(
+def test_a_writer_changes_nothing_if_the_server_is_down(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, folder: Path, content_model: Any
 ) -> None:
     before = (pair.milvus / "catalogue.sqlite").read_bytes()
     monkeypatch.setenv("GLAM_MILVUS_URI", "http://127.0.0.1:1")
-    with pytest.raises(GlamError, match=r"no Milvus server answers at http://127.0.0.1:1"):
+    with pytest.raises(GlamError, match=r"No Milvus server answers at http://127.0.0.1:1"):
         remove(pair.milvus, ["01.jpg"])
-    with pytest.raises(GlamError, match="no Milvus server answers"):
+    with pytest.raises(GlamError, match="No Milvus server answers"):
         Index.open(pair.milvus)
     assert (pair.milvus / "catalogue.sqlite").read_bytes() == before
-    build(pair.milvus, read_collection(folder), content_model, backend="faiss")  # the way out
+    build(pair.milvus, read_collection(folder), content_model, backend="faiss")  # the remedy
     same_answers(pair)
 
 
-def test_one_that_goes_meanwhile_costs_nothing_that_was_done(
+def test_committed_changes_survive_a_server_failure(
     pair: Pair, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: MilvusCollection, *rows: object) -> None:
-        raise GlamError("no Milvus server answers")
+        raise GlamError("No Milvus server answers.")
 
     write(folder, COUNT)
     new = folder / f"{COUNT}.jpg"
     with monkeypatch.context() as broken:
         broken.setattr(MilvusCollection, "put", fail)
-        with pytest.raises(GlamError, match="keeps all that was done, and any later command that writes brings"):
+        with pytest.raises(
+            GlamError, match=r"The changes are saved in .*; the next command that writes to it updates Milvus"
+        ):
             add(pair.milvus, [new], lambda: content_model)
     add(pair.faiss, [new], lambda: content_model)
     same_answers(pair)
@@ -136,20 +140,20 @@ def test_one_that_goes_meanwhile_costs_nothing_that_was_done(
     same_answers(pair)
 
 
-def test_the_database_of_another_process_is_told(tmp_path: Path) -> None:
+def test_a_database_open_in_another_process_is_reported(tmp_path: Path) -> None:
     uri = str(tmp_path / "held.db")
     program = "import sys; from glam.index.milvus.connection import connect; c = connect(sys.argv[1]); print(flush=1)"
     command = [sys.executable, "-c", program + "; input()", uri]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(GlamError, match="another process has this database of Milvus Lite open"):
+        with pytest.raises(GlamError, match=r"Another process has the Milvus Lite database .* open"):
             connect(uri)
         other.communicate("\n")
     disconnect(connect(uri), uri)
 
 
-def test_a_token_is_sent_and_never_kept(
+def test_a_token_is_sent_and_never_stored(
     pair: Pair, closed_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sent: list[str] = []
@@ -162,7 +166,7 @@ def test_a_token_is_sent_and_never_kept(
     monkeypatch.setattr("pymilvus.MilvusClient", client)
     monkeypatch.setenv("GLAM_MILVUS_TOKEN", "root:secret")
     monkeypatch.setenv("GLAM_MILVUS_URI", closed_server)
-    with pytest.raises(GlamError, match="does not take the token") as error:
+    with pytest.raises(GlamError, match="rejects the token") as error:
         Index.open(pair.milvus)
     assert "secret" not in str(error.value)
     assert sent == ["root:secret"]

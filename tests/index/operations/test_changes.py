@@ -1,4 +1,4 @@
-"""Following a folder that changes: sync, add, remove, compact, near-duplicates, metadata."""
+"""Operations on an index whose folder changes: sync, add, remove, compact, near-duplicates, and metadata."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def write(file: Path, content: str) -> None:
 
 
 def synced(index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_LIMITS) -> SyncReport:
-    """Syncs, and checks that the index is the folder: every file once, with the descriptor of its content."""
+    """Syncs, and checks that the index matches the folder: each file once, with the descriptor of its content."""
     report = sync(index, read_folder(folder), lambda: model, limits=limits)
     check(index, folder, model)
     return report
@@ -78,7 +78,7 @@ def contents(model: Any) -> set[str]:
     return set(described)
 
 
-def test_what_is_new_changed_moved_and_gone(index: Path, folder: Path, content_model: Any) -> None:
+def test_sync_adds_changes_moves_and_removes(index: Path, folder: Path, content_model: Any) -> None:
     write(folder / "new.jpg", "brand new")
     write(folder / "place 0" / "0.jpg", "changed")
     (folder / "place 1" / "1.jpg").rename(folder / "elsewhere.jpg")
@@ -98,7 +98,7 @@ def test_a_folder_that_did_not_change_needs_no_model_and_opens_no_file(
     assert before == {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
 
 
-def test_a_file_that_was_only_touched_is_read_once_and_not_described(
+def test_a_file_with_a_new_time_is_read_once_and_not_described(
     index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.utime(folder / "place 0" / "0.jpg", ns=(1, 1))
@@ -113,7 +113,7 @@ def test_files_that_swap_names_keep_their_descriptors(index: Path, folder: Path,
     for source, target in ((a, spare), (b, a), (spare, b)):
         source.rename(target)
     assert synced(index, folder, content_model).moved == 2
-    (folder / "place 2" / "2.jpg").rename(a)  # over another, whose content is then nowhere
+    (folder / "place 2" / "2.jpg").rename(a)  # replaces another image, whose content is then gone
     report = synced(index, folder, content_model)
     assert (report.moved, report.removed, report.changed) == (1, 1, 0)
     assert contents(content_model) == set()
@@ -129,7 +129,7 @@ def test_a_moved_image_keeps_its_id(index: Path, folder: Path, content_model: An
             assert old[after.entry(i).path.replace("renamed", "place 1")] == i
 
 
-def test_a_disk_that_was_away_comes_back_without_describing(
+def test_images_on_a_disk_that_comes_back_are_not_described_again(
     index: Path, folder: Path, content_model: Any, tmp_path: Path
 ) -> None:
     (folder / "place 1").rename(tmp_path / "away")
@@ -139,14 +139,14 @@ def test_a_disk_that_was_away_comes_back_without_describing(
     assert contents(content_model) == set()
 
 
-def test_an_empty_folder_is_not_taken_for_everything_gone(index: Path, folder: Path) -> None:
+def test_an_empty_folder_is_an_error(index: Path, folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     with pytest.raises(GlamError, match="contains no images"):
         read_collection(folder)
 
 
-def test_a_file_spoilt_since_is_no_longer_found(index: Path, folder: Path, content_model: Any) -> None:
+def test_a_file_that_became_unreadable_is_no_longer_found(index: Path, folder: Path, content_model: Any) -> None:
     write(folder / "place 0" / "0.jpg", "broken")
     report = synced(index, folder, content_model)
     assert (report.unreadable, report.added, report.changed) == ((("place 0/0.jpg", "broken"),), 0, 0)
@@ -156,27 +156,27 @@ def test_a_file_spoilt_since_is_no_longer_found(index: Path, folder: Path, conte
         assert opened.unreadable() == []
 
 
-def test_a_name_that_is_no_text_is_told_and_does_no_harm(index: Path, folder: Path, content_model: Any) -> None:
+def test_a_file_name_that_is_not_utf_8_is_listed_as_unreadable(index: Path, folder: Path, content_model: Any) -> None:
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"coffee")
     report = sync(index, read_folder(folder), lambda: content_model)
     assert report.unreadable == (("caf\\udce9.jpg", "its name is not UTF-8"),)
     assert report.unchanged == COUNT
 
 
-def test_two_lines_for_one_file_are_one_image(folder: Path, tmp_path: Path, content_model: Any) -> None:
+def test_duplicate_paths_are_one_image(folder: Path, tmp_path: Path, content_model: Any) -> None:
     path = "place 0/0.jpg"
     collection = Collection(folder, (ImageFile(path, "first"), ImageFile(path, "second")))
     assert build(tmp_path / "two.glam", collection, content_model).added == 1
     assert sync(tmp_path / "two.glam", collection, lambda: content_model).unchanged == 1
 
 
-def test_another_folder_is_refused(index: Path, tmp_path: Path, content_model: Any) -> None:
+def test_another_folder_is_rejected(index: Path, tmp_path: Path, content_model: Any) -> None:
     write(tmp_path / "other" / "a.jpg", "a")
     with pytest.raises(GlamError, match="is an index of"):
         sync(index, read_folder(tmp_path / "other"), lambda: content_model)
 
 
-def test_another_model_is_refused(index: Path, folder: Path, content_model: Any) -> None:
+def test_another_model_is_rejected(index: Path, folder: Path, content_model: Any) -> None:
     write(folder / "new.jpg", "new")
     content_model.fingerprint = "another"
     with pytest.raises(GlamError, match="cannot be compared"):
@@ -193,13 +193,13 @@ def test_adding_single_images(index: Path, folder: Path, content_model: Any, tmp
     assert (report.added, report.changed, report.unchanged, report.removed) == (1, 1, 1, 0)
     check(index, folder, content_model)
     write(tmp_path / "outside.jpg", "outside")
-    with pytest.raises(GlamError, match="lies outside"):
+    with pytest.raises(GlamError, match="is outside"):
         add(index, [tmp_path / "outside.jpg"], lambda: content_model)
     with pytest.raises(GlamError, match="no such file"):
         add(index, [folder / "nowhere.jpg"], lambda: content_model)
 
 
-def test_removing_by_name_file_and_folder(index: Path, folder: Path) -> None:
+def test_removing_by_path_file_and_folder(index: Path, folder: Path) -> None:
     with Index.open(index) as opened:
         (first,) = (i for i in opened.image_ids.tolist() if opened.entry(i).path == "place 0/0.jpg")
     assert remove(index, ["place 0/0.jpg", folder / "place 0" / "3.jpg"]) == 2
@@ -220,14 +220,14 @@ def test_removing_by_name_file_and_folder(index: Path, folder: Path) -> None:
     assert set(everything) == left
 
 
-def test_a_remove_with_one_unknown_name_removes_nothing(index: Path) -> None:
-    with pytest.raises(GlamError, match="nothing was removed"):
+def test_a_remove_with_an_unknown_path_removes_nothing(index: Path) -> None:
+    with pytest.raises(GlamError, match="so nothing was removed"):
         remove(index, ["place 0/0.jpg", "place 0/none.jpg"])
     with Index.open(index) as opened:
         assert len(opened) == COUNT
 
 
-def test_compacting_gives_the_room_back_and_keeps_ids(index: Path, folder: Path, content_model: Any) -> None:
+def test_compact_frees_disk_space_and_keeps_ids(index: Path, folder: Path, content_model: Any) -> None:
     shutil.rmtree(folder / "place 1")
     synced(index, folder, content_model)
     with Index.open(index) as opened:
@@ -241,7 +241,7 @@ def test_compacting_gives_the_room_back_and_keeps_ids(index: Path, folder: Path,
     write(folder / "late.jpg", "late")
     synced(index, folder, content_model)
     with Index.open(index) as opened:
-        assert int(opened.image_ids[-1]) == COUNT  # no id is given twice
+        assert int(opened.image_ids[-1]) == COUNT  # ids are never reused
 
 
 def test_everything_removed_and_compacted_is_an_empty_index(index: Path, folder: Path, content_model: Any) -> None:
@@ -254,7 +254,7 @@ def test_everything_removed_and_compacted_is_an_empty_index(index: Path, folder:
 
 
 def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any) -> None:
-    """Searched, synced and compacted over segments of five rows; those without removed images are left alone."""
+    """Search, sync, and compact with segments of five rows; segments without removed images stay unchanged."""
     limits = IndexLimits(segment_rows=5, commit_images=2)
     index = tmp_path / "small.glam"
     build(index, read_folder(folder), content_model, limits=limits)
@@ -269,7 +269,7 @@ def test_many_small_segments(folder: Path, tmp_path: Path, content_model: Any) -
     assert segment_file(index, 1).stat().st_ino == first
 
 
-def test_a_segment_is_filled_before_the_next_begins(folder: Path, tmp_path: Path, content_model: Any) -> None:
+def test_a_segment_is_filled_before_the_next_one_is_created(folder: Path, tmp_path: Path, content_model: Any) -> None:
     index = tmp_path / "full.glam"
     report = build(index, read_folder(folder), content_model, limits=IndexLimits(segment_rows=4, commit_images=2))
     sizes = [segment_file(index, n).stat().st_size // (4 * content_model.dim) for n in range(1, report.added // 4 + 1)]
@@ -310,7 +310,9 @@ def test_near_duplicates_are_groups(tmp_path: Path, content_model: Any) -> None:
         assert all(group.similarity == pytest.approx(1) for group in groups)
         (everything,) = near_duplicates(opened, -1.0)
         everyone = opened.descriptors(opened.image_ids.tolist())
-        assert everything.similarity == pytest.approx((everyone @ everyone.T).min()), "the least of all pairs joined"
+        assert everything.similarity == pytest.approx((everyone @ everyone.T).min()), (
+            "the lowest score of the joined pairs"
+        )
     remove(tmp_path / "i.glam", ["a.jpg", "b.jpg"])  # image ids and rows now differ
     with Index.open(tmp_path / "i.glam") as opened:
         (group,) = near_duplicates(opened, 0.99)

@@ -1,4 +1,4 @@
-"""Descriptors that were made elsewhere, taken into an index: those of the very files, and no others."""
+"""Import of descriptors: only those whose image files are unchanged are used."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shards(folder: Path, tmp_path: Path, content_model: Any) -> list[Path]:
-    """As `glam describe --shard 1/3` to `3/3` write them."""
+    """The files that `glam describe --shard 1/3` to `3/3` write."""
     files = [describe_shard(read_folder(folder), Shard(number, PARTS), tmp_path, content_model) for number in (1, 2, 3)]
     content_model.described.clear()
     return files
@@ -49,7 +49,7 @@ def describe_shard(collection: Collection, shard: Shard, out: Path, model: Any) 
 
 
 def check(index: Path, model: Any) -> None:
-    """All images are in with the descriptors and facts of their files."""
+    """Checks that the index holds all images, with the descriptors and facts of their files."""
     with Index.open(index) as opened:
         assert len(opened) == COUNT - 1
         for image in opened.image_ids.tolist():
@@ -61,7 +61,7 @@ def check(index: Path, model: Any) -> None:
     assert verify(index, lambda: model, sample=COUNT).problems == ()
 
 
-def test_shards_make_an_index_without_describing(
+def test_an_index_is_built_from_shards_without_describing(
     shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
     merged = tmp_path / "merged.safetensors"
@@ -77,7 +77,7 @@ def test_shards_make_an_index_without_describing(
         assert content_model.described == []
 
 
-def test_what_changed_since_or_is_in_no_file_is_described(
+def test_images_that_changed_or_are_in_no_file_are_described(
     shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
     (folder / "place 1" / "01.jpg").write_text("content X")
@@ -93,16 +93,16 @@ def test_what_changed_since_or_is_in_no_file_is_described(
     check(index, content_model)
 
 
-def test_a_killed_build_goes_on(shards: list[Path], folder: Path, tmp_path: Path, content_model: Any) -> None:
+def test_a_killed_build_resumes(shards: list[Path], folder: Path, tmp_path: Path, content_model: Any) -> None:
     index = tmp_path / "new.glam"
-    some = read_folder(folder)
-    build(index, Collection(some.root, some.images[:3]), content_model, descriptors=shards)
+    collection = read_folder(folder)
+    build(index, Collection(collection.root, collection.images[:3]), content_model, descriptors=shards)
     done = build(index, read_folder(folder), content_model, descriptors=shards)
     assert (done.present, done.added, done.taken) == (3, COUNT - 4, COUNT - 4)
     check(index, content_model)
 
 
-def test_files_of_other_runs_are_refused(
+def test_descriptors_of_another_model_or_other_settings_are_rejected(
     shards: list[Path], folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(sentence: str) -> None:
@@ -111,11 +111,11 @@ def test_files_of_other_runs_are_refused(
         assert not (tmp_path / "new.glam").exists()
 
     settings = replace(content_model.settings(), size=96)
-    refused("1.safetensors: its size is 64, the index's 96")
+    refused("1.safetensors: its size is 64, that of the index is 96. Describe the images again")
     settings = content_model.settings()
     about = read_metadata(shards[1])
     del about["files"]
     shards[1].with_suffix(".json").write_text(json.dumps(about))
-    refused("2.safetensors does not say which files it describes")
+    refused("2.safetensors was written by an older version of glam")
     monkeypatch.setattr(content_model, "fingerprint", "d" * 16)
-    refused(r"1.safetensors: its fingerprint is 'c+' \(model 'contents'\), the index's 'd+'")
+    refused("1.safetensors: its model is 'contents', and the index has another model, 'contents'. Describe the images")

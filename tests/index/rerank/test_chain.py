@@ -1,4 +1,4 @@
-"""Chains: how they are written, what is refused, and that a search goes through them."""
+"""Chains: their text form, errors in it, and searches with them."""
 
 from dataclasses import fields
 from typing import Any
@@ -30,21 +30,21 @@ def test_a_chain_is_written_with_every_option_and_read_back(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is no reranking step ''; there are aqe, dba, diffusion, reciprocal, superglobal, geometric, or"),
-        ("qe", "there is no reranking step 'qe'; there are aqe, dba,"),
-        ("aqe,default", "there is no reranking step 'default'; .* or alone: default"),
-        ("aqe:n=3", "aqe has no option 'n', only k, alpha"),
-        ("aqe:k", "aqe:k: an option is written as name=number, not 'k'"),
-        ("aqe:k=", "aqe:k=: it takes a whole number from 1 to 100"),
-        ("aqe:k=2.5", "aqe:k=2.5: it takes a whole number from 1 to 100"),
-        ("aqe:k=1:k=2", "aqe:k=1:k=2: the option k stands there twice"),
-        ("geometric:depth=100000", "geometric:depth=100000: it takes a whole number from 1 to 500"),
-        ("diffusion:alpha=1", "diffusion:alpha=1: it takes a number from 0.0 to 0.999"),
-        ("diffusion:alpha=nan", "diffusion:alpha=nan: it takes a number"),
-        (",".join(["aqe"] * (LONGEST + 1)), f"a chain has at most {LONGEST} steps, this one has {LONGEST + 1}"),
+        ("", "There is no re-ranking step ''. Choose from aqe, dba, diffusion, reciprocal, superglobal, geometric, or"),
+        ("qe", "There is no re-ranking step 'qe'. Choose from aqe, dba,"),
+        ("aqe,default", "There is no re-ranking step 'default'. .* or give default by itself"),
+        ("aqe:n=3", "The step aqe has no option 'n'. Choose from k, alpha."),
+        ("aqe:k", "aqe:k: 'k' is not an option. Write options as name=number."),
+        ("aqe:k=", "aqe:k= is not allowed. Give an integer from 1 to 100."),
+        ("aqe:k=2.5", "aqe:k=2.5 is not allowed. Give an integer from 1 to 100."),
+        ("aqe:k=1:k=2", "aqe:k=1:k=2: the option k is given twice. Give it once."),
+        ("geometric:depth=100000", "geometric:depth=100000 is not allowed. Give an integer from 1 to 500."),
+        ("diffusion:alpha=1", "diffusion:alpha=1 is not allowed. Give a number from 0.0 to 0.999."),
+        ("diffusion:alpha=nan", "diffusion:alpha=nan is not allowed. Give a number"),
+        (",".join(["aqe"] * (LONGEST + 1)), f"The re-ranking chain has {LONGEST + 1} steps. Give at most {LONGEST}."),
     ],
 )
-def test_what_is_wrong_is_told_in_one_sentence(text: str, message: str) -> None:
+def test_errors_say_what_is_wrong_and_what_to_do(text: str, message: str) -> None:
     with pytest.raises(GlamError, match=message):
         parse_chain(text)
 
@@ -54,12 +54,11 @@ def test_every_option_has_bounds_that_hold_its_default(name: str) -> None:
     options: tuple[Any, ...] = fields(STEPS[name])  # type: ignore[arg-type]
     for option in options:
         assert option.metadata["least"] <= option.default <= option.metadata["most"]
-        assert f"{option.name}:" in (STEPS[name].__doc__ or ""), "and is told about"
+        assert f"{option.name}:" in (STEPS[name].__doc__ or ""), "and is documented"
 
 
 class Noted:
-    """A step that reverses the list and remembers how long it was. It has no more than a step needs, and inherits
-    nothing."""
+    """A step that reverses the list and records its length. It does not inherit from `Step`."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -70,17 +69,17 @@ class Noted:
         return Ranked(ranked.rows[::-1], ranked.scores[::-1])
 
 
-def test_a_search_looks_as_far_as_its_deepest_step_and_returns_what_was_asked_for() -> None:
+def test_a_chain_searches_as_deep_as_its_deepest_step_and_returns_k_results() -> None:
     descriptors = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
     steps = Noted(3), Noted(12)
     found = Chain(steps).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 5)
     plain = MemoryDatabase([descriptors]).nearest(descriptors[:1], 5)[1][0]
-    assert found.rows.tolist() == plain.tolist(), "turned round twice"
+    assert found.rows.tolist() == plain.tolist(), "reversed twice"
     assert [step.seen for step in steps] == [[12], [12]]
     assert len(Chain(steps).search(Query(descriptors[0]), MemoryDatabase([descriptors]), 100)) == 20
 
 
-def test_query_expansion_needs_few_results_to_bring_many() -> None:
+def test_query_expansion_finds_more_images_than_it_needs() -> None:
     descriptors = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0].astype(np.float32)
     step = Noted(12)
     chain = Chain((AlphaQueryExpansion(k=2), step))
@@ -90,7 +89,7 @@ def test_query_expansion_needs_few_results_to_bring_many() -> None:
 
 
 class Searching(Step):
-    """A step that searches again with the query itself, and remembers how long the list was."""
+    """A step that searches again with the query itself, and records the length of the list."""
 
     depth = 2
     searches_again = True
@@ -113,11 +112,11 @@ def test_a_first_step_that_searches_again_gets_a_list_of_its_own_depth() -> None
     assert found.rows.tolist() == database.nearest(descriptors[:1], 12)[1][0, :-6:-1].tolist()
     later = Searching()
     Chain((deeper, later)).search(query, database, 5)
-    assert later.seen == [12], "the first step looks at them all"
+    assert later.seen == [12], "the first step needs them all"
 
 
 class Inheriting(Step):
-    """A step that says nothing about searching again."""
+    """A step that does not define `searches_again`."""
 
     depth = 2
 

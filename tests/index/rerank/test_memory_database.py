@@ -1,4 +1,4 @@
-"""The database in memory: exact, whatever its parts, and as if a hidden image were not there."""
+"""The database in memory: exact for any split into parts, and without a hidden image."""
 
 import numpy as np
 import pytest
@@ -22,30 +22,30 @@ def test_the_nearest_come_from_all_parts(descriptors: NDArray[np.float64]) -> No
     parts = [descriptors[:30].astype(np.float32), descriptors[:0], descriptors[30:]]
     database = MemoryDatabase(parts, block=16)
     scores, rows = database.nearest(descriptors[:5].astype(np.float32), 20)
-    for query, some, at in zip(descriptors, scores, rows, strict=False):
-        assert at.tolist() == slow_order(descriptors, query, set())[:20]
-        np.testing.assert_allclose(some, np.sort(descriptors @ query)[::-1][:20], atol=1e-6)
+    for query, query_scores, query_rows in zip(descriptors, scores, rows, strict=False):
+        assert query_rows.tolist() == slow_order(descriptors, query, set())[:20]
+        np.testing.assert_allclose(query_scores, np.sort(descriptors @ query)[::-1][:20], atol=1e-6)
     np.testing.assert_allclose(database.matrix[np.array([69, 0, 30])], descriptors[[69, 0, 30]], atol=1e-7)
     np.testing.assert_allclose(database.matrix[25:35], descriptors[25:35], atol=1e-7)
 
 
-def test_fewer_images_than_asked_for_leave_rows_empty(descriptors: NDArray[np.float64]) -> None:
+def test_fewer_images_than_k_leave_rows_empty(descriptors: NDArray[np.float64]) -> None:
     scores, rows = MemoryDatabase([descriptors[:3]]).nearest(descriptors[:1].astype(np.float32), 5)
     assert rows[0, 3:].tolist() == [-1, -1]
     assert scores[0, 3:].tolist() == [-np.inf, -np.inf]
 
 
-def test_neighbors_are_the_nearest_but_the_image_itself(descriptors: NDArray[np.float64]) -> None:
+def test_neighbors_exclude_the_image_itself(descriptors: NDArray[np.float64]) -> None:
     database = MemoryDatabase([descriptors])
-    asked = np.array([5, 69, 5, 0])
-    found = database.neighbors(asked)
+    images = np.array([5, 69, 5, 0])
+    found = database.neighbors(images)
     assert found.rows.shape == (4, NEIGHBORS)
-    for row, near in zip(asked.tolist(), found.rows, strict=True):
+    for row, near in zip(images.tolist(), found.rows, strict=True):
         assert near.tolist() == slow_order(descriptors, descriptors[row], {row})[:NEIGHBORS]
-    np.testing.assert_array_equal(database.neighbors(asked).rows, found.rows, "and are remembered")
+    np.testing.assert_array_equal(database.neighbors(images).rows, found.rows, "the cached neighbors")
 
 
-def test_a_hidden_image_is_not_found_and_nobodys_neighbor(descriptors: NDArray[np.float64]) -> None:
+def test_a_hidden_image_is_neither_found_nor_a_neighbor(descriptors: NDArray[np.float64]) -> None:
     database = MemoryDatabase([descriptors]).without(7)
     ranking = database.nearest(descriptors[7:8].astype(np.float32), 69)[1][0].tolist()
     assert ranking == slow_order(descriptors, descriptors[7], {7})
@@ -54,7 +54,7 @@ def test_a_hidden_image_is_not_found_and_nobodys_neighbor(descriptors: NDArray[n
         assert near.tolist() == slow_order(descriptors, descriptors[row], {row, 7})[:NEIGHBORS]
 
 
-def test_equal_images_come_by_row_and_one_that_is_nan_never(descriptors: NDArray[np.float64]) -> None:
+def test_equal_images_are_ordered_by_row_and_nan_is_never_found(descriptors: NDArray[np.float64]) -> None:
     descriptors = np.repeat(descriptors[:2], 3, axis=0)
     descriptors[4] = np.nan
     found = MemoryDatabase([descriptors]).nearest(descriptors[:1].astype(np.float32), 6)[1][0].tolist()

@@ -1,4 +1,4 @@
-"""The steps of reranking: each against its definition, written out slowly in float64, and what all of them keep to."""
+"""The re-ranking steps: each compared with a slow implementation in float64, and properties that all share."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from glam.index.rerank.steps.superglobal import SuperGlobal
 
 Matrix = NDArray[np.float64]
 Slow = Callable[[Matrix, Matrix, list[int]], dict[int, float]]
-"""Query (dim,), all images (n, dim) and the rows looked at, to the score of each of them."""
+"""Maps a query (dim,), all images (n, dim), and the rows to re-rank to the new score of each of these rows."""
 
 COUNT, DIM, DEPTH = 90, 12, 60
 
@@ -47,8 +47,8 @@ def random_features(seed: int) -> LocalFeatures:
     )
 
 
-def asked(descriptors: NDArray[np.float32]) -> tuple[Query, Ranked, MemoryDatabase]:
-    """The first row asks the others; the list of all of them."""
+def ranked_by_first(descriptors: NDArray[np.float32]) -> tuple[Query, Ranked, MemoryDatabase]:
+    """The first descriptor as the query, the ranked list of all others, and their database."""
     database = MemoryDatabase([descriptors[1:]], random_features)
     scores, rows = database.nearest(descriptors[:1], len(descriptors) - 1)
     return Query(descriptors[0], lambda: random_features(0)), Ranked(rows[0], scores[0]), database
@@ -59,7 +59,7 @@ def cosine(a: Matrix, b: Matrix) -> float:
 
 
 def nearest(images: Matrix, row: int, k: int) -> list[int]:
-    """The k images nearest to an image."""
+    """The k nearest neighbors of an image."""
     return sorted((i for i in range(len(images)) if i != row), key=lambda i: -cosine(images[i], images[row]))[:k]
 
 
@@ -70,51 +70,48 @@ def mean_with(own: Matrix, others: list[Matrix], alpha: float, weight: float = 1
     return np.asarray(total / np.linalg.norm(total))
 
 
-def slow_augmentation(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
-    asking = mean_with(query, [images[i] for i in looked_at[:4]], 2)
-    means = {i: mean_with(images[i], [images[j] for j in nearest(images, i, 4)], 2) for i in looked_at}
-    return {i: float(asking @ mean) for i, mean in means.items()}
+def slow_augmentation(query: Matrix, images: Matrix, rows: list[int]) -> dict[int, float]:
+    expanded = mean_with(query, [images[i] for i in rows[:4]], 2)
+    means = {i: mean_with(images[i], [images[j] for j in nearest(images, i, 4)], 2) for i in rows}
+    return {i: float(expanded @ mean) for i, mean in means.items()}
 
 
-def slow_superglobal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
+def slow_superglobal(query: Matrix, images: Matrix, rows: list[int]) -> dict[int, float]:
     refined = {}
-    for i in looked_at:
-        others = [images[j] for j in looked_at if j != i] + [query]
+    for i in rows:
+        others = [images[j] for j in rows if j != i] + [query]
         others.sort(key=lambda other: -cosine(other, images[i]))
         refined[i] = mean_with(images[i], others[:5], 1, 0.7)
-    asking = query.copy()
-    for i in looked_at[:3]:
-        asking += 0.7 * max(cosine(query, images[i]), 0) * refined[i]
-    return {i: cosine(asking, row) for i, row in refined.items()}
+    expanded = query.copy()
+    for i in rows[:3]:
+        expanded += 0.7 * max(cosine(query, images[i]), 0) * refined[i]
+    return {i: cosine(expanded, row) for i, row in refined.items()}
 
 
-def slow_diffusion(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
-    """The iteration itself, until nothing moves any more."""
-    near = {i: set(nearest(images, i, 6)) for i in looked_at}
+def slow_diffusion(query: Matrix, images: Matrix, rows: list[int]) -> dict[int, float]:
+    """The iteration of the paper, until it converges."""
+    near = {i: set(nearest(images, i, 6)) for i in rows}
     edges = {
-        (i, j): max(cosine(images[i], images[j]), 0) ** 2
-        for i in looked_at
-        for j in looked_at
-        if i in near[j] and j in near[i]
+        (i, j): max(cosine(images[i], images[j]), 0) ** 2 for i in rows for j in rows if i in near[j] and j in near[i]
     }
-    degree = {i: sum(weight for (a, _), weight in edges.items() if a == i) for i in looked_at}
-    given = {i: max(cosine(query, images[i]), 0) ** 2 if i in looked_at[:4] else 0.0 for i in looked_at}
-    flown = dict.fromkeys(looked_at, 0.0)
+    degree = {i: sum(weight for (a, _), weight in edges.items() if a == i) for i in rows}
+    given = {i: max(cosine(query, images[i]), 0) ** 2 if i in rows[:4] else 0.0 for i in rows}
+    flown = dict.fromkeys(rows, 0.0)
     for _ in range(200):
-        step = {i: 0.2 * given[i] for i in looked_at}
+        step = {i: 0.2 * given[i] for i in rows}
         for (i, j), weight in edges.items():
             step[i] += 0.8 * weight / np.sqrt(degree[i] * degree[j]) * flown[j]
         flown = step
     return flown
 
 
-def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict[int, float]:
-    """With sets; -1 is the query, which takes nobody's place among the neighbors."""
-    row = {-1: query, **{i: images[i] for i in looked_at}}
+def slow_reciprocal(query: Matrix, images: Matrix, rows: list[int]) -> dict[int, float]:
+    """With sets; -1 is the query, which does not displace a neighbor."""
+    row = {-1: query, **{i: images[i] for i in rows}}
 
     @cache
     def near(i: int, k: int) -> set[int]:
-        ranked = sorted(looked_at, key=lambda j: -cosine(query, images[j])) if i < 0 else nearest(images, i, k)
+        ranked = sorted(rows, key=lambda j: -cosine(query, images[j])) if i < 0 else nearest(images, i, k)
         least = cosine(row[i], images[ranked[k - 1]])
         return {i} | {j for j in row if cosine(row[i], row[j]) >= least - 1e-9}
 
@@ -134,7 +131,7 @@ def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict
     own = {i: neighborhood(i) for i in row}
     averaged = {i: {j: np.mean([own[a].get(j, 0.0) for a in near(i, 3)]) for j in row} for i in row}
     scores = {}
-    for i in looked_at:
+    for i in rows:
         common = sum(min(averaged[-1][j], averaged[i][j]) for j in row)
         either = sum(max(averaged[-1][j], averaged[i][j]) for j in row)
         scores[i] = 0.75 * common / either + 0.25 * cosine(query, images[i])
@@ -152,7 +149,7 @@ def slow_reciprocal(query: Matrix, images: Matrix, looked_at: list[int]) -> dict
     ids=["augmentation", "superglobal", "diffusion", "reciprocal"],
 )
 def test_a_step_scores_by_its_definition(descriptors: NDArray[np.float32], step: Step, slow: Slow) -> None:
-    query, ranked, database = asked(descriptors)
+    query, ranked, database = ranked_by_first(descriptors)
     expected = slow(descriptors[0].astype(float), descriptors[1:].astype(float), ranked.rows[:DEPTH].tolist())
     found = step(query, ranked, database)
     assert found.rows[:DEPTH].tolist() == sorted(expected, key=lambda i: -round(expected[i], 9))
@@ -160,7 +157,7 @@ def test_a_step_scores_by_its_definition(descriptors: NDArray[np.float32], step:
 
 
 def test_query_expansion_searches_with_the_mean(descriptors: NDArray[np.float32]) -> None:
-    query, ranked, database = asked(descriptors)
+    query, ranked, database = ranked_by_first(descriptors)
     images = descriptors[1:].astype(float)
     mean = mean_with(descriptors[0].astype(float), [images[i] for i in ranked.rows[:5]], 3)
     found = AlphaQueryExpansion(k=5, alpha=3)(query, ranked, database)
@@ -168,16 +165,16 @@ def test_query_expansion_searches_with_the_mean(descriptors: NDArray[np.float32]
     np.testing.assert_allclose(found.scores, np.sort(images @ mean)[::-1], atol=2e-6)
 
 
-def test_query_expansion_brings_new_images_and_loses_none(descriptors: NDArray[np.float32]) -> None:
-    query, ranked, database = asked(descriptors)
+def test_query_expansion_adds_images_and_drops_none(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, database = ranked_by_first(descriptors)
     short = Ranked(ranked.rows[[0, 1, 2, 80]], ranked.scores[[0, 1, 2, 80]])
     found = AlphaQueryExpansion(k=2)(replace(query, length=10), short, database)
     assert len(found) == 11
-    assert found.rows[-1] == ranked.rows[80], "missed by the second search, it stays, behind"
+    assert found.rows[-1] == ranked.rows[80], "an image that the second search misses stays at the end"
 
 
-def test_verification_moves_up_what_agrees_and_nothing_down(descriptors: NDArray[np.float32]) -> None:
-    query, ranked, _ = asked(descriptors)
+def test_verification_moves_matching_images_up(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, _ = ranked_by_first(descriptors)
     last = int(ranked.rows[19])
     agreeing = MemoryDatabase([descriptors[1:]], lambda i: random_features(0) if i == last else random_features(i + 1))
     found = GeometricVerification(depth=20)(query, ranked, agreeing)
@@ -185,13 +182,13 @@ def test_verification_moves_up_what_agrees_and_nothing_down(descriptors: NDArray
     assert found.scores[0] == 40
     assert not found.scores[1:20].any()
     nearer = GeometricVerification(depth=19)(query, ranked, agreeing)
-    assert nearer.rows.tolist() == ranked.rows.tolist(), "it lies behind the depth"
+    assert nearer.rows.tolist() == ranked.rows.tolist(), "the image is beyond the depth"
     unread = MemoryDatabase([descriptors[1:]], lambda _: None)
     assert GeometricVerification()(query, ranked, unread).rows.tolist() == ranked.rows.tolist()
 
 
-def test_verification_leaves_images_with_too_few_pairs_where_they_were(descriptors: NDArray[np.float32]) -> None:
-    query, ranked, _ = asked(descriptors)
+def test_verification_keeps_the_order_of_images_with_too_few_inliers(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, _ = ranked_by_first(descriptors)
     all_points = random_features(0)
     pairs = {int(ranked.rows[5]): 7, int(ranked.rows[9]): 8, int(ranked.rows[14]): 12}  # image to the points it shows
 
@@ -211,8 +208,8 @@ def test_verification_leaves_images_with_too_few_pairs_where_they_were(descripto
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_keeps_every_image_and_the_order_behind_its_depth(descriptors: NDArray[np.float32], name: str) -> None:
-    query, ranked, database = asked(descriptors)
+def test_a_step_keeps_every_image_and_the_order_beyond_its_depth(descriptors: NDArray[np.float32], name: str) -> None:
+    query, ranked, database = ranked_by_first(descriptors)
     step = STEPS[name]() if name == "aqe" else STEPS[name](depth=30)  # type: ignore[call-arg]
     before = ranked.rows.copy(), ranked.scores.copy()
     found = step(query, ranked, database)
@@ -220,16 +217,16 @@ def test_a_step_keeps_every_image_and_the_order_behind_its_depth(descriptors: ND
     np.testing.assert_array_equal(ranked.scores, before[1])
     assert sorted(found.rows.tolist()) == sorted(ranked.rows.tolist())
     assert (found.rows.dtype, found.scores.dtype) == (np.int64, np.float32)
-    looked_at = len(ranked) if name == "aqe" else 30
-    assert found.rows[looked_at:].tolist() == ranked.rows[looked_at:].tolist()
-    assert (np.diff(found.scores[:looked_at]) <= 0).all()
+    depth = len(ranked) if name == "aqe" else 30
+    assert found.rows[depth:].tolist() == ranked.rows[depth:].tolist()
+    assert (np.diff(found.scores[:depth]) <= 0).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 @pytest.mark.parametrize("name", STEPS)
 def test_a_database_of_few_images_is_enough(name: str, count: int) -> None:
     descriptors = np.eye(6, dtype=np.float32)[: count + 1] + np.float32(0.1)
-    query, _, database = asked(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
+    query, _, database = ranked_by_first(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
     found = Chain((STEPS[name](),)).search(query, database, 10)
     assert sorted(found.rows.tolist()) == list(range(count))
     assert np.isfinite(found.scores).all()
@@ -237,15 +234,15 @@ def test_a_database_of_few_images_is_enough(name: str, count: int) -> None:
 
 @pytest.mark.parametrize("name", STEPS)
 def test_the_same_arguments_give_the_same_list_in_any_thread(descriptors: NDArray[np.float32], name: str) -> None:
-    query, ranked, database = asked(descriptors)
+    query, ranked, database = ranked_by_first(descriptors)
     with ThreadPoolExecutor(4) as threads:
         lists = list(threads.map(lambda _: STEPS[name]()(query, ranked, database).rows.tolist(), range(8)))
     assert lists == lists[:1] * 8
 
 
-def test_what_is_missing_is_said(descriptors: NDArray[np.float32]) -> None:
-    query, ranked, database = asked(descriptors)
-    with pytest.raises(GlamError, match="the query is a descriptor; to compare it point by point, its image is needed"):
+def test_missing_local_features_are_reported(descriptors: NDArray[np.float32]) -> None:
+    query, ranked, database = ranked_by_first(descriptors)
+    with pytest.raises(GlamError, match=r"this query is only a descriptor\. Search with an image"):
         GeometricVerification()(Query(query.descriptor), ranked, database)
-    with pytest.raises(GlamError, match="there are only descriptors here"):
+    with pytest.raises(GlamError, match="this database has only descriptors"):
         GeometricVerification()(query, ranked, MemoryDatabase([descriptors[1:]]))

@@ -1,4 +1,4 @@
-"""An index that keeps local features and the graph of neighbors."""
+"""Fixtures: an index that stores local features and the kNN graph."""
 
 from pathlib import Path
 from typing import Any

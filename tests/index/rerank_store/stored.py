@@ -1,4 +1,4 @@
-"""What tests of what an index keeps for reranking share: a change of the folder, and whether all is right after it."""
+"""Helpers of the tests of stored re-ranking data: changes to the folder, and a check of the index after them."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -27,7 +27,7 @@ def same(a: LocalFeatures, b: LocalFeatures) -> bool:
 
 
 def expected_neighbors(descriptors: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The rows and cosines of the graph, in the slow way."""
+    """Rows and scores of the kNN graph, by brute force."""
     cosines = descriptors.astype(np.float64) @ descriptors.T.astype(np.float64)
     np.fill_diagonal(cosines, -np.inf)
     order = np.argsort(-cosines, axis=1)[:, : min(K, len(descriptors) - 1)]
@@ -35,7 +35,7 @@ def expected_neighbors(descriptors: NDArray[np.float32]) -> tuple[NDArray[np.int
 
 
 def check(index: Path) -> int:
-    """All that is kept is right and there for every image; how many there are."""
+    """Checks that the stored data of every image is complete and correct; returns the number of images."""
     with closing(open_catalog(index)) as catalog:
         stored_ids = np.concatenate([file.image_ids for file in usable_files(catalog)])
         (graph,) = store_files(catalog, KNN_GRAPH)
@@ -58,7 +58,7 @@ def check(index: Path) -> int:
 
 
 def change(folder: Path, draw_image: Draw) -> None:
-    """New, changed, moved and removed files."""
+    """Adds, changes, moves, and removes files."""
     draw_image(64, 48, 100).save(folder / "place 0" / "new.png")
     draw_image(64, 48, 101).save(folder / "place 1" / "01.png")
     (folder / "place 2" / "02.png").rename(folder / "place 2" / "moved.png")

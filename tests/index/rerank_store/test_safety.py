@@ -1,4 +1,4 @@
-"""What an index keeps for reranking: damage is found and mended, and it is whole after a kill."""
+"""Stored re-ranking data: damage is found and repaired, and a kill does no harm."""
 
 import multiprocessing
 import os
@@ -40,7 +40,7 @@ def test_a_flipped_byte_is_found_and_named(index: Path) -> None:
     assert verify(index).problems == ()
 
 
-def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
+def test_missing_stray_and_truncated_files_are_named(index: Path) -> None:
     stray = index / "rerank" / "000099.features"
     stray.write_bytes(b"1234")
     assert [problem.file for problem in verify(index).problems] == ["rerank/000099.features"]
@@ -50,21 +50,21 @@ def test_what_is_missing_too_much_or_cut_off_is_named(index: Path) -> None:
     assert [problem.file for problem in verify(index).problems] == ["rerank/" + features.name]
     with (
         Index.open(index) as opened,
-        pytest.raises(GlamError, match="run `glam index precompute INDEX --local-features`"),
+        pytest.raises(GlamError, match="Run `glam index precompute INDEX --local-features`"),
     ):
         opened.local_features_in_row(0)
     (graph,) = (index / "rerank").glob("*.neighbours")
     graph.write_bytes(graph.read_bytes()[:1000] + b"?" + graph.read_bytes()[1001:])
-    with Index.open(index) as opened, pytest.raises(GlamError, match="run `glam index precompute INDEX --knn-graph`"):
+    with Index.open(index) as opened, pytest.raises(GlamError, match="Run `glam index precompute INDEX --knn-graph`"):
         opened.neighbors(np.arange(3))
     precompute(index, knn_graph=True)
     features.unlink()
     assert [(problem.file, problem.what) for problem in verify(index).problems] == [
-        ("rerank/" + features.name, "not there")
+        ("rerank/" + features.name, "missing")
     ]
 
 
-def test_a_damaged_file_is_never_built_on_and_is_made_anew(
+def test_a_damaged_file_is_never_used_and_is_computed_again(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
     for file in sorted((index / "rerank").iterdir()):
@@ -74,9 +74,9 @@ def test_a_damaged_file_is_never_built_on_and_is_made_anew(
     remove(index, ["place 0/00.png"])
     with pytest.raises(GlamError, match=r"rerank/\d+.features of the index is damaged"):
         compact(index)
-    (problem,) = verify(index).problems  # the graph was made anew by the first writer
+    (problem,) = verify(index).problems  # the first writer has computed the graph again
     assert problem.file.endswith(".features")
-    for i in range(COUNT):  # as many as would take the damaged file in
+    for i in range(COUNT):  # as many as would cause a merge with the damaged file
         draw_image(40, 30, 400 + i).save(folder / f"more {i}.png")
     add(index, sorted(folder.glob("more*.png")), lambda: content_model)
     assert [found.file for found in verify(index).problems] == [problem.file]
@@ -85,7 +85,7 @@ def test_a_damaged_file_is_never_built_on_and_is_made_anew(
     assert check(index) == 2 * COUNT - 1
 
 
-def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one(
+def test_an_index_of_version_2_opens_unchanged_and_a_writer_upgrades_it(
     index: Path, folder: Path, content_model: Any
 ) -> None:
     precompute(index, local_features=False, knn_graph=False)
@@ -110,10 +110,10 @@ def test_an_index_of_version_2_opens_as_it_is_and_a_writer_brings_it_to_this_one
     assert info(index).precomputed == ("local_features", "knn_graph")
 
 
-def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
+def test_a_reader_updates_an_outdated_graph_in_memory(
     index: Path, folder: Path, content_model: Any, draw_image: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a kill between the batches and the graph."""
+    """Like after a kill between the last batch and the graph."""
     change(folder, draw_image)
     monkeypatch.setattr(Writer, "update_knn_graph", lambda self: None)
     sync(index, read_folder(folder), lambda: content_model)
@@ -127,7 +127,7 @@ def test_a_reader_between_two_batches_brings_the_graph_up_to_date_itself(
 
 
 def _write(index: Path, folder: Path, model: Any) -> None:
-    """All that changes what is kept, again and again."""
+    """Runs all operations that change the stored data, in a loop."""
     while True:
         precompute(index, local_features=True, knn_graph=True)
         sync(index, read_folder(folder), lambda: model)
@@ -172,7 +172,7 @@ def _keep_with_a_limit(index: Path) -> None:
         os._exit(7 if "the disk is full" in str(error) else 8)
 
 
-def test_a_full_disk_is_one_sentence_and_costs_nothing(index: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(index: Path) -> None:
     precompute(index, local_features=False, knn_graph=False)
     child = multiprocessing.get_context("fork").Process(target=_keep_with_a_limit, args=(index,))
     child.start()

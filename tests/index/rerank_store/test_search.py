@@ -1,4 +1,4 @@
-"""Reranked searches of an index."""
+"""Searches of an index with re-ranking."""
 
 import shutil
 import traceback
@@ -40,11 +40,11 @@ def test_a_reranked_search(index: Path) -> None:
             (there,) = opened.search(query, COUNT, where="landmark = 'place 2'", rerank=text)
             assert {hit.landmark for hit in there} == {"place 2"}
             assert len(there) == 10
-        with pytest.raises(GlamError, match="its image is needed"):
+        with pytest.raises(GlamError, match="Search with an image"):
             opened.search(query, rerank="geometric")
         with pytest.raises(GlamError, match="cannot be used"):
             opened.search(query, where="nothing = 1", rerank="aqe")
-        with pytest.raises(GlamError, match="cannot search an index"):
+        with pytest.raises(GlamError, match="do not fit an index"):
             opened.search(Query(np.ones(3, np.float32)), rerank="aqe")
 
 
@@ -57,9 +57,7 @@ def test_removed_images_are_in_no_list(index: Path) -> None:
             assert len(hits) == COUNT - 10
 
 
-def test_an_index_that_milvus_searches_gives_the_same_list(
-    index: Path, folder: Path, tmp_path: Path, content_model: Any
-) -> None:
+def test_an_index_in_milvus_gives_the_same_list(index: Path, folder: Path, tmp_path: Path, content_model: Any) -> None:
     pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
     chain = parse_chain("aqe,dba,diffusion")
     with Index.open(index) as opened:
@@ -70,10 +68,10 @@ def test_an_index_that_milvus_searches_gives_the_same_list(
         hits = opened.search(opened.descriptor(7), k=20, rerank=chain, where="landmark != 'place 1'")[0]
     assert len(hits) == 20
     precompute(index, knn_graph=False)
-    with Index.open(index) as opened:  # the same graph, made by asking Milvus
+    with Index.open(index) as opened:  # the same graph, computed by searching Milvus
         again = opened.search(opened.descriptor(7), k=20, rerank=chain, where="landmark != 'place 1'")[0]
     assert [hit.image_id for hit in again] == [hit.image_id for hit in hits]
-    assert len({hit.image_id for hit in hits} & {hit.image_id for hit in expected}) > 15  # one image less in the graph
+    assert len({hit.image_id for hit in hits} & {hit.image_id for hit in expected}) > 15  # the graph has one image less
 
 
 def test_a_reranked_query_reaches_the_search_structure_in_four_calls(

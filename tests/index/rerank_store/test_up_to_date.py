@@ -1,4 +1,4 @@
-"""What an index keeps for reranking: made once, and current after every writer."""
+"""Stored re-ranking data: every writer keeps it up to date."""
 
 import shutil
 from contextlib import closing
@@ -24,7 +24,9 @@ from glam.index.storage.migrations import open_catalog
 from .stored import COUNT, Draw, change, check, same
 
 
-def test_every_writer_keeps_them_current(index: Path, folder: Path, content_model: Any, draw_image: Draw) -> None:
+def test_every_writer_keeps_the_data_up_to_date(
+    index: Path, folder: Path, content_model: Any, draw_image: Draw
+) -> None:
     assert check(index) == COUNT
     change(folder, draw_image)
     sync(index, read_folder(folder), lambda: content_model)
@@ -64,20 +66,22 @@ def test_adding_one_by_one_leaves_few_files(
     with closing(open_catalog(index)) as catalog:
         sizes = [len(file.image_ids) for file in usable_files(catalog)]
         assert sizes == [50, 8, 1]
-    assert {"000001.features"} <= {path.name for path in (index / "rerank").iterdir()}  # the large one stayed
+    assert {"000001.features"} <= {
+        path.name for path in (index / "rerank").iterdir()
+    }  # the large file was not rewritten
     assert FILE_IMAGES > 1_000
 
 
-def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
+def test_data_that_is_not_stored_is_computed_and_equal(index: Path) -> None:
     with Index.open(index) as opened:
-        kept = [opened.local_features_in_row(i) for i in range(COUNT)]
+        stored = [opened.local_features_in_row(i) for i in range(COUNT)]
         neighbors = opened.neighbors(np.arange(COUNT))
     report = precompute(index, local_features=False, knn_graph=False)
     assert (report.precomputed, report.local_features, report.bytes) == ((), 0, 0)
     assert list((index / "rerank").iterdir()) == []
     assert verify(index).problems == ()
     with Index.open(index) as opened:
-        for i, before in enumerate(kept):
+        for i, before in enumerate(stored):
             now = opened.local_features_in_row(i)
             assert now is not None
             assert before is not None
@@ -86,7 +90,7 @@ def test_what_is_not_kept_is_made_and_is_the_same(index: Path) -> None:
         np.testing.assert_array_equal(now_neighbors.rows, neighbors.rows)
 
 
-def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
+def test_the_error_without_a_graph_names_the_command(index: Path) -> None:
     precompute(index, knn_graph=False)
     with Index.open(index, limits=IndexLimits(linked_in_memory=COUNT - 1)) as opened:
         query = Query(opened.descriptor(0))
@@ -95,7 +99,7 @@ def test_without_a_graph_a_large_index_says_what_makes_one(index: Path) -> None:
         assert opened.search(query, rerank="aqe")[0]
 
 
-def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothing(
+def test_a_missing_or_changed_file_has_no_features_and_stops_nothing(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
     precompute(index, local_features=False)
@@ -112,7 +116,7 @@ def test_an_image_whose_file_is_gone_or_changed_has_no_features_and_stops_nothin
     assert precompute(index, local_features=True).local_features == COUNT - 1
 
 
-def test_features_of_images_without_any(tmp_path: Path, content_model: Any) -> None:
+def test_images_without_features(tmp_path: Path, content_model: Any) -> None:
     root = tmp_path / "photos"
     root.mkdir()
     for i in range(3):
@@ -122,7 +126,7 @@ def test_features_of_images_without_any(tmp_path: Path, content_model: Any) -> N
     assert check(tmp_path / "i.glam") == 3
 
 
-def test_readers_go_on_while_files_are_replaced(
+def test_readers_continue_while_files_are_replaced(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
     with Index.open(index) as old:
@@ -140,7 +144,7 @@ def test_readers_go_on_while_files_are_replaced(
 
 
 def test_a_copy_without_the_folder_works(index: Path) -> None:
-    """As a copy for reading from Milvus: the catalog names files that are not there."""
+    """Like a copy of the catalog for searching Milvus, which lists files that do not exist."""
     shutil.rmtree(index / "rerank")
     with Index.open(index) as opened:
         assert opened.local_features_in_row(0) is not None

@@ -1,4 +1,4 @@
-"""Filters: what they find, what they say of a mistake, and what they may not do."""
+"""Filters: what they find, their errors, and what they cannot do."""
 
 import json
 import sqlite3
@@ -86,10 +86,10 @@ def test_removed_images_are_never_found(connection: sqlite3.Connection) -> None:
     assert len(matching(connection, "1")) == 19
 
 
-def test_an_unknown_column_is_answered_with_those_there_are(connection: sqlite3.Connection) -> None:
+def test_the_error_for_an_unknown_column_lists_the_columns(connection: sqlite3.Connection) -> None:
     for where in ("yaer > 2010", '"yaer" > 2010', "[yaer] > 2010", "`yaer` > 2010"):
         with pytest.raises(
-            GlamError, match=r"no column 'yaer'; the columns are image_id, path, landmark, .*modified, .*city, .*year"
+            GlamError, match=r"no column 'yaer'\. The columns are image_id, path, landmark, .*modified, .*city, .*year"
         ) as no:
             matching(connection, where)
         assert "\n" not in str(no.value)
@@ -100,8 +100,8 @@ def test_an_unknown_column_is_answered_with_those_there_are(connection: sqlite3.
 @pytest.mark.parametrize(
     "where", ["", "year >", "1)", "(1", "1) or (1", "year = 1;", "year year", "'open", "/* open", "?", ":a = 1"]
 )
-def test_what_is_no_expression_is_one_sentence(connection: sqlite3.Connection, where: str) -> None:
-    with pytest.raises(GlamError, match=r"^the filter .* cannot be used: [^\n]+$"):
+def test_an_invalid_expression_is_rejected_in_one_line(connection: sqlite3.Connection, where: str) -> None:
+    with pytest.raises(GlamError, match=r"^The filter .* cannot be used: [^\n]+$"):
         matching(connection, where)
 
 
@@ -141,7 +141,7 @@ def test_what_is_no_expression_is_one_sentence(connection: sqlite3.Connection, w
         "1 or " * 5000 + "1",
     ],
 )
-def test_what_a_filter_may_not_do(connection: sqlite3.Connection, where: str) -> None:
+def test_a_filter_cannot_read_or_change_anything_else(connection: sqlite3.Connection, where: str) -> None:
     before = everything(connection)
     with pytest.raises(GlamError) as refused:
         matching(connection, where)
@@ -155,19 +155,19 @@ def test_a_filter_that_takes_too_long_is_stopped(connection: sqlite3.Connection)
         matching(connection, "year > 1", seconds=-1.0, steps=1)
 
 
-def test_keys_that_differ_in_case_only_are_told_apart_by_refusing(connection: sqlite3.Connection) -> None:
+def test_keys_that_differ_only_in_case_are_rejected_together(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE images SET metadata = json_set(metadata, '$.City', 'x') WHERE id = 1")
     assert matching(connection, "City = 'x'").tolist() == [1]
-    with pytest.raises(GlamError, match="differ in case only"):
+    with pytest.raises(GlamError, match="differ only in case"):
         matching(connection, "City = 'x' or city = 'Rome'")
 
 
-def test_a_key_called_like_a_column_is_hidden_by_it(connection: sqlite3.Connection) -> None:
+def test_a_column_hides_a_key_of_the_same_name(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE images SET metadata = json_set(metadata, '$.width', 9999)")
     assert len(matching(connection, "width = 9999")) == 0
     assert columns(connection).count("width") == 1
 
 
-def test_a_connection_that_may_only_read_is_enough(connection: sqlite3.Connection) -> None:
+def test_a_read_only_connection_is_enough(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA query_only = 1")
     assert matching(connection, "year = 2005").tolist() == [5]

@@ -1,4 +1,4 @@
-"""Segments: descriptors are on the disk before the catalog names them."""
+"""Segments: descriptors are on disk before the catalog lists them."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from glam.index.storage import segments
 from glam.index.storage.catalog import FileFacts, IndexConfig
-from glam.index.writer import DescribedFile, open_writer
+from glam.index.writer import ImageToAdd, open_writer
 
 DIM = 4
 CONFIG = IndexConfig("model", "f" * 16, DIM, 64, (1.0,), "/photos")
@@ -18,7 +18,7 @@ CONFIG = IndexConfig("model", "f" * 16, DIM, 64, (1.0,), "/photos")
 
 @contextmanager
 def recorded_flushes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
-    """The inode and the size of every file or folder at the moment it is flushed."""
+    """Inode and size of each file or folder when it is flushed."""
     flushes: list[tuple[int, int]] = []
     fsync = os.fsync
 
@@ -32,13 +32,13 @@ def recorded_flushes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int
         yield flushes
 
 
-def described(count: int, first: int) -> list[DescribedFile]:
+def described(count: int, first: int) -> list[ImageToAdd]:
     rows = np.random.default_rng(first).normal(size=(count, DIM)).astype(np.float32)
     facts = [FileFacts(f"{first + i}.jpg", "", "{}", f"{first + i:032x}", 1, 1) for i in range(count)]
-    return [DescribedFile(fact, 64, 48, row) for fact, row in zip(facts, rows, strict=True)]
+    return [ImageToAdd(fact, 64, 48, row) for fact, row in zip(facts, rows, strict=True)]
 
 
-def test_descriptors_are_on_the_disk_before_the_transaction_that_names_them(
+def test_descriptors_are_on_disk_before_the_transaction_that_lists_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = tmp_path / "i.glam"
@@ -51,7 +51,7 @@ def test_descriptors_are_on_the_disk_before_the_transaction_that_names_them(
                 flushes.clear()
 
         writer.catalog.connection.set_trace_callback(note)
-        writer.add(described(3, 0))  # a new segment: its name has to be on the disk too
+        writer.add(described(3, 0))  # a new segment: its name must be on disk too
         writer.add(described(2, 3))
         writer.catalog.connection.set_trace_callback(None)
     file = segments.segment_file(index, 1)
