@@ -88,29 +88,38 @@ class IvfLists:
         excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
         return excess
 
-    def candidates(self, query: Descriptors, n: int, reach: float, selector: faiss.IDSelector | None) -> Rows:
-        """Rows of the ``n`` best codes for a query, fewer where the lists hold fewer.
+    def near(self, query: Descriptors, reach: float) -> tuple[Scores, Rows]:
+        """Cosines of a query, (dim,), with all centroids, (nlist,), and the lists up to an angle, (m,).
 
         Args:
             query: (dim,).
-            n: how many.
-            reach: lists are looked into up to this angle, in radians, plus `NEAREST_WEIGHT` of the nearest one's.
-            selector: which rows may be found.
+            reach: the angle in radians, to which `NEAREST_WEIGHT` of the nearest centroid's angle is added.
         """
         cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
-        lists = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        return cosines, np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+
+    def scan(self, query: Descriptors, lists: Rows, n: int, selector: faiss.IDSelector | None) -> tuple[Scores, Rows]:
+        """The ``n`` best codes in some lists, or fewer: approximate scores and rows, (m,) each, in any order.
+
+        Args:
+            query: (dim,).
+            lists: numbers of the lists.
+            n: most codes.
+            selector: which rows may be found; None for all.
+        """
         scores, rows = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
-        while True:  # mostly once; a filter that leaves another city, say, needs more lists
-            coarse = np.zeros(len(lists), dtype=np.float32)
-            # FAISS's Python form of this function takes no selector.
-            parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
-            pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
-            self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
-            found = rows[rows >= 0]
-            if len(found) == n or len(lists) >= len(cosines):
-                return found
-            lists = np.argsort(-cosines)[: max(4 * len(lists), 1)]
+        coarse = np.zeros(len(lists), dtype=np.float32)
+        # FAISS's Python form of this function takes no selector.
+        parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
+        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
+        self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
+        return scores[rows >= 0], rows[rows >= 0]
+
+    def closeness(self, descriptors: Descriptors) -> float:
+        """Mean cosine of (n, dim) descriptors with the centroids of their lists."""
+        cosines, _ = self.index.quantizer.search(np.ascontiguousarray(descriptors), 1)
+        return float(cosines.mean())
 
     def part(self, rows: Rows, descriptors: DescriptorSource) -> faiss.IndexPQFastScan:
         """The codes of some rows by themselves, in their order."""

@@ -1,14 +1,14 @@
 """Inverted lists of compressed descriptors, and exact scores for what they find.
 
     query --> lists whose centroids are near --> 4-bit codes, compared in registers --> best candidates --> exact scores
+          <-- more lists, and more candidates, while better rows are likely ----------------------------<--
 
 Lists come from k-means (Sivic and Zisserman, ICCV 2003), codes from product quantization (Jégou, Douze and Schmid, PAMI
 2011) in the layout of André, Kermarrec and Le Scouarnec (PAMI 2021), all by FAISS. Candidates are scored again by their
 own descriptors: codes decide what is looked at, never a score.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Self
 
@@ -19,8 +19,8 @@ from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
 from glam.index.ann.ivf_lists import IvfLists
-from glam.index.ann.rescore import best_first, best_of, bitmap, scan
-from glam.index.ann.tuning import Tuning, tune
+from glam.index.ann.rescore import best_first, best_of, bitmap, kth_best, scan, stacked
+from glam.index.ann.tuning import Tuning, sample, tune
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
@@ -35,6 +35,11 @@ hardly any of them."""
 
 PARTS_KEPT = 8
 """Filters whose codes are kept, half a byte for each number that shares a code."""
+
+SPREAD = 0.1
+"""A query finds rows of a cosine s in lists whose centroids have a cosine of at least ``closeness s - SPREAD`` with it,
+if rows have a cosine of ``closeness`` with their centroids on average: less would miss 1% of the neighbors of queries
+unlike all rows (benchmarks/ann_loss.py)."""
 
 FIRST = 50
 """Results that a range search begins with."""
@@ -71,7 +76,9 @@ class IvfPq:
         file = read_file(path)
         if not isinstance(file.index, faiss.IndexIVFPQFastScan):
             raise GlamError(f"{path}: not inverted lists")
-        return cls(IvfLists(file.index), descriptors, Tuning.from_dict(file.facts["tuning"]))
+        lists, facts = IvfLists(file.index), file.facts["tuning"]
+        closeness = facts.get("closeness") or lists.closeness(sample(descriptors))  # earlier versions did not store it
+        return cls(lists, descriptors, Tuning.from_dict({**facts, "closeness": closeness}))
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -105,14 +112,39 @@ class IvfPq:
         if count <= max(self._scanned, k):
             return scan(self._descriptors, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
         share = count / len(self)
-        reach, wanted = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
+        reach, n = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
         if allowed is not None and count <= SET_APART:
-            part, rows = self._part(np.packbits(allowed).tobytes())
-            candidates: Iterator[Rows] = iter(rows[part.search(queries, wanted)[1]])
+            search = partial(self._search_part, *self._part(np.packbits(allowed).tobytes()))
         else:
             selector = None if allowed is None or count == len(self) else bitmap(allowed)
-            candidates = (self._lists.candidates(query, wanted, reach, selector) for query in queries)
-        return best_of(self._descriptors, candidates, queries, k)
+            search = partial(self._search_lists, selector, reach)
+        return stacked([search(query, k, n) for query in queries], k)
+
+    def _search_lists(
+        self, selector: faiss.IDSelector | None, reach: float, query: Descriptors, k: int, n: int
+    ) -> tuple[Scores, Rows]:
+        """The best of a query in the lists within reach, and in the lists that may hold better than those found."""
+        cosines, near = self._lists.near(query, reach)
+        first = self._lists.scan(query, near, n, selector)
+        found = kth_best(self._descriptors.inner_products(query, np.sort(first[1])), k)
+        lists = np.union1d(near, np.flatnonzero(cosines >= self._tuning.closeness * found - SPREAD))
+
+        def codes(most: int) -> tuple[Scores, Rows]:
+            is_same = most == n and len(lists) == len(near)
+            return first if is_same else self._lists.scan(query, lists, most, selector)
+
+        return best_of(self._descriptors, query, k, n, codes)
+
+    def _search_part(
+        self, part: faiss.IndexPQFastScan, allowed: Rows, query: Descriptors, k: int, n: int
+    ) -> tuple[Scores, Rows]:
+        """The best of a query among the allowed rows, whose codes are in ``part``."""
+
+        def codes(most: int) -> tuple[Scores, Rows]:
+            scores, rows = part.search(query[None], min(most, len(allowed)))
+            return scores[0, rows[0] >= 0], allowed[rows[0, rows[0] >= 0]]
+
+        return best_of(self._descriptors, query, k, n, codes)
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`; here some may be missed, as in a search."""
