@@ -106,33 +106,46 @@ class IvfLists:
         excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
         return excess
 
-    def candidates(self, query: Descriptors, n: int, reach: float, selector: faiss.IDSelector | None) -> Rows:
-        """Finds the rows with the best codes for a query.
+    def near(self, query: Descriptors, reach: float) -> tuple[Scores, Rows]:
+        """Finds the lists near a query.
 
         Args:
             query: (dim,) float32, contiguous.
-            n: number of rows to find.
-            reach: angle in radians. A list is searched if the angle between the query and its centroid is at most
-                ``reach`` plus `NEAREST_WEIGHT` times the angle to the nearest centroid.
-            selector: rows that may be found; None for all rows.
+            reach: angle in radians. A list is near if the angle between the query and its centroid is at most ``reach``
+                plus `NEAREST_WEIGHT` times the angle to the nearest centroid.
 
         Returns:
-            (m,) int64 rows, best code first; m is ``n``, or less if the lists hold fewer rows.
+            (nlist,) float32 cosines of the query with the centroids, and (m,) int64 numbers of the near lists.
         """
         cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
-        lists = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        return cosines, np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+
+    def scan(self, query: Descriptors, lists: Rows, n: int, selector: faiss.IDSelector | None) -> tuple[Scores, Rows]:
+        """Finds the best codes in some lists.
+
+        Args:
+            query: (dim,) float32, contiguous.
+            lists: (m,) int64 numbers of the lists.
+            n: number of codes to find.
+            selector: rows that may be found; None for all rows.
+
+        Returns:
+            (c,) float32 approximate scores and (c,) int64 rows, in any order; c is ``n``, or less if the lists hold
+            fewer rows.
+        """
         scores, rows = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.int64)
-        while True:  # mostly once; a filter for another city, for example, needs more lists
-            coarse = np.zeros(len(lists), dtype=np.float32)
-            # The Python wrapper of this FAISS function accepts no selector.
-            parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
-            pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
-            self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
-            found = rows[rows >= 0]
-            if len(found) == n or len(lists) >= len(cosines):
-                return found
-            lists = np.argsort(-cosines)[: max(4 * len(lists), 1)]
+        coarse = np.zeros(len(lists), dtype=np.float32)
+        # The Python wrapper of this FAISS function accepts no selector.
+        parameters = faiss.IVFSearchParameters(nprobe=len(lists), sel=selector)  # type: ignore[call-arg]
+        pointers = [faiss.swig_ptr(array) for array in (query, lists, coarse, scores, rows)]
+        self.index.search_preassigned_c(1, pointers[0], n, *pointers[1:], False, parameters)  # type: ignore[attr-defined]
+        return scores[rows >= 0], rows[rows >= 0]
+
+    def closeness(self, descriptors: Descriptors) -> float:
+        """Mean cosine of (n, dim) descriptors with the centroids of their lists."""
+        cosines, _ = self.index.quantizer.search(np.ascontiguousarray(descriptors), 1)
+        return float(cosines.mean())
 
     def part(self, rows: Rows, descriptors: DescriptorSource) -> faiss.IndexPQFastScan:
         """A separate index of the codes of given rows.

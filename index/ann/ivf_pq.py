@@ -1,14 +1,14 @@
 """Approximate search: inverted lists of compressed descriptors (IVF-PQ), with exact scores of the candidates.
 
     query --> lists of the nearest centroids --> 4-bit codes, compared in registers --> best candidates --> exact scores
+          <-- more lists and more candidates, until better rows are unlikely --------------------------------'
 
 The lists come from k-means (Sivic and Zisserman, ICCV 2003), and the codes from product quantization (Jégou, Douze, and
 Schmid, PAMI 2011) in the layout of André, Kermarrec, and Le Scouarnec (PAMI 2021); FAISS implements all of them. Scores
 are computed from the descriptors: codes only choose the candidates.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Self
 
@@ -19,8 +19,8 @@ from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
 from glam.index.ann.ivf_lists import IvfLists
-from glam.index.ann.rescore import best_first, best_of, bitmap, scan
-from glam.index.ann.tuning import Tuning, tune
+from glam.index.ann.rescore import best_first, best_of, bitmap, kth_best, scan, stack_results
+from glam.index.ann.tuning import Tuning, sample, tune
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
@@ -35,6 +35,11 @@ the lists near a query hold hardly any of so few rows. The number is arbitrary."
 
 PARTS_CACHED = 8
 """Size of the LRU cache of these indexes (arbitrary). An index of 50,000 rows with 64 codes takes 1.6 MB."""
+
+SPREAD = 0.1
+"""Rows whose cosine with a query is s are in lists whose centroids have a cosine of at least ``closeness * s - SPREAD``
+with it, where ``closeness`` is the mean cosine of a row with its centroid. 0.1 covers 97% of the neighbors of queries
+unlike all rows, and nearly all neighbors of rows (benchmarks/ann_loss.py)."""
 
 FIRST = 50
 """Results in the first search of a range search (arbitrary)."""
@@ -88,7 +93,9 @@ class IvfPq:
             raise GlamError(
                 f"The search structure {path} is damaged. Delete {path.parent}; it is a cache and will be rebuilt."
             )
-        return cls(IvfLists(file.index), descriptors, Tuning.from_dict(file.facts["tuning"]))
+        lists, facts = IvfLists(file.index), file.facts["tuning"]
+        closeness = facts.get("closeness") or lists.closeness(sample(descriptors))  # earlier versions did not store it
+        return cls(lists, descriptors, Tuning.from_dict({**facts, "closeness": closeness}))
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -126,14 +133,51 @@ class IvfPq:
         if count <= max(self._scanned, k):
             return scan(self._descriptors, np.arange(count) if allowed is None else np.flatnonzero(allowed), queries, k)
         share = count / len(self)
-        reach, enough = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
+        reach, n = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
         if allowed is not None and count <= SEPARATE:
-            part, rows = self._part(np.packbits(allowed).tobytes())
-            candidates: Iterator[Rows] = iter(rows[part.search(queries, enough)[1]])
+            search = partial(self._search_part, *self._part(np.packbits(allowed).tobytes()))
         else:
             selector = None if allowed is None or count == len(self) else bitmap(allowed)
-            candidates = (self._lists.candidates(query, enough, reach, selector) for query in queries)
-        return best_of(self._descriptors, candidates, queries, k)
+            search = partial(self._search_lists, selector, reach)
+        return stack_results([search(query, k, n) for query in queries], k)
+
+    def _search_lists(
+        self, selector: faiss.IDSelector | None, reach: float, query: Descriptors, k: int, n: int
+    ) -> tuple[Scores, Rows]:
+        """Searches the lists near a query, and the lists that may hold better rows than those.
+
+        Args:
+            selector: rows that may be found; None for all rows.
+            reach: see `IvfLists.near`.
+            query: (dim,) float32, contiguous.
+            k: most results.
+            n: candidates to begin with.
+
+        Returns:
+            See `best_of`.
+        """
+        cosines, near = self._lists.near(query, reach)
+        first = self._lists.scan(query, near, n, selector)
+        kth = kth_best(self._descriptors.inner_products(query, np.sort(first[1])), k)
+        lists = np.union1d(near, np.flatnonzero(cosines >= self._tuning.closeness * kth - SPREAD))
+
+        def best_codes(count: int) -> tuple[Scores, Rows]:
+            is_first = count == n and len(lists) == len(near)
+            return first if is_first else self._lists.scan(query, lists, count, selector)
+
+        return best_of(self._descriptors, query, k, n, best_codes)
+
+    def _search_part(
+        self, part: faiss.IndexPQFastScan, allowed: Rows, query: Descriptors, k: int, n: int
+    ) -> tuple[Scores, Rows]:
+        """Searches (m,) allowed rows, whose codes are in ``part``; see `_search_lists`."""
+
+        def best_codes(count: int) -> tuple[Scores, Rows]:
+            scores, rows = part.search(query[None], min(count, len(allowed)))
+            is_found = rows[0] >= 0
+            return scores[0, is_found], allowed[rows[0, is_found]]
+
+        return best_of(self._descriptors, query, k, n, best_codes)
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""

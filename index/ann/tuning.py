@@ -65,9 +65,11 @@ class Tuning:
 
     Attributes:
         efforts: one effort for each of `SHARES`, by descending share.
+        closeness: mean cosine of a row with the centroid of its list.
     """
 
     efforts: tuple[Effort, ...]
+    closeness: float
 
     def reach(self, k: int, share: float) -> float:
         """The angle up to which lists are searched, interpolated over the logarithm of the share.
@@ -104,7 +106,7 @@ class Tuning:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        return cls(tuple(Effort(**effort) for effort in values["efforts"]))
+        return cls(tuple(Effort(**effort) for effort in values["efforts"]), values["closeness"])
 
 
 def tune(lists: IvfLists, descriptors: DescriptorSource) -> Tuning:
@@ -117,13 +119,21 @@ def tune(lists: IvfLists, descriptors: DescriptorSource) -> Tuning:
         descriptors: (n, dim).
     """
     rng = np.random.default_rng(SEED)
-    own = np.sort(rng.choice(len(descriptors), min(QUERIES, len(descriptors)), replace=False))
+    own = _sampled_rows(len(descriptors), rng)
     draw = rng.random(len(descriptors), dtype=np.float32)
     masks = [draw < share for share in SHARES]
     truths = _neighbors(descriptors, own, masks)
-    return Tuning(
-        tuple(_effort(lists, descriptors, own, *settings) for settings in zip(SHARES, masks, truths, strict=True))
-    )
+    efforts = [_effort(lists, descriptors, own, *settings) for settings in zip(SHARES, masks, truths, strict=True)]
+    return Tuning(tuple(efforts), lists.closeness(sample(descriptors)))
+
+
+def sample(descriptors: DescriptorSource) -> Descriptors:
+    """The (n, dim) descriptors of `QUERIES` random rows, or of all."""
+    return descriptors[_sampled_rows(len(descriptors), np.random.default_rng(SEED))]
+
+
+def _sampled_rows(count: int, rng: np.random.Generator) -> Rows:
+    return np.sort(rng.choice(count, min(QUERIES, count), replace=False))
 
 
 def _neighbors(descriptors: DescriptorSource, own: Rows, masks: list[Mask]) -> list[Rows]:
@@ -166,9 +176,11 @@ def _effort(lists: IvfLists, descriptors: DescriptorSource, own: Rows, share: fl
         reach = float(np.quantile(excess, covered))
         hits = np.zeros(len(CANDIDATES), dtype=np.int64)
         for query, expected, row in zip(queries, neighbors, own, strict=True):
-            hits += _hits(descriptors, query, lists.candidates(query, CANDIDATES[-1], reach, selector), expected, row)
-        for candidates, found in zip(CANDIDATES, hits, strict=True):
-            effort = Effort(share, reach, candidates, float(found / len(excess)))
+            _, near = lists.near(query, reach)
+            scores, found = lists.scan(query, near, CANDIDATES[-1], selector)
+            hits += _hits(descriptors, query, found[np.argsort(-scores)], expected, row)
+        for candidates, count in zip(CANDIDATES, hits, strict=True):
+            effort = Effort(share, reach, candidates, float(count / len(excess)))
             if effort.recall >= target:
                 return effort
     return effort

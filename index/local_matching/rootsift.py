@@ -4,7 +4,7 @@ Sources: D. Lowe, "Distinctive image features from scale-invariant keypoints", I
 "Three things everyone should know to improve object retrieval", CVPR 2012, for RootSIFT: the square roots of a SIFT
 descriptor divided by its sum. M. Perdoch, O. Chum, J. Matas, "Efficient representation of local geometry for large
 scale object retrieval", CVPR 2009, for upright features: most photos are taken upright, so features without rotation
-invariance are more distinctive. benchmarks/local_features.py compares alternatives; docs/lab/explaining.md has the results.
+invariance are more distinctive. benchmarks/local_features.py and docs/lab/explaining.md compare alternatives.
 """
 
 from collections.abc import Iterable

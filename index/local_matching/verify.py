@@ -10,7 +10,7 @@ are mostly correct.
 
 Sources: J. Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007, for
 hypotheses from single pairs. D. Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020,
-as implemented in OpenCV's USAC. benchmarks/local_features.py compares alternatives; docs/lab/explaining.md has the results.
+as implemented in OpenCV's USAC. benchmarks/local_features.py and docs/lab/explaining.md compare alternatives.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ Number = TypeVar("Number", int, float)
 Made = TypeVar("Made")
 
 NEIGHBORS = 32
-"""Neighbors per image in the kNN graph (docs/reranking.md): 256 bytes per image. No step can use more."""
+"""Neighbors per image in the kNN graph (docs/rerank.md): 256 bytes per image. No step can use more."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.index.ann import KINDS, DescriptorSource, Structure, build_structure, choose_kind, read_structure
-from glam.index.ann.ivf_lists import IvfLists
 from glam.index.ann.ivf_pq import IvfPq
 from glam.index.ann.rescore import best_of, bitmap
 from glam.index.storage.segments import StoredDescriptors
@@ -147,8 +146,27 @@ def test_a_range_search_includes_the_threshold() -> None:
 def test_equal_scores_of_candidates_are_ordered_by_row() -> None:
     """The order of the candidates does not matter."""
     descriptors = np.repeat(np.eye(2, dtype=np.float32), [6, 2], axis=0)
-    _, rows = best_of(ArrayDescriptors(descriptors), [np.array([5, 1, 7, 3, 0])], descriptors[:1], 4)
-    assert rows.tolist() == [[0, 1, 3, 5]]
+    rows = np.array([5, 1, 7, 3, 0])
+    codes = descriptors[rows] @ descriptors[0]
+    _, found = best_of(ArrayDescriptors(descriptors), descriptors[0], 4, 9, lambda n: (codes, rows))
+    assert found.tolist() == [0, 1, 3, 5]
+
+
+def test_candidates_double_until_no_other_is_likely_to_be_better() -> None:
+    """Exact scores fall by 0.001 from row to row, and codes are off by up to 0.05."""
+    descriptors = np.linspace(1, 0, 1001, dtype=np.float32)[:, None]
+    approximate = descriptors[:, 0] + np.random.default_rng(0).uniform(-0.05, 0.05, 1001).astype(np.float32)
+    seen = []
+
+    def codes(n: int) -> tuple[Scores, Rows]:
+        seen.append(n)
+        order = np.argsort(-approximate)[:n]
+        return approximate[order], order
+
+    _, rows = best_of(ArrayDescriptors(descriptors), np.ones(1, dtype=np.float32), 4, 20, codes)
+    assert rows.tolist() == [0, 1, 2, 3]
+    assert seen == [20, 40, 80, 160][: len(seen)]
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -262,9 +280,27 @@ def test_inner_products_with_stored_descriptors_do_not_depend_on_the_segment() -
 def test_far_lists_are_searched_if_the_filter_allows_no_others() -> None:
     descriptors = np.random.default_rng(0).normal(size=(2_000, 64)).astype(np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
-    lists = IvfLists.train(ArrayDescriptors(descriptors))
-    lists.index.add(descriptors)
+    structure = IvfPq.build(ArrayDescriptors(descriptors), scanned=10)
     allowed = np.zeros(2_000, dtype=np.bool_)
     allowed[np.argsort(descriptors @ descriptors[0])[:20]] = True
-    found = lists.candidates(descriptors[0], 20, 0.0, bitmap(allowed))
-    assert sorted(found.tolist()) == np.flatnonzero(allowed).tolist()
+    _, rows = structure._search_lists(bitmap(allowed), 0.0, descriptors[0], 20, 20)
+    assert sorted(rows.tolist()) == np.flatnonzero(allowed).tolist()
+
+
+def test_queries_unlike_all_rows_find_their_nearest() -> None:
+    """Rows in tight clusters, whose neighbors are easy to find, and queries that lie between the clusters."""
+    rng = np.random.default_rng(0)
+    clusters, noise, queries = rng.normal(size=(100, 64)), rng.normal(size=(20_000, 64)), rng.normal(size=(100, 64))
+    descriptors = unit(clusters[rng.integers(100, size=20_000)] + 0.3 * noise)
+    descriptors[:500] = unit(np.repeat(queries, 5, axis=0) + rng.normal(size=(500, 64)))
+    structure = IvfPq.build(ArrayDescriptors(descriptors))
+    asked = unit(queries)
+    _, rows = structure.search(asked, 10)
+    assert recall(rows, descriptors, asked) > 0.97
+    n, reach = structure.tuning.candidates(10, 1.0), structure.tuning.reach(10, 1.0)
+    tuned = [structure._lists.scan(query, structure._lists.near(query, reach)[1], n, None)[1] for query in asked]
+    assert np.mean([np.isin(row, some).mean() for row, some in zip(rows, tuned, strict=True)]) < 0.9  # by row queries
+
+
+def unit(descriptors: NDArray[np.float64]) -> Descriptors:
+    return (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)).astype(np.float32)
