@@ -14,7 +14,7 @@ import pytest
 
 from tests.test_layout import ROOT, modules
 
-LIMIT = 65
+LIMIT = 12
 """Most hits per 10,000 words."""
 
 CLIPPED = [
