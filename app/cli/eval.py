@@ -39,7 +39,9 @@ Token = Annotated[
 ]
 Depth = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Most results per query of an index or service.", show_default="5000"),
+    typer.Option(
+        min=1, metavar="N", help="Maximum number of results per query of an index or service.", show_default="5000"
+    ),
 ]
 GroundTruth = Annotated[Path, typer.Argument(metavar="FILE", help="Ground truth, gnd_NAME.pkl or gnd_NAME.json.")]
 

@@ -251,7 +251,7 @@ def index_verify(
 def index_duplicates(
     index: IndexPath,
     threshold: Annotated[
-        float, typer.Option(min=-1, max=1, metavar="SCORE", help="Lowest score of two near-duplicates.")
+        float, typer.Option(min=-1, max=1, metavar="SCORE", help="Minimum score of two near-duplicates.")
     ] = 0.95,
     json: AsJson = False,
 ) -> None:

@@ -23,13 +23,19 @@ def search(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Most results.", show_default=f"{DEFAULT_TOP}, or all with --threshold"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Maximum number of results.",
+            show_default=f"{DEFAULT_TOP}, or all with --threshold",
+        ),
     ] = None,
     where: Annotated[
         str | None, typer.Option(metavar="FILTER", help="Filter expression: \"city = 'Paris' and year > 2010\".")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=-1, max=1, metavar="SCORE", help="Lowest score (cosine similarity) of a result.")
+        float | None,
+        typer.Option(min=-1, max=1, metavar="SCORE", help="Minimum score (cosine similarity) of a result."),
     ] = None,
     rerank: Annotated[
         str | None,

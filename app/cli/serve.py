@@ -34,14 +34,16 @@ def serve(
     ] = False,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Most images per batch of the network.", show_default="by the device"),
+        typer.Option(
+            min=1, metavar="N", help="Maximum batch size of the network, in images.", show_default="by the device"
+        ),
     ] = None,
     waiting: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Most requests in the queue; one more gets 503.")
+        int, typer.Option(min=1, metavar="N", help="Maximum length of the queue; further requests get 503.")
     ] = 128,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Answer 503 after this time.")] = 60.0,
     grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Time that in-flight requests get at shutdown.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Time for in-flight requests to finish at shutdown.")
     ] = 30.0,
 ) -> None:
     """Serve the search page and its API."""
