@@ -175,7 +175,7 @@ def describe_into(
 
     limits = writer.limits
     batch: list[ImageToAdd] = []
-    noted = len(unreadable)
+    recorded = len(unreadable)
     last = time.monotonic()
     progress(0)
     for done, image in enumerate(model.stream(sources(), settings), start=1):
@@ -185,10 +185,10 @@ def describe_into(
             unreadable.append((file.path, image.error.reason))
         else:
             batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
-        waiting = len(batch) + len(unreadable) - noted
+        waiting = len(batch) + len(unreadable) - recorded
         if waiting == limits.commit_images or done == len(images) or time.monotonic() - last > limits.commit_seconds:
-            writer.add(batch, unreadable[noted:])
-            batch, noted, last = [], len(unreadable), time.monotonic()
+            writer.add(batch, unreadable[recorded:])
+            batch, recorded, last = [], len(unreadable), time.monotonic()
         progress(done)
     return tuple(unreadable)
 

@@ -108,8 +108,8 @@ def _store_local_features(writer: Writer, progress: Progress) -> None:
     missing = [image for image in catalog.stored_images() if image.present and image.image_id not in stored_ids]
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        made: list[LocalFeatures | None] = []
+        extracted: list[LocalFeatures | None] = []
         for features in features_of_all(Path(config.root), [image.facts for image in batch]):
-            made.append(features)
-            progress(start + len(made), len(missing))
-        writer.add_features(np.array([image.image_id for image in batch], np.int64), made)
+            extracted.append(features)
+            progress(start + len(extracted), len(missing))
+        writer.add_features(np.array([image.image_id for image in batch], np.int64), extracted)

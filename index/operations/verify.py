@@ -146,8 +146,8 @@ class _Check:
         """Checks the lock, and the files whose digests are in checksums.json or list.json."""
         try:
             recorded = recorded_owner(self._index)
-        except GlamError as error:
-            self._problem(self._index / LOCK, str(error))
+        except GlamError:
+            self._problem(self._index / LOCK, "damaged: neither empty nor the record of a writer")
         else:
             if recorded is not None:
                 self._notes.append(f"the last writer was killed: {recorded}")

@@ -127,7 +127,10 @@ def recorded_owner(folder: Path) -> Owner | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise GlamError("damaged: neither empty nor the record of a writer") from error
+        raise GlamError(
+            f"{folder / LOCK} is damaged: it is neither empty nor the record of a writer. If a writer is active, wait "
+            "until it has finished; the next one replaces the record."
+        ) from error
 
 
 def _take(descriptor: int, kind: int, folder: Path) -> None:

@@ -4,7 +4,7 @@ Source: J. Philbin, O. Chum, M. Isard, J. Sivic, A. Zisserman, "Object retrieval
 spatial matching", CVPR 2007. `glam.index.local_matching.verify` compares two images.
 
 A few inliers are often due to chance, and most images of the same landmark have no more. So images with fewer inliers
-than a threshold keep their order: verification can move an image up, but a low count is no evidence against it.
+than a threshold keep their order: verification moves images up, but a low count is no reason to move one down.
 """
 
 from concurrent.futures import ThreadPoolExecutor
