@@ -19,13 +19,13 @@ VERBS = """
 """
 """Verbs that tell the reader what to do."""
 
-CURE = re.compile(rf"(?:[.;:]|, so) (?i:{'|'.join(VERBS.split())})\b")
+CURE = re.compile(rf"(?:[.;:]|, so|[.;:] If [^.;:]+,) (?i:{'|'.join(VERBS.split())})\b")
 """An order at the start of a sentence or clause that is not the first: the first says what is wrong."""
 
 EXCEPTIONS = {
-    ("app/bench/load.py", "...: ..."): "quotes the service, whose messages say what to do",
-    ("app/client.py", "...: ..."): "quotes the service, whose messages say what to do",
-    ("app/client.py", "...: ... ..."): "quotes the service, whose messages say what to do",
+    ("app/bench/load.py", "...: ..."): "quotes the message of the service",
+    ("app/client.py", "...: ..."): "quotes the message of the service",
+    ("app/client.py", "...: ... ..."): "quotes the message of the service",
     ("datasets/download.py", "its ... is not the published ..."): "becomes a part of '... could not be downloaded'",
     ("datasets/download.py", "no md5 found in it"): "becomes a part of '... could not be downloaded'",
     ("eval/ground_truth.py", "...: ..."): "adds the path to a message about one query or image",
@@ -33,7 +33,6 @@ EXCEPTIONS = {
         "follows a message of index/milvus/connection.py"
     ),
     ("index/storage/filters.py", "The filter ... cannot be used: ..."): "the reason, from SQLite or glam, has the cure",
-    ("index/storage/lock.py", "damaged: neither empty nor the record of a writer"): "is caught, and never printed",
 }
 """Reasons why a message, by file and text, does not say itself what to do."""
 
@@ -193,6 +192,7 @@ def test_every_exception_is_needed(messages: list[Message]) -> None:
         ("... is damaged; delete it, and it is built again.", True),
         ("Milvus needs the package pymilvus. Install it: ...", True),
         ("Scores are cosines, so give a number from -1 to 1.", True),
+        ("... is damaged. If a writer is active, wait until it has finished.", True),
         ("...: no such file", False),
         ("The size must be positive, not ....", False),
         ("Choose another name.", False),  # what is wrong?
