@@ -69,7 +69,7 @@ def _read(path: Path, name: str | None, role: str) -> Descriptors:
         return _read_safetensors(path, name, role)
     if suffix in HDF5_SUFFIXES:
         return _read_hdf5(path, name, role)
-    raise GlamError(f"{path} has an unknown suffix. Descriptors are read from .npy, .npz, .safetensors, and .h5 files.")
+    raise GlamError(f"{path} has an unknown suffix. Use a .npy, .npz, .safetensors, or .h5 file.")
 
 
 def _choose_array(arrays: Mapping[str, Any], name: str | None, role: str, path: Path) -> Any:

@@ -294,7 +294,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         description = path.with_suffix(".json")
         raise GlamError(
-            f"{description} cannot be read: {error}. `glam describe` writes it next to {path.name}."
+            f"{description} cannot be read ({error}). Copy it from where `glam describe` wrote {path.name}."
         ) from error
     if not isinstance(metadata, dict) or not metadata.keys() >= DESCRIPTION_KEYS:
         raise GlamError(

@@ -76,9 +76,12 @@ class Model:
             size=self.size if size is None else size, scales=self.scales if scales is None else tuple(scales)
         )
         if chosen.size <= 0:
-            raise GlamError(f"The size must be positive, not {size}.")
+            raise GlamError(f"The size {size} is not positive. Choose a number of pixels, such as {self.size}.")
         if not chosen.scales or not all(0 < scale < math.inf for scale in chosen.scales):
-            raise GlamError(f"The scales must be positive numbers, not {list(chosen.scales)}.")
+            raise GlamError(
+                f"The scales {list(chosen.scales)} are not a list of positive numbers. "
+                "Choose numbers such as 0.7, 1, and 1.4."
+            )
         return chosen
 
     @cached_property

@@ -7,6 +7,11 @@ from pathlib import Path
 from glam.errors import GlamError
 from glam.training.configs import bundled_configs
 
+HELP = "Run `glam train --help-all` for all options."
+
+TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+"""Types in the messages of jsonargparse, as a user would call them."""
+
 
 class OptionError(GlamError):
     """An option that does not exist, or a value that an option does not take."""
@@ -16,18 +21,23 @@ def option_sentence(message: str) -> str:
     """An error message of jsonargparse, shortened to the option, its value, and the types that it takes."""
     unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", message)
     if unknown:
-        return f"There is no option {unknown[1]}. Run `glam train --help-all` for all options."
+        return f"There is no option {unknown[1]}. {HELP}"
     missing = re.search(r"arguments are required: ([\w.]+)", message)
     if missing:
-        return f"--{missing[1]} is missing."
+        return f"--{missing[1]} is missing. Add it to the command."
     key = re.search(r"[Kk]ey \"([\w.]+)\"", message)
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     if key and value:
         types = re.findall(r"Expected an? (?:typing\.Literal\[(.*?)\]|<class '(\w+)'>)", message)
-        names = [(choices.replace(", ", " or ") or kind).replace("NoneType", "null") for choices, kind in types]
-        expected = f" It takes {' or '.join(dict.fromkeys(names))}." if names else ""
-        return f"--{key[1]} does not take {value[1].strip()!r}.{expected}"
-    return " ".join(message.split("\n")[:2])
+        names = [choices.replace(", ", " or ") or TYPES.get(kind, kind) for choices, kind in types]
+        wrong = f"--{key[1]} does not take {value[1].strip()!r}."
+        return f"{wrong} Give {' or '.join(dict.fromkeys(names))}." if names else f"{wrong} {HELP}"
+    return with_help(" ".join(message.split("\n")[:2]))
+
+
+def with_help(message: str) -> str:
+    """A message of jsonargparse or Lightning in one line, followed by the command that shows all options."""
+    return f"{' '.join(message.split()).rstrip('.')}. {HELP}"
 
 
 def with_bundled_configs(arguments: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from glam.model import Model, load
 from glam.model_file import ModelHeader
 from glam.output import OutputKind, check_not_input, check_output, has_json_keys, write_errors, write_json, write_output
 from glam.training import throughput
-from glam.training.arguments import OptionError, option_sentence, with_bundled_configs
+from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help
 from glam.training.data import LandmarkData
 from glam.training.finetune import StartAtMeans, compare_models, diverged
 from glam.training.module import LandmarkModule
@@ -92,7 +92,7 @@ class TrainingCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
-            raise OptionError(" ".join(str(error).split())) from error
+            raise OptionError(with_help(str(error))) from error
 
     def instantiate_classes(self) -> None:
         """Builds and connects module, data, and trainer; the network is a copy of that of the model to fine-tune."""

@@ -137,7 +137,7 @@ def check_service(url: str, token: str | None) -> dict[str, Any]:
         answer = connection.getresponse()
         info: dict[str, Any] = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise GlamError(f"{url}: no service there ({error})") from error
+        raise GlamError(f"{url} does not answer ({error}). Check that the service runs.") from error
     finally:
         connection.close()
     if answer.status != 200:
@@ -148,6 +148,6 @@ def check_service(url: str, token: str | None) -> dict[str, Any]:
 def _connect(url: str) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise GlamError(f"{url!r} is not an address such as http://localhost:8000")
+        raise GlamError(f"{url!r} is not an address of a service. Use a URL such as http://localhost:8000.")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname, parts.port, timeout=TIMEOUT)

@@ -37,7 +37,7 @@ def read_own_images(index: Path) -> Collection:
     root = Path(info(index).root)
     if not root.is_dir():
         raise GlamError(
-            f"{root}, the folder of {index}, no longer exists. If it has moved, give the new folder: "
+            f"{root}, the folder of {index}, no longer exists. Give the folder that it moved to: "
             f"glam index sync {index} FOLDER"
         )
     collection = read_images(root)

@@ -47,5 +47,7 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
     try:
         numbers = None if scales is None else [float(scale) for scale in scales.split(",")]
     except ValueError as error:
-        raise GlamError(f"{scales!r} is no list of scales. Separate numbers by commas: --scales 0.7,1,1.4") from error
+        raise GlamError(
+            f"{scales!r} is not a list of scales. Separate numbers with commas: --scales 0.7,1,1.4"
+        ) from error
     return model.settings(size=size, scales=numbers)

@@ -114,15 +114,15 @@ def _render_landmark(job: _RenderJob) -> None:
 
 def _check(landmarks: int, images: int, size: int, seed: int, first_landmark: int, workers: int | None) -> None:
     if landmarks < 1:
-        raise GlamError(f"The number of landmarks must be at least 1, not {landmarks}.")
+        raise GlamError(f"{landmarks} landmarks cannot be generated. Choose at least 1.")
     if images < 1:
-        raise GlamError(f"The number of images per landmark must be at least 1, not {images}.")
+        raise GlamError(f"{images} images per landmark cannot be generated. Choose at least 1.")
     if not SMALLEST <= size <= LARGEST:
-        raise GlamError(f"The size must be between {SMALLEST} and {LARGEST} pixels, not {size}.")
+        raise GlamError(f"The size {size} is out of range. Choose {SMALLEST} to {LARGEST} pixels.")
     if seed < 0 or first_landmark < 0:
-        raise GlamError("The seed and the first landmark's number cannot be negative.")
+        raise GlamError("The seed or the number of the first landmark is negative. Choose 0 or more.")
     if workers is not None and workers < 1:
-        raise GlamError(f"The number of workers must be at least 1, not {workers}.")
+        raise GlamError(f"{workers} workers cannot generate images. Choose at least 1.")
 
 
 def _check_folder(folder: Path, files: list[Path]) -> None:

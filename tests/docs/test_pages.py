@@ -3,11 +3,13 @@
 import ast
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.docs.command_check import check_command
 from tests.docs.pages import DOCS, ROOT, user_pages, word_count
 from tests.test_layout import modules
 
@@ -81,12 +83,35 @@ def messages() -> list[str]:
     return found
 
 
-def test_messages_of_the_troubleshooting_page_are_those_of_the_code(messages: list[str]) -> None:
+@pytest.fixture(scope="module")
+def entries_of_troubleshooting() -> dict[str, list[str]]:
+    """The lines below each message of the page for troubleshooting."""
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    named = re.findall(r"^## `(.+)`$", text, re.MULTILINE)
-    assert len(named) >= 10
-    code = [re.sub(r"[\s'\"]+", " ", message) for message in messages]
-    for message in named:
-        parts = [re.escape(re.sub(r"[\s'\"]+", " ", part).strip()) for part in message.split("...")]
-        pattern = re.compile(".*".join(parts), re.DOTALL)
+    found = re.findall(r"^### `(.+)`\n\n((?:.+\n)+)", text, re.MULTILINE)
+    assert len(found) == len(dict(found)) == text.count("\n### ")
+    return {message: lines.splitlines() for message, lines in found}
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code(
+    messages: list[str], entries_of_troubleshooting: dict[str, list[str]]
+) -> None:
+    assert len(entries_of_troubleshooting) >= 40
+    code = [plain(message) for message in messages]
+    for message in entries_of_troubleshooting:
+        pattern = re.compile(".*".join(re.escape(plain(part)) for part in message.split("...")), re.DOTALL)
         assert any(pattern.search(sentence) for sentence in code), message
+
+
+def plain(text: str) -> str:
+    """A message without quotes and backticks, which pages cannot show in a heading."""
+    return " ".join(re.sub(r"['\"`]", "", text).split())
+
+
+def test_the_troubleshooting_page_has_a_cause_and_a_cure_for_each_message(
+    entries_of_troubleshooting: dict[str, list[str]],
+) -> None:
+    for message, lines in entries_of_troubleshooting.items():
+        assert len(lines) == 2, message
+        assert "`" in lines[1], f"{message}: the cure has no command or name"
+        for command in re.findall(r"`(glam .+?)`", lines[1]):
+            check_command(shlex.split(command))

@@ -84,7 +84,7 @@ def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GlamError, match="no such file"):
         read_descriptors(str(tmp_path / "none.npy"), "queries")
     (tmp_path / "a.mat").touch()
-    with pytest.raises(GlamError, match="are read from"):
+    with pytest.raises(GlamError, match="has an unknown suffix"):
         read_descriptors(str(tmp_path / "a.mat"), "queries")
 
 

@@ -78,10 +78,10 @@ def test_no_images_give_no_rows(model: Model) -> None:
 
 def test_senseless_settings_are_refused(model: Model) -> None:
     for size in (-3, 0):
-        with pytest.raises(GlamError, match=f"The size must be positive, not {size}"):
+        with pytest.raises(GlamError, match=f"The size {size} is not positive"):
             model.settings(size=size)
     for scales in ([1, 0], [-1], [float("nan")], [float("inf")], []):
-        with pytest.raises(GlamError, match="The scales must be positive"):
+        with pytest.raises(GlamError, match="are not a list of positive numbers"):
             model.settings(scales=scales)
 
 

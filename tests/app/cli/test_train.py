@@ -49,9 +49,9 @@ def test_an_unknown_configuration_is_one_sentence_with_the_bundled_names(argumen
     ("arguments", "sentence"),
     [
         (("--no_such_option", "1"), "There is no option --no_such_option."),
-        (("--data.size", "large"), "--data.size does not take 'large'. It takes int."),
-        (("--trainer.max_epochs", "x"), "--trainer.max_epochs does not take 'x'. It takes int or null."),
-        (("--data.augment_on", "moon"), "does not take 'moon'. It takes 'workers' or 'device'."),
+        (("--data.size", "large"), "--data.size does not take 'large'. Give an integer."),
+        (("--trainer.max_epochs", "x"), "--trainer.max_epochs does not take 'x'. Give an integer or null."),
+        (("--data.augment_on", "moon"), "does not take 'moon'. Give 'workers' or 'device'."),
         (("--trainer.accelerator", "quantum"), "invalid accelerator name"),
     ],
 )
@@ -64,7 +64,7 @@ def test_a_wrong_option_is_named(arguments: tuple[str, ...], sentence: str, land
 
 
 def test_a_missing_option_is_named() -> None:
-    with pytest.raises(OptionError, match=r"^--data\.train is missing\.$"):
+    with pytest.raises(OptionError, match=r"^--data\.train is missing\. Add it to the command\.$"):
         train(["--config", "demo"])
 
 
