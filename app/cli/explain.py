@@ -43,7 +43,9 @@ def explain(
     from glam.output import OutputKind, check_output, write_output
 
     if out.suffix.lower() not in PICTURES:
-        raise GlamError(f"{out} is not the name of a picture. Choose one with a suffix from {', '.join(PICTURES)}.")
+        raise GlamError(
+            f"{out} is not the name of a picture. Choose a name with one of these suffixes: {', '.join(PICTURES)}."
+        )
     files = [image] if other is None else [image, other]
     check_output(out, OutputKind("a picture that `glam explain` drew", _is_explanation), [*files, Path(model)])
     images = [read_image(file) for file in files]

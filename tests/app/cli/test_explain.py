@@ -291,7 +291,7 @@ def test_the_command_says_what_is_wrong_with_the_question_before_it_loads_the_mo
         "no such file": (tmp_path / "none.jpg", "--out", out),
         "is an input": (files[1], "--out", files[1]),
         "is not a picture that": (files[0], "--out", files[1]),
-        "suffix from .png": (files[0], "--out", tmp_path / "why.text"),
+        "suffixes: .png": (files[0], "--out", tmp_path / "why.text"),
     }
     for sentence, arguments in refusals.items():
         assert sentence in run(*arguments, "--model", "there-is-none", code=1).stderr
