@@ -243,7 +243,7 @@ class Writer:
         except (OSError, RuntimeError) as error:
             raise GlamError(
                 f"{self.path} is complete, but its search structure could not be saved ({error}). Searches work, but "
-                "opening the index is slow until a later command saves it."
+                "opening the index is slow. Run glam index sync to save it."
             ) from error
 
     def update_knn_graph(self, progress: Progress = no_progress, *, begin: bool = False) -> None:

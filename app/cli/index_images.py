@@ -43,7 +43,7 @@ def read_own_images(index: Path) -> Collection:
     collection = read_images(root)
     if not any((root / name).is_file() for name in LISTS) and not _follows_folders(index):
         raise GlamError(
-            f"{index} was built from a list of images, which it does not name. Give the list: "
+            f"{index} has landmarks or metadata that its folder does not give. Give the list that has them: "
             f"glam index sync {index} LIST"
         )
     terminal.note(f"Comparing {index} with {root}.")

@@ -220,7 +220,7 @@ def make_step(kind: type[Made], name: str, options: dict[str, str]) -> Made:
     """
     known = {known.name: known for known in fields(kind)}  # type: ignore[arg-type]
     for unknown in options.keys() - known.keys():
-        choices = f"Choose from {', '.join(known)}." if known else "It has no options."
+        choices = f"Choose from {', '.join(known)}." if known else "Leave it out."
         raise GlamError(f"The step {name} has no option {unknown!r}. {choices}")
     return kind(**{key: _number(known[key], f"{name}:{key}", text) for key, text in options.items()})
 

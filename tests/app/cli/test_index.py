@@ -154,7 +154,7 @@ def test_sync_of_an_index_that_was_built_from_a_list_asks_for_the_list(
     index = tmp_path / "listed.glam"
     build(index, read_collection(folder / "mine.csv"), content_model)
     done = glam("index", "sync", index, code=1)
-    assert f"Give the list: glam index sync {index} LIST" in done.stderr
+    assert f"Give the list that has them: glam index sync {index} LIST" in done.stderr
     assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 2
     assert "2 unchanged" in glam("index", "sync", index, folder / "mine.csv").stdout
     (folder / "mine.csv").rename(folder / "manifest.csv")  # which reading the folder finds
