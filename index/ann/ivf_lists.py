@@ -106,20 +106,30 @@ class IvfLists:
         excess: NDArray[np.float32] = angles[lists[:, 0]] - NEAREST_WEIGHT * angles.min()
         return excess
 
-    def near(self, query: Descriptors, reach: float) -> tuple[Scores, Rows]:
-        """Finds the lists near a query.
+    def scan_near(
+        self, query: Descriptors, reach: float, n: int, selector: faiss.IDSelector | None
+    ) -> tuple[Scores, Rows, tuple[Scores, Rows]]:
+        """Finds the best codes in the lists near a query, and in farther lists while there are fewer than ``n``.
 
         Args:
             query: (dim,) float32, contiguous.
             reach: angle in radians. A list is near if the angle between the query and its centroid is at most ``reach``
                 plus `NEAREST_WEIGHT` times the angle to the nearest centroid.
+            n: number of codes to find.
+            selector: rows that may be found; None for all rows.
 
         Returns:
-            (nlist,) float32 cosines of the query with the centroids, and (m,) int64 numbers of the near lists.
+            (nlist,) float32 cosines of the query with the centroids, (m,) int64 numbers of the scanned lists, and the
+            result of `scan`.
         """
         cosines = self._cosines(query)
         farthest = NEAREST_WEIGHT * math.acos(min(float(cosines.max()), 1)) + reach
-        return cosines, np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        lists = np.flatnonzero(cosines >= math.cos(min(farthest, math.pi)))
+        while True:  # usually once; a filter for another city, for example, needs more lists
+            codes = self.scan(query, lists, n, selector)
+            if len(codes[1]) == n or len(lists) >= len(cosines):
+                return cosines, lists, codes
+            lists = np.argsort(-cosines)[: max(4 * len(lists), 1)]
 
     def scan(self, query: Descriptors, lists: Rows, n: int, selector: faiss.IDSelector | None) -> tuple[Scores, Rows]:
         """Finds the best codes in some lists.

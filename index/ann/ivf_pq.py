@@ -148,7 +148,7 @@ class IvfPq:
 
         Args:
             selector: rows that may be found; None for all rows.
-            reach: see `IvfLists.near`.
+            reach: see `IvfLists.scan_near`.
             query: (dim,) float32, contiguous.
             k: most results.
             n: candidates to begin with.
@@ -156,8 +156,7 @@ class IvfPq:
         Returns:
             See `best_of`.
         """
-        cosines, near = self._lists.near(query, reach)
-        first = self._lists.scan(query, near, n, selector)
+        cosines, near, first = self._lists.scan_near(query, reach, n, selector)
         kth = kth_best(self._descriptors.inner_products(query, np.sort(first[1])), k)
         lists = np.union1d(near, np.flatnonzero(cosines >= self._tuning.closeness * kth - SPREAD))
 

@@ -176,8 +176,7 @@ def _effort(lists: IvfLists, descriptors: DescriptorSource, own: Rows, share: fl
         reach = float(np.quantile(excess, covered))
         hits = np.zeros(len(CANDIDATES), dtype=np.int64)
         for query, expected, row in zip(queries, neighbors, own, strict=True):
-            _, near = lists.near(query, reach)
-            scores, found = lists.scan(query, near, CANDIDATES[-1], selector)
+            _, _, (scores, found) = lists.scan_near(query, reach, CANDIDATES[-1], selector)
             hits += _hits(descriptors, query, found[np.argsort(-scores)], expected, row)
         for candidates, count in zip(CANDIDATES, hits, strict=True):
             effort = Effort(share, reach, candidates, float(count / len(excess)))

@@ -274,4 +274,4 @@ def test_keep_is_a_deprecated_name_of_precompute(folder: Path) -> None:
     ):
         done = CliRunner().invoke(commands, ["index", "keep", str(copy), *options, "--json"], catch_exceptions=False)
         assert json.loads(done.stdout)["precomputed"] == expected
-        assert "deprecated" in done.stderr
+        assert "is now `glam index precompute`" in done.stderr
