@@ -19,8 +19,8 @@ from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
 from glam.index.ann.ivf_lists import IvfLists
-from glam.index.ann.rescore import best_first, best_of, bitmap, kth_best, scan, stack_results
-from glam.index.ann.tuning import Tuning, sample, tune
+from glam.index.ann.rescore import Candidates, best_first, best_of, bitmap, scan, stack_results
+from glam.index.ann.tuning import SEED, Tuning, sample_rows, tune
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
 BLOCK = 65_536
@@ -94,8 +94,10 @@ class IvfPq:
                 f"The search structure {path} is damaged. Delete {path.parent}; it is a cache and will be rebuilt."
             )
         lists, facts = IvfLists(file.index), file.facts["tuning"]
-        closeness = facts.get("closeness") or lists.closeness(sample(descriptors))  # earlier versions did not store it
-        return cls(lists, descriptors, Tuning.from_dict({**facts, "closeness": closeness}))
+        if "closeness" not in facts:  # earlier versions did not store it
+            rows = sample_rows(len(descriptors), np.random.default_rng(SEED))
+            facts = {**facts, "closeness": lists.closeness(descriptors[rows])}
+        return cls(lists, descriptors, Tuning.from_dict(facts))
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -156,27 +158,29 @@ class IvfPq:
         Returns:
             See `best_of`.
         """
-        cosines, near, first = self._lists.scan_near(query, reach, n, selector)
-        kth = kth_best(self._descriptors.inner_products(query, np.sort(first[1])), k)
-        lists = np.union1d(near, np.flatnonzero(cosines >= self._tuning.closeness * kth - SPREAD))
+        cosines, lists, codes = self._lists.scan_near(query, reach, n, selector)
+        candidates = Candidates.score(self._descriptors, query, codes)
+        least_cosine = self._tuning.closeness * candidates.kth_score(k) - SPREAD
+        wider = np.union1d(lists, np.flatnonzero(cosines >= least_cosine))
 
-        def best_codes(count: int) -> tuple[Scores, Rows]:
-            is_first = count == n and len(lists) == len(near)
-            return first if is_first else self._lists.scan(query, lists, count, selector)
+        def best_candidates(count: int) -> Candidates:
+            return Candidates.score(self._descriptors, query, self._lists.scan(query, wider, count, selector))
 
-        return best_of(self._descriptors, query, k, n, best_codes)
+        if len(wider) > len(lists):
+            candidates = best_candidates(n)
+        return best_of(candidates, k, n, best_candidates)
 
     def _search_part(
         self, part: faiss.IndexPQFastScan, allowed: Rows, query: Descriptors, k: int, n: int
     ) -> tuple[Scores, Rows]:
         """Searches (m,) allowed rows, whose codes are in ``part``; see `_search_lists`."""
 
-        def best_codes(count: int) -> tuple[Scores, Rows]:
+        def best_candidates(count: int) -> Candidates:
             scores, rows = part.search(query[None], min(count, len(allowed)))
             is_found = rows[0] >= 0
-            return scores[0, is_found], allowed[rows[0, is_found]]
+            return Candidates.score(self._descriptors, query, (scores[0, is_found], allowed[rows[0, is_found]]))
 
-        return best_of(self._descriptors, query, k, n, best_codes)
+        return best_of(best_candidates(n), k, n, best_candidates)
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""

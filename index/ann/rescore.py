@@ -1,6 +1,8 @@
 """Exact scores of candidates, filters for FAISS, and the order of results."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import faiss
 import numpy as np
@@ -19,9 +21,50 @@ MOST = 6_400
 """Most candidates: 20 MB of descriptors with 768 dimensions (arbitrary)."""
 
 
-def best_of(
-    descriptors: DescriptorSource, query: Descriptors, k: int, n: int, best_codes: Callable[[int], tuple[Scores, Rows]]
-) -> tuple[Scores, Rows]:
+@dataclass(frozen=True)
+class Candidates:
+    """Rows with the best codes for a query, and their scores.
+
+    Attributes:
+        rows: (m,) int64, ascending.
+        approximate: (m,) float32, scores of the codes.
+        exact: (m,) float32, scores of the descriptors.
+    """
+
+    rows: Rows
+    approximate: Scores
+    exact: Scores
+
+    @classmethod
+    def score(cls, descriptors: DescriptorSource, query: Descriptors, codes: tuple[Scores, Rows]) -> Self:
+        """Computes the exact scores of candidates.
+
+        Args:
+            descriptors: source of the descriptors.
+            query: (dim,) float32.
+            codes: approximate scores and rows, (m,) each, in any order.
+        """
+        order = np.argsort(codes[1])
+        rows = codes[1][order]
+        return cls(rows, codes[0][order], descriptors.inner_products(query, rows))
+
+    def kth_score(self, k: int) -> float:
+        """The k-th highest exact score; -1 if there are fewer candidates."""
+        return float(np.partition(self.exact, -k)[-k]) if len(self.exact) >= k else -1.0
+
+    def best(self, k: int) -> tuple[Scores, Rows]:
+        """Exact scores, best first, and rows, (m,) each, m <= k; equal scores are ordered by row."""
+        best = np.argsort(-self.exact, kind="stable")[:k]
+        return self.exact[best], self.rows[best]
+
+    def are_enough(self, k: int) -> bool:
+        """Whether no other row is likely to be among the best k."""
+        # The error around 0, not around its mean: codes overrate the candidates that they chose, but not other rows.
+        error = float(np.sqrt(np.mean((self.exact - self.approximate) ** 2)))
+        return float(self.approximate.min()) + SURE * error < self.kth_score(k)
+
+
+def best_of(first: Candidates, k: int, n: int, more: Callable[[int], Candidates]) -> tuple[Scores, Rows]:
     """Finds the best rows of a query by exact score, among as many candidates as it takes.
 
     Codes give approximate scores. A row whose approximate score is below the k-th exact score by `SURE` times the root
@@ -29,37 +72,19 @@ def best_of(
     one is such a row, so an easy query takes few candidates, and a query unlike all rows many.
 
     Args:
-        descriptors: source of the descriptors.
-        query: (dim,) float32.
+        first: the ``n`` best candidates, or fewer if there are no more.
         k: most results.
         n: candidates to begin with.
-        best_codes: returns the approximate scores and the rows of the given number of best codes, (m,) each, in any
-            order, or fewer if there are no more.
+        more: returns the given number of best candidates, or fewer if there are no more.
 
     Returns:
         Scores (m,), best first, equal scores by row, and rows (m,); m is ``k``, or less if there are fewer rows.
     """
-    while True:
-        approximate, rows = best_codes(n)
-        order = np.argsort(rows)
-        approximate, rows = approximate[order], rows[order]
-        exact = descriptors.inner_products(query, rows)
-        if len(rows) < n or n >= MOST or _is_sure(exact, approximate, k):
-            best = np.argsort(-exact, kind="stable")[:k]
-            return exact[best], rows[best]
+    candidates = first
+    while len(candidates.rows) == n and n < MOST and not candidates.are_enough(k):
         n = min(2 * n, MOST)
-
-
-def kth_best(scores: Scores, k: int) -> float:
-    """The k-th highest of (n,) scores; -1 if there are fewer."""
-    return float(np.partition(scores, -k)[-k]) if len(scores) >= k else -1.0
-
-
-def _is_sure(exact: Scores, approximate: Scores, k: int) -> bool:
-    """Whether no row other than the candidates is likely to be among the best k."""
-    # The error around 0, not around its mean: codes overrate the candidates that they chose, but not the other rows.
-    error = float(np.sqrt(np.mean((exact - approximate) ** 2)))
-    return float(approximate.min()) + SURE * error < kth_best(exact, k)
+        candidates = more(n)
+    return candidates.best(k)
 
 
 def scan(descriptors: DescriptorSource, allowed: Rows, queries: Descriptors, k: int) -> tuple[Scores, Rows]:

@@ -119,20 +119,16 @@ def tune(lists: IvfLists, descriptors: DescriptorSource) -> Tuning:
         descriptors: (n, dim).
     """
     rng = np.random.default_rng(SEED)
-    own = _sampled_rows(len(descriptors), rng)
+    own = sample_rows(len(descriptors), rng)
     draw = rng.random(len(descriptors), dtype=np.float32)
     masks = [draw < share for share in SHARES]
     truths = _neighbors(descriptors, own, masks)
     efforts = [_effort(lists, descriptors, own, *settings) for settings in zip(SHARES, masks, truths, strict=True)]
-    return Tuning(tuple(efforts), lists.closeness(sample(descriptors)))
+    return Tuning(tuple(efforts), lists.closeness(descriptors[own]))
 
 
-def sample(descriptors: DescriptorSource) -> Descriptors:
-    """The (n, dim) descriptors of `QUERIES` random rows, or of all."""
-    return descriptors[_sampled_rows(len(descriptors), np.random.default_rng(SEED))]
-
-
-def _sampled_rows(count: int, rng: np.random.Generator) -> Rows:
+def sample_rows(count: int, rng: np.random.Generator) -> Rows:
+    """`QUERIES` random rows of ``count``, or all of them, in ascending order."""
     return np.sort(rng.choice(count, min(QUERIES, count), replace=False))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.index.ann import KINDS, DescriptorSource, Structure, build_structure, choose_kind, read_structure
 from glam.index.ann.ivf_pq import IvfPq
-from glam.index.ann.rescore import best_of, bitmap
+from glam.index.ann.rescore import Candidates, best_of, bitmap
 from glam.index.storage.segments import StoredDescriptors
 from glam.index.types import Descriptors, Rows, Scores
 
@@ -148,7 +148,8 @@ def test_equal_scores_of_candidates_are_ordered_by_row() -> None:
     descriptors = np.repeat(np.eye(2, dtype=np.float32), [6, 2], axis=0)
     rows = np.array([5, 1, 7, 3, 0])
     codes = descriptors[rows] @ descriptors[0]
-    _, found = best_of(ArrayDescriptors(descriptors), descriptors[0], 4, 9, lambda n: (codes, rows))
+    candidates = Candidates.score(ArrayDescriptors(descriptors), descriptors[0], (codes, rows))
+    _, found = best_of(candidates, 4, 9, lambda n: candidates)
     assert found.tolist() == [0, 1, 3, 5]
 
 
@@ -158,12 +159,13 @@ def test_candidates_double_until_no_other_is_likely_to_be_better() -> None:
     approximate = descriptors[:, 0] + np.random.default_rng(0).uniform(-0.05, 0.05, 1001).astype(np.float32)
     seen = []
 
-    def codes(n: int) -> tuple[Scores, Rows]:
+    def best(n: int) -> Candidates:
         seen.append(n)
-        order = np.argsort(-approximate)[:n]
-        return approximate[order], order
+        rows = np.argsort(-approximate)[:n]
+        query = np.ones(1, dtype=np.float32)
+        return Candidates.score(ArrayDescriptors(descriptors), query, (approximate[rows], rows))
 
-    _, rows = best_of(ArrayDescriptors(descriptors), np.ones(1, dtype=np.float32), 4, 20, codes)
+    _, rows = best_of(best(20), 4, 20, best)
     assert rows.tolist() == [0, 1, 2, 3]
     assert seen == [20, 40, 80, 160][: len(seen)]
     assert len(seen) > 1
