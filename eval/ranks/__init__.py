@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from glam.eval.ranks.cpu import Block, Counts, CpuCounter
+from glam.eval.ranks.counter import Block, Counts
+from glam.eval.ranks.cpu import CpuCounter
 from glam.eval.ranks.gpu import GpuCounter
 from glam.eval.tie_break import Descriptors, Keys
 from glam.progress import Progress, no_progress
@@ -57,9 +58,10 @@ def count_above(
     passes = [slice(start, start + query_block) for start in range(0, len(queries), query_block)]
     total, done = len(passes) * rows, 0
     above: list[Counts] = []
+    where = torch.device(device)
     for queried in passes:
         pair = queries[queried], targets[queried]
-        counter = CpuCounter(*pair) if torch.device(device).type == "cpu" else GpuCounter(*pair, torch.device(device))
+        counter = CpuCounter(*pair) if where.type == "cpu" else GpuCounter(*pair, where)
         for counted in counter.count(_blocks(parts, len(pair[0]), block_bytes)):
             done += counted
             progress(done, total)

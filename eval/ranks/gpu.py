@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glam.eval.ranks.cpu import Counts, CpuCounter, check_norms
+from glam.eval.ranks.counter import Counts, RankCounter, check_norms
 from glam.eval.ranks.score_table import UNSURE
 from glam.eval.tie_break import Descriptors, Keys
 
@@ -20,10 +20,8 @@ SMALLEST = 1e-290
 """Smallest difference between scores that is trusted: smaller ones are lost if products underflow double precision."""
 
 
-class GpuCounter(CpuCounter):
-    """Counts the images above the targets of all queries of a pass on a GPU.
-
-    Threads copy the next blocks to the GPU while it counts one.
+class GpuCounter(RankCounter):
+    """Counts on a GPU. Threads copy the next blocks there while it counts one.
 
     Args:
         queries: (q, dim) descriptors of the queries.
