@@ -6,7 +6,7 @@ from glam.app.cli import terminal
 from glam.datasets.collection import Collection
 from glam.datasets.readers import LISTS, read_collection
 from glam.errors import GlamError
-from glam.index import info
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.migrations import open_catalog
 
 FILES_CHECKED = 1_000
@@ -34,14 +34,18 @@ def read_own_images(index: Path) -> Collection:
     Raises:
         GlamError: the folder no longer exists, or the index was built from a list.
     """
-    root = Path(info(index).root)
+    catalog = open_catalog(index)
+    try:
+        root, follows_folders = Path(catalog.config.root), _follows_folders(catalog)
+    finally:
+        catalog.close()
     if not root.is_dir():
         raise GlamError(
             f"{root}, the folder of {index}, no longer exists. Give the folder that it moved to: "
             f"glam index sync {index} FOLDER"
         )
     collection = read_images(root)
-    if not any((root / name).is_file() for name in LISTS) and not _follows_folders(index):
+    if not any((root / name).is_file() for name in LISTS) and not follows_folders:
         raise GlamError(
             f"{index} has landmarks or metadata that its folder does not give. Give the list that has them: "
             f"glam index sync {index} LIST"
@@ -50,15 +54,11 @@ def read_own_images(index: Path) -> Collection:
     return collection
 
 
-def _follows_folders(index: Path) -> bool:
+def _follows_folders(catalog: Catalog) -> bool:
     """Whether every image of an index is one that reading its folder gives: its sub-folder names the landmark, and
     there is no metadata. A sync with the folder would overwrite what a list said otherwise."""
-    catalog = open_catalog(index)
-    try:
-        return all(
-            image.facts.landmark == image.facts.path.rpartition("/")[0] and image.facts.metadata in ("", "{}")
-            for image in catalog.stored_images()
-            if image.present
-        )
-    finally:
-        catalog.close()
+    return all(
+        image.facts.landmark == image.facts.path.rpartition("/")[0] and image.facts.metadata in ("", "{}")
+        for image in catalog.stored_images()
+        if image.present
+    )
