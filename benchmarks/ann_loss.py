@@ -29,7 +29,7 @@ from glam.datasets.readers import read_collection
 from glam.eval.folder import folder_scores, known_landmark_ids
 from glam.eval.metrics import Ranks
 from glam.eval.ranks import count_above
-from glam.eval.report import versions, write
+from glam.eval.report import versions
 from glam.eval.result_lists import NOT_FOUND, score_folder_lists
 from glam.eval.search_evaluation import find_images
 from glam.eval.searcher import IndexSearcher
@@ -37,6 +37,7 @@ from glam.eval.tie_break import tie_break_keys
 from glam.index import Index
 from glam.index.ann import DescriptorSource, build_structure
 from glam.index.types import Descriptors, Rows
+from glam.output import write_json
 
 DEPTHS = (10, 50, 200, 1_000, 5_000)
 NOISE = 1.0
@@ -131,7 +132,7 @@ def main() -> None:
         print(f"depth {depth}: exact {100 * cut:.2f}, searched {100 * searched:.2f}, loss {100 * (cut - searched):.3f}")
     print(f"{len(real)} queries, {arguments.count} distractors: exact mAP {100 * exact:.2f} at full depth")
     if arguments.out is not None:
-        write(
+        write_json(
             arguments.out,
             {
                 "queries": len(real),

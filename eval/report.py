@@ -2,18 +2,17 @@
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glam.inference.pipeline import Settings
-from glam.output import OutputKind, has_json_keys, write_json
+from glam.output import OutputKind, has_json_keys
 
 if TYPE_CHECKING:  # the index imports FAISS, which a report does not need
     from glam.eval.benchmark import BenchmarkReport
@@ -90,11 +89,7 @@ def folder_result(
     }
     return {
         **heading(dataset, {**protocol, **_settings(settings)}, _model(model)),
-        "unreadable": {error.source: error.reason for error in report.unreadable},
-        "results": _folder(report.scores, report.paths),
-        **(
-            {} if search is None else {"searched": {**search.searched, "results": _folder(search.scores, report.paths)}}
-        ),
+        **_results(report, search, partial(_folder, paths=report.paths)),
     }
 
 
@@ -121,13 +116,7 @@ def benchmark_result(
     protocol = {"crop": report.crop, **_settings(settings), **facts, **RANKING}
     return {
         **heading(dataset, protocol, _model(model)),
-        "unreadable": {error.source: error.reason for error in report.unreadable},
-        "results": _protocols(report.scores, report.queries),
-        **(
-            {}
-            if search is None
-            else {"searched": {**search.searched, "results": _protocols(search.scores, report.queries)}}
-        ),
+        **_results(report, search, partial(_protocols, queries=report.queries)),
     }
 
 
@@ -175,17 +164,17 @@ RESULT = OutputKind(
 )
 
 
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result file, atomically.
-
-    Args:
-        path: path of the file.
-        result: content, from one of the functions above.
-
-    Raises:
-        GlamError: the file cannot be written.
-    """
-    write_json(path, result)
+def _results(
+    report: "FolderReport | BenchmarkReport",
+    search: "SearchReport[Any] | None",
+    as_json: Callable[[Any], dict[str, Any]],
+) -> dict[str, Any]:
+    """Unreadable images, the scores of exact ranking, and those of an index or service if there are any."""
+    return {
+        "unreadable": {error.source: error.reason for error in report.unreadable},
+        "results": as_json(report.scores),
+        **({} if search is None else {"searched": {**search.searched, "results": as_json(search.scores)}}),
+    }
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from glam.datasets.readers import read_collection
 from glam.datasets.synthetic import generate
 from glam.errors import GlamError
 from glam.eval.folder import FolderReport, evaluate_folder
-from glam.eval.report import folder_result, write
+from glam.eval.report import folder_result
 from glam.index import build
 from glam.model import Model
+from glam.output import write_json
 from glam.training.cli import train
 
 BASELINE = "timm:tf_efficientnet_lite0"
@@ -72,7 +73,7 @@ def _evaluate(model: Model, folder: Path, size: int) -> FolderReport:
     with terminal.progress(f"describing with {Path(model.name).name}") as progress:
         report = evaluate_folder(model, read_collection(folder / "unseen"), settings=settings, progress=progress)
     name = Path(model.name).stem.replace(":", "-")
-    write(folder / f"result-{name}.json", folder_result("unseen", report, model, settings))
+    write_json(folder / f"result-{name}.json", folder_result("unseen", report, model, settings))
     return report
 
 
@@ -80,6 +81,6 @@ def _row(name: str, report: FolderReport) -> list[str]:
     return [
         name,
         terminal.percent(report.scores.mean_ap),
-        " - ".join(map(terminal.percent, report.scores.interval)),
+        terminal.interval(*report.scores.interval),
         terminal.percent(report.scores.recall_at_1),
     ]

@@ -124,7 +124,7 @@ def eval_folder(
         [[
             model,
             terminal.percent(scores.mean_ap),
-            " - ".join(map(terminal.percent, scores.interval)),
+            terminal.interval(*scores.interval),
             terminal.percent(scores.recall_at_1),
             terminal.percent(scores.precision_at_10),
         ]],
@@ -269,10 +269,10 @@ def finish(result: dict[str, Any], out: Path | None, json: bool) -> None:
         json: whether to print it.
     """
     from glam.app.cli import terminal
-    from glam.eval.report import write
+    from glam.output import write_json
 
     if out is not None:
-        write(out, result)
+        write_json(out, result)
     if json:
         terminal.as_json(result)
 
@@ -307,7 +307,7 @@ def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:
         [
             name,
             terminal.percent(protocol.mean_ap),
-            " - ".join(map(terminal.percent, protocol.interval)),
+            terminal.interval(*protocol.interval),
             *map(terminal.percent, protocol.precision.values()),
         ]
         for name, protocol in scores.items()

@@ -137,6 +137,11 @@ def percent(fraction: float, form: str = ".1f") -> str:
     return f"{100 * fraction:{form}}" if fraction == fraction else "-"
 
 
+def interval(low: float, high: float) -> str:
+    """The ends of an interval, given as fractions, in percent."""
+    return f"{percent(low)} - {percent(high)}"
+
+
 def _lines(title: str) -> Progress:
     """Reports progress on plain lines, every few seconds and at the end."""
     began = time.monotonic()
