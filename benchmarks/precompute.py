@@ -24,7 +24,7 @@ from glam.index import Index, precompute
 from glam.index.operations.image_files import read_facts
 from glam.index.rerank.base import NEIGHBORS
 from glam.index.rerank_store.files import KINDS
-from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.storage.records import FileFacts, IndexConfig
 from glam.index.types import Descriptors
 from glam.index.writer import ImageToAdd, open_writer
 

@@ -25,7 +25,7 @@ from glam.index import Index
 from glam.index.ann import build_structure
 from glam.index.ann.exact import Exact
 from glam.index.ann.exact_gpu import EXTRA, ExactGpu
-from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.storage.records import FileFacts, IndexConfig
 from glam.index.types import Descriptors
 from glam.index.writer import ImageToAdd, open_writer
 from glam.kernels import top_k

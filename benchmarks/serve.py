@@ -35,7 +35,7 @@ import glam
 from glam.app.bench.load import load
 from glam.datasets.readers import read_folder
 from glam.index import Index, build
-from glam.index.storage.catalog import FileFacts
+from glam.index.storage.records import FileFacts
 from glam.index.writer import ImageToAdd, open_writer
 
 MODEL = "glam-lite0"

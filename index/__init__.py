@@ -15,7 +15,7 @@ from glam.index.operations.precompute import PrecomputeReport, precompute
 from glam.index.operations.sync import SyncReport, add, remove, sync
 from glam.index.operations.verify import Problem, Verification, verify
 from glam.index.rerank.base import Query
-from glam.index.storage.catalog import Entry
+from glam.index.storage.records import Entry
 
 open = Index.open
 

@@ -20,8 +20,9 @@ from glam.errors import GlamError
 from glam.index.ann import Structure, build_structure, choose_kind, read_structure
 from glam.index.ann.exact import Exact
 from glam.index.limits import IndexLimits
-from glam.index.storage.catalog import Catalog, IndexConfig
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import atomic_write_bytes, digest_file
+from glam.index.storage.records import IndexConfig
 from glam.index.storage.snapshot import Snapshot, take_snapshot
 from glam.index.types import ImageIds
 

@@ -28,10 +28,11 @@ from glam.index.rerank.base import Neighbors, Query
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.queries import as_queries
 from glam.index.rerank_store.store import RerankStore
-from glam.index.storage.catalog import Catalog, Entry
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.filters import matching
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.reader import IndexReader
+from glam.index.storage.records import Entry
 from glam.index.types import Descriptors, ImageIds, Mask, Rows, Scores
 
 if TYPE_CHECKING:

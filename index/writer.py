@@ -28,10 +28,11 @@ from glam.index.rerank_store import files as rerank_files
 from glam.index.rerank_store.knn_graph import update_graph
 from glam.index.rerank_store.local_features import NewFeatures, features_of_all, write_features
 from glam.index.storage import segments
-from glam.index.storage.catalog import Catalog, DescriptorBatch, FileFacts, IndexConfig, NewImage
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import delete_checksums, digest_file, read_checksums, write_checksums
 from glam.index.storage.lock import LOCK, write_lock
 from glam.index.storage.migrations import upgrade
+from glam.index.storage.records import DescriptorBatch, FileFacts, IndexConfig, NewImage
 from glam.index.storage.schema import CATALOG, NoIndexError
 from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, segment_file
 from glam.index.storage.snapshot import take_snapshot

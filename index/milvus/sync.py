@@ -16,9 +16,9 @@ from glam.index.ann_cache import kind_for
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits, MilvusLimits
 from glam.index.milvus.collection import APPROXIMATE, EXACT, MilvusCollection
 from glam.index.milvus.search import MilvusSearch
-from glam.index.storage.catalog import IndexConfig
 from glam.index.storage.checksums import digest
 from glam.index.storage.milvus_config import MilvusConfig
+from glam.index.storage.records import IndexConfig
 from glam.index.storage.snapshot import Snapshot
 from glam.index.types import Descriptors, ImageIds
 

@@ -20,7 +20,7 @@ from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_available
 from glam.index.operations.image_files import read_ahead
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
-from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.storage.records import FileFacts, IndexConfig
 from glam.index.storage.schema import CATALOG
 from glam.index.writer import FAISS, ImageToAdd, Writer, open_writer
 from glam.progress import Progress, no_progress

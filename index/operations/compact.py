@@ -18,7 +18,8 @@ from glam.index.operations.verify import damaged_segments
 from glam.index.rerank_store.files import register_file
 from glam.index.rerank_store.local_features import rewrite_without
 from glam.index.storage import segments
-from glam.index.storage.catalog import Catalog, DescriptorBatch
+from glam.index.storage.catalog import Catalog
+from glam.index.storage.records import DescriptorBatch
 from glam.index.storage.segments import digest_descriptors, segment_file
 from glam.index.storage.snapshot import Snapshot, take_snapshot
 from glam.index.types import Rows

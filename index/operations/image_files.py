@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.index.storage.catalog import FileFacts
 from glam.index.storage.checksums import digest, digest_stream
+from glam.index.storage.records import FileFacts
 from glam.parallel_map import parallel_map
 from glam.stage_times import Times
 

@@ -17,7 +17,7 @@ from glam.datasets.collection import ImageFile
 from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
-from glam.index.storage.catalog import IndexConfig
+from glam.index.storage.records import IndexConfig
 from glam.index.writer import ImageToAdd, Writer
 from glam.stage_times import Times
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glam.index.storage.catalog import Entry
+from glam.index.storage.records import Entry
 from glam.index.types import Rows
 from glam.progress import Progress, no_progress
 

@@ -19,7 +19,7 @@ from glam.errors import GlamError
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.operations.build import Unreadable, describe_into, unique_by_path
 from glam.index.operations.image_files import metadata_json, read_facts, size_and_time
-from glam.index.storage.catalog import FileFacts, StoredImage
+from glam.index.storage.records import FileFacts, StoredImage
 from glam.index.writer import Writer, open_writer
 from glam.progress import Progress, no_progress
 

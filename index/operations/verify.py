@@ -22,10 +22,11 @@ from glam.index import ann_cache
 from glam.index.operations.image_files import read_facts
 from glam.index.rerank_store import files as rerank_files
 from glam.index.storage import segments
-from glam.index.storage.catalog import Catalog, DescriptorBatch, StoredImage
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import CHECKSUMS, digest_file, read_checksums
 from glam.index.storage.lock import LOCK, read_lock, recorded_owner
 from glam.index.storage.migrations import open_catalog
+from glam.index.storage.records import DescriptorBatch, StoredImage
 from glam.index.storage.schema import CATALOG
 from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
 from glam.index.storage.snapshot import take_snapshot

@@ -21,8 +21,9 @@ from glam.errors import ImageError
 from glam.images import read_image
 from glam.index.local_matching.rootsift import CONTRAST, LENGTH, MOST, SIZE, LocalFeatures, extract
 from glam.index.rerank_store.files import LOCAL_FEATURES, StoreFile, register_file, store_files, write_store_file
-from glam.index.storage.catalog import Catalog, FileFacts
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import digest
+from glam.index.storage.records import FileFacts
 from glam.index.types import ImageIds, rows_of_ids
 from glam.parallel_map import parallel_map
 

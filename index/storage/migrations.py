@@ -14,9 +14,10 @@ import numpy as np
 
 from glam.atomic_file import flush
 from glam.errors import GlamError
-from glam.index.storage.catalog import Catalog, DescriptorBatch
+from glam.index.storage.catalog import Catalog
 from glam.index.storage.checksums import delete_checksums
 from glam.index.storage.lock import write_lock
+from glam.index.storage.records import DescriptorBatch
 from glam.index.storage.schema import SCHEMA_VERSION, STORE_FILES, create_tables, open_any_version
 from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
 

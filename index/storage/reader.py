@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.index.ann import DescriptorSource
-from glam.index.storage.catalog import Catalog, Entry
+from glam.index.storage.catalog import Catalog
+from glam.index.storage.records import Entry
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, Rows
 

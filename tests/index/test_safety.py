@@ -24,9 +24,9 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, add, build, compact, info, remove, sync, verify
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.storage.catalog import IndexConfig
 from glam.index.storage.checksums import CHECKSUMS
 from glam.index.storage.lock import LOCK, InUseError, Owner, owner, write_lock
+from glam.index.storage.records import IndexConfig
 from glam.index.storage.schema import CATALOG
 from glam.index.storage.segments import segment_file
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glam.index.storage import segments
-from glam.index.storage.catalog import FileFacts, IndexConfig
+from glam.index.storage.records import FileFacts, IndexConfig
 from glam.index.writer import ImageToAdd, open_writer
 
 DIM = 4
