@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glam.attention import GLAM, GlobalSpatial
+from glam.attention import GLAM
+from glam.attention_branches import GlobalSpatial
 from glam.errors import GlamError
 from glam.images import Box, ImageSource, pixel_box
 from glam.inference.decode import prepare
