@@ -129,6 +129,7 @@ def test_a_coroutine_awaits_its_result_and_gives_up_its_place_when_cancelled() -
         with pytest.raises(FullError):
             await batcher.run(4)
         gone.cancel()
+        await asyncio.wait([gone])
         gate.open.set()
         return await first, await last
 
