@@ -1,14 +1,14 @@
 """Approximate search: inverted lists of compressed descriptors (IVF-PQ), with exact scores of the candidates.
 
     query --> lists of the nearest centroids --> 4-bit codes, compared in registers --> best candidates --> exact scores
-          <-- more lists and more candidates, until better rows are unlikely --------------------------------'
+          <-- farther lists that may hold better rows -------------------------------------------------------'
 
 The lists come from k-means (Sivic and Zisserman, ICCV 2003), and the codes from product quantization (Jégou, Douze, and
 Schmid, PAMI 2011) in the layout of André, Kermarrec, and Le Scouarnec (PAMI 2021); FAISS implements all of them. Scores
 are computed from the descriptors: codes only choose the candidates.
 """
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +19,7 @@ from glam.errors import GlamError
 from glam.index.ann.base import DescriptorSource
 from glam.index.ann.file import read_file, write_file
 from glam.index.ann.ivf_lists import IvfLists
-from glam.index.ann.rescore import Candidates, best_first, best_of, bitmap, scan, stack_results
+from glam.index.ann.rescore import best_first, best_of, bitmap, kth_best, scan, score
 from glam.index.ann.tuning import SEED, Tuning, sample_rows, tune
 from glam.index.types import Descriptors, Mask, Rows, Scores
 
@@ -36,10 +36,11 @@ the lists near a query hold hardly any of so few rows. The number is arbitrary."
 PARTS_CACHED = 8
 """Size of the LRU cache of these indexes (arbitrary). An index of 50,000 rows with 64 codes takes 1.6 MB."""
 
-SPREAD = 0.1
+SPREAD = 0.15
 """Rows whose cosine with a query is s are in lists whose centroids have a cosine of at least ``closeness * s - SPREAD``
-with it, where ``closeness`` is the mean cosine of a row with its centroid. 0.1 covers 97% of the neighbors of queries
-unlike all rows, and nearly all neighbors of rows (benchmarks/ann_loss.py)."""
+with it, where ``closeness`` is the mean cosine of a row with its centroid. Chosen by benchmarks/ann_loss.py and
+benchmarks/search.py: among 1,000,000 distractors, the top 10 of queries unlike all rows lose 29.4 mAP without these
+lists, 3.2 with 0.1, 1.4 with 0.15, and 1.1 with 0.2; queries like the rows take 1.0, 1.2, and 1.7 times as long."""
 
 FIRST = 50
 """Results in the first search of a range search (arbitrary)."""
@@ -137,50 +138,35 @@ class IvfPq:
         share = count / len(self)
         reach, n = self._tuning.reach(k, share), min(self._tuning.candidates(k, share), count)
         if allowed is not None and count <= SEPARATE:
-            search = partial(self._search_part, *self._part(np.packbits(allowed).tobytes()))
-        else:
-            selector = None if allowed is None or count == len(self) else bitmap(allowed)
-            search = partial(self._search_lists, selector, reach)
-        return stack_results([search(query, k, n) for query in queries], k)
+            part, rows = self._part(np.packbits(allowed).tobytes())
+            found = (rows[some[some >= 0]] for some in part.search(queries, n)[1])
+            pairs = zip(queries, found, strict=True)
+            return best_of([score(self._descriptors, query, candidates) for query, candidates in pairs], k)
+        selector = None if allowed is None or count == len(self) else bitmap(allowed)
+        return best_of([self._score_candidates(query, k, n, reach, selector) for query in queries], k)
 
-    def _search_lists(
-        self, selector: faiss.IDSelector | None, reach: float, query: Descriptors, k: int, n: int
+    def _score_candidates(
+        self, query: Descriptors, k: int, n: int, reach: float, selector: faiss.IDSelector | None
     ) -> tuple[Scores, Rows]:
-        """Searches the lists near a query, and the lists that may hold better rows than those.
+        """Scores the candidates of a query from the lists near it, and from all lists that may hold better rows.
 
         Args:
-            selector: rows that may be found; None for all rows.
-            reach: see `IvfLists.scan_near`.
             query: (dim,) float32, contiguous.
-            k: most results.
-            n: candidates to begin with.
+            k: results per query.
+            n: most candidates.
+            reach: see `IvfLists.scan_near`.
+            selector: rows that may be found; None for all rows.
 
         Returns:
-            See `best_of`.
+            See `glam.index.ann.rescore.score`.
         """
-        cosines, lists, codes = self._lists.scan_near(query, reach, n, selector)
-        candidates = Candidates.score(self._descriptors, query, codes)
-        least_cosine = self._tuning.closeness * candidates.kth_score(k) - SPREAD
-        wider = np.union1d(lists, np.flatnonzero(cosines >= least_cosine))
-
-        def best_candidates(count: int) -> Candidates:
-            return Candidates.score(self._descriptors, query, self._lists.scan(query, wider, count, selector))
-
-        if len(wider) > len(lists):
-            candidates = best_candidates(n)
-        return best_of(candidates, k, n, best_candidates)
-
-    def _search_part(
-        self, part: faiss.IndexPQFastScan, allowed: Rows, query: Descriptors, k: int, n: int
-    ) -> tuple[Scores, Rows]:
-        """Searches (m,) allowed rows, whose codes are in ``part``; see `_search_lists`."""
-
-        def best_candidates(count: int) -> Candidates:
-            scores, rows = part.search(query[None], min(count, len(allowed)))
-            is_found = rows[0] >= 0
-            return Candidates.score(self._descriptors, query, (scores[0, is_found], allowed[rows[0, is_found]]))
-
-        return best_of(best_candidates(n), k, n, best_candidates)
+        cosines, near, (_, rows) = self._lists.scan_near(query, reach, n, selector)
+        scored = score(self._descriptors, query, rows)
+        least_cosine = self._tuning.closeness * kth_best(scored[0], k) - SPREAD
+        lists = np.union1d(near, np.flatnonzero(cosines >= least_cosine))
+        if len(lists) == len(near):
+            return scored
+        return score(self._descriptors, query, self._lists.scan(query, lists, n, selector)[1])
 
     def range_search(self, query: Descriptors, threshold: float, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """See `glam.index.ann.Structure.range_search`."""
