@@ -1,7 +1,7 @@
 """A collection of images on disk: relative paths and the landmark each one shows."""
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -40,10 +40,12 @@ class Collection:
     Attributes:
         root: folder that the paths of the images are relative to.
         images: the images, in a stable order.
+        unlisted: path, relative to the root, and reason of each folder that could not be listed.
     """
 
     root: Path
     images: tuple[ImageFile, ...]
+    unlisted: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -65,7 +67,7 @@ class Collection:
 
     def filter(self, predicate: Callable[[ImageFile], bool]) -> "Collection":
         """A collection of the images for which ``predicate`` is true, in the same order."""
-        return Collection(self.root, tuple(image for image in self.images if predicate(image)))
+        return replace(self, images=tuple(image for image in self.images if predicate(image)))
 
 
 def exclude(collection: Collection, names: Set[str]) -> Collection:

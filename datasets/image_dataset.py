@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
 from glam.errors import ImageError
-from glam.images import read_image
+from glam.images import read_image, read_upright_size
 from glam.sizes import Size
 
 Transform = Callable[[Image.Image, Size], Tensor]
@@ -89,8 +89,6 @@ def split_readable(collection: Collection) -> tuple[Collection, list[tuple[int, 
 
 def _read_shape(file: Path) -> tuple[int, int] | ImageError:
     try:
-        with Image.open(file) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return (image.height, image.width) if turned else image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        return ImageError(str(file), str(error))
+        return read_upright_size(file)
+    except ImageError as error:
+        return error

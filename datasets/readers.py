@@ -46,6 +46,9 @@ def read_collection(source: Path | str) -> Collection:
     if part and listed.suffix.lower() != ".pkl":
         raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
     collection = read_folder(path) if listed.is_dir() else _read_list_file(listed, part)
+    if not len(collection) and collection.unlisted:
+        folder, reason = collection.unlisted[0]
+        raise GlamError(f"{listed / folder} could not be listed: {reason}. Make the folder readable, and try again.")
     if not len(collection):
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise GlamError(f"{source} contains no images. Choose a folder or a list of files of these types: {suffixes}.")
@@ -55,7 +58,8 @@ def read_collection(source: Path | str) -> Collection:
 def read_folder(root: Path) -> Collection:
     """Lists all image files in a folder and its sub-folders. The sub-folder of an image is its landmark.
 
-    Images are recognized by their suffixes and not opened. Hidden files and folders are skipped.
+    Images are recognized by their suffixes and not opened. Hidden files and folders are skipped. Folders that cannot be
+    listed are in `Collection.unlisted`.
 
     Args:
         root: the folder.
@@ -65,7 +69,9 @@ def read_folder(root: Path) -> Collection:
     """
     if not root.is_dir():
         raise GlamError(f"{root}: no such folder. Check the path.")
-    return Collection(root, tuple(_walk_images(root)))
+    unlisted: list[tuple[str, str]] = []
+    images = tuple(_walk_images(root, unlisted))
+    return Collection(root, images, tuple(unlisted))
 
 
 def _split(source: Path | str) -> tuple[Path, str]:
@@ -99,8 +105,15 @@ def _read_pickle(file: Path, part: str) -> Collection:
     )
 
 
-def _walk_images(root: Path) -> Iterator[ImageFile]:
-    for folder, folders, files in os.walk(root):
+def _walk_images(root: Path, unlisted: list[tuple[str, str]]) -> Iterator[ImageFile]:
+    """Yields the images below a folder; appends path and reason of each folder that it cannot list to ``unlisted``."""
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # those have vanished during the scan
+            path = Path(str(error.filename)).relative_to(root).as_posix()
+            unlisted.append((path, (error.strerror or str(error)).lower()))
+
+    for folder, folders, files in os.walk(root, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()
         landmark = "" if relative == "." else relative

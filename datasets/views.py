@@ -25,7 +25,7 @@ from torch.utils.data import Dataset, default_collate
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
-from glam.images import image_errors, open_image, to_rgb
+from glam.images import image_errors, is_turned, open_image, to_rgb, upright_size
 from glam.sizes import Size
 
 Crop = tuple[float, float, float, float]
@@ -37,8 +37,6 @@ STRETCH = 1.25
 """Largest factor between the aspect ratio of a crop and that of the size it is resized to (arbitrary)."""
 GRAY = 0.05
 """Share of the views that turn gray, unless light is 0 (arbitrary)."""
-_TURNED = (5, 6, 7, 8)
-_ORIENTATION = 0x0112
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, rounded as in torchvision
 
 
@@ -90,11 +88,10 @@ def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.ran
     """
     with image_errors(file):
         image = open_image(file)
-        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
-        width, height = image.size[::-1] if turned else image.size
+        width, height = upright_size(image)
         left, top, right, bottom = draw_crop(random, width / height, size[1] / size[0], scale)
         across, down = size[1] / (right - left), size[0] / (bottom - top)
-        target = (down, across) if turned else (across, down)
+        target = (down, across) if is_turned(image) else (across, down)
         image.draft("RGB", (math.ceil(target[0]), math.ceil(target[1])))
         image = to_rgb(ImageOps.exif_transpose(image))
         width, height = image.size

@@ -1,18 +1,22 @@
-"""Image reading: any source and any mode that Pillow supports, converted to upright 8-bit RGB."""
+"""Image reading: any source and any mode that Pillow supports, converted to upright 8-bit RGB.
+
+Only the formats of `FORMATS` are read, and only from regular files. Any exception of a decoder becomes an `ImageError`.
+"""
 
 import io
 import os
-import struct
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from glam.errors import ImageError
+from glam.errors import GlamError, ImageError
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.generic]
 """An image: a path, the content of an image file, a Pillow image, or an array (see `read_image`)."""
@@ -24,36 +28,31 @@ MAX_PIXELS = 178_000_000
 """Maximum width times height. Larger images are refused before they are decoded, because a small file can expand to any
 size. The value is where Pillow raises an error itself."""
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-    }
-)
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2",),
+    "PPM": (".ppm", ".pgm"),
+}
+"""Formats that are read, by Pillow's names, and their suffixes in lower case. Pillow reads more, some with other
+programs: a PostScript file of any name starts Ghostscript."""
+
+SAME_AS = {"MPO": "JPEG"}
+"""MPO is Pillow's name for a JPEG with further pictures after the first, which some cameras write."""
+
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Suffixes, in lower case, of the files that a folder scan treats as images."""
 
-_PILLOW_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    MemoryError,
-    Image.DecompressionBombError,
-)
-"""Exceptions that Pillow's readers raise on damaged files and on files that are not images."""
+_ORIENTATION = 0x0112
+"""EXIF and TIFF tag of the orientation."""
+
+_STORED_WIDTH, _STORED_HEIGHT = 256, 257
+"""TIFF tags of the size before the orientation is applied."""
 
 
 def read_image(source: ImageSource, *, box: Box | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -91,7 +90,9 @@ def image_errors(source: ImageSource) -> Iterator[None]:
     """
     try:
         yield
-    except _PILLOW_ERRORS as error:
+    except GlamError:
+        raise
+    except Exception as error:  # every decoder raises exceptions of its own
         raise ImageError(source_name(source), _reason(source, error)) from error
 
 
@@ -110,7 +111,7 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | No
         ImageError: the image has no pixels or more than ``max_pixels``, or the source has an unsupported type.
         OSError: the image cannot be read. Pillow raises other exceptions too; `image_errors` converts them all.
     """
-    image = _open(source)
+    image = _open(source, name)
     if not (image.width and image.height):
         raise ImageError(name or source_name(source), f"{image.width} x {image.height} pixels, so the image is empty")
     if image.width * image.height > max_pixels:
@@ -120,17 +121,80 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | No
     return image
 
 
-def _open(source: object) -> Image.Image:
+def open_regular_file(path: str | Path) -> BinaryIO:
+    """Opens a regular file for reading. Anything else, such as a named pipe or a device, could block or never end.
+
+    Args:
+        path: path of the file; symbolic links are followed.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(f"{path} is a folder")
+        if not stat.S_ISREG(mode):
+            raise OSError("not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """Reads the width and height of an upright image in pixels from the header of its file.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        ImageError: the header cannot be read, or the image has no pixels or more than `MAX_PIXELS`.
+    """
+    with image_errors(path), open_regular_file(path) as file:
+        return upright_size(open_image(cast(Any, file), name=str(path)))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the width and height in pixels that an opened image has after it is turned upright.
+
+    Args:
+        image: image opened by Pillow, decoded or not.
+    """
+    tags = getattr(image, "tag_v2", None)  # a TIFF, whose Pillow size is upright in some versions, stored in others
+    if tags is not None and _STORED_WIDTH in tags and _ORIENTATION in tags:
+        width, height = tags[_STORED_WIDTH], tags[_STORED_HEIGHT]
+        return (height, width) if is_turned(image) else (width, height)
+    return image.size[::-1] if is_turned(image) else image.size
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Returns whether turning an opened image upright will swap its sides."""
+    return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """The formats of `FORMATS` that this build of Pillow reads. Some lack AVIF, and Pillow refuses unknown names."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _open(source: object, name: str | None) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
         return Image.fromarray(_to_uint8(source))
     if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source))
-    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
-        return Image.open(cast(Any, source))
+        return Image.open(io.BytesIO(source), formats=readable_formats())
+    if isinstance(source, (str, os.PathLike)):
+        with open_regular_file(Path(source)) as file:
+            return Image.open(io.BytesIO(file.read()), formats=readable_formats())
+    if hasattr(source, "read"):
+        return Image.open(cast(Any, source), formats=readable_formats())
     raise ImageError(
-        source_name(source), "not an image; pass a path, the content of a file, a Pillow image, or an array"
+        name or source_name(source), "not an image; pass a path, the content of a file, a Pillow image, or an array"
     )
 
 

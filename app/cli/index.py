@@ -89,11 +89,14 @@ def index_build(
         )
     terminal.unreadable(done.unreadable)
     if json:
-        terminal.as_json({**asdict(done), "index": str(index)})
+        terminal.as_json({**asdict(done), "inaccessible": collection.unlisted, "index": str(index)})
     else:
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
         terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
+    terminal.inaccessible(collection.unlisted)
+    if collection.unlisted:
+        raise typer.Exit(1)
 
 
 @app.command("sync", cls=Command)
@@ -319,6 +322,7 @@ def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
     from glam.app.cli import terminal
 
     terminal.unreadable(done.unreadable)
+    terminal.inaccessible(done.inaccessible)
     if json:
         terminal.as_json({"index": str(index), **asdict(done)})
     else:
@@ -326,3 +330,5 @@ def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
             f"{index}: {done.added} added, {done.changed} changed, {done.moved} moved, {done.removed} removed, "
             f"{done.unchanged} unchanged"
         )
+    if done.inaccessible:
+        raise typer.Exit(1)

@@ -93,6 +93,14 @@ def unreadable(files: Sequence[tuple[str, str]]) -> None:
             note(f"  {path}: {reason}")
 
 
+def inaccessible(paths: Sequence[tuple[str, str]]) -> None:
+    """Lists folders and indexed files that the system refused to open, each with its reason."""
+    if paths:
+        notes.print(Text("Could not look at these; what the index knows of them is unchanged:", style="yellow"))
+        for path, reason in paths:
+            note(f"  {path}: {reason}")
+
+
 def escape(text: str) -> str:
     """The text with a backslash escape for each character that a terminal would not show as itself."""
     if text.isascii() and text.isprintable():

@@ -5,11 +5,11 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from glam.app.service.lru_cache import LruCache
 from glam.errors import ImageError
-from glam.images import read_image
+from glam.images import image_errors, open_image, read_image
 from glam.index import Index
 
 # Formats that every current browser displays, by Pillow's names. A file in another format is sent as a JPEG.
@@ -89,9 +89,10 @@ class IndexedFiles:
     def browser_type(self, image_id: int) -> str | None:
         """Media type of a file, from its content; None if browsers cannot display the format."""
         try:
-            with Image.open(self.path(image_id)) as image:
+            path = self.path(image_id)
+            with image_errors(path), open_image(path) as image:
                 return SHOWN_BY_BROWSERS.get(image.format or "")
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        except ImageError as error:
             raise self._unreadable(image_id) from error
 
     def jpeg(self, image_id: int) -> bytes:

@@ -1,35 +1,20 @@
 """Validation of uploaded files: the bytes of an image that is safe to decode, or an HTTP error."""
 
 import io
-from functools import cache
 from typing import BinaryIO, NamedTuple
 
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
+from glam import images
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError
-from glam.images import image_errors, read_image
+from glam.images import FORMATS, SAME_AS, image_errors, open_image, read_image, readable_formats
 
-# By Pillow's names. Pillow reads more formats, some with other programs (EPS starts Ghostscript), which is not safe for
-# uploads.
-UPLOAD_FORMATS = {
-    "JPEG": ".jpg",
-    "PNG": ".png",
-    "WEBP": ".webp",
-    "GIF": ".gif",
-    "BMP": ".bmp",
-    "TIFF": ".tif",
-    "AVIF": ".avif",
-}
-"""Accepted formats, and the file suffix of each."""
-
-SAME_AS = {"MPO": "JPEG"}
-"""MPO is Pillow's name for a JPEG with further pictures after the first, which some cameras write."""
-
-ORIENTATION = 0x0112
-"""EXIF tag."""
+UPLOAD_FORMATS = {name: suffixes[0] for name, suffixes in FORMATS.items()}
+"""Accepted formats, by Pillow's names, and the file suffix of each. They are those of `glam.images`: with fewer formats
+here, the check and the decoder could take the same bytes for two formats."""
 
 
 class ImageHeader(NamedTuple):
@@ -67,15 +52,15 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     """
     advice = f"Send an image of at most {limits.upload_pixels / 1e6:g} megapixels."
     try:
-        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
             width, height = image.size
             format = SAME_AS.get(image.format or "", image.format or "")
     except Image.DecompressionBombError as error:
         raise HTTPException(413, f"The image is too large. {advice}") from error
     except UnidentifiedImageError as error:
-        sentence = "The file is not an image in a supported format. Send JPEG, PNG, WebP, GIF, BMP, TIFF, or AVIF."
-        raise HTTPException(415, sentence) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # Pillow's errors for a damaged header
+        names = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, or PPM"
+        raise HTTPException(415, f"The file is not an image in a supported format. Send {names}.") from error
+    except Exception as error:  # every decoder raises exceptions of its own
         raise HTTPException(422, "The image cannot be read: its header is damaged. Send another file.") from error
     if width * height > limits.upload_pixels:
         raise HTTPException(413, f"The image is too large: {width} by {height} pixels. {advice}")
@@ -90,9 +75,8 @@ def upright_size(data: bytes) -> tuple[int, int]:
     Raises:
         ImageError: the image is damaged.
     """
-    with image_errors(data), Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
-        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
-        return image.size[::-1] if turned else image.size
+    with image_errors(data), open_image(data) as image:
+        return images.upright_size(image)
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
@@ -111,10 +95,3 @@ def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
         return read_image(data, max_pixels=limits.upload_pixels)
     except ImageError as error:
         raise HTTPException(422, f"The image cannot be read: {error.reason}. Send another file.") from error
-
-
-@cache
-def _readable_formats() -> tuple[str, ...]:
-    """The upload formats that this build of Pillow reads. Some builds lack AVIF; naming it would raise an error."""
-    Image.init()
-    return tuple(name for name in UPLOAD_FORMATS if name in Image.OPEN)

@@ -20,7 +20,18 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from glam.images import Box, ImageSource, image_errors, open_image, pixel_box, source_name, to_rgb
+from glam.images import (
+    Box,
+    ImageSource,
+    image_errors,
+    is_turned,
+    open_image,
+    open_regular_file,
+    pixel_box,
+    source_name,
+    to_rgb,
+    upright_size,
+)
 from glam.sizes import Size, fitted_size
 from glam.stage_times import Times
 
@@ -102,13 +113,12 @@ def prepare(
     """
     with image_errors(source):
         with times.stage("read"):
-            content = Path(source).read_bytes() if isinstance(source, (str, Path)) else source
+            content = _read_file(source) if isinstance(source, (str, Path)) else source
         with times.stage("decode"):
             name = source_name(source)
             image = open_image(content, name=name)
             orientation = image.getexif().get(ORIENTATION, 1)
-            turned = orientation in (5, 6, 7, 8)
-            width, height = image.size[::-1] if turned else image.size
+            width, height = upright_size(image)
             area = None if box is None else pixel_box(box, width, height, name)
             across, down = (width, height) if area is None else (area[2] - area[0], area[3] - area[1])
             size = fitted_size(across, down, longest, multiple)
@@ -119,7 +129,7 @@ def prepare(
                 return replace(prepared, pixels=resize(_crop(pixels, area), size), full_size=kept)
 
             if isinstance(content, bytes) and image.format in ("JPEG", "MPO"):
-                if area is None and _reduce_on_decode(image, size[::-1] if turned else size):
+                if area is None and _reduce_on_decode(image, size[::-1] if is_turned(image) else size):
                     return replace(prepared, pixels=resize(_decode_with_pillow(image), size))
                 if _is_plain_jpeg(image, content):
                     jpeg = Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), orientation, area)
@@ -174,6 +184,11 @@ def _decode_upright(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor]
     return [
         _turn_upright(pixels.permute(1, 2, 0), jpeg.orientation) for pixels, jpeg in zip(decoded, jpegs, strict=True)
     ]
+
+
+def _read_file(path: str | Path) -> bytes:
+    with open_regular_file(path) as file:
+        return file.read()
 
 
 def _decode_with_pillow(image: Image.Image) -> Tensor:

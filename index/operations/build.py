@@ -163,8 +163,8 @@ def describe_into(
     Returns:
         Path and reason of each file that could not be read.
     """
-    unreadable = [(_printable_path(image.path), "its name is not UTF-8") for image in images if not _is_utf8(image)]
-    images = [image for image in images if _is_utf8(image)]
+    unreadable = [(_printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image)]
+    images = [image for image in images if is_utf8(image)]
     writer.add([], unreadable)
     facts: dict[int, FileFacts] = {}
 
@@ -198,7 +198,7 @@ def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
     return list({image.path: image for image in images}.values())
 
 
-def _is_utf8(image: ImageFile) -> bool:
+def is_utf8(image: ImageFile) -> bool:
     """Whether the path is valid UTF-8, as the catalog and JSON require. A file system accepts any bytes."""
     return image.path.isascii() or _printable_path(image.path) == image.path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glam.datasets.collection import ImageFile
+from glam.images import open_regular_file
 from glam.index.storage.checksums import digest, digest_stream
 from glam.index.storage.records import FileFacts
 from glam.parallel_map import parallel_map
@@ -64,19 +65,36 @@ def read_facts(root: Path, image: ImageFile) -> FileFacts | None:
         The facts of the file; None if it cannot be read.
     """
     try:
-        with (root / image.path).open("rb") as file:
-            stat = os.fstat(file.fileno())
-            content = digest_stream(file)
+        return read_facts_or_raise(root, image)
     except OSError:
         return None
+
+
+def read_facts_or_raise(root: Path, image: ImageFile) -> FileFacts:
+    """Reads and hashes the file of an image.
+
+    Args:
+        root: folder that the path of the image is relative to.
+        image: the image.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open_regular_file(root / image.path) as file:
+        stat = os.fstat(file.fileno())
+        content = digest_stream(file)
     return facts_of(image, content, stat.st_size, stat.st_mtime_ns)
 
 
 def size_and_time(file: Path) -> tuple[int, int] | None:
-    """Size in bytes and modification time in nanoseconds of a file; None if it does not exist."""
+    """Size in bytes and modification time in nanoseconds of a file; None if it does not exist.
+
+    Raises:
+        OSError: the file may exist, but the system refuses to say.
+    """
     try:
         stat = file.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return stat.st_size, stat.st_mtime_ns
 
@@ -88,7 +106,7 @@ def metadata_json(image: ImageFile) -> str:
 
 def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
     try:
-        with times.stage("read"), (root / image.path).open("rb") as file:
+        with times.stage("read"), open_regular_file(root / image.path) as file:
             stat = os.fstat(file.fileno())
             data = file.read()
     except OSError:

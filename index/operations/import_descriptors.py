@@ -175,7 +175,11 @@ def _with_facts(root: Path, image: ImageFile, record: FileRecord, descriptor: ND
     """An image with its descriptor (dim,); None if it was not described, or its file has changed."""
     if not record.hash or np.isnan(descriptor[0]):
         return None
-    if size_and_time(root / image.path) == (record.bytes, record.modified):
+    try:
+        is_unchanged = size_and_time(root / image.path) == (record.bytes, record.modified)
+    except OSError:
+        return None
+    if is_unchanged:
         facts = facts_of(image, record.hash, record.bytes, record.modified)
     else:
         now = read_facts(root, image)

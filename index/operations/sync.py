@@ -7,6 +7,7 @@ that of an image whose own file is gone, or that was removed and not yet compact
 its descriptor.
 """
 
+import errno
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from glam.datasets.collection import Collection, ImageFile
 from glam.errors import GlamError
+from glam.images import open_regular_file
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import Unreadable, describe_into, unique_by_path
-from glam.index.operations.image_files import metadata_json, read_facts, size_and_time
+from glam.index.operations.build import Unreadable, describe_into, is_utf8, unique_by_path
+from glam.index.operations.image_files import metadata_json, read_facts, read_facts_or_raise, size_and_time
 from glam.index.storage.records import FileFacts, StoredImage
 from glam.index.writer import Writer, open_writer
 from glam.progress import Progress, no_progress
@@ -38,6 +40,8 @@ class SyncReport:
         removed: images whose files are gone.
         unchanged: images that stayed as they were.
         unreadable: path and reason of each file that could not be read in this run.
+        inaccessible: path and reason of each indexed file and of each folder that the system refused to open; what the
+            index knows of them is kept.
     """
 
     added: int
@@ -46,6 +50,7 @@ class SyncReport:
     removed: int
     unchanged: int
     unreadable: Unreadable
+    inaccessible: Unreadable = ()
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Plan:
         describe: images to describe.
         replaced: ids of present images that the images in ``describe`` replace, by path.
         gone: ids of present images whose content no longer exists.
+        inaccessible: path and reason of each file or folder that could not be looked at; its images count as unchanged.
     """
 
     unchanged: int = 0
@@ -67,6 +73,7 @@ class Plan:
     describe: list[ImageFile] = field(default_factory=list)
     replaced: dict[str, int] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
+    inaccessible: list[tuple[str, str]] = field(default_factory=list)
 
 
 def sync(
@@ -98,7 +105,8 @@ def sync(
     with open_writer(Path(path), limits=limits) as writer:
         files = unique_by_path(collection.images)
         _follow_root(writer, str(collection.root.resolve()), files)
-        plan = make_plan(list(writer.catalog.stored_images()), collection.root, files, complete=True)
+        stored = list(writer.catalog.stored_images())
+        plan = make_plan(stored, collection.root, files, complete=True, unlisted=collection.unlisted)
         _forget_unreadable(writer, {file.path for file in files})
         return _apply(plan, writer, collection.root, load, progress)
 
@@ -167,7 +175,14 @@ def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimit
     return len(gone)
 
 
-def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFile], *, complete: bool) -> Plan:
+def make_plan(
+    stored: Sequence[StoredImage],
+    root: Path,
+    files: Sequence[ImageFile],
+    *,
+    complete: bool,
+    unlisted: Unreadable = (),
+) -> Plan:
     """Compares an index with image files.
 
     Args:
@@ -175,17 +190,23 @@ def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFi
         root: folder that the paths are relative to.
         files: image files, with distinct paths.
         complete: whether ``files`` are all images that the index should hold, so that the others are to be removed.
+        unlisted: path and reason of each folder that could not be listed; the images in it stay.
 
     Returns:
         The changes that bring the index up to date.
     """
-    plan = Plan()
+    plan = Plan(inaccessible=list(unlisted))
     present = {image.facts.path: image for image in stored if image.present}
     free = {image.image_id: image for image in stored if not image.present}
     unknown: list[ImageFile] = []
     for file in files:
         old = present.pop(file.path, None)
-        facts = None if old is None else _same_content(old.facts, root, file)
+        try:
+            facts = None if old is None else _same_content(old.facts, root, file)
+        except OSError as error:
+            plan.unchanged += 1
+            plan.inaccessible.append((file.path, (error.strerror or str(error)).lower()))
+            continue
         if old is not None and facts is not None:
             plan.unchanged += 1
             if facts != old.facts:
@@ -196,6 +217,9 @@ def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFi
             plan.replaced[file.path] = old.image_id
             free[old.image_id] = old
     if complete:
+        kept = {path for path in present if _is_below(path, unlisted)}
+        plan.unchanged += len(kept)
+        present = {path: image for path, image in present.items() if path not in kept}
         plan.gone = {image.image_id for image in present.values()}
         free.update((image.image_id, image) for image in present.values())
     _find_moved(plan, free, root, unknown)
@@ -203,7 +227,11 @@ def make_plan(stored: Sequence[StoredImage], root: Path, files: Sequence[ImageFi
 
 
 def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | None:
-    """The current facts of a file whose content is unchanged; None if it has changed or the file is gone."""
+    """The current facts of a file whose content is unchanged; None if it has changed or the file is gone.
+
+    Raises:
+        OSError: the file is there, but cannot be read just now.
+    """
     now = size_and_time(root / file.path)
     if now is None:
         return None
@@ -212,11 +240,31 @@ def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | No
     if (
         not old.hash
     ):  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
-        return read_facts(root, file) if now[1] <= old.modified else None
-    if now[0] != old.bytes:
-        return None
-    facts = read_facts(root, file)
+        return _read_present(root, file) if now[1] <= old.modified else None
+    facts = _read_present(root, file, hashed=now[0] == old.bytes)
     return facts if facts is not None and facts.hash == old.hash else None
+
+
+def _read_present(root: Path, file: ImageFile, *, hashed: bool = True) -> FileFacts | None:
+    """The facts of a file; None if it is gone or no longer a regular file, or after opening it if not ``hashed``.
+
+    Raises:
+        OSError: the file is there, but cannot be read just now.
+    """
+    try:
+        if hashed:
+            return read_facts_or_raise(root, file)
+        open_regular_file(root / file.path).close()
+        return None
+    except OSError as error:
+        if error.errno in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            return None
+        raise
+
+
+def _is_below(path: str, folders: Unreadable) -> bool:
+    """Whether a path is in one of the folders, which are given with reasons, or in one of their sub-folders."""
+    return any(folder == "." or path.startswith(f"{folder}/") for folder, _ in folders)
 
 
 def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: Sequence[ImageFile]) -> None:
@@ -227,8 +275,7 @@ def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: S
             by_content[image.facts.bytes, image.facts.hash].append(image.image_id)
     sizes = {size for size, _ in by_content}
     for file in unknown:
-        now = size_and_time(root / file.path)
-        facts = read_facts(root, file) if now is not None and now[0] in sizes else None
+        facts = _facts_if_known_size(root, file, sizes) if is_utf8(file) else None
         same = by_content.get((facts.bytes, facts.hash)) if facts is not None else None
         if facts is None or not same:
             plan.describe.append(file)
@@ -237,6 +284,15 @@ def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: S
         if file.path in plan.replaced:
             plan.gone.add(plan.replaced.pop(file.path))
     plan.gone -= plan.moved.keys()
+
+
+def _facts_if_known_size(root: Path, file: ImageFile, sizes: Set[int]) -> FileFacts | None:
+    """The facts of a file; None if its size is none of ``sizes``, or if it cannot be read."""
+    try:
+        now = size_and_time(root / file.path)
+    except OSError:
+        return None
+    return read_facts(root, file) if now is not None and now[0] in sizes else None
 
 
 def _image_file(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFile:
@@ -294,14 +350,16 @@ def _apply(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", 
         settings = replace(model.settings(), size=config.size, scales=config.scales)
         total = len(plan.describe)
         unreadable = describe_into(writer, root, plan.describe, model, settings, lambda done: progress(done, total))
-    changed = len(plan.replaced.keys() - {path for path, _ in unreadable})
+    lost = plan.replaced.keys() & {path for path, _ in unreadable}  # their new content is not an image
+    changed = len(plan.replaced) - len(lost)
     return SyncReport(
         added=len(plan.describe) - len(unreadable) - changed,
         changed=changed,
         moved=len(plan.moved),
-        removed=len(plan.gone),
+        removed=len(plan.gone) + len(lost),
         unchanged=plan.unchanged,
         unreadable=unreadable,
+        inaccessible=tuple(plan.inaccessible),
     )
 
 

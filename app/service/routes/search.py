@@ -154,7 +154,7 @@ def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
-FORMATS = "Image file: JPEG, PNG, WebP, GIF, BMP, TIFF, or AVIF. /api/info has the limits on its size."
+FORMATS = "Image file: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, or PPM. /api/info has the limits on its size."
 
 router = APIRouter(prefix="/api")
 

@@ -74,7 +74,7 @@ def test_what_is_no_image_of_a_promised_format_is_415(data: bytes) -> None:
 
 def test_formats_that_pillow_reads_but_nobody_promised_are_415() -> None:
     assert refusal(encoded("EPS"))[0] == 415
-    assert refusal(encoded("PPM"))[0] == 415
+    assert refusal(encoded("TGA"))[0] == 415
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

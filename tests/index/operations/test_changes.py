@@ -1,5 +1,6 @@
 """Operations on an index whose folder changes: sync, add, remove, compact, near-duplicates, and metadata."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -62,14 +63,26 @@ def check(index: Path, folder: Path, model: Any) -> None:
 
 def nothing_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a test fail when a file of the folder is opened."""
-    usual = Path.open
+    for owner in (Path, os):
 
-    def noted(file: Path, *arguments: Any, **options: Any) -> Any:
-        if file.is_relative_to(folder):
-            pytest.fail(f"{file} was opened")
-        return usual(file, *arguments, **options)
+        def noted(file: Any, *arguments: Any, usual: Any = owner.open, **options: Any) -> Any:
+            if Path(file).is_relative_to(folder):
+                pytest.fail(f"{file} was opened")
+            return usual(file, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", noted)
+        monkeypatch.setattr(owner, "open", noted)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, path: Path) -> None:
+    """Makes a call of the operating system fail for one path. Permissions would not stop root."""
+    usual = getattr(os, call)
+
+    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(name) == path:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return usual(name, *arguments, **options)
+
+    monkeypatch.setattr(os, call, refused)
 
 
 def contents(model: Any) -> set[str]:
@@ -106,6 +119,41 @@ def test_a_file_with_a_new_time_is_read_once_and_not_described(
     nothing_is_opened(folder, monkeypatch)
     assert sync(index, read_folder(folder), lambda: content_model).unchanged == COUNT
     assert contents(content_model) == set()
+
+
+def test_a_folder_that_cannot_be_listed_keeps_its_images(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "new.jpg", "brand new")
+    refuse(monkeypatch, "scandir", folder / "place 1")
+    report = sync(index, read_folder(folder), lambda: content_model)
+    assert report == SyncReport(1, 0, 0, 0, COUNT, (), inaccessible=(("place 1", "input/output error"),))
+    monkeypatch.undo()
+    assert synced(index, folder, content_model).unchanged == COUNT + 1
+
+
+@pytest.mark.parametrize("content", ["other con 0", "other content of another size"])
+def test_a_file_that_cannot_be_opened_just_now_keeps_its_image(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    file = folder / "place 0" / "0.jpg"
+    write(file, content)
+    refuse(monkeypatch, "open", file)
+    report = sync(index, read_folder(folder), lambda: content_model)
+    assert report == SyncReport(0, 0, 0, 0, COUNT, (), inaccessible=(("place 0/0.jpg", "input/output error"),))
+    monkeypatch.undo()
+    assert synced(index, folder, content_model).changed == 1
+
+
+def test_a_name_that_is_not_utf8_is_listed_and_the_rest_is_synced(
+    index: Path, folder: Path, content_model: Any
+) -> None:
+    file = folder / "place 0" / "0.jpg"
+    file.rename(os.fsdecode(os.fsencode(file.parent) + b"/caf\xe9.jpg"))
+    write(folder / "new.jpg", "brand new")
+    for added in (1, 0):
+        report = sync(index, read_folder(folder), lambda: content_model)
+        assert (report.added, report.unreadable) == (added, (("place 0/caf\\udce9.jpg", "its name is not UTF-8"),))
 
 
 def test_files_that_swap_names_keep_their_descriptors(index: Path, folder: Path, content_model: Any) -> None:
@@ -150,6 +198,7 @@ def test_a_file_that_became_unreadable_is_no_longer_found(index: Path, folder: P
     write(folder / "place 0" / "0.jpg", "broken")
     report = synced(index, folder, content_model)
     assert (report.unreadable, report.added, report.changed) == ((("place 0/0.jpg", "broken"),), 0, 0)
+    assert report.removed == 1
     (folder / "place 0" / "0.jpg").unlink()
     synced(index, folder, content_model)
     with Index.open(index) as opened:
