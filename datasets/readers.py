@@ -17,7 +17,7 @@ from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.revisitop import read_list, read_revisited
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.images import IMAGE_SUFFIXES
 
 LISTS = (
@@ -111,7 +111,7 @@ def _walk_images(root: Path, unlisted: list[tuple[str, str]]) -> Iterator[ImageF
     def note(error: OSError) -> None:
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # those have vanished during the scan
             path = Path(str(error.filename)).relative_to(root).as_posix()
-            unlisted.append((path, (error.strerror or str(error)).lower()))
+            unlisted.append((path, system_reason(error)))
 
     for folder, folders, files in os.walk(root, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

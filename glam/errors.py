@@ -38,3 +38,8 @@ class ImageError(GlamError):
         super().__init__(f"{source}: {reason}")
         self.source = source
         self.reason = reason
+
+
+def system_reason(error: OSError) -> str:
+    """The reason of an error of the operating system, as in ``permission denied``."""
+    return (error.strerror or str(error)).lower()

@@ -48,7 +48,7 @@ SAME_AS = {"MPO": "JPEG"}
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Suffixes, in lower case, of the files that a folder scan treats as images."""
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
 """EXIF and TIFF tag of the orientation."""
 
 _STORED_WIDTH, _STORED_HEIGHT = 256, 257
@@ -96,11 +96,11 @@ def image_errors(source: ImageSource) -> Iterator[None]:
         raise ImageError(source_name(source), _reason(source, error)) from error
 
 
-def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+def open_image(source: ImageSource | BinaryIO, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
     """Opens an image and reads only the header of its file. Call it inside `image_errors`.
 
     Args:
-        source: image to open, see `read_image`.
+        source: image to open, see `read_image`, or a file open for reading.
         max_pixels: maximum width times height.
         name: name of the image for error messages; None to derive it from the source.
 
@@ -143,17 +143,32 @@ def open_regular_file(path: str | Path) -> BinaryIO:
         raise
 
 
-def read_upright_size(path: Path) -> tuple[int, int]:
-    """Reads the width and height of an upright image in pixels from the header of its file.
+def read_regular_file(path: str | Path) -> bytes:
+    """Reads a regular file.
 
     Args:
-        path: path of the file.
+        path: path of the file; symbolic links are followed.
+
+    Raises:
+        OSError: the file cannot be read, or is not a regular file.
+    """
+    with open_regular_file(path) as file:
+        return file.read()
+
+
+def read_upright_size(source: Path | bytes) -> tuple[int, int]:
+    """Reads the width and height of an upright image in pixels from the header of its file.
+
+    If a PNG has no EXIF data before its pixels, Pillow decodes the pixels to look for EXIF data after them.
+
+    Args:
+        source: path of the file, or its content.
 
     Raises:
         ImageError: the header cannot be read, or the image has no pixels or more than `MAX_PIXELS`.
     """
-    with image_errors(path), open_regular_file(path) as file:
-        return upright_size(open_image(cast(Any, file), name=str(path)))
+    with image_errors(source), io.BytesIO(source) if isinstance(source, bytes) else open_regular_file(source) as file:
+        return upright_size(open_image(file, name=source_name(source)))
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -163,7 +178,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
         image: image opened by Pillow, decoded or not.
     """
     tags = getattr(image, "tag_v2", None)  # a TIFF, whose Pillow size is upright in some versions, stored in others
-    if tags is not None and _STORED_WIDTH in tags and _ORIENTATION in tags:
+    if tags is not None and _STORED_WIDTH in tags and ORIENTATION in tags:
         width, height = tags[_STORED_WIDTH], tags[_STORED_HEIGHT]
         return (height, width) if is_turned(image) else (width, height)
     return image.size[::-1] if is_turned(image) else image.size
@@ -171,7 +186,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 def is_turned(image: Image.Image) -> bool:
     """Returns whether turning an opened image upright will swap its sides."""
-    return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    return image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
 
 
 @cache
@@ -189,8 +204,7 @@ def _open(source: object, name: str | None) -> Image.Image:
     if isinstance(source, bytes):
         return Image.open(io.BytesIO(source), formats=readable_formats())
     if isinstance(source, (str, os.PathLike)):
-        with open_regular_file(Path(source)) as file:
-            return Image.open(io.BytesIO(file.read()), formats=readable_formats())
+        return Image.open(io.BytesIO(read_regular_file(Path(source))), formats=readable_formats())
     if hasattr(source, "read"):
         return Image.open(cast(Any, source), formats=readable_formats())
     raise ImageError(

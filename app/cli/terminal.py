@@ -87,16 +87,17 @@ def as_json(value: Any) -> None:
 
 def unreadable(files: Sequence[tuple[str, str]]) -> None:
     """Lists files that could not be read, each with its reason."""
-    if files:
-        notes.print(Text(f"{count(len(files), 'file')} could not be read:", style="yellow"))
-        for path, reason in files:
-            note(f"  {path}: {reason}")
+    _list_reasons(f"{count(len(files), 'file')} could not be read:", files)
 
 
 def inaccessible(paths: Sequence[tuple[str, str]]) -> None:
     """Lists folders and indexed files that the system refused to open, each with its reason."""
+    _list_reasons("Could not look at these; what the index knows of them is unchanged:", paths)
+
+
+def _list_reasons(title: str, paths: Sequence[tuple[str, str]]) -> None:
     if paths:
-        notes.print(Text("Could not look at these; what the index knows of them is unchanged:", style="yellow"))
+        notes.print(Text(title, style="yellow"))
         for path, reason in paths:
             note(f"  {path}: {reason}")
 

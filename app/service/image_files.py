@@ -9,7 +9,7 @@ from PIL import Image
 
 from glam.app.service.lru_cache import LruCache
 from glam.errors import ImageError
-from glam.images import image_errors, open_image, read_image
+from glam.images import image_errors, open_image, open_regular_file, read_image
 from glam.index import Index
 
 # Formats that every current browser displays, by Pillow's names. A file in another format is sent as a JPEG.
@@ -90,7 +90,7 @@ class IndexedFiles:
         """Media type of a file, from its content; None if browsers cannot display the format."""
         try:
             path = self.path(image_id)
-            with image_errors(path), open_image(path) as image:
+            with image_errors(path), open_regular_file(path) as file, open_image(file) as image:
                 return SHOWN_BY_BROWSERS.get(image.format or "")
         except ImageError as error:
             raise self._unreadable(image_id) from error

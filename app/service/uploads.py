@@ -6,11 +6,10 @@ from typing import BinaryIO, NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from glam import images
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError
-from glam.images import FORMATS, SAME_AS, image_errors, open_image, read_image, readable_formats
+from glam.images import FORMATS, SAME_AS, read_image, readable_formats
 
 UPLOAD_FORMATS = {name: suffixes[0] for name, suffixes in FORMATS.items()}
 """Accepted formats, by Pillow's names, and the file suffix of each. They are those of `glam.images`: with fewer formats
@@ -65,18 +64,6 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     if width * height > limits.upload_pixels:
         raise HTTPException(413, f"The image is too large: {width} by {height} pixels. {advice}")
     return ImageHeader(width, height, format)
-
-
-def upright_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels of the upright image in an upload that `read_header` has accepted.
-
-    If a PNG has no EXIF data before its pixels, Pillow decodes the pixels to look for EXIF data after them.
-
-    Raises:
-        ImageError: the image is damaged.
-    """
-    with image_errors(data), open_image(data) as image:
-        return images.upright_size(image)
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:

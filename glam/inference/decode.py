@@ -21,22 +21,20 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from glam.images import (
+    ORIENTATION,
     Box,
     ImageSource,
     image_errors,
     is_turned,
     open_image,
-    open_regular_file,
     pixel_box,
+    read_regular_file,
     source_name,
     to_rgb,
     upright_size,
 )
 from glam.sizes import Size, fitted_size
 from glam.stage_times import Times
-
-ORIENTATION = 0x0112
-"""EXIF tag of the orientation."""
 
 DRAFT_OVERSAMPLING = 3
 """A JPEG is decoded at a reduced size if each side keeps at least this many times the pixels needed. libjpeg's
@@ -113,7 +111,7 @@ def prepare(
     """
     with image_errors(source):
         with times.stage("read"):
-            content = _read_file(source) if isinstance(source, (str, Path)) else source
+            content = read_regular_file(source) if isinstance(source, (str, Path)) else source
         with times.stage("decode"):
             name = source_name(source)
             image = open_image(content, name=name)
@@ -184,11 +182,6 @@ def _decode_upright(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor]
     return [
         _turn_upright(pixels.permute(1, 2, 0), jpeg.orientation) for pixels, jpeg in zip(decoded, jpegs, strict=True)
     ]
-
-
-def _read_file(path: str | Path) -> bytes:
-    with open_regular_file(path) as file:
-        return file.read()
 
 
 def _decode_with_pillow(image: Image.Image) -> Tensor:

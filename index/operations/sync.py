@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glam.datasets.collection import Collection, ImageFile
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.images import open_regular_file
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.operations.build import Unreadable, describe_into, is_utf8, unique_by_path
@@ -27,6 +27,9 @@ from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from glam.model import Model
+
+NO_LONGER_A_FILE = (None, errno.ENOENT, errno.ENOTDIR)
+"""Numbers of errors after which an indexed file counts as gone; None is that of `open_regular_file`."""
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,11 @@ def make_plan(
         try:
             facts = None if old is None else _same_content(old.facts, root, file)
         except OSError as error:
-            plan.unchanged += 1
-            plan.inaccessible.append((file.path, (error.strerror or str(error)).lower()))
-            continue
+            if error.errno not in NO_LONGER_A_FILE:
+                plan.unchanged += 1
+                plan.inaccessible.append((file.path, system_reason(error)))
+                continue
+            facts = None
         if old is not None and facts is not None:
             plan.unchanged += 1
             if facts != old.facts:
@@ -230,7 +235,7 @@ def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | No
     """The current facts of a file whose content is unchanged; None if it has changed or the file is gone.
 
     Raises:
-        OSError: the file is there, but cannot be read just now.
+        OSError: the file cannot be read; it is gone if the number of the error is in `NO_LONGER_A_FILE`.
     """
     now = size_and_time(root / file.path)
     if now is None:
@@ -240,26 +245,12 @@ def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | No
     if (
         not old.hash
     ):  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
-        return _read_present(root, file) if now[1] <= old.modified else None
-    facts = _read_present(root, file, hashed=now[0] == old.bytes)
-    return facts if facts is not None and facts.hash == old.hash else None
-
-
-def _read_present(root: Path, file: ImageFile, *, hashed: bool = True) -> FileFacts | None:
-    """The facts of a file; None if it is gone or no longer a regular file, or after opening it if not ``hashed``.
-
-    Raises:
-        OSError: the file is there, but cannot be read just now.
-    """
-    try:
-        if hashed:
-            return read_facts_or_raise(root, file)
-        open_regular_file(root / file.path).close()
+        return read_facts_or_raise(root, file) if now[1] <= old.modified else None
+    if now[0] != old.bytes:
+        open_regular_file(root / file.path).close()  # raises if the file cannot be read just now
         return None
-    except OSError as error:
-        if error.errno in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-            return None
-        raise
+    facts = read_facts_or_raise(root, file)
+    return facts if facts.hash == old.hash else None
 
 
 def _is_below(path: str, folders: Unreadable) -> bool:

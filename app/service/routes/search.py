@@ -10,11 +10,11 @@ from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import Services, get_services
-from glam.app.service.uploads import read_header, upload_bytes, upright_size
+from glam.app.service.uploads import read_header, upload_bytes
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
-from glam.images import Box
+from glam.images import Box, read_upright_size
 from glam.index import Entry
 from glam.index.local_matching.rootsift import LocalFeatures, extract
 from glam.index.rerank.base import Query as SearchQuery
@@ -181,7 +181,7 @@ async def search_with_upload(
         data = upload_bytes(image.file, limits)
         read_header(data, limits)
         if box is not None:
-            check_box(box, *upright_size(data))
+            check_box(box, *read_upright_size(data))
         return data
 
     described = await services.describe(read, box, local_features=options.needs_local_features)
