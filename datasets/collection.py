@@ -1,10 +1,10 @@
 """A collection of images on disk: relative paths and the landmark each one shows."""
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,47 @@ class ImageFile(NamedTuple):
     metadata: Mapping[str, Value] = NO_METADATA
 
 
+LandmarkFrom = Literal["folder", "parent", "manifest", "none"]
+"""What names the landmark of an image: the path of its folder relative to the root, the name of its folder alone, the
+manifest that lists it, or nothing."""
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How the images of a source are found and what names their landmarks.
+
+    Attributes:
+        exclude: patterns of the paths to leave out, as in a ``.gitignore``, relative to the root; the default system
+            folders are left out too.
+        follow_links: whether links to folders are followed.
+        landmark_from: what names the landmark of an image; None for the manifest if there is one, else the folder.
+    """
+
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    landmark_from: LandmarkFrom | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What a scan of a folder passed over, by reason. Paths are relative to the root.
+
+    Attributes:
+        formats: number of files of each suffix, in lower case, whose format is not read.
+        excluded: number of files and folders that match an excluded pattern or are system folders.
+        links: path and reason of each link that was not followed.
+        unlisted: path and reason of each folder that could not be listed.
+    """
+
+    formats: Mapping[str, int] = field(default_factory=dict)
+    excluded: int = 0
+    links: tuple[tuple[str, str], ...] = ()
+    unlisted: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING_SKIPPED = Skipped()
+
+
 @dataclass(frozen=True)
 class Collection:
     """Images below one root folder.
@@ -40,12 +81,16 @@ class Collection:
     Attributes:
         root: folder that the paths of the images are relative to.
         images: the images, in a stable order.
-        unlisted: path, relative to the root, and reason of each folder that could not be listed.
+        skipped: what the scan of the folder passed over.
+        source: folder or list that the images were read from; None if they were put together by the caller.
+        options: how the source was read, so that it can be read the same way again.
     """
 
     root: Path
     images: tuple[ImageFile, ...]
-    unlisted: tuple[tuple[str, str], ...] = ()
+    skipped: Skipped = NOTHING_SKIPPED
+    source: Path | None = None
+    options: ScanOptions = ScanOptions()
 
     def __len__(self) -> int:
         return len(self.images)

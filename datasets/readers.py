@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glam.datasets import gldv2, sfm120k
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import Collection, ImageFile, Skipped
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
@@ -46,8 +46,8 @@ def read_collection(source: Path | str) -> Collection:
     if part and listed.suffix.lower() != ".pkl":
         raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
     collection = read_folder(path) if listed.is_dir() else _read_list_file(listed, part)
-    if not len(collection) and collection.unlisted:
-        folder, reason = collection.unlisted[0]
+    if not len(collection) and collection.skipped.unlisted:
+        folder, reason = collection.skipped.unlisted[0]
         raise GlamError(f"{listed / folder} could not be listed: {reason}. Make the folder readable, and try again.")
     if not len(collection):
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -59,7 +59,7 @@ def read_folder(root: Path) -> Collection:
     """Lists all image files in a folder and its sub-folders. The sub-folder of an image is its landmark.
 
     Images are recognized by their suffixes and not opened. Hidden files and folders are skipped. Folders that cannot be
-    listed are in `Collection.unlisted`.
+    listed are in `Collection.skipped`.
 
     Args:
         root: the folder.
@@ -71,7 +71,7 @@ def read_folder(root: Path) -> Collection:
         raise GlamError(f"{root}: no such folder. Check the path.")
     unlisted: list[tuple[str, str]] = []
     images = tuple(_walk_images(root, unlisted))
-    return Collection(root, images, tuple(unlisted))
+    return Collection(root, images, Skipped(unlisted=tuple(unlisted)), root)
 
 
 def _split(source: Path | str) -> tuple[Path, str]:

@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     refuse_to_list(monkeypatch, tmp_path / "b")
     collection = read_folder(tmp_path)
     assert [image.path for image in collection.images] == ["a/1.jpg"]
-    assert collection.unlisted == (("b", "permission denied"),)
+    assert collection.skipped.unlisted == (("b", "permission denied"),)
 
 
 def refuse_to_list(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -89,13 +89,13 @@ def index_build(
         )
     terminal.unreadable(done.unreadable)
     if json:
-        terminal.as_json({**asdict(done), "inaccessible": collection.unlisted, "index": str(index)})
+        terminal.as_json({**asdict(done), "inaccessible": collection.skipped.unlisted, "index": str(index)})
     else:
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
         terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
-    terminal.inaccessible(collection.unlisted)
-    if collection.unlisted:
+    terminal.inaccessible(collection.skipped.unlisted)
+    if collection.skipped.unlisted:
         raise typer.Exit(1)
 
 

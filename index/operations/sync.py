@@ -109,7 +109,7 @@ def sync(
         files = unique_by_path(collection.images)
         _follow_root(writer, str(collection.root.resolve()), files)
         stored = list(writer.catalog.stored_images())
-        plan = make_plan(stored, collection.root, files, complete=True, unlisted=collection.unlisted)
+        plan = make_plan(stored, collection.root, files, complete=True, unlisted=collection.skipped.unlisted)
         _forget_unreadable(writer, {file.path for file in files})
         return _apply(plan, writer, collection.root, load, progress)
 
