@@ -101,13 +101,13 @@ class Collection:
 
     @cached_property
     def landmarks(self) -> tuple[str, ...]:
-        """The distinct landmark names, sorted."""
-        return tuple(sorted({image.landmark for image in self.images}))
+        """The distinct landmark names, sorted; images without a landmark add none."""
+        return tuple(sorted({image.landmark for image in self.images} - {""}))
 
     @cached_property
     def landmark_ids(self) -> NDArray[np.int64]:
-        """(n,) landmark id of each image: the index of its landmark in `landmarks`."""
-        id_of = {landmark: i for i, landmark in enumerate(self.landmarks)}
+        """(n,) landmark id of each image: the index of its landmark in `landmarks`, or -1 if it has no landmark."""
+        id_of = {"": -1} | {landmark: i for i, landmark in enumerate(self.landmarks)}
         return np.fromiter((id_of[image.landmark] for image in self.images), np.int64, len(self.images))
 
     def filter(self, predicate: Callable[[ImageFile], bool]) -> "Collection":

@@ -188,7 +188,7 @@ def evaluate_folder(
     read = ~np.isnan(descriptors[:, 0])
     in_folder = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
-    landmark_ids = known_landmark_ids(collection)[in_folder]
+    landmark_ids = collection.landmark_ids[in_folder]
     lists = None
     if chain is not None:
         read_files = [files[i] for i in (*in_folder, *others)]
@@ -224,9 +224,3 @@ def _rerank(
     database = MemoryDatabase([queries, others], features)
     rerank_queries = [Query(descriptor, partial(features, row)) for row, descriptor in enumerate(queries)]
     return rerank_all(chain, rerank_queries, database.without, offset_progress(progress, described))
-
-
-def known_landmark_ids(collection: Collection) -> NDArray[np.int64]:
-    """(n,) landmark id of each image of a collection; -1 if its landmark is unknown."""
-    is_known = np.array([bool(image.landmark) for image in collection.images], dtype=bool)
-    return np.where(is_known, collection.landmark_ids, -1)

@@ -67,8 +67,8 @@ def whiten_fit(
         rows = opened.describe(files, size=settings.size, scales=settings.scales, errors=errors, progress=progress)
     terminal.unreadable([(error.source, error.reason) for error in errors])
     read = ~np.isnan(rows[:, 0])
-    landmark_ids = np.where([bool(image.landmark) for image in collection.images], collection.landmark_ids, -1)
-    whitened = with_whitening(opened.network, fit_whitening(method, rows[read], landmark_ids[read], dim or opened.dim))
+    whitening = fit_whitening(method, rows[read], collection.landmark_ids[read], dim or opened.dim)
+    whitened = with_whitening(opened.network, whitening)
     fitted = {"method": method, "photographs": int(read.sum()), "source": str(folder), "model": opened.fingerprint}
     header = replace(
         opened.header,
