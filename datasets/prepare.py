@@ -29,6 +29,7 @@ QUALITY = 92
 """JPEG quality, from 1 to 100 (arbitrary)."""
 MANIFEST = "manifest.csv"
 UNREADABLE = "unreadable.csv"
+UNREADABLE_COLUMNS = ("path", "reason")
 
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 _CHUNK = 32
@@ -113,7 +114,7 @@ def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes:
     """Writes the manifest and the list of unreadable images."""
     done = list(zip(paths, collection.images, outcomes, strict=True))
     faults = [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
-    write_rows(out / UNREADABLE, ("path", "reason"), ((fault.source, fault.reason) for fault in faults))
+    write_rows(out / UNREADABLE, UNREADABLE_COLUMNS, ((fault.source, fault.reason) for fault in faults))
     rows = ((path, image.landmark, *o.shape) for path, image, o in done if not o.fault)
     write_rows(out / MANIFEST, COLUMNS, rows)
     encoded = sum(outcome.encoded for outcome in outcomes)
@@ -141,7 +142,7 @@ def _check_folder(out: Path, paths: Sequence[str]) -> None:
     """
     foreign = None
     if (out / MANIFEST).exists():
-        earlier = (out / UNREADABLE).is_file() and header_of(out / UNREADABLE) == ["path", "reason"]
+        earlier = (out / UNREADABLE).is_file() and header_of(out / UNREADABLE) == list(UNREADABLE_COLUMNS)
         foreign = None if earlier else MANIFEST
     else:
         first = next((path for path in paths if (out / path).exists()), None)

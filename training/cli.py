@@ -25,6 +25,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from glam import model_file
+from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
+from glam.datasets.tables import header_of
 from glam.errors import GlamError
 from glam.model import Model, load
 from glam.model_file import ModelHeader
@@ -32,12 +34,14 @@ from glam.output import OutputKind, check_not_input, check_output, has_json_keys
 from glam.training import throughput
 from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help
 from glam.training.data import LandmarkData
-from glam.training.finetune import StartAtMeans, compare_models, diverged
+from glam.training.divergence import DivergedError, StopIfDiverged
+from glam.training.finetune import StartAtMeans, compare_models
 from glam.training.module import LandmarkModule
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
 from glam.training.progress_lines import ProgressLines
 from glam.training.teachers import MODEL_FILE, train_teachers
+from glam.training.unreadable import write_unreadable
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the size sampler distributes the images
@@ -107,9 +111,9 @@ class PlainProgress(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the mean loss and the validation scores of the epoch."""
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}  # a collective operation
         if not trainer.is_global_zero:
             return
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         shown = [f"{key} {values[key]:.4f}" for key in ("epoch_loss", "val_map", "val_recall_at_1") if key in values]
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}", flush=True)
 
@@ -138,6 +142,9 @@ def train(arguments: Sequence[str]) -> Path:
     _check_image_count(cli)
     for error in cli.datamodule.unreadable:
         rank_zero_only(print)(f"skipped: {error}", file=sys.stderr)
+    if cli.datamodule.without_landmark:
+        excluded = f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on"
+        rank_zero_only(print)(excluded, file=sys.stderr)
     best = _add_callbacks(cli, out)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
@@ -149,12 +156,22 @@ def train(arguments: Sequence[str]) -> Path:
     if cli.trainer.is_global_zero:
         with write_output(out / CONFIG_FILE) as unfinished:
             cli.parser.save(cli.config, unfinished, overwrite=True, skip_unset=False)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
+    diverged = False
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
+    except DivergedError as error:
+        if cli.start is None:
+            raise
+        diverged = True
+        rank_zero_only(print)(error)
+    finally:
+        if cli.trainer.is_global_zero:
+            write_unreadable(out, cli.datamodule.unreadable)
     if cli.trainer.is_global_zero:
         if cli.start is None:
             _write_best(cli, best, out / MODEL_FILE)
         else:
-            _write_better(cli, cli.start, out / MODEL_FILE)
+            _write_better(cli, cli.start, out / MODEL_FILE, diverged=diverged)
     return out / MODEL_FILE
 
 
@@ -177,6 +194,7 @@ def _check_outputs(cli: TrainingCLI, out: Path) -> None:
     check_output(out / MODEL_FILE, model_file.MODEL, models)
     check_output(out / CONFIG_FILE, CONFIG)
     check_output(out / COMPARISON_FILE, COMPARISON)
+    check_output(out / UNREADABLE, UNREADABLE_LIST)
 
 
 def _is_config(path: Path) -> bool:
@@ -190,6 +208,9 @@ COMPARISON_FILE = "comparison.json"
 COMPARISON = OutputKind(
     "a comparison that `glam train` wrote", partial(has_json_keys, keys=("before", "after", "gain", "better"))
 )
+
+
+UNREADABLE_LIST = OutputKind("a list of unreadable images", lambda path: header_of(path) == list(UNREADABLE_COLUMNS))
 
 
 def build_cli(arguments: Sequence[str]) -> TrainingCLI:
@@ -267,7 +288,7 @@ def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
         shown.append(ProgressLines())
     first = [] if cli.start is None else [StartAtMeans()]
     others = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    cli.trainer.callbacks = [*others, *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
+    cli.trainer.callbacks = [*others, StopIfDiverged(cli.config.save_every), *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
     return best
 
 
@@ -281,7 +302,7 @@ def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
     cli.model.write_model(path, training, half=cli.config.half)
 
 
-def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
+def _write_better(cli: TrainingCLI, start: Model, path: Path, *, diverged: bool) -> None:
     """Compares the last epoch with the model it started from on held-out landmarks, and writes the better one."""
     device = _device()
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
@@ -289,9 +310,7 @@ def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
     training = {**_training_metadata(cli), "weights": cli.config.weights}
     header = ModelHeader(network.architecture, data.val_size, start.scales, training)
     better = False
-    if diverged(network):
-        print("The training diverged. Try a smaller --model.lr.")
-    else:
+    if not diverged:
         cli.model.whiten(device)
         comparison = compare_models(before, Model("after", network, header), data.val, data.train)
         write_json(path.parent / COMPARISON_FILE, comparison.to_dict())

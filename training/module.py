@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from glam.attention import GLAM
 from glam.datasets.image_dataset import mixed_seed
 from glam.errors import GlamError
-from glam.inference.pipeline import Settings
+from glam.inference.optimize import inference_form
+from glam.inference.pipeline import Settings, describe_pixels
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace, change_centers, upgrade_centers
@@ -213,16 +215,31 @@ class LandmarkModule(L.LightningModule):
                 norm.eval()
         return self
 
+    def on_validation_epoch_start(self) -> None:
+        """Prepares the network as for computing descriptors, so that the score is that of `glam eval folder`.
+
+        Adds a batch of no images, so that a process without any readable image takes part in the score, too.
+        """
+        self._describe = partial(describe_pixels, inference_form(self.network), (1.0,))
+        none = torch.empty(0, dtype=torch.long, device=self.device)
+        self.retrieval.update(torch.empty(0, self.network.dim, device=self.device), none, none)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Computes and collects the descriptors of a batch of validation images."""
-        images, landmark_ids, indices = batch
+        pixels, landmark_ids, indices = batch
         with torch.compiler.set_stance("force_eager"):  # validation images have many sizes
-            self.retrieval.update(self.network(images), landmark_ids, indices)
+            self.retrieval.update(self._describe(pixels), landmark_ids, indices)
 
     def on_validation_epoch_end(self) -> None:
         """Scores the validation images, each of them as a query against all others."""
+        self.data.gather_unreadable()
         self.log_dict(self.retrieval.compute(), prog_bar=True)
         self.retrieval.reset()
+        del self._describe  # the copy of the network
+
+    def on_train_epoch_end(self) -> None:
+        """Collects the unreadable images of all processes."""
+        self.data.gather_unreadable()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Builds the optimizer and a schedule per step with warm-up and cosine; vectors and scalars have no decay."""

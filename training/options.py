@@ -85,6 +85,7 @@ class DataOptions:
             the workers.
         workers: Processes that read images, per device; null for one less than there are cores, at most 16.
         seed: Seed of image order, held-out landmarks, and augmentation.
+        max_unreadable: Largest share of the training images that may be unreadable, 0 to 1; the run ends beyond it.
     """
 
     val_share: float = 0.1
@@ -98,3 +99,4 @@ class DataOptions:
     augment_on: Literal["workers", "device"] = "workers"
     workers: int | None = None
     seed: int = 0
+    max_unreadable: float = 0.1  # a few bad files are usual; a tenth is a folder that is not mounted or not complete

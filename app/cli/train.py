@@ -3,6 +3,7 @@
 `glam train --help` shows the options that most people use, without loading PyTorch; ``--help-all`` shows all of them.
 """
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -59,7 +60,6 @@ def train(context: typer.Context) -> None:
     """Train a descriptor on images of landmarks."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from glam.app.cli import terminal
     from glam.training.arguments import OptionError
     from glam.training.cli import train as run
 
@@ -68,4 +68,16 @@ def train(context: typer.Context) -> None:
         path = run(arguments)
     except OptionError as error:
         context.fail(str(error))
-    rank_zero_only(terminal.say)(f"model written to {path}")
+    rank_zero_only(_report)(path)
+
+
+def _report(model: Path) -> None:
+    from glam.app.cli import terminal
+    from glam.datasets.prepare import UNREADABLE
+    from glam.training.unreadable import read_unreadable
+
+    reasons = read_unreadable(model.parent)
+    terminal.unreadable(reasons)
+    if reasons:
+        terminal.note(f"They were left out; {model.parent / UNREADABLE} lists them, too.")
+    terminal.say(f"model written to {model}")
