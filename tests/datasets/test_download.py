@@ -159,7 +159,19 @@ def test_wrong_bytes_are_never_put_in_place(server: SimpleNamespace, tmp_path: P
     assert sum(start == 0 for _, start in server.asked) == 2  # a wrong file is not fetched five times
 
 
-@pytest.mark.parametrize("answer", [lying_range, ignoring_range, wrong_range])
+def lying_total(handler: Handler, body: bytes, start: int) -> None:
+    """Sends the right bytes, and a length of the file that is too small."""
+    content_range = f"bytes {start}-{len(body) - 1}/{len(body) - 5}"
+    handler.begin(206, len(body) - start, Content_Range=content_range)
+    handler.wfile.write(body[start:])
+
+
+def without_total(handler: Handler, body: bytes, start: int) -> None:
+    handler.begin(206, len(body) - start, Content_Range=f"bytes {start}-{len(body) - 1}/*")
+    handler.wfile.write(body[start:])
+
+
+@pytest.mark.parametrize("answer", [lying_range, ignoring_range, wrong_range, lying_total, without_total])
 def test_a_server_that_cannot_resume_is_detected_without_a_checksum(
     server: SimpleNamespace, tmp_path: Path, answer: Answer
 ) -> None:
@@ -185,6 +197,76 @@ def test_remains_of_a_longer_file_are_dropped(server: SimpleNamespace, tmp_path:
     (tmp_path / "f.partial").write_bytes(BODY + OTHER)
     fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
     assert (tmp_path / "f").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("more", [1, 100, fetch_module.OVERLAP - 1])
+@pytest.mark.parametrize("script", [[], [without_total]], ids=["total", "no total"])
+def test_remains_that_are_a_little_longer_are_dropped_too(
+    server: SimpleNamespace, tmp_path: Path, more: int, script: list[Answer]
+) -> None:
+    """The server then sends a range, unlike for remains that are longer by more than the overlap."""
+    server.script[:] = script
+    (tmp_path / "f.partial").write_bytes(BODY + OTHER[:more])
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
+    assert [start for _, start in server.asked] == [len(BODY) + more - fetch_module.OVERLAP, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def versioned(version: str, count: int | None = None) -> Answer:
+    """Sends an ETag, and the first ``count`` of the requested bytes."""
+
+    def answer(handler: Handler, body: bytes, start: int) -> None:
+        end_headers = handler.end_headers
+
+        def with_version() -> None:
+            handler.send_header("ETag", version)
+            end_headers()
+
+        handler.end_headers = with_version  # type: ignore[method-assign]
+        rightly(handler, body, start, sent=None if count is None else body[start : start + count])
+
+    return answer
+
+
+def test_a_file_of_another_version_is_begun_anew(server: SimpleNamespace, tmp_path: Path) -> None:
+    """Its last bytes on disk are the same, so that only the version tells."""
+    server.script[:] = [versioned('"1"', 1_000_000), *[failing] * fetch_module.TRIES]
+    with pytest.raises(GlamError, match="503"):
+        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
+    server.files["/file"] = OTHER[:100] + BODY[100:]
+    server.script[:] = [versioned('"2"'), versioned('"2"')]
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
+    assert (tmp_path / "f").read_bytes() == server.files["/file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("length", ["3000000, 3000000", "abc", "-1", "9" * 5000, "3000000, 7"])
+def test_an_odd_length_is_ignored(server: SimpleNamespace, tmp_path: Path, length: str) -> None:
+    def oddly(handler: Handler, body: bytes, start: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.script[:] = [oddly]
+    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
+    assert (tmp_path / "f").read_bytes() == BODY
+
+
+def test_each_byte_of_a_cut_transfer_is_kept(server: SimpleNamespace, tmp_path: Path) -> None:
+    """A block that is not complete is kept, too, with a length and in chunks."""
+
+    def chunked(handler: Handler, body: bytes, start: int) -> None:
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n" % 200_000 + body[start : start + 100_000])  # cut within a chunk
+
+    server.script[:] = [dropping(100_000), chunked, *[failing] * fetch_module.TRIES]
+    with pytest.raises(GlamError, match="503"):
+        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
+    assert (tmp_path / "f.partial").read_bytes() == BODY[: 200_000 - fetch_module.OVERLAP]
 
 
 def test_the_next_call_goes_on_where_the_last_one_gave_up(server: SimpleNamespace, tmp_path: Path) -> None:
