@@ -46,11 +46,13 @@ class ScanOptions:
         exclude: patterns of the paths to leave out, as in a ``.gitignore``, relative to the root; the default system
             folders are left out too.
         follow_links: whether links to folders are followed.
+        within_root: whether links that lead out of the root are passed over, as an index requires.
         landmark_from: what names the landmark of an image; None for the manifest if there is one, else the folder.
     """
 
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
+    within_root: bool = False
     landmark_from: LandmarkFrom | None = None
 
 
