@@ -1,6 +1,6 @@
 """Output of the commands. Results go to standard output, so that they can be piped; everything else to standard error.
 
-say, table, as_json --> standard output      note, unreadable, progress --> standard error
+say, table, as_json --> standard output      note, skipped, unreadable, progress --> standard error
 """
 
 import json
@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from glam.datasets.collection import Skipped
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -26,6 +27,9 @@ results = Console(highlight=False, markup=False, emoji=False)
 
 SECONDS_BETWEEN_LINES = 5.0
 """Time between two progress lines where there is no terminal; arbitrary."""
+
+SUFFIXES_SHOWN = 8
+"""Most suffixes that `skipped` names; arbitrary, so that the line stays readable."""
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
@@ -93,6 +97,26 @@ def unreadable(files: Sequence[tuple[str, str]]) -> None:
 def inaccessible(paths: Sequence[tuple[str, str]]) -> None:
     """Lists folders and indexed files that the system refused to open, each with its reason."""
     _list_reasons("Could not look at these; what the index knows of them is unchanged:", paths)
+
+
+def skipped(found: Skipped, unreadable_count: int = 0) -> None:
+    """Says in one line what a scan passed over, by reason, and lists links and folders that could not be listed."""
+    shown = sorted(found.formats.items(), key=lambda item: (-item[1], item[0]))
+    formats = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in shown[:SUFFIXES_SHOWN]]
+    if len(shown) > SUFFIXES_SHOWN:
+        formats.append(f"{sum(number for _, number in shown[SUFFIXES_SHOWN:]):,} of other formats")
+    parts = [", ".join(formats) + " (format not read)"] if formats else []
+    for number, text in (
+        (unreadable_count, f"{unreadable_count:,} unreadable"),
+        (len(found.unlisted), f"{count(len(found.unlisted), 'folder')} that could not be listed"),
+        (found.excluded, f"{found.excluded:,} excluded"),
+        (len(found.links), count(len(found.links), "link")),
+    ):
+        if number:
+            parts.append(text)
+    if parts:
+        note(f"skipped: {', '.join(parts)}")
+    _list_reasons("Links that were not followed:", found.links)
 
 
 def _list_reasons(title: str, paths: Sequence[tuple[str, str]]) -> None:
