@@ -1,6 +1,7 @@
 """A collection of images on disk: relative paths and the landmark each one shows."""
 
-from collections.abc import Callable, Mapping, Set
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,16 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 
 Value = str | int | float
+
+SORTING = re.compile(
+    r"edit(ed|s)?|(un)?sort(ed)?|new|new folder.*|untitled.*|originals?|misc|others?|various|te?mp|todo|to sort"
+    r"|select(ed|ion)|best|favou?rites|export(ed|s)?|raw|jpe?gs?|photos?|pictures|images|camera( roll)?|dcim"
+    r"|[0-9]{3}[a-z_]\w{4}|downloads?|backup|cop(y|ies)|duplicates|archive|whatsapp images|screenshots"
+    r"|(19|20)[0-9]{2}([-_. ]?[0-9]{2}([-_. ]?[0-9]{2})?)?( .*)?",
+    re.IGNORECASE,
+)
+"""Names of folders that sort images by date, camera, or state of work rather than by landmark: ``2019-07``, folders of
+cameras such as ``100CANON``, and common words. The words are a guess, used only for a warning."""
 
 NO_METADATA: Mapping[str, Value] = {}
 """The empty metadata that most images share, to save memory."""
@@ -86,6 +97,7 @@ class Collection:
         skipped: what the scan of the folder passed over.
         source: folder or list that the images were read from; None if they were put together by the caller.
         options: how the source was read, so that it can be read the same way again.
+        is_list: whether the source is a list, or a folder with a list in it, rather than a folder that was scanned.
     """
 
     root: Path
@@ -93,6 +105,7 @@ class Collection:
     skipped: Skipped = NOTHING_SKIPPED
     source: Path | None = None
     options: ScanOptions = ScanOptions()
+    is_list: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,6 +128,11 @@ class Collection:
     def filter(self, predicate: Callable[[ImageFile], bool]) -> "Collection":
         """A collection of the images for which ``predicate`` is true, in the same order."""
         return replace(self, images=tuple(image for image in self.images if predicate(image)))
+
+
+def sorting_names(landmarks: Iterable[str]) -> list[str]:
+    """The landmark names, by their last folder, that look like folders for sorting, such as ``edited`` or ``2019``."""
+    return [name for name in landmarks if SORTING.fullmatch(name.rpartition("/")[2].strip())]
 
 
 def exclude(collection: Collection, names: Set[str]) -> Collection:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glam.datasets import gldv2, sfm120k
-from glam.datasets.collection import Collection, ScanOptions
+from glam.datasets.collection import Collection, ScanOptions, Skipped
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
@@ -43,7 +43,7 @@ def read_collection(source: Path | str, options: ScanOptions = ScanOptions()) ->
         GlamError: the source does not exist, has an unknown format, is damaged, or contains no images.
     """
     path, part = _split(source)
-    listed = next((path / name for name in LISTS if (path / name).is_file()), path)
+    listed = _find_list(path)
     if part and listed.suffix.lower() != ".pkl":
         raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
     if listed.is_dir():
@@ -53,6 +53,11 @@ def read_collection(source: Path | str, options: ScanOptions = ScanOptions()) ->
     if not len(collection):
         raise _no_images(collection, source)
     return replace(collection, source=Path(source), options=options)
+
+
+def is_list(source: Path | str) -> bool:
+    """Whether a source is a list of images, or a folder that has one, rather than a folder to scan."""
+    return not _find_list(_split(source)[0]).is_dir()
 
 
 def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:  # noqa: B008
@@ -84,7 +89,7 @@ def _with_options(collection: Collection, options: ScanOptions) -> Collection:
     names = options.landmark_from
     if names is not None and names != "manifest":
         images = tuple(image._replace(landmark=landmark_of(image.path, names)) for image in images)
-    return replace(collection, images=images, skipped=replace(collection.skipped, excluded=excluded))
+    return replace(collection, images=images, skipped=Skipped(excluded=excluded), is_list=True)
 
 
 def _no_images(collection: Collection, source: Path | str) -> GlamError:
@@ -102,6 +107,11 @@ def _no_images(collection: Collection, source: Path | str) -> GlamError:
     return GlamError(
         f"{source} contains no images{note}. Choose a folder or a list of files of these types: {suffixes}."
     )
+
+
+def _find_list(path: Path) -> Path:
+    """The list in a folder; the path itself if there is none."""
+    return next((path / name for name in LISTS if (path / name).is_file()), path)
 
 
 def _split(source: Path | str) -> tuple[Path, str]:

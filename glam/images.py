@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from glam.errors import GlamError, ImageError
+from glam.errors import GlamError, ImageError, system_reason
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.generic]
 """An image: a path, the content of an image file, a Pillow image, or an array (see `read_image`)."""
@@ -336,6 +336,8 @@ def _reason(source: ImageSource, error: BaseException) -> str:
         return f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
+    if isinstance(error, OSError) and error.errno:
+        return system_reason(error)
     return str(error) or type(error).__name__
 
 

@@ -12,16 +12,21 @@ from glam.app.cli.options import (
     DEFAULT_MODEL,
     AsJson,
     Device,
+    Exclude,
+    FollowLinks,
+    IndexLandmarkFrom,
     IndexModel,
     IndexPath,
     ModelName,
     Scales,
     Size,
+    scan_options,
     settings_of,
 )
 
 if TYPE_CHECKING:
-    from glam.index import Milvus, SyncReport
+    from glam.datasets.collection import Collection
+    from glam.index import BuildReport, Milvus, SyncReport
     from glam.model import Model
 
 app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
@@ -39,6 +44,9 @@ def index_build(
     model: ModelName = DEFAULT_MODEL,
     size: Size = None,
     scales: Scales = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = None,
+    landmark_from: IndexLandmarkFrom = None,
     device: Device = None,
     structure: Annotated[
         str | None,
@@ -73,7 +81,7 @@ def index_build(
     from glam.index import build
 
     searched_by = _backend(backend, uri, collection_name)
-    collection = read_images(folder)
+    collection = read_images(folder, scan_options(exclude, follow_links, landmark_from))
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     with terminal.progress("indexing") as report:
@@ -87,16 +95,13 @@ def index_build(
             descriptors=descriptors or (),
             progress=report,
         )
-    terminal.unreadable(done.unreadable)
     if json:
-        terminal.as_json({**asdict(done), "inaccessible": collection.skipped.unlisted, "index": str(index)})
+        terminal.as_json({**asdict(done), "index": str(index)})
     else:
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
         terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
-    terminal.inaccessible(collection.skipped.unlisted)
-    if collection.skipped.unlisted:
-        raise typer.Exit(1)
+    _finish(collection, done)
 
 
 @app.command("sync", cls=Command)
@@ -110,19 +115,23 @@ def index_sync(
             show_default="the folder that the index was built from",
         ),
     ] = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = None,
+    landmark_from: IndexLandmarkFrom = None,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
     """Update an index from its folder: new, changed, moved, and deleted images."""
     from glam.app.cli import terminal
-    from glam.app.cli.index_images import read_images, read_own_images
+    from glam.app.cli.index_images import read_images_again
     from glam.index import sync
 
-    collection = read_own_images(index) if folder is None else read_images(folder)
+    collection = read_images_again(index, folder, exclude, follow_links, landmark_from)
     with terminal.progress("indexing") as report:
         done = sync(index, collection, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
+    _finish(collection, done)
 
 
 @app.command("add", cls=Command)
@@ -136,6 +145,7 @@ def index_add(
     with terminal.progress("indexing") as report:
         done = add(index, images, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
+    _finish(None, done)
 
 
 @app.command("remove", cls=Command)
@@ -157,6 +167,25 @@ def index_remove(
         terminal.say(
             f"{index}: {terminal.count(removed, 'image')} removed. Run `glam index compact` to free the space."
         )
+
+
+@app.command("relocate", cls=Command)
+def index_relocate(
+    index: IndexPath,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that the images are in now.")],
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images whose contents are compared.")] = 32,
+    json: AsJson = False,
+) -> None:
+    """Record that the images of an index have moved to another folder, disk, or machine."""
+    from glam.app.cli import terminal
+    from glam.index import relocate
+
+    done = relocate(index, folder, sample=sample)
+    if json:
+        terminal.as_json({"index": str(index), **asdict(done)})
+    else:
+        compared = f"{done.matching} of {terminal.count(done.checked, 'compared image')} as indexed"
+        terminal.say(f"{index}: now an index of {done.root} ({compared}, {done.missing} missing)")
 
 
 @app.command("compact", cls=Command)
@@ -290,6 +319,7 @@ def index_info(index: IndexPath, json: AsJson = False) -> None:
     terminal.table(
         [str(index), ""], [[name, text] for name, text in facts_in_words(index, found).items()], piped_header=False
     )
+    terminal.skipped(found.skipped, len(found.unreadable))
     terminal.unreadable(list(found.unreadable.items()))
 
 
@@ -321,8 +351,6 @@ def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[],
 def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
     from glam.app.cli import terminal
 
-    terminal.unreadable(done.unreadable)
-    terminal.inaccessible(done.inaccessible)
     if json:
         terminal.as_json({"index": str(index), **asdict(done)})
     else:
@@ -330,5 +358,21 @@ def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
             f"{index}: {done.added} added, {done.changed} changed, {done.moved} moved, {done.removed} removed, "
             f"{done.unchanged} unchanged"
         )
+
+
+def _finish(collection: "Collection | None", done: "BuildReport | SyncReport") -> None:
+    """Reports what was skipped and warns of doubtful landmarks; exits with 1 if the system refused to read something.
+
+    Args:
+        collection: the images that were read; None if the user named them one by one.
+        done: the result of the command.
+    """
+    from glam.app.cli import terminal
+
+    terminal.skipped(done.skipped, len(done.unreadable))
+    terminal.unreadable(done.unreadable)
+    terminal.inaccessible(done.inaccessible)
+    if collection is not None:
+        terminal.doubtful_landmarks(collection)
     if done.inaccessible:
         raise typer.Exit(1)

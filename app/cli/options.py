@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glam.datasets.collection import LandmarkFrom, ScanOptions
 from glam.errors import GlamError
 
 if TYPE_CHECKING:
@@ -35,7 +36,40 @@ Scales = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, or cuda:N.", show_default="a GPU if there is one")
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave out these paths, as in a .gitignore; can be repeated."),
+]
+FollowLinks = Annotated[
+    bool | None,
+    typer.Option("--follow-links/--no-follow-links", help="Follow links to folders.", show_default="no"),
+]
+LandmarkFromOption = Annotated[
+    LandmarkFrom | None,
+    typer.Option(
+        "--landmark-from",
+        metavar="folder|parent|manifest|none",
+        help="What names a landmark.",
+        show_default="manifest, else folder",
+    ),
+]
+IndexLandmarkFrom = Annotated[
+    LandmarkFrom | None,
+    typer.Option(
+        "--landmark-from",
+        metavar="folder|parent|manifest|none",
+        help="What names a landmark.",
+        show_default="manifest, else none",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def scan_options(
+    exclude: list[str] | None, follow_links: bool | None, landmark_from: LandmarkFrom | None = None
+) -> ScanOptions:
+    """The scan options of a command line."""
+    return ScanOptions(tuple(filter(None, exclude or ())), bool(follow_links), landmark_from=landmark_from)
 
 
 def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settings":

@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from glam.datasets.collection import Skipped
+from glam.datasets.collection import Collection, Skipped, sorting_names
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -30,6 +30,9 @@ SECONDS_BETWEEN_LINES = 5.0
 
 SUFFIXES_SHOWN = 8
 """Most suffixes that `skipped` names; arbitrary, so that the line stays readable."""
+
+NAMES_SHOWN = 3
+"""Most landmark names in a warning; arbitrary."""
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
@@ -117,6 +120,14 @@ def skipped(found: Skipped, unreadable_count: int = 0) -> None:
     if parts:
         note(f"skipped: {', '.join(parts)}")
     _list_reasons("Links that were not followed:", found.links)
+
+
+def doubtful_landmarks(collection: Collection) -> None:
+    """Warns of landmark names that look like folders for sorting."""
+    names = sorting_names(collection.landmarks)
+    if names:
+        shown = ", ".join(repr(name) for name in names[:NAMES_SHOWN])
+        note(f"Landmark names such as {shown} look like folders for sorting. See --landmark-from.")
 
 
 def _list_reasons(title: str, paths: Sequence[tuple[str, str]]) -> None:

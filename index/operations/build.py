@@ -7,11 +7,11 @@ The catalog commits one batch at a time, so a build that is killed and run again
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Skipped
 from glam.errors import GlamError
 from glam.images import ImageSource
 from glam.index.ann import KINDS
@@ -22,6 +22,7 @@ from glam.index.operations.image_files import read_ahead
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
 from glam.index.storage.records import FileFacts, IndexConfig
 from glam.index.storage.schema import CATALOG
+from glam.index.storage.source_config import SourceConfig
 from glam.index.writer import FAISS, ImageToAdd, Writer, open_writer
 from glam.progress import Progress, no_progress
 
@@ -34,6 +35,18 @@ Unreadable = tuple[tuple[str, str], ...]
 """Path and reason of each file that could not be read."""
 
 
+class Failures(NamedTuple):
+    """Files that `describe_into` did not describe, each with its path and reason.
+
+    Attributes:
+        unreadable: files that are no images or are damaged.
+        inaccessible: files that the system refused to read.
+    """
+
+    unreadable: Unreadable = ()
+    inaccessible: Unreadable = ()
+
+
 @dataclass(frozen=True)
 class BuildReport:
     """The result of `build`.
@@ -43,12 +56,16 @@ class BuildReport:
         present: number of images that the index held before.
         unreadable: path and reason of each file that could not be read in this run.
         taken: number of added images whose descriptors were imported from files.
+        inaccessible: path and reason of each folder and file that the system refused to read.
+        skipped: what the scan of the folder passed over.
     """
 
     added: int
     present: int
     unreadable: Unreadable
     taken: int = 0
+    inaccessible: Unreadable = ()
+    skipped: Skipped = NOTHING_SKIPPED
 
 
 class SearchChoice(TypedDict, total=False):
@@ -101,8 +118,9 @@ def build(
     structure, backend = _structure_and_backend(**choice)
     settings = settings or model.settings()
     root = str(collection.root.resolve())
+    source = SourceConfig.of(collection)
     config = IndexConfig(
-        model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or ""
+        model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or "", source=source
     )
     check_descriptor_files(descriptors, config)
     if isinstance(backend, Milvus) and not (Path(path) / CATALOG).is_file():
@@ -114,6 +132,8 @@ def build(
             writer.choose_backend(None if backend == FAISS else backend)
         if structure is not None:
             writer.choose_structure(structure)
+        if writer.config.source is None or (source is not None and writer.config.source.path == source.path):
+            record_source(writer, source)
         known, images = writer.catalog.paths(), unique_by_path(collection.images)
         todo = [image for image in images if image.path not in known]
         present = len(images) - len(todo)
@@ -121,10 +141,26 @@ def build(
             writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(images))
         )
         before = len(images) - len(left)
-        unreadable = describe_into(
+        failures = describe_into(
             writer, collection.root, left, model, settings, lambda done: progress(before + done, len(images))
         )
-    return BuildReport(len(todo) - len(unreadable), present, unreadable, len(todo) - len(left))
+    return BuildReport(
+        added=len(todo) - len(failures.unreadable) - len(failures.inaccessible),
+        present=present,
+        unreadable=failures.unreadable,
+        taken=len(todo) - len(left),
+        inaccessible=(*collection.skipped.unlisted, *failures.inaccessible),
+        skipped=collection.skipped,
+    )
+
+
+def record_source(writer: Writer, source: SourceConfig | None) -> None:
+    """Records where the images of an index come from, and what the scan passed over, unless that is unchanged."""
+    if source is None or source == writer.config.source:
+        return
+    writer.begin_changes()
+    with writer.catalog.transaction():
+        writer.catalog.set_config(replace(writer.config, source=source))
 
 
 def _structure_and_backend(
@@ -147,10 +183,11 @@ def describe_into(
     model: "Model",
     settings: "Settings",
     progress: Callable[[int], None],
-) -> Unreadable:
+) -> Failures:
     """Describes images and adds them in batches. Each replaces the image at the same path, if there is one.
 
-    Each file is read once, so that the hash and the descriptor belong to the same bytes.
+    Each file is read once, so that the hash and the descriptor belong to the same bytes. What the index knows of a file
+    that the system refuses to read stays as it is.
 
     Args:
         writer: writer of the index.
@@ -161,23 +198,29 @@ def describe_into(
         progress: called with the number of images done.
 
     Returns:
-        Path and reason of each file that could not be read.
+        The files that were not described.
     """
     unreadable = [(_printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image)]
     images = [image for image in images if is_utf8(image)]
-    writer.add([], unreadable)
+    inaccessible: list[tuple[str, str]] = []
     facts: dict[int, FileFacts] = {}
 
     def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
-        for position, file in enumerate(read_ahead(root, images)):
-            facts[position] = file.facts
-            yield file.source, None
+        position = 0
+        for file in read_ahead(root, images):
+            if file.reason:
+                (inaccessible if file.refused else unreadable).append((file.facts.path, file.reason))
+            else:
+                facts[position] = file.facts
+                position += 1
+                yield file.source, None
 
     limits = writer.limits
     batch: list[ImageToAdd] = []
-    recorded = len(unreadable)
+    recorded = 0
     last = time.monotonic()
-    progress(0)
+    done = 0
+    progress(done)
     for done, image in enumerate(model.stream(sources(), settings), start=1):
         file = facts.pop(image.position)
         if image.descriptor is None:
@@ -185,12 +228,15 @@ def describe_into(
             unreadable.append((file.path, image.error.reason))
         else:
             batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
-        waiting = len(batch) + len(unreadable) - recorded
-        if waiting == limits.commit_images or done == len(images) or time.monotonic() - last > limits.commit_seconds:
-            writer.add(batch, unreadable[recorded:])
-            batch, recorded, last = [], len(unreadable), time.monotonic()
+        failed = len(unreadable)
+        if len(batch) + failed - recorded >= limits.commit_images or time.monotonic() - last > limits.commit_seconds:
+            writer.add(batch, unreadable[recorded:failed])
+            batch, recorded, last = [], failed, time.monotonic()
         progress(done)
-    return tuple(unreadable)
+    writer.add(batch, unreadable[recorded:])
+    if done < len(images):
+        progress(len(images))
+    return Failures(tuple(unreadable), tuple(inaccessible))
 
 
 def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
@@ -214,17 +260,35 @@ def _check_same(writer: Writer, config: IndexConfig) -> None:
         GlamError: it was built with another model, other settings, or from another folder.
     """
     was = writer.config
-    for name in ("fingerprint", "size", "scales", "root"):
+    for name in ("fingerprint", "size", "scales"):
         if getattr(was, name) != getattr(config, name):
             raise GlamError(f"{writer.path} was built {_difference(name, was, config)}. Build a new index instead.")
+    if not is_same_folder(was.root, config.root):
+        raise GlamError(other_folder(writer.path, was.root, config.root))
+
+
+def is_same_folder(recorded: str, root: str) -> bool:
+    """Whether the recorded root of an index is a folder, or now is a link to it.
+
+    Args:
+        recorded: root in the configuration of the index.
+        root: path of the folder without links.
+    """
+    return recorded == root or str(Path(recorded).resolve()) == root
+
+
+def other_folder(index: Path, root: str, other: str) -> str:
+    """Error message for a folder that is not the root of an index."""
+    return (
+        f"{index} is an index of {root}, not of {other}. Build a new index or, if the images moved there, run "
+        f"`glam index relocate {index} {other}`."
+    )
 
 
 def _difference(name: str, was: IndexConfig, config: IndexConfig) -> str:
     """How an index was built, and how the requested build differs."""
     if name == "fingerprint":
         return f"with {was.model}, not with {'this version of it' if config.model == was.model else config.model}"
-    if name == "root":
-        return f"from {was.root}, not from {config.root}"
     if name == "size":
         return f"from images of {was.size} pixels, not of {config.size}"
     return f"at the scales {was.scales}, not at {config.scales}"

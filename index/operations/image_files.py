@@ -3,6 +3,7 @@
 build, add --read_ahead--> bytes for the model, facts for the catalog          sync --read_facts--> the same facts
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.images import open_regular_file
+from glam.errors import ImageError
+from glam.images import image_errors, open_regular_file
 from glam.index.storage.checksums import digest, digest_stream
 from glam.index.storage.records import FileFacts
 from glam.parallel_map import parallel_map
@@ -23,6 +25,10 @@ THREADS = 4
 AHEAD = 16
 """Files read ahead of the model and held in memory (arbitrary)."""
 
+NO_LONGER_A_FILE = (None, errno.ENOENT, errno.ENOTDIR)
+"""Numbers of errors after which a file counts as gone; None is that of `open_regular_file` for what is not a file. Any
+other error of the system, such as a missing permission, says nothing about the file."""
+
 
 class FileRead(NamedTuple):
     """The result of reading a file.
@@ -30,10 +36,14 @@ class FileRead(NamedTuple):
     Attributes:
         source: bytes of the file; its path if it could not be read, so that decoding reports the reason.
         facts: size, modification time, and hash of these bytes.
+        reason: why the file could not be read; '' if it was read.
+        refused: whether the system refused to read it, so that it may be sound.
     """
 
     source: bytes | Path
     facts: FileFacts
+    reason: str = ""
+    refused: bool = False
 
 
 def read_ahead(
@@ -105,12 +115,15 @@ def metadata_json(image: ImageFile) -> str:
 
 
 def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
+    path = root / image.path
     try:
-        with times.stage("read"), open_regular_file(root / image.path) as file:
+        with image_errors(path), times.stage("read"), open_regular_file(path) as file:
             stat = os.fstat(file.fileno())
             data = file.read()
-    except OSError:
-        return FileRead(root / image.path, facts_of(image, "", 0, 0))
+    except ImageError as error:
+        cause = error.__cause__
+        refused = isinstance(cause, OSError) and cause.errno not in NO_LONGER_A_FILE
+        return FileRead(path, facts_of(image, "", 0, 0), error.reason, refused)
     return FileRead(data, facts_of(image, digest(data), len(data), stat.st_mtime_ns))
 
 

@@ -7,7 +7,6 @@ that of an image whose own file is gone, or that was removed and not yet compact
 its descriptor.
 """
 
-import errno
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
@@ -15,21 +14,36 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, LandmarkFrom, Skipped
+from glam.datasets.scan import landmark_of
 from glam.errors import GlamError, system_reason
 from glam.images import open_regular_file
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import Unreadable, describe_into, is_utf8, unique_by_path
-from glam.index.operations.image_files import metadata_json, read_facts, read_facts_or_raise, size_and_time
+from glam.index.operations.build import (
+    Failures,
+    Unreadable,
+    describe_into,
+    is_same_folder,
+    is_utf8,
+    other_folder,
+    record_source,
+    unique_by_path,
+)
+from glam.index.operations.image_files import (
+    NO_LONGER_A_FILE,
+    metadata_json,
+    read_facts,
+    read_facts_or_raise,
+    size_and_time,
+)
+from glam.index.operations.relocate import has_moved_to
 from glam.index.storage.records import FileFacts, StoredImage
+from glam.index.storage.source_config import SourceConfig
 from glam.index.writer import Writer, open_writer
 from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from glam.model import Model
-
-NO_LONGER_A_FILE = (None, errno.ENOENT, errno.ENOTDIR)
-"""Numbers of errors after which an indexed file counts as gone; None is that of `open_regular_file`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +57,9 @@ class SyncReport:
         removed: images whose files are gone.
         unchanged: images that stayed as they were.
         unreadable: path and reason of each file that could not be read in this run.
-        inaccessible: path and reason of each indexed file and of each folder that the system refused to open; what the
-            index knows of them is kept.
+        inaccessible: path and reason of each file and folder that the system refused to open; what the index knows of
+            them is kept.
+        skipped: what the scan of the folder passed over.
     """
 
     added: int
@@ -54,6 +69,7 @@ class SyncReport:
     unchanged: int
     unreadable: Unreadable
     inaccessible: Unreadable = ()
+    skipped: Skipped = NOTHING_SKIPPED
 
 
 @dataclass
@@ -107,11 +123,16 @@ def sync(
     """
     with open_writer(Path(path), limits=limits) as writer:
         files = unique_by_path(collection.images)
-        _follow_root(writer, str(collection.root.resolve()), files)
         stored = list(writer.catalog.stored_images())
-        plan = make_plan(stored, collection.root, files, complete=True, unlisted=collection.skipped.unlisted)
-        _forget_unreadable(writer, {file.path for file in files})
-        return _apply(plan, writer, collection.root, load, progress)
+        _follow_root(writer, collection.root.resolve(), stored)
+        source, unlisted = SourceConfig.of(collection), collection.skipped.unlisted
+        if _says_nothing_new(source, writer.config.source):
+            files = _as_stored(files, stored)
+        record_source(writer, source)
+        plan = make_plan(stored, collection.root, files, complete=True, unlisted=unlisted)
+        _forget_unreadable(writer, {file.path for file in files}, unlisted)
+        report = _apply(plan, writer, collection.root, load, progress)
+        return replace(report, skipped=collection.skipped)
 
 
 def add(
@@ -124,7 +145,7 @@ def add(
 ) -> SyncReport:
     """Adds images from the root folder of the index. Images whose files have changed are described again.
 
-    The path of the folder that holds an image, relative to the root, is the name of its landmark.
+    The folder that holds an image names its landmark if it did so when the index was built.
 
     Args:
         path: folder of the index.
@@ -144,7 +165,9 @@ def add(
         root = Path(writer.config.root)
         stored = list(writer.catalog.stored_images())
         known = {image.facts.path: image.facts for image in stored if image.present}
-        files = unique_by_path(_image_file(Path(image), root, known) for image in images)
+        source = writer.config.source
+        landmark_from = "folder" if source is None else source.landmark_from
+        files = unique_by_path(_image_file(Path(image), root, known, landmark_from) for image in images)
         return _apply(make_plan(stored, root, files, complete=False), writer, root, load, progress)
 
 
@@ -286,40 +309,55 @@ def _facts_if_known_size(root: Path, file: ImageFile, sizes: Set[int]) -> FileFa
     return read_facts(root, file) if now is not None and now[0] in sizes else None
 
 
-def _image_file(image: Path, root: Path, known: dict[str, FileFacts]) -> ImageFile:
+def _image_file(image: Path, root: Path, known: dict[str, FileFacts], landmark_from: LandmarkFrom) -> ImageFile:
     """The path of a file as an image of the index, with its landmark and metadata."""
     file = image.parent.resolve() / image.name
     if not file.is_file():
         raise GlamError(f"{image}: no such file. Check the path.")
+    root = root.resolve()
     if not file.is_relative_to(root):
         raise GlamError(f"{image} is outside {root}, the root folder of the index. Move or copy it there first.")
     path = file.relative_to(root).as_posix()
     if path in known:
-        return ImageFile(path, known[path].landmark, metadata=json.loads(known[path].metadata))
-    landmark = file.parent.relative_to(root).as_posix()
-    return ImageFile(path, "" if landmark == "." else landmark)
+        return _labeled(ImageFile(path), known[path])
+    return ImageFile(path, landmark_of(path, landmark_from))
 
 
-def _follow_root(writer: Writer, root: str, files: Sequence[ImageFile]) -> None:
-    """Records the new root of an index whose folder has moved: the former root is gone, and images are in the new one.
+def _labeled(file: ImageFile, facts: FileFacts) -> ImageFile:
+    """A file with the landmark and metadata that the catalog has for it."""
+    return file._replace(landmark=facts.landmark, metadata=json.loads(facts.metadata))
+
+
+def _says_nothing_new(source: SourceConfig | None, stored: SourceConfig | None) -> bool:
+    """Whether a source names no landmarks, as when the index was built, so that those of the catalog are kept."""
+    return source is not None and stored is not None and source.landmark_from == stored.landmark_from == "none"
+
+
+def _as_stored(files: Sequence[ImageFile], stored: Sequence[StoredImage]) -> list[ImageFile]:
+    """The files with the landmarks and metadata that the catalog has for their paths."""
+    known = {image.facts.path: image.facts for image in stored if image.present}
+    return [_labeled(file, known[file.path]) if file.path in known else file for file in files]
+
+
+def _follow_root(writer: Writer, root: Path, stored: Sequence[StoredImage]) -> None:
+    """Records the new root of an index whose folder has moved: the former root is gone, and its images are in this one.
 
     Raises:
         GlamError: the index is of another folder.
     """
     former = writer.config.root
-    if former == root:
+    if is_same_folder(former, str(root)):
         return
-    known = writer.catalog.paths()
-    if Path(former).exists() or not any(file.path in known for file in files):
-        raise GlamError(f"{writer.path} is an index of {former}, not of {root}. Sync with its own folder.")
+    if Path(former).exists() or not has_moved_to(stored, root):
+        raise GlamError(other_folder(writer.path, former, str(root)))
     writer.begin_changes()
     with writer.catalog.transaction():
-        writer.catalog.set_config(replace(writer.config, root=root))
+        writer.catalog.set_config(replace(writer.config, root=str(root)))
 
 
-def _forget_unreadable(writer: Writer, paths: Set[str]) -> None:
+def _forget_unreadable(writer: Writer, paths: Set[str], unlisted: Unreadable) -> None:
     """Deletes files that no longer exist from the list of unreadable files."""
-    gone = [path for path, _ in writer.catalog.unreadable() if path not in paths]
+    gone = [path for path, _ in writer.catalog.unreadable() if path not in paths and not _is_below(path, unlisted)]
     if gone:
         writer.begin_changes()
         with writer.catalog.transaction():
@@ -334,23 +372,24 @@ def _apply(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", 
         with catalog.transaction():
             catalog.remove(plan.gone)
             catalog.update_files([*plan.facts.items(), *plan.moved.items()])
-    unreadable: Unreadable = ()
+    failures = Failures()
     if plan.describe:
         config, model = writer.config, load()
         config.check_model(writer.path, model)
         settings = replace(model.settings(), size=config.size, scales=config.scales)
         total = len(plan.describe)
-        unreadable = describe_into(writer, root, plan.describe, model, settings, lambda done: progress(done, total))
-    lost = plan.replaced.keys() & {path for path, _ in unreadable}  # their new content is not an image
-    changed = len(plan.replaced) - len(lost)
+        failures = describe_into(writer, root, plan.describe, model, settings, lambda done: progress(done, total))
+    failed = {path for path, _ in failures.unreadable + failures.inaccessible}
+    lost = plan.replaced.keys() & {path for path, _ in failures.unreadable}  # their new content is not an image
+    changed = len(plan.replaced.keys() - failed)
     return SyncReport(
-        added=len(plan.describe) - len(unreadable) - changed,
+        added=len(plan.describe) - len(failed) - changed,
         changed=changed,
         moved=len(plan.moved),
         removed=len(plan.gone) + len(lost),
-        unchanged=plan.unchanged,
-        unreadable=unreadable,
-        inaccessible=tuple(plan.inaccessible),
+        unchanged=plan.unchanged + len(plan.replaced.keys() & failed) - len(lost),
+        unreadable=failures.unreadable,
+        inaccessible=(*plan.inaccessible, *failures.inaccessible),
     )
 
 

@@ -19,6 +19,7 @@ from glam.errors import GlamError
 from glam.index.storage.milvus_config import MilvusConfig
 from glam.index.storage.records import DescriptorBatch, Entry, FileFacts, IndexConfig, NewImage, StoredImage
 from glam.index.storage.schema import CATALOG, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
+from glam.index.storage.source_config import SourceConfig
 from glam.index.types import ImageIds, Rows, SegmentNumbers
 
 
@@ -102,7 +103,15 @@ class Catalog:
         values = json.loads(text)
         milvus = values.get("milvus")
         lists = {name: tuple(values.get(name, ())) for name in ("scales", "keeps")}
-        return IndexConfig(**{**values, **lists, "milvus": MilvusConfig(**milvus) if milvus else None})
+        source = values.get("source")
+        return IndexConfig(
+            **{
+                **values,
+                **lists,
+                "milvus": MilvusConfig(**milvus) if milvus else None,
+                "source": SourceConfig.from_json(source) if source else None,
+            }
+        )
 
     def __len__(self) -> int:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()

@@ -3,13 +3,14 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import Collection, ImageFile, ScanOptions, Skipped
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
@@ -127,7 +128,8 @@ def test_a_folder_that_cannot_be_listed_keeps_its_images(
     write(folder / "new.jpg", "brand new")
     refuse(monkeypatch, "scandir", folder / "place 1")
     report = sync(index, read_folder(folder), lambda: content_model)
-    assert report == SyncReport(1, 0, 0, 0, COUNT, (), inaccessible=(("place 1", "input/output error"),))
+    refused = (("place 1", "input/output error"),)
+    assert report == SyncReport(1, 0, 0, 0, COUNT, (), inaccessible=refused, skipped=Skipped(unlisted=refused))
     monkeypatch.undo()
     assert synced(index, folder, content_model).unchanged == COUNT + 1
 
@@ -377,3 +379,83 @@ def test_search_above_a_threshold(index: Path) -> None:
         assert len(opened.search(query, 2, threshold=cut)[0]) == 2
         assert len(opened.search(query, COUNT, threshold=cut)[0]) == 5
         assert len(opened.search(query, COUNT, threshold=scores[4])[0]) == 5, "a score at the threshold is a result"
+
+
+def test_a_new_file_that_the_system_refuses_is_reported_and_the_rest_is_added(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "refused.jpg", "refused for now")
+    write(folder / "new.jpg", "brand new")
+    refuse(monkeypatch, "open", folder / "refused.jpg")
+    report = sync(index, read_folder(folder), lambda: content_model)
+    assert (report.added, report.unchanged, report.unreadable) == (1, COUNT, ())
+    assert report.inaccessible == (("refused.jpg", "input/output error"),)
+    monkeypatch.undo()
+    assert synced(index, folder, content_model).added == 1
+
+
+def test_a_changed_file_that_cannot_be_read_when_it_is_described_keeps_its_image(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is readable while sync compares it, and no longer when it is described."""
+    file = folder / "place 0" / "0.jpg"
+    write(file, "other con 0")
+    opened = 0
+    usual = os.open
+
+    def second_time(name: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal opened
+        opened += Path(name) == file
+        if Path(name) == file and opened > 1:
+            raise OSError(errno.EIO, "Input/output error", str(file))
+        return usual(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", second_time)
+    report = sync(index, read_folder(folder), lambda: content_model)
+    assert report == SyncReport(0, 0, 0, 0, COUNT, (), inaccessible=(("place 0/0.jpg", "input/output error"),))
+    monkeypatch.undo()
+    assert synced(index, folder, content_model).changed == 1
+
+
+def test_unreadable_files_below_a_folder_that_cannot_be_listed_stay_listed(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "place 1" / "bad.jpg", "broken")
+    synced(index, folder, content_model)
+    refuse(monkeypatch, "scandir", folder / "place 1")
+    sync(index, read_folder(folder), lambda: content_model)
+    with Index.open(index) as opened:
+        assert opened.unreadable() == [("place 1/bad.jpg", "broken")]
+
+
+def test_an_index_without_landmarks_keeps_those_that_it_was_given(
+    folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    """A folder that names no landmarks says nothing about those of the catalog."""
+    index, options = tmp_path / "i.glam", ScanOptions(landmark_from="none")
+    plain = read_folder(folder, options)
+    image = plain.images[0]._replace(landmark="tower", metadata={"year": 2019})
+    build(index, replace(plain, images=(image, *plain.images[1:])), content_model)
+    write(folder / image.path, "changed")
+    report = sync(index, read_folder(folder, options), lambda: content_model)
+    assert report.changed == 1
+    with Index.open(index) as opened:
+        known = {entry.path: entry for entry in opened.entries(opened.image_ids.tolist())}
+    assert (known[image.path].landmark, known[image.path].metadata) == ("tower", {"year": 2019})
+    assert {entry.landmark for path, entry in known.items() if path != image.path} == {""}
+    sync(index, read_folder(folder), lambda: content_model)
+    with Index.open(index) as opened:
+        assert {entry.landmark for entry in opened.entries(opened.image_ids.tolist())} == {
+            f"place {i}" for i in (0, 1, 2)
+        }
+
+
+def test_an_image_that_is_added_is_named_as_the_others(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    for landmark_from, expected in (("none", ""), ("parent", "deep"), ("folder", "place 0/deep")):
+        index = tmp_path / f"{landmark_from}.glam"
+        build(index, read_folder(folder, ScanOptions(landmark_from=landmark_from)), content_model)
+        write(folder / "place 0" / "deep" / f"{landmark_from}.jpg", landmark_from)
+        add(index, [folder / "place 0" / "deep" / f"{landmark_from}.jpg"], lambda: content_model)
+        with Index.open(index) as opened:
+            added = opened.entries(opened.image_ids.tolist())[-1]
+        assert added.landmark == expected

@@ -1,0 +1,111 @@
+"""`relocate`: records the new place of the images of an index, after comparing a sample of files with their checksums.
+
+relocate, sync --stored images--> compare_sample --read_facts--> files in the new folder
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from glam.datasets.collection import ImageFile
+from glam.errors import GlamError
+from glam.index.operations.image_files import read_facts
+from glam.index.storage.records import StoredImage
+from glam.index.writer import open_writer
+
+SAMPLE = 32
+"""Files compared by default. If half of the files were others, 32 would match with a probability of 2e-10."""
+
+SUFFICIENT = 0.5
+"""Share of the sample that has to match. Images may have been deleted or edited since the last sync; arbitrary."""
+
+
+@dataclass(frozen=True)
+class RelocateReport:
+    """The result of `relocate`.
+
+    Attributes:
+        root: the new root of the index.
+        former: the root before.
+        checked: number of files that were compared.
+        matching: number of them with the content that was indexed.
+        missing: number of them that do not exist in the new folder.
+    """
+
+    root: str
+    former: str
+    checked: int
+    matching: int
+    missing: int
+
+
+def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> RelocateReport:
+    """Records that the images of an index are in another folder: a new disk, mount point, machine, or container path.
+
+    No image is described again. Files that were added, changed, or deleted on the way are left to `glam.index.sync`.
+
+    Args:
+        path: folder of the index.
+        folder: folder that the images are in now, with the same paths below it.
+        sample: number of files, spread evenly over the index, whose contents are compared; at least 1.
+
+    Raises:
+        GlamError: there is no index or no such folder, the index has no images, fewer than half of the compared files
+            have the content that was indexed, or another writer is active.
+    """
+    if not Path(folder).is_dir():
+        raise GlamError(f"{folder}: no such folder. Check the path.")
+    root = Path(folder).resolve()
+    with open_writer(Path(path)) as writer:
+        former = writer.config.root
+        stored = [image for image in writer.catalog.stored_images() if image.present]
+        if not stored:
+            raise GlamError(f"{path} has no images to compare. Build it from {folder} instead.")
+        matching, missing, checked = compare_sample(stored, root, sample)
+        if matching < SUFFICIENT * checked:
+            raise GlamError(
+                f"{root} does not hold the images of {path}: of {checked} compared files, {missing} are missing and "
+                f"{checked - matching - missing} differ. Give the folder that has the same files below it as {former}."
+            )
+        if str(root) != former:
+            writer.begin_changes()
+            with writer.catalog.transaction():
+                writer.catalog.set_config(replace(writer.config, root=str(root)))
+    return RelocateReport(str(root), former, checked, matching, missing)
+
+
+def has_moved_to(stored: Sequence[StoredImage], root: Path) -> bool:
+    """Whether a folder holds the images of an index, by a sample of their files.
+
+    Args:
+        stored: images in the catalog.
+        root: the folder.
+    """
+    present = [image for image in stored if image.present]
+    matching, _, checked = compare_sample(present, root, SAMPLE)
+    return checked > 0 and matching >= SUFFICIENT * checked
+
+
+def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> tuple[int, int, int]:
+    """Compares files in a folder with the contents that were indexed.
+
+    Args:
+        images: images of an index.
+        root: folder to look in.
+        sample: most images to compare, spread evenly.
+
+    Returns:
+        The numbers of files that match, that are missing, and that were compared.
+    """
+    step = max(1, len(images) // sample)
+    chosen = images[::step][:sample]
+    matching = missing = 0
+    for image in chosen:
+        facts = read_facts(root, ImageFile(image.facts.path))
+        if facts is None:
+            missing += 1
+        elif image.facts.hash:
+            matching += facts.hash == image.facts.hash
+        else:  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
+            matching += facts.modified <= image.facts.modified
+    return matching, missing, len(chosen)

@@ -1,0 +1,78 @@
+"""How the images of an index are found: the folder or list, the options of the scan, and what the last scan skipped.
+
+build, sync --of--> SourceConfig, in the configuration of the index --options, location--> read_source
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, LandmarkFrom, ScanOptions, Skipped
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """The source of the images of an index.
+
+    Attributes:
+        path: folder or list; relative to the root of the index if it is in the root or above it, so that it moves with
+            the root, else absolute.
+        exclude: patterns of the paths that are left out.
+        follow_links: whether links to folders are followed.
+        landmark_from: what names the landmark of an image.
+        skipped: what the last complete scan passed over.
+    """
+
+    path: str
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    landmark_from: LandmarkFrom = "none"
+    skipped: Skipped = NOTHING_SKIPPED
+
+    @classmethod
+    def of(cls, collection: Collection) -> "SourceConfig | None":
+        """The source of a collection; None if the caller put its images together."""
+        if collection.source is None:
+            return None
+        options = collection.options
+        landmark_from = options.landmark_from or ("manifest" if collection.is_list else "folder")
+        path = _portable(collection.source, collection.root.resolve())
+        return cls(path, options.exclude, options.follow_links, landmark_from, collection.skipped)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "SourceConfig":
+        """The source that `dataclasses.asdict` wrote as JSON."""
+        skipped = values["skipped"]
+        links, unlisted = (tuple((path, reason) for path, reason in skipped[name]) for name in ("links", "unlisted"))
+        return cls(
+            path=values["path"],
+            exclude=tuple(values["exclude"]),
+            follow_links=values["follow_links"],
+            landmark_from=values["landmark_from"],
+            skipped=Skipped(skipped["formats"], skipped["excluded"], links, unlisted),
+        )
+
+    @property
+    def options(self) -> ScanOptions:
+        """The options to scan the source with again."""
+        return ScanOptions(self.exclude, self.follow_links, within_root=True, landmark_from=self.landmark_from)
+
+    def location(self, root: str) -> str:
+        """The source on this machine.
+
+        Args:
+            root: root folder of the index.
+        """
+        return os.path.normpath(f"{root}/{self.path}") if not self.path.startswith("/") else self.path
+
+
+def _portable(source: Path, root: Path) -> str:
+    """The path of a source, relative to the root if one of the two is below the other."""
+    absolute = source.parent.resolve() / source.name if source.name else source.resolve()
+    if source.is_dir():
+        absolute = source.resolve()
+    if absolute.is_relative_to(root) or root.is_relative_to(absolute):
+        return os.path.relpath(absolute, root)
+    return str(absolute)
