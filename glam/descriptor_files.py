@@ -331,9 +331,10 @@ def _check_listings(parts: Sequence[tuple[Path, Mapping[str, Any]]], paths: Sequ
     for path, listing in noted[1:]:
         first_path, first = noted[0]
         if listing != first:
+            totals = first["total"], listing["total"]
             difference = (
-                f"{first_path} comes from a list of {first['total']:,} images, and {path} from one of {listing['total']:,}"
-                if listing["total"] != first["total"]
+                f"{first_path} comes from a list of {totals[0]:,} images, and {path} from one of {totals[1]:,}"
+                if totals[0] != totals[1]
                 else f"{first_path} and {path} come from lists with other names or in another order"
             )
             raise GlamError(
