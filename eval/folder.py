@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glam.datasets.collection import Collection
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, positive_ranks, precision_at
+from glam.eval.tie_break import without_direction
 from glam.inference.pipeline import Settings
 from glam.model import Model
 from glam.progress import Progress, no_progress
@@ -58,6 +59,8 @@ def score_folder(
 ) -> FolderScores:
     """Scores the exact ranking of the descriptors of a folder.
 
+    A descriptor that is zero or has a NaN ranks last for every query, and finds nothing as a query.
+
     Args:
         descriptors: (n, dim) float32 descriptors of unit length.
         landmark_ids: (n,) landmark id of each image; an image with a negative id, of an unknown landmark, is a
@@ -70,9 +73,12 @@ def score_folder(
     """
     database = descriptors if distractors is None else np.concatenate([descriptors, distractors])
     database_landmark_ids = np.concatenate([landmark_ids, np.full(len(database) - len(landmark_ids), -1)])
+    unknown = without_direction(database)
     ranks: list[Ranks] = []
     for start in range(0, len(descriptors), QUERY_BLOCK):
         block = descriptors[start : start + QUERY_BLOCK] @ database.T
+        block[:, unknown] = np.nan
+        block[unknown[start : start + len(block)]] = np.nan
         for query, scores in enumerate(block, start=start):
             positive = database_landmark_ids == landmark_ids[query]
             positive[query] = False

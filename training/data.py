@@ -60,6 +60,7 @@ class LandmarkData(L.LightningDataModule):
         val_size: longest side of validation images in pixels.
         batch_size: images per step and device.
         workers: number of processes that read images, per device.
+        sources: all training images with a landmark and all validation images, readable or not.
         without_landmark: number of training images that are excluded because they have no landmark.
 
     Raises:
@@ -85,6 +86,7 @@ class LandmarkData(L.LightningDataModule):
         else:
             train_part, val_part = everything, read_collection(val)
         labelled = train_part.filter(lambda image: bool(image.landmark))
+        self.sources = labelled, val_part
         self.without_landmark = len(train_part) - len(labelled)
         self.train, self.train_shapes, unreadable = split_readable(labelled)
         self.val, self.val_shapes, val_unreadable = split_readable(val_part)

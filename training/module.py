@@ -25,6 +25,7 @@ from glam.training.distillation import Distillation, cutmix
 from glam.training.options import ModelOptions
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
+from glam.training.resume import IDENTITY, apply_rates, run_identity
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
 
@@ -73,6 +74,22 @@ class LandmarkModule(L.LightningModule):
         backbone = self.network.backbone
         data.image_format = ImageFormat(int(backbone.multiple), tuple(backbone.mean), tuple(backbone.std))
         self.data = data
+
+    def identity(self, *, distilled: bool) -> dict[str, Any]:
+        """The facts that make a run the same run when it is resumed, see `glam.training.resume`.
+
+        Args:
+            distilled: whether the run learns from teachers.
+        """
+        train, val = self.data.sources
+        return run_identity(
+            self.network.architecture.to_dict(),
+            train,
+            val,
+            loss="distillation" if distilled else "ArcFace",
+            optimizer=self.options.optimizer,
+            seed=self.data.options.seed,
+        )
 
     def configure_model(self) -> None:
         """Adds the loss, and prepares the network for `DistributedDataParallel`.
@@ -130,9 +147,11 @@ class LandmarkModule(L.LightningModule):
             index = self._parameter_index(self.loss.centers)
             upgrade_centers(checkpoint, "loss.", index)
             change_centers(checkpoint, "loss.centers", index, self.loss.shard)
+        apply_rates(checkpoint, self._parameter_groups())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Gathers the centers of all processes into the checkpoint."""
+        """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""
+        checkpoint[IDENTITY] = self.identity(distilled=isinstance(self.loss, Distillation))
         if isinstance(self.loss, ArcFace):
             change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.gather)
 

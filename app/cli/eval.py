@@ -216,12 +216,15 @@ def eval_descriptors(
     json: AsJson = False,
 ) -> None:
     """Evaluate descriptors of any system: .npy, .npz, .safetensors, or .h5 files (FILE:ARRAY picks an array)."""
+    import numpy as np
+
     from glam.app.cli import terminal
     from glam.eval.descriptor_readers import read_descriptors
     from glam.eval.ground_truth import read_ground_truth
     from glam.eval.report import descriptors_result
     from glam.eval.rerank import rerank_descriptors
     from glam.eval.revisitop import score_revisited
+    from glam.eval.tie_break import without_direction
 
     chain = _chain(rerank)
     _check_result_file(out, gnd, *map(Path, [queries, database, *(distractors or ())]))
@@ -237,7 +240,12 @@ def eval_descriptors(
         scores = score_revisited(truth, asked, images, others, lists=lists, device=device, progress=progress)
     reranked = None if chain is None else str(chain)
     sources = {"queries": queries, "database": database, "distractors": distractors or []}
-    facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked}
+    names = ([query.name for query in truth.queries], truth.images)
+    lost = [names[i][row] for i, rows in enumerate((asked, images)) for row in np.flatnonzero(without_direction(rows))]
+    if lost:
+        are = terminal.count(len(lost), "descriptor is", "descriptors are")
+        terminal.note(f"{are} zero or not a number; these images rank last and find nothing: {', '.join(lost)}")
+    facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked, "lost": lost}
     finish(descriptors_result(name, scores, [q.name for q in truth.queries], images.shape[1], facts), out, json)
     if not json:
         _print_protocols(f"{name}, {terminal.count(count, 'distractor')}{_rerank_note(reranked)}", scores)
