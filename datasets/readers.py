@@ -94,11 +94,9 @@ def _no_images(collection: Collection, source: Path | str) -> GlamError:
         folder, reason = skipped.unlisted[0]
         path = collection.root / folder
         return GlamError(f"{path} could not be listed: {reason}. Make the folder readable, and try again.")
+    summary = skipped.summary()
+    note = f" (skipped: {summary})" if summary else ""
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-    found = ", ".join(
-        f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(skipped.formats.items())[:8]
-    )
-    note = f" (found: {found})" if found else ""
     return GlamError(
         f"{source} contains no images{note}. Choose a folder or a list of files of these types: {suffixes}."
     )
