@@ -17,7 +17,7 @@ from glam.datasets.revisitop import read_list, read_revisited
 from glam.datasets.scan import exclude_patterns, landmark_of, scan_folder
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.images import IMAGE_SUFFIXES
 
 LISTS = (
@@ -42,17 +42,23 @@ def read_collection(source: Path | str, options: ScanOptions = ScanOptions()) ->
     Raises:
         GlamError: the source does not exist, has an unknown format, is damaged, or contains no images.
     """
+    try:
+        collection = _read(source, options)
+    except OSError as error:
+        raise GlamError(
+            f"{source} cannot be opened: {system_reason(error)}. Check the path and its permissions."
+        ) from error
+    if not len(collection):
+        raise _no_images(collection, source)
+    return replace(collection, source=Path(source), options=options)
+
+
+def _read(source: Path | str, options: ScanOptions) -> Collection:
     path, part = _split(source)
     listed = next((path / name for name in LISTS if (path / name).is_file()), path)
     if part and listed.suffix.lower() != ".pkl":
         raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
-    if listed.is_dir():
-        collection = read_folder(path, options)
-    else:
-        collection = _with_options(_read_list_file(listed, part), options)
-    if not len(collection):
-        raise _no_images(collection, source)
-    return replace(collection, source=Path(source), options=options)
+    return read_folder(path, options) if listed.is_dir() else _with_options(_read_list_file(listed, part), options)
 
 
 def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:  # noqa: B008

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import Collection, ImageFile, is_utf8
 from glam.errors import GlamError, system_reason
 from glam.images import open_regular_file
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import Unreadable, describe_into, is_utf8, unique_by_path
+from glam.index.operations.build import Unreadable, describe_into, unique_by_path
 from glam.index.operations.image_files import metadata_json, read_facts, read_facts_or_raise, size_and_time
 from glam.index.storage.records import FileFacts, StoredImage
 from glam.index.writer import Writer, open_writer
@@ -266,7 +266,7 @@ def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: S
             by_content[image.facts.bytes, image.facts.hash].append(image.image_id)
     sizes = {size for size, _ in by_content}
     for file in unknown:
-        facts = _facts_if_known_size(root, file, sizes) if is_utf8(file) else None
+        facts = _facts_if_known_size(root, file, sizes) if is_utf8(file.path) else None
         same = by_content.get((facts.bytes, facts.hash)) if facts is not None else None
         if facts is None or not same:
             plan.describe.append(file)
