@@ -1,11 +1,10 @@
 """A collection of images on disk: relative paths and the landmark each one shows."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,8 @@ from glam.errors import GlamError
 
 Value = str | int | float
 
-SORTING = re.compile(
-    r"edit(ed|s)?|(un)?sort(ed)?|new|new folder.*|untitled.*|originals?|misc|others?|various|te?mp|todo|to sort"
-    r"|select(ed|ion)|best|favou?rites|export(ed|s)?|raw|jpe?gs?|photos?|pictures|images|camera( roll)?|dcim"
-    r"|[0-9]{3}[a-z_]\w{4}|downloads?|backup|cop(y|ies)|duplicates|archive|whatsapp images|screenshots"
-    r"|(19|20)[0-9]{2}([-_. ]?[0-9]{2}([-_. ]?[0-9]{2})?)?( .*)?",
-    re.IGNORECASE,
-)
-"""Names of folders that sort images by date, camera, or state of work rather than by landmark: ``2019-07``, folders of
-cameras such as ``100CANON``, and common words. The words are a guess, used only for a warning."""
+SUFFIXES_SHOWN = 8
+"""Most suffixes that `Skipped.summary` names; arbitrary, so that the text stays readable."""
 
 NO_METADATA: Mapping[str, Value] = {}
 """The empty metadata that most images share, to save memory."""
@@ -83,6 +75,40 @@ class Skipped:
     links: tuple[tuple[str, str], ...] = ()
     unlisted: tuple[tuple[str, str], ...] = ()
 
+    def summary(self, unreadable: int = 0) -> str:
+        """The counts in one line, by reason and most frequent suffixes first; empty if nothing was skipped.
+
+        Args:
+            unreadable: number of images that could not be read afterwards.
+
+        Examples:
+            >>> Skipped({".psd": 3, ".mov": 41}, excluded=12).summary(unreadable=2)
+            '41 .mov, 3 .psd (format not read), 2 unreadable, 12 excluded'
+        """
+        by_count = sorted(self.formats.items(), key=lambda item: (-item[1], item[0]))
+        formats = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in by_count[:SUFFIXES_SHOWN]]
+        others = len(by_count) - len(formats)
+        if others:
+            formats.append(f"and {others:,} other {'suffix' if others == 1 else 'suffixes'}")
+        folders, links = len(self.unlisted), len(self.links)
+        counts = (
+            (unreadable, "unreadable"),
+            (folders, f"{'folder' if folders == 1 else 'folders'} that could not be listed"),
+            (self.excluded, "excluded"),
+            (links, "link" if links == 1 else "links"),
+        )
+        parts = [f"{', '.join(formats)} (format not read)"] if formats else []
+        return ", ".join([*parts, *(f"{number:,} {text}" for number, text in counts if number)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts, and the reason by path, as a JSON object."""
+        return {
+            "formats": dict(self.formats),
+            "excluded": self.excluded,
+            "links": dict(self.links),
+            "unlisted": dict(self.unlisted),
+        }
+
 
 NOTHING_SKIPPED = Skipped()
 
@@ -130,11 +156,6 @@ class Collection:
         return replace(self, images=tuple(image for image in self.images if predicate(image)))
 
 
-def sorting_names(landmarks: Iterable[str]) -> list[str]:
-    """The landmark names, by their last folder, that look like folders for sorting, such as ``edited`` or ``2019``."""
-    return [name for name in landmarks if SORTING.fullmatch(name.rpartition("/")[2].strip())]
-
-
 def exclude(collection: Collection, names: Set[str]) -> Collection:
     """Removes the images whose path or landmark is in ``names``.
 
@@ -157,6 +178,16 @@ def exclude(collection: Collection, names: Set[str]) -> Collection:
     if not len(kept):
         raise GlamError(f"{collection.root}: the names to leave out match every image. Shorten the list.")
     return kept
+
+
+def printable_path(path: str) -> str:
+    """The path with a backslash escape for each byte that is not UTF-8, for files that are. A name can be any bytes."""
+    return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path is valid UTF-8, as the files that list paths require."""
+    return printable_path(path) == path
 
 
 def read_names(file: Path) -> frozenset[str]:

@@ -4,6 +4,7 @@ import csv
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from glam.atomic_file import atomic_write
@@ -52,7 +53,7 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
                     "Add the missing fields, which may be empty, and put a field with a comma in quotes."
                 )
             path, landmark, width, height = [row[index] if index >= 0 else "" for index in indices]
-            path = safe_path(path.replace("\\", "/"), manifest, root)
+            path, landmark = safe_path(path.rstrip(" ").replace("\\", "/"), manifest, root), landmark.rstrip(" ")
             shape = _shape(width, height, manifest, line)
             if shape is not None:
                 shape = shapes.setdefault(shape, shape)  # equal shapes share memory; few are distinct
@@ -92,9 +93,12 @@ def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         rows: fields of each line, in the order of ``columns``.
     """
     with atomic_write(file, on_disk=True) as partial, partial.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        plain = csv.writer(text, lineterminator="\n")
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in chain([columns], rows):
+            # The csv module of Python 3.11 leaves leading spaces and CR bare, which a reader would drop.
+            bare = any(isinstance(field, str) and (field[:1] == " " or "\r" in field) for field in row)
+            (quoted if bare else plain).writerow(row)
 
 
 def _value(field: str) -> Value:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from glam.atomic_file import atomic_write
-from glam.datasets.collection import Collection
+from glam.datasets.collection import Collection, is_utf8, printable_path
 from glam.datasets.manifest import COLUMNS, write_rows
 from glam.datasets.tables import header_of
 from glam.errors import GlamError, ImageError
@@ -89,6 +89,8 @@ def prepare(
             two images would get the same path; or disk space or memory runs out.
     """
     _check_apart(collection, out)
+    unlistable = [image.path for image in collection.images if not is_utf8(image.path)]
+    collection = collection.filter(lambda image: is_utf8(image.path))
     paths = _paths(collection)
     _check_folder(out, paths)
     try:
@@ -99,7 +101,7 @@ def prepare(
         for done, outcome in enumerate(_run(task, jobs, workers or _cores()), start=1):
             outcomes.append(outcome)
             progress(done, len(paths))
-        return _conclude(collection, out, paths, outcomes)
+        return _conclude(collection, out, paths, outcomes, unlistable)
     except OSError as error:
         raise GlamError(
             f"{error.filename or out}: {error.strerror or error}. Fix the cause and run the command again; it resumes."
@@ -111,10 +113,13 @@ def prepare(
         ) from error
 
 
-def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> PrepareReport:
-    """Writes the manifest and the list of unreadable images."""
+def _conclude(
+    collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome], unlistable: Sequence[str]
+) -> PrepareReport:
+    """Writes the manifest and the list of unreadable images, which begins with names that a manifest cannot list."""
     done = list(zip(paths, collection.images, outcomes, strict=True))
-    faults = [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
+    faults = [ImageError(printable_path(path), "its name is not UTF-8") for path in unlistable]
+    faults += [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
     write_rows(out / UNREADABLE, UNREADABLE_COLUMNS, ((fault.source, fault.reason) for fault in faults))
     names = list(dict.fromkeys(name for image in collection.images for name in image.metadata))
     rows = (
@@ -124,7 +129,8 @@ def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes:
     )
     write_rows(out / MANIFEST, (*COLUMNS, *names), rows)
     encoded = sum(outcome.encoded for outcome in outcomes)
-    return PrepareReport(encoded, len(outcomes) - encoded - len(faults), tuple(faults))
+    present = len(outcomes) - encoded - (len(faults) - len(unlistable))
+    return PrepareReport(encoded, present, tuple(faults))
 
 
 def _check_apart(collection: Collection, out: Path) -> None:

@@ -17,7 +17,7 @@ from glam.datasets.revisitop import read_list, read_revisited
 from glam.datasets.scan import exclude_patterns, landmark_of, scan_folder
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.images import IMAGE_SUFFIXES
 
 LISTS = (
@@ -42,17 +42,23 @@ def read_collection(source: Path | str, options: ScanOptions = ScanOptions()) ->
     Raises:
         GlamError: the source does not exist, has an unknown format, is damaged, or contains no images.
     """
+    try:
+        collection = _read(source, options)
+    except OSError as error:
+        raise GlamError(
+            f"{source} cannot be opened: {system_reason(error)}. Check the path and its permissions."
+        ) from error
+    if not len(collection):
+        raise _no_images(collection, source)
+    return replace(collection, source=Path(source), options=options)
+
+
+def _read(source: Path | str, options: ScanOptions) -> Collection:
     path, part = _split(source)
     listed = _find_list(path)
     if part and listed.suffix.lower() != ".pkl":
         raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
-    if listed.is_dir():
-        collection = read_folder(path, options)
-    else:
-        collection = _with_options(_read_list_file(listed, part), options)
-    if not len(collection):
-        raise _no_images(collection, source)
-    return replace(collection, source=Path(source), options=options)
+    return read_folder(path, options) if listed.is_dir() else _with_options(_read_list_file(listed, part), options)
 
 
 def is_list(source: Path | str) -> bool:
@@ -99,11 +105,9 @@ def _no_images(collection: Collection, source: Path | str) -> GlamError:
         folder, reason = skipped.unlisted[0]
         path = collection.root / folder
         return GlamError(f"{path} could not be listed: {reason}. Make the folder readable, and try again.")
+    summary = skipped.summary()
+    note = f" (skipped: {summary})" if summary else ""
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-    found = ", ".join(
-        f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(skipped.formats.items())[:8]
-    )
-    note = f" (found: {found})" if found else ""
     return GlamError(
         f"{source} contains no images{note}. Choose a folder or a list of files of these types: {suffixes}."
     )

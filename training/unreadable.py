@@ -12,7 +12,7 @@ from typing import Any
 import torch.distributed
 from torch.utils.data import Dataset, default_collate
 
-from glam.datasets.collection import Collection
+from glam.datasets.collection import Collection, printable_path
 from glam.datasets.manifest import write_rows
 from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
 from glam.datasets.sampler import SizeBatchSampler
@@ -140,7 +140,7 @@ def write_unreadable(folder: Path, errors: Iterable[ImageError]) -> None:
     """
     file = folder / UNREADABLE
     with write_errors(file):
-        write_rows(file, UNREADABLE_COLUMNS, ([_encodable(error.source), error.reason] for error in errors))
+        write_rows(file, UNREADABLE_COLUMNS, ([printable_path(error.source), error.reason] for error in errors))
 
 
 def read_unreadable(folder: Path) -> list[Reason]:
@@ -157,11 +157,6 @@ def read_unreadable(folder: Path) -> list[Reason]:
     """
     with open_text(folder / UNREADABLE) as text:
         return [(path, reason) for path, reason in csv.reader(text)][1:]
-
-
-def _encodable(text: str) -> str:
-    """The text with an escape for each byte of a file name that is not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _distributed() -> bool:

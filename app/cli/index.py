@@ -96,7 +96,7 @@ def index_build(
             progress=report,
         )
     if json:
-        terminal.as_json({**asdict(done), "index": str(index)})
+        terminal.as_json({**asdict(done), "skipped": done.skipped.to_dict(), "index": str(index)})
     else:
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
@@ -314,7 +314,7 @@ def index_info(index: IndexPath, json: AsJson = False) -> None:
 
     found = info(index)
     if json:
-        terminal.as_json({"index": str(index), **asdict(found)})
+        terminal.as_json({"index": str(index), **asdict(found), "skipped": found.skipped.to_dict()})
         return
     terminal.table(
         [str(index), ""], [[name, text] for name, text in facts_in_words(index, found).items()], piped_header=False
@@ -352,7 +352,7 @@ def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
     from glam.app.cli import terminal
 
     if json:
-        terminal.as_json({"index": str(index), **asdict(done)})
+        terminal.as_json({"index": str(index), **asdict(done), "skipped": done.skipped.to_dict()})
     else:
         terminal.say(
             f"{index}: {done.added} added, {done.changed} changed, {done.moved} moved, {done.removed} removed, "
@@ -371,7 +371,7 @@ def _finish(collection: "Collection | None", done: "BuildReport | SyncReport") -
 
     terminal.skipped(done.skipped, len(done.unreadable))
     terminal.unreadable(done.unreadable)
-    terminal.inaccessible(done.inaccessible)
+    terminal.inaccessible([failure for failure in done.inaccessible if failure not in done.skipped.unlisted])
     if collection is not None:
         terminal.doubtful_landmarks(collection)
     if done.inaccessible:

@@ -19,7 +19,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from glam.datasets.collection import Collection, Skipped, sorting_names
+from glam.datasets.collection import Collection, Skipped
+from glam.datasets.sorting_folders import sorting_folders
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -27,9 +28,6 @@ results = Console(highlight=False, markup=False, emoji=False)
 
 SECONDS_BETWEEN_LINES = 5.0
 """Time between two progress lines where there is no terminal; arbitrary."""
-
-SUFFIXES_SHOWN = 8
-"""Most suffixes that `skipped` names; arbitrary, so that the line stays readable."""
 
 NAMES_SHOWN = 3
 """Most landmark names in a warning; arbitrary."""
@@ -103,28 +101,17 @@ def inaccessible(paths: Sequence[tuple[str, str]]) -> None:
 
 
 def skipped(found: Skipped, unreadable_count: int = 0) -> None:
-    """Says in one line what a scan passed over, by reason, and lists links and folders that could not be listed."""
-    shown = sorted(found.formats.items(), key=lambda item: (-item[1], item[0]))
-    formats = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in shown[:SUFFIXES_SHOWN]]
-    if len(shown) > SUFFIXES_SHOWN:
-        formats.append(f"{sum(number for _, number in shown[SUFFIXES_SHOWN:]):,} of other formats")
-    parts = [", ".join(formats) + " (format not read)"] if formats else []
-    for number, text in (
-        (unreadable_count, f"{unreadable_count:,} unreadable"),
-        (len(found.unlisted), f"{count(len(found.unlisted), 'folder')} that could not be listed"),
-        (found.excluded, f"{found.excluded:,} excluded"),
-        (len(found.links), count(len(found.links), "link")),
-    ):
-        if number:
-            parts.append(text)
-    if parts:
-        note(f"skipped: {', '.join(parts)}")
+    """Says in one line what a scan passed over, and lists links and folders that could not be listed with reasons."""
+    summary = found.summary(unreadable_count)
+    if summary:
+        note(f"skipped: {summary}")
+    _list_reasons("Folders that could not be listed:", found.unlisted)
     _list_reasons("Links that were not followed:", found.links)
 
 
 def doubtful_landmarks(collection: Collection) -> None:
     """Warns of landmark names that look like folders for sorting."""
-    names = sorting_names(collection.landmarks)
+    names = sorting_folders(collection)
     if names:
         shown = ", ".join(repr(name) for name in names[:NAMES_SHOWN])
         note(f"Landmark names such as {shown} look like folders for sorting. See --landmark-from.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
-from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Skipped
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Skipped, is_utf8, printable_path
 from glam.errors import GlamError
 from glam.images import ImageSource
 from glam.index.ann import KINDS
@@ -200,8 +200,8 @@ def describe_into(
     Returns:
         The files that were not described.
     """
-    unreadable = [(_printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image)]
-    images = [image for image in images if is_utf8(image)]
+    unreadable = [(printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image.path)]
+    images = [image for image in images if is_utf8(image.path)]
     inaccessible: list[tuple[str, str]] = []
     facts: dict[int, FileFacts] = {}
 
@@ -242,15 +242,6 @@ def describe_into(
 def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
     """The images without duplicate paths; the last image at a path wins."""
     return list({image.path: image for image in images}.values())
-
-
-def is_utf8(image: ImageFile) -> bool:
-    """Whether the path is valid UTF-8, as the catalog and JSON require. A file system accepts any bytes."""
-    return image.path.isascii() or _printable_path(image.path) == image.path
-
-
-def _printable_path(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check_same(writer: Writer, config: IndexConfig) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, LandmarkFrom, Skipped
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, LandmarkFrom, Skipped, is_utf8
 from glam.datasets.scan import landmark_of
 from glam.errors import GlamError, system_reason
 from glam.images import open_regular_file
@@ -24,7 +24,6 @@ from glam.index.operations.build import (
     Unreadable,
     describe_into,
     is_same_folder,
-    is_utf8,
     other_folder,
     record_source,
     unique_by_path,
@@ -289,7 +288,7 @@ def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: S
             by_content[image.facts.bytes, image.facts.hash].append(image.image_id)
     sizes = {size for size, _ in by_content}
     for file in unknown:
-        facts = _facts_if_known_size(root, file, sizes) if is_utf8(file) else None
+        facts = _facts_if_known_size(root, file, sizes) if is_utf8(file.path) else None
         same = by_content.get((facts.bytes, facts.hash)) if facts is not None else None
         if facts is None or not same:
             plan.describe.append(file)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glam.datasets.collection import ImageFile
-from glam.datasets.manifest import read_manifest
+from glam.datasets.manifest import read_manifest, write_rows
 from glam.errors import GlamError
 
 
@@ -70,3 +70,13 @@ def test_a_quote_left_open_before_a_long_rest_is_said_with_its_line(tmp_path: Pa
     rest = "".join(f"{i}.jpg,x\n" for i in range(30_000))
     with pytest.raises(GlamError, match="line 2 has a quote"):
         read(tmp_path, f'path,place\na.jpg,"x\n{rest}')
+
+
+def test_spaces_before_a_comma_belong_to_no_field(tmp_path: Path) -> None:
+    assert read(tmp_path, "path , landmark\na.jpg , tower \n") == (ImageFile("a.jpg", "tower"),)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    rows = [(" a.jpg", "x, y"), ("b\r.jpg", '"z"'), ("c\nd.jpg", " w"), ("e.jpg", "")]
+    write_rows(tmp_path / "m.csv", ("path", "landmark"), rows)
+    assert [(image.path, image.landmark) for image in read_manifest(tmp_path / "m.csv").images] == rows

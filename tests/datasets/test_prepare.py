@@ -223,3 +223,11 @@ def test_the_command_prepares_any_source(source: Path, tmp_path: Path) -> None:
     assert "1 image written" in done.output
     assert "bridge/text.png" in done.output
     assert read_collection(tmp_path / "out").images == (ImageFile("tower/wide.jpg", "t", (32, 64)),)
+
+
+def test_an_image_whose_name_is_not_utf8_is_listed_and_the_others_are_prepared(source: Path, tmp_path: Path) -> None:
+    (source / "tower" / os.fsdecode(b"\xff.jpg")).write_bytes((source / "tower/wide.jpg").read_bytes())
+    done = prepare(read_folder(source), tmp_path / "out", 150)
+    assert (done.encoded, done.present) == (4, 0)
+    assert "tower/\\udcff.jpg,its name is not UTF-8" in (tmp_path / "out" / "unreadable.csv").read_text()
+    assert {image.path for image in read_collection(tmp_path / "out").images} == set(SHAPES)

@@ -30,7 +30,7 @@ def test_files_of_other_formats_are_counted_by_suffix(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
     touch(tmp_path, "a.psd", "b.psd", "c")
-    with pytest.raises(GlamError, match=r"no images \(found: 1 without a suffix, 2 .psd\)"):
+    with pytest.raises(GlamError, match=r"no images \(skipped: 2 .psd, 1 without a suffix \(format not read\)\)"):
         read_collection(tmp_path)
 
 
