@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
 from glam.app.service.dependencies import Services, get_services
-from glam.app.service.uploads import read_header, upload_bytes
+from glam.app.service.uploads import NAMES, read_header, upload_bytes
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
@@ -154,7 +154,7 @@ def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
-FORMATS = "Image file: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, or PPM. /api/info has the limits on its size."
+FORMATS = f"Image file: {NAMES}. /api/info has the limits on its size."
 
 router = APIRouter(prefix="/api")
 
