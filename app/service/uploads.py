@@ -5,6 +5,7 @@ from typing import BinaryIO, NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
+from glam.app.service.decode_cost import decode_cost
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError, MissingDecoderError, TooLargeError
@@ -63,6 +64,23 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     width, height = image.size
     format = SAME_AS.get(image.format or "", image.format or "")
     return ImageHeader(width, height, format)
+
+
+def upload_cost(file: BinaryIO, limits: ServiceLimits) -> int:
+    """Estimated peak memory of `read_upload` in bytes, after its checks.
+
+    Args:
+        file: binary file, open for reading; its position does not matter.
+        limits: limits of the service.
+
+    Raises:
+        HTTPException: see `upload_bytes` and `read_header`.
+    """
+    file.seek(0)
+    data = upload_bytes(file, limits)
+    read_header(data, limits)
+    file.seek(0)
+    return decode_cost(data)
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:
