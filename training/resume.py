@@ -101,7 +101,7 @@ def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
 
 
 def apply_rates(checkpoint: dict[str, Any], groups: list[dict[str, Any]]) -> None:
-    """Replaces the learning rates and the weight decay in a checkpoint, in place; the schedule goes on with them.
+    """Replaces the learning rates and the weight decay in a checkpoint, in place; the schedule continues with them.
 
     Args:
         checkpoint: a checkpoint of Lightning with one optimizer.
