@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,6 +140,8 @@ def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: b
         key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
     }
+    shared = Counter(tensor.data_ptr() for tensor in tensors.values())  # safetensors refuses shared memory
+    tensors = {key: tensor.clone() if shared[tensor.data_ptr()] > 1 else tensor for key, tensor in tensors.items()}
     name = _not_finite(tensors)
     if name is not None:
         advice = "Store the model without --half." if half and not _not_finite(network.state_dict()) else TRAIN_AGAIN

@@ -33,9 +33,11 @@ from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
 from glam.training.finetune import StartAtMeans
 from glam.training.module import LandmarkModule
+from glam.training.options import COUNT, SEED, check_range
+from glam.training.overlap import shared_images
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
-from glam.training.progress_lines import ProgressLines
+from glam.training.progress_lines import EpochLines, ProgressLines
 from glam.training.resume import IDENTITY, check_same_run, checkpoint_to_resume
 from glam.training.run_end import COMPARISON, COMPARISON_FILE, stop_signals, write_best, write_better
 from glam.training.teachers import MODEL_FILE, train_teachers
@@ -76,6 +78,9 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Seeds the random numbers, and takes architecture and size from the model to fine-tune."""
+        check_range("data.seed", self.config.data.seed, SEED)
+        check_range("save_every", self.config.save_every, COUNT)
+        check_range("trainer.accumulate_grad_batches", self.config.trainer.accumulate_grad_batches, COUNT)
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
         if self.config.weights is not None:
             self.start = load(self.config.weights, "cpu")
@@ -107,18 +112,6 @@ class TrainingCLI(LightningCLI):
         self.model.connect(self.datamodule)
 
 
-class PlainProgress(L.Callback):
-    """Prints a line per epoch."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the mean loss and the validation scores of the epoch."""
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}  # a collective operation
-        if not trainer.is_global_zero:
-            return
-        shown = [f"{key} {values[key]:.4f}" for key in ("epoch_loss", "val_map", "val_recall_at_1") if key in values]
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}", flush=True)
-
-
 def train(arguments: Sequence[str]) -> Path:
     """Trains a model and returns the path of the model file.
 
@@ -142,6 +135,7 @@ def train(arguments: Sequence[str]) -> Path:
     if cli.datamodule.without_landmark:
         excluded = f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on"
         rank_zero_only(print)(excluded, file=sys.stderr)
+    _warn_of_shared_images(cli)
     best = _add_callbacks(cli, out)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
@@ -192,6 +186,18 @@ def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
     now = cli.model.identity(distilled=bool(cli.config.teachers))
     check_same_run(checkpoint.get(IDENTITY, {}), now, out)
     return file
+
+
+@rank_zero_only
+def _warn_of_shared_images(cli: TrainingCLI) -> None:
+    data = cli.datamodule
+    shared = shared_images(data.train, data.val)
+    if shared:
+        (val, train), count = shared[0], f"{len(shared):,} of the {len(data.val):,} validation images"
+        print(
+            f"{count} are also training images, so val_map is too high for unseen landmarks; first: {val} is {train}",
+            file=sys.stderr,
+        )
 
 
 def _check_image_count(cli: TrainingCLI) -> None:
@@ -269,6 +275,7 @@ def _silence_lightning() -> None:
         ".*does not have many workers",
         ".*when logging on epoch level in distributed setting",  # each process scores all images
         "Checkpoint directory .* exists and is not empty",
+        ".*could not find the monitored key",  # without validation; the end of the run says so
         "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler resumes within it
         r"\s*``.*was deprecated in v4.49",  # called by LightningCLI
         r"\s*skip_none parameter was deprecated",
@@ -287,7 +294,7 @@ def _add_callbacks(cli: TrainingCLI, out: Path) -> MovableCheckpoint:
         The callback that saves the best epoch.
     """
     best, saving = checkpoint_callbacks(out, cli.config.save_every)
-    shown = [*throughput.callbacks(), PlainProgress(), Plots(out)]
+    shown = [*throughput.callbacks(), EpochLines(), Plots(out)]
     if cli.trainer.progress_bar_callback is None:
         shown.append(ProgressLines())
     first = [] if cli.start is None else [StartAtMeans()]

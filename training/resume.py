@@ -92,15 +92,16 @@ def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
     last, best = (checkpoint_file(out, name) for name in (LAST, BEST))
     try:
         return last, read_checkpoint(last), ""
-    except GlamError as error:
+    except GlamError:
         if not best.exists():
             raise
         checkpoint = read_checkpoint(best)
-        return best, checkpoint, f"{error} Resuming from {best.name}, epoch {checkpoint['epoch'] + 1}."
+        epoch = checkpoint["epoch"] + 1
+        return best, checkpoint, f"{last} cannot be read, so the run resumes from {best.name}, the end of epoch {epoch}"
 
 
 def apply_rates(checkpoint: dict[str, Any], groups: list[dict[str, Any]]) -> None:
-    """Replaces the learning rates and the weight decay in a checkpoint, in place; the schedule goes on with them.
+    """Replaces the learning rates and the weight decay in a checkpoint, in place; the schedule continues with them.
 
     Args:
         checkpoint: a checkpoint of Lightning with one optimizer.
