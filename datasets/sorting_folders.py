@@ -8,9 +8,9 @@ from glam.datasets.scan import landmark_of
 SORTING_NAMES = frozenset({
     *("edited", "edits", "edit", "original", "originals", "raw", "jpg", "jpeg", "export", "exports", "processed"),
     *("unsorted", "sorted", "to sort", "todo", "to do", "done", "selected", "picks", "rejected", "rejects"),
-    *("new folder", "untitled folder", "untitled", "misc", "miscellaneous", "other", "others", "various", "temp", "tmp"),
+    *("new folder", "untitled folder", "untitled", "misc", "miscellaneous", "other", "others", "temp", "tmp"),
     *("camera", "camera roll", "camera uploads", "dcim", "screenshots", "downloads", "import", "imports", "imported"),
-    *("backup", "backups", "duplicates", "scans"),
+    *("backup", "backups", "duplicates", "scans", "various"),
 })  # fmt: skip
 """Lower-case names of folders that systems, cameras, and programs make, or that stand for a step of work."""
 

@@ -11,7 +11,7 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from glam import model_file
+from glam.datasets.collection import Collection
 from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
 from glam.datasets.tables import header_of
 from glam.errors import GlamError
@@ -32,7 +33,7 @@ from glam.model import Model, load
 from glam.model_file import ModelHeader
 from glam.output import OutputKind, check_not_input, check_output, has_json_keys, write_errors, write_json, write_output
 from glam.training import throughput
-from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help
+from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
 from glam.training.finetune import StartAtMeans, compare_models
@@ -118,12 +119,13 @@ class PlainProgress(L.Callback):
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}", flush=True)
 
 
-def train(arguments: Sequence[str]) -> Path:
+def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = None) -> Path:
     """Trains a model and returns the path of the model file.
 
     Args:
         arguments: arguments of `glam train`, such as ``["--config", "lite0", "--data.train", "images"]``. A
             configuration is a path or one of `bundled_configs`.
+        show: called in the first process with the images of each source, to say what was read.
 
     Raises:
         OptionError: an option is wrong.
@@ -131,6 +133,9 @@ def train(arguments: Sequence[str]) -> Path:
             cannot be used.
     """
     cli = build_cli(arguments)
+    if show is not None and cli.trainer.is_global_zero:
+        for collection in cli.datamodule.sources:
+            show(collection)
     out = Path(cli.config.out)
     last = out / "checkpoints" / "last.ckpt"
     if last.exists() and not cli.config.resume:
@@ -224,7 +229,7 @@ def build_cli(arguments: Sequence[str]) -> TrainingCLI:
         GlamError: there is no such configuration, or the data cannot be used.
     """
     _silence_lightning()
-    expanded = with_bundled_configs(arguments)
+    expanded = with_one_list(with_bundled_configs(arguments), "--data.exclude")
     try:
         return TrainingCLI(
             LandmarkModule,

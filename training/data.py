@@ -14,7 +14,7 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer import Trainer
 from torch import Tensor
 
-from glam.datasets.collection import Collection, exclude, read_names
+from glam.datasets.collection import Collection, ScanOptions, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
@@ -60,6 +60,7 @@ class LandmarkData(L.LightningDataModule):
         val_size: longest side of validation images in pixels.
         batch_size: images per step and device.
         workers: number of processes that read images, per device.
+        sources: the images of ``train`` and of ``val``, as they were read.
         without_landmark: number of training images that are excluded because they have no landmark.
 
     Raises:
@@ -77,13 +78,16 @@ class LandmarkData(L.LightningDataModule):
         self.workers = min((os.cpu_count() or 2) - 1, 16) if chosen.workers is None else chosen.workers
         self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, its finished parts
         self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, its finished parts, their batches
-        everything = read_collection(train)
+        scan = ScanOptions(tuple(chosen.exclude), chosen.follow_links, landmark_from=chosen.landmark_from)
+        everything = read_collection(train, scan)
+        self.sources = [everything]
         if leave_out is not None:
             everything = exclude(everything, read_names(leave_out))
         if val is None:
             train_part, val_part = hold_out(everything, chosen.val_share, chosen.seed)
         else:
-            train_part, val_part = everything, read_collection(val)
+            train_part, val_part = everything, read_collection(val, scan)
+            self.sources.append(val_part)
         labelled = train_part.filter(lambda image: bool(image.landmark))
         self.without_landmark = len(train_part) - len(labelled)
         self.train, self.train_shapes, unreadable = split_readable(labelled)

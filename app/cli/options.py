@@ -1,13 +1,14 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from glam.errors import GlamError
 
 if TYPE_CHECKING:
+    from glam.datasets.collection import ScanOptions
     from glam.inference.pipeline import Settings
     from glam.model import Model
 
@@ -35,6 +36,20 @@ Scales = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, or cuda:N.", show_default="a GPU if there is one")
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Leave out paths, as in a .gitignore; can be repeated."),
+]
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow links to folders.")]
+NamesLandmarks = Annotated[
+    str | None,
+    typer.Option(
+        "--landmark-from",
+        metavar="folder|parent|manifest|none",
+        help="What names the landmark: path or name of the folder, the manifest, or nothing.",
+        show_default="manifest if there is one, else folder",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -51,3 +66,20 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
             f"{scales!r} is not a list of scales. Separate numbers with commas: --scales 0.7,1,1.4"
         ) from error
     return model.settings(size=size, scales=numbers)
+
+
+def scan_options(exclude: list[str] | None, follow_links: bool, landmark_from: str | None = None) -> "ScanOptions":
+    """The options of a scan from those of a command.
+
+    Raises:
+        typer.BadParameter: there is no such choice of what names landmarks.
+    """
+    from glam.datasets.collection import LandmarkFrom, ScanOptions
+
+    choices: tuple[LandmarkFrom, ...] = get_args(LandmarkFrom)
+    chosen = next((choice for choice in choices if choice == landmark_from), None)
+    if chosen != landmark_from:
+        raise typer.BadParameter(
+            f"{landmark_from!r} is not a choice. Choose one of {', '.join(choices)}", param_hint="--landmark-from"
+        )
+    return ScanOptions(tuple(exclude or ()), follow_links, landmark_from=chosen)
