@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glam.datasets.collection import Collection, Skipped
-from glam.datasets.sorting_folders import sorting_folders
+from glam.datasets.workflow_folders import workflow_folders
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -120,7 +120,7 @@ def contents(collection: Collection, option: str = "--landmark-from") -> None:
     without = f", {unknown:,} without a landmark" if unknown else ""
     landmarks = count(len(collection.landmarks), "landmark")
     note(f"{collection.source or collection.root}: {count(len(collection), 'image')} of {landmarks}{without}")
-    names = sorting_folders(collection)
+    names = workflow_folders(collection)
     if names:
         such = ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN])
         note(f"landmark names such as {such} look like folders for sorting, not landmarks; see {option}")
