@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from glam.app.cli.serve import COOKIE_VALUE
+from glam.app.cli.tokens import COOKIE_VALUE
 from glam.app.service.middleware.auth import Access, AuthMiddleware, host_name, is_loopback
 
 READ, WRITE = "read-token", "write-token"
