@@ -40,6 +40,7 @@ from glam.app.service.middleware.errors import (
     service_busy,
 )
 from glam.app.service.middleware.methods import MethodMiddleware
+from glam.app.service.middleware.root_path import RootPathMiddleware
 from glam.app.service.middleware.security_headers import SecurityHeadersMiddleware
 from glam.app.service.middleware.timeouts import TimeoutMiddleware
 from glam.app.service.routes import explain, images, search
@@ -89,7 +90,6 @@ def create_app(
         # The documentation pages of FastAPI load scripts from another site; `page/docs.html` does not.
         docs_url=None,
         redoc_url=None,
-        root_path=root_path,
         lifespan=_lifespan,
     )
     app.state.glam = app_state
@@ -110,6 +110,7 @@ def create_app(
     app.add_middleware(ConditionalMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=app_state.metrics, in_flight=app_state.in_flight)
+    app.add_middleware(RootPathMiddleware, root_path=root_path)
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_invalid_value)
     app.add_exception_handler(FullError, answer_busy)

@@ -35,7 +35,7 @@ class InFlightRequests:
 
 
 class AccessLogMiddleware:
-    """The outermost ASGI middleware: request id, access log, and metrics.
+    """ASGI middleware around all others: request id, access log, and metrics.
 
     It answers 500 to an unexpected exception, and 503 to new requests during a shutdown.
     """
