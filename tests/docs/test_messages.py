@@ -14,8 +14,8 @@ from tests.test_layout import modules
 
 VERBS = """
     add build change check choose close compute convert copy correct create delete describe divide download evaluate
-    fix free get give install keep leave make move name normalize pass put remove rename restore resume run save search see
-    send separate set shorten simplify store sync update upgrade use wait write
+    fix free get give install keep leave make move name normalize pass put remove rename restore resume run save search
+    see send separate set shorten simplify store sync update upgrade use wait write
 """
 """Verbs that tell the reader what to do."""
 
@@ -32,10 +32,8 @@ EXCEPTIONS = {
     ("index/milvus/sync.py", "... The changes are saved in ...; the next command that writes to it updates Milvus."): (
         "follows a message of index/milvus/connection.py"
     ),
-    (
-        "index/storage/filters.py",
-        "The filter ...... cannot be used: ...",
-    ): "the reason, from SQLite or glam, has the cure",
+    ("index/storage/filters.py", "The filter ... cannot be used: ..."): "the reason, from SQLite or glam, has the cure",
+    ("index/storage/filters.py", "The filter ...... cannot be used: ..."): "the same, for a long filter",
 }
 """Reasons why a message, by file and text, does not say itself what to do."""
 
