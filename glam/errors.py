@@ -40,6 +40,14 @@ class ImageError(GlamError):
         self.reason = reason
 
 
+class TooLargeError(ImageError):
+    """An image has more pixels or bytes than the limit."""
+
+
+class MissingDecoderError(ImageError):
+    """An image has a format whose decoder is an optional dependency that is not installed."""
+
+
 def system_reason(error: OSError) -> str:
     """The reason of an error of the operating system, as in ``permission denied``."""
     return (error.strerror or str(error)).lower()

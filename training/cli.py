@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from glam import model_file
+from glam.datasets.collection import Collection
 from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
 from glam.datasets.tables import header_of
 from glam.errors import GlamError
 from glam.model import Model, load
 from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
 from glam.training import throughput
-from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help
+from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
 from glam.training.checkpoints import LAST, MovableCheckpoint, checkpoint_callbacks, checkpoint_file
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
@@ -112,12 +113,13 @@ class TrainingCLI(LightningCLI):
         self.model.connect(self.datamodule)
 
 
-def train(arguments: Sequence[str]) -> Path:
+def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = None) -> Path:
     """Trains a model and returns the path of the model file.
 
     Args:
         arguments: arguments of `glam train`, such as ``["--config", "lite0", "--data.train", "images"]``. A
             configuration is a path or one of `bundled_configs`.
+        show: called in the first process with the images of each source, to say what was read.
 
     Raises:
         OptionError: an option is wrong.
@@ -125,6 +127,9 @@ def train(arguments: Sequence[str]) -> Path:
             cannot be used.
     """
     cli = build_cli(arguments)
+    if show is not None and cli.trainer.is_global_zero:
+        for collection in cli.datamodule.collections:
+            show(collection)
     out = Path(cli.config.out)
     resumed = _checkpoint(cli, out)
     if cli.trainer.is_global_zero:
@@ -243,7 +248,7 @@ def build_cli(arguments: Sequence[str]) -> TrainingCLI:
         GlamError: there is no such configuration, or the data cannot be used.
     """
     _silence_lightning()
-    expanded = with_bundled_configs(arguments)
+    expanded = with_one_list(with_bundled_configs(arguments), "--data.exclude")
     try:
         return TrainingCLI(
             LandmarkModule,

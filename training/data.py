@@ -14,7 +14,7 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer import Trainer
 from torch import Tensor
 
-from glam.datasets.collection import Collection, exclude, read_names
+from glam.datasets.collection import Collection, ScanOptions, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
@@ -61,6 +61,7 @@ class LandmarkData(L.LightningDataModule):
         batch_size: images per step and device.
         workers: number of processes that read images, per device.
         sources: all training images with a landmark and all validation images, readable or not.
+        collections: the images of ``train`` and of ``val``, as they were read.
         without_landmark: number of training images that are excluded because they have no landmark.
 
     Raises:
@@ -78,13 +79,16 @@ class LandmarkData(L.LightningDataModule):
         self.workers = min((os.cpu_count() or 2) - 1, 16) if chosen.workers is None else chosen.workers
         self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, its finished parts
         self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, its finished parts, their batches
-        everything = read_collection(train)
+        scan = ScanOptions(tuple(chosen.exclude), chosen.follow_links, landmark_from=chosen.landmark_from)
+        everything = read_collection(train, scan)
+        self.collections = [everything]
         if leave_out is not None:
             everything = exclude(everything, read_names(leave_out))
         if val is None:
             train_part, val_part = hold_out(everything, chosen.val_share, chosen.seed)
         else:
-            train_part, val_part = everything, read_collection(val)
+            train_part, val_part = everything, read_collection(val, scan)
+            self.collections.append(val_part)
         labelled = train_part.filter(lambda image: bool(image.landmark))
         self.sources = labelled, val_part
         self.without_landmark = len(train_part) - len(labelled)

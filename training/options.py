@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from glam.datasets.collection import LandmarkFrom
 from glam.training.arguments import OptionError
 
 Range = tuple[float, float, str]
@@ -156,6 +157,10 @@ class DataOptions:
             the workers.
         workers: Processes that read images, per device; null for one less than there are cores, at most 16.
         seed: Seed of image order, held-out landmarks, and augmentation.
+        exclude: Patterns of paths to leave out, as in a .gitignore. On the command line, repeat the option per pattern.
+        follow_links: Follow links to folders.
+        landmark_from: What names the landmark of an image: the path of its "folder", the name of the folder alone
+            ("parent"), the "manifest", or "none"; null for the manifest if there is one, else the folder.
         max_unreadable: Largest share of the training images that may be unreadable, 0 to 1; the run ends beyond it.
     """
 
@@ -170,6 +175,9 @@ class DataOptions:
     augment_on: Literal["workers", "device"] = "workers"
     workers: int | None = None
     seed: int = 0
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    landmark_from: LandmarkFrom | None = None
     max_unreadable: float = 0.1  # a few bad files are usual; a tenth is a folder that is not mounted or not complete
 
     def __post_init__(self) -> None:

@@ -94,12 +94,13 @@ def bench_search(
     import numpy as np
 
     from glam.app.cli import terminal
+    from glam.app.service.memory_budget import used_memory
     from glam.index import Index
 
-    memory, began = own_memory(), time.perf_counter()
+    memory, began = used_memory(), time.perf_counter()
     with Index.open(index) as opened:
         facts: dict[str, float] = {"images": len(opened), "open_seconds": round(time.perf_counter() - began, 3)}
-        facts["memory_bytes"] = own_memory() - memory
+        facts["memory_bytes"] = used_memory() - memory
         sample = np.random.default_rng(SEED).choice(opened.image_ids, min(queries, len(opened)), replace=False)
         facts["queries"] = len(sample)
         if len(sample):
@@ -142,10 +143,3 @@ def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.fl
     heap.finalize()
     tenth: NDArray[np.float32] = heap.D[:, -1]
     return tenth
-
-
-def own_memory() -> int:
-    """Anonymous memory of this process in bytes; 0 if the system does not report it."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)

@@ -6,10 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glam.app.cli.help import Command, CommandGroup
-from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName, Scales, Size, settings_of
+from glam.app.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Device,
+    Exclude,
+    FollowLinks,
+    ModelName,
+    NamesLandmarks,
+    Scales,
+    Size,
+    scan_options,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from glam.datasets.collection import Collection
+    from glam.eval.folder import FolderReport
     from glam.eval.revisitop import ProtocolScores
     from glam.index.rerank.chain import Chain
 
@@ -81,6 +94,9 @@ def eval_folder(
     distractors: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder of further database images.")
     ] = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
+    landmark_from: NamesLandmarks = None,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
@@ -94,44 +110,31 @@ def eval_folder(
 ) -> None:
     """Evaluate a folder of landmarks: each image queries all others (mAP, recall@1, mP@10)."""
     _check_result_file(out, folder, Path(model))
+    scan = scan_options(exclude, follow_links, landmark_from)
     if index is not None or service is not None:
         from glam.app.cli.eval_search import SearchEvaluation, eval_folder_search
 
         options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, out, json)
-        eval_folder_search(folder, options, distractors)
+        eval_folder_search(folder, options, distractors, scan)
         return
 
     import glam
     from glam.app.cli import terminal
-    from glam.datasets.readers import read_collection
+    from glam.app.cli.eval_folders import check_listed, read_folders, report_skipped
     from glam.eval.folder import evaluate_folder
     from glam.eval.report import folder_result
 
     chain = _chain(rerank)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
-    others = None if distractors is None else read_collection(distractors)
+    landmarks, others = read_folders(folder, distractors, scan)
     with terminal.progress("describing") as progress:
-        landmarks = read_collection(folder)
         report = evaluate_folder(opened, landmarks, others, settings=settings, chain=chain, progress=progress)
-    terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
-    finish(folder_result(str(folder), report, opened, settings), out, json)
-    if json:
-        return
-    scores = report.scores
-    terminal.table(
-        ["model", "mAP", "95% interval", "recall@1", "mP@10"],
-        [[
-            model,
-            terminal.percent(scores.mean_ap),
-            terminal.interval(*scores.interval),
-            terminal.percent(scores.recall_at_1),
-            terminal.percent(scores.precision_at_10),
-        ]],
-        title=f"{folder}: {terminal.count(len(report.paths), 'image')} of "
-        f"{terminal.count(_landmark_count(landmarks), 'landmark')}, "
-        f"{terminal.count(report.distractors, 'distractor')}{_rerank_note(report.rerank)}",
-    )  # fmt: skip
+    skipped = report_skipped(landmarks, others, report)
+    finish({**folder_result(str(folder), report, opened, settings), **skipped}, out, json)
+    if not json:
+        _print_scores(model, landmarks, report)
+    check_listed(landmarks, others)
 
 
 @app.command("revisited", cls=EvalCommand)
@@ -293,10 +296,6 @@ def _check_result_file(out: Path | None, *inputs: Path) -> None:
         check_output(out, RESULT, inputs)
 
 
-def _landmark_count(collection: "Collection") -> int:
-    return sum(landmark != "" for landmark in collection.landmarks)
-
-
 def _chain(text: str | None) -> "Chain | None":
     from glam.index.rerank.chain import parse_chain
 
@@ -305,6 +304,25 @@ def _chain(text: str | None) -> "Chain | None":
 
 def _rerank_note(chain: str | None) -> str:
     return "" if chain is None else f", re-ranked by {chain}"
+
+
+def _print_scores(model: str, landmarks: "Collection", report: "FolderReport") -> None:
+    from glam.app.cli import terminal
+
+    scores = report.scores
+    terminal.table(
+        ["model", "mAP", "95% interval", "recall@1", "mP@10"],
+        [[
+            model,
+            terminal.percent(scores.mean_ap),
+            terminal.interval(*scores.interval),
+            terminal.percent(scores.recall_at_1),
+            terminal.percent(scores.precision_at_10),
+        ]],
+        title=f"{landmarks.source}: {terminal.count(len(report.paths), 'image')} of "
+        f"{terminal.count(len(landmarks.landmarks), 'landmark')}, "
+        f"{terminal.count(report.distractors, 'distractor')}{_rerank_note(report.rerank)}",
+    )  # fmt: skip
 
 
 def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:

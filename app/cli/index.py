@@ -373,6 +373,6 @@ def _finish(collection: "Collection | None", done: "BuildReport | SyncReport") -
     terminal.unreadable(done.unreadable)
     terminal.inaccessible([failure for failure in done.inaccessible if failure not in done.skipped.unlisted])
     if collection is not None:
-        terminal.doubtful_landmarks(collection)
+        terminal.doubtful_landmarks(collection, "--landmark-from")
     if done.inaccessible:
         raise typer.Exit(1)

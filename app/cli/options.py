@@ -1,18 +1,21 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glam.datasets.collection import LandmarkFrom, ScanOptions
 from glam.errors import GlamError
 
 if TYPE_CHECKING:
+    from glam.datasets.collection import ScanOptions
     from glam.inference.pipeline import Settings
     from glam.model import Model
 
 DEFAULT_MODEL = "glam-lite0"
+
+LandmarkChoice = Literal["folder", "parent", "manifest", "none"]
+"""`glam.datasets.collection.LandmarkFrom`, without loading that module for a help page."""
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
 ModelName = Annotated[
@@ -38,38 +41,31 @@ Device = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATTERN", help="Leave out these paths, as in a .gitignore; can be repeated."),
+    typer.Option("--exclude", metavar="PATTERN", help="Leave out paths, as in a .gitignore; can be repeated."),
 ]
 FollowLinks = Annotated[
     bool | None,
     typer.Option("--follow-links/--no-follow-links", help="Follow links to folders.", show_default="no"),
 ]
-LandmarkFromOption = Annotated[
-    LandmarkFrom | None,
+NamesLandmarks = Annotated[
+    LandmarkChoice | None,
     typer.Option(
         "--landmark-from",
         metavar="folder|parent|manifest|none",
-        help="What names a landmark.",
-        show_default="manifest, else folder",
+        help="What names the landmark: path or name of the folder, the manifest, or nothing.",
+        show_default="manifest if there is one, else folder",
     ),
 ]
 IndexLandmarkFrom = Annotated[
-    LandmarkFrom | None,
+    LandmarkChoice | None,
     typer.Option(
         "--landmark-from",
         metavar="folder|parent|manifest|none",
-        help="What names a landmark.",
-        show_default="manifest, else none",
+        help="What names the landmark: path or name of the folder, the manifest, or nothing.",
+        show_default="manifest if there is one, else none",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-def scan_options(
-    exclude: list[str] | None, follow_links: bool | None, landmark_from: LandmarkFrom | None = None
-) -> ScanOptions:
-    """The scan options of a command line."""
-    return ScanOptions(tuple(filter(None, exclude or ())), bool(follow_links), landmark_from=landmark_from)
 
 
 def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settings":
@@ -85,3 +81,12 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
             f"{scales!r} is not a list of scales. Separate numbers with commas: --scales 0.7,1,1.4"
         ) from error
     return model.settings(size=size, scales=numbers)
+
+
+def scan_options(
+    exclude: list[str] | None, follow_links: bool | None, landmark_from: LandmarkChoice | None = None
+) -> "ScanOptions":
+    """The options of a scan from those of a command."""
+    from glam.datasets.collection import ScanOptions
+
+    return ScanOptions(tuple(filter(None, exclude or ())), bool(follow_links), landmark_from=landmark_from)

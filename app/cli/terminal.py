@@ -1,6 +1,6 @@
 """Output of the commands. Results go to standard output, so that they can be piped; everything else to standard error.
 
-say, table, as_json --> standard output      note, skipped, unreadable, progress --> standard error
+say, table, as_json --> standard output      note, contents, skipped, unreadable, progress --> standard error
 """
 
 import json
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glam.datasets.collection import Collection, Skipped
-from glam.datasets.sorting_folders import sorting_folders
+from glam.datasets.workflow_folders import workflow_folders
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -30,7 +30,7 @@ SECONDS_BETWEEN_LINES = 5.0
 """Time between two progress lines where there is no terminal; arbitrary."""
 
 NAMES_SHOWN = 3
-"""Most landmark names in a warning; arbitrary."""
+"""Most names of landmarks in a warning; arbitrary, so that it stays readable."""
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
@@ -109,12 +109,26 @@ def skipped(found: Skipped, unreadable_count: int = 0) -> None:
     _list_reasons("Links that were not followed:", found.links)
 
 
-def doubtful_landmarks(collection: Collection) -> None:
-    """Warns of landmark names that look like folders for sorting."""
-    names = sorting_folders(collection)
+def contents(collection: Collection, option: str = "--landmark-from") -> None:
+    """Says how many images and landmarks a collection has, and warns of landmarks that are folders for sorting.
+
+    Args:
+        collection: the images.
+        option: name of the option that chooses what names the landmarks.
+    """
+    unknown = sum(not image.landmark for image in collection.images)
+    without = f", {unknown:,} without a landmark" if unknown else ""
+    landmarks = count(len(collection.landmarks), "landmark")
+    note(f"{collection.source or collection.root}: {count(len(collection), 'image')} of {landmarks}{without}")
+    doubtful_landmarks(collection, option)
+
+
+def doubtful_landmarks(collection: Collection, option: str) -> None:
+    """Warns of landmark names that look like folders for sorting, and names the option that chooses other names."""
+    names = workflow_folders(collection)
     if names:
-        shown = ", ".join(repr(name) for name in names[:NAMES_SHOWN])
-        note(f"Landmark names such as {shown} look like folders for sorting. See --landmark-from.")
+        such = ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN])
+        note(f"landmark names such as {such} look like folders for sorting, not landmarks; see {option}")
 
 
 def _list_reasons(title: str, paths: Sequence[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ request --> AccessLogMiddleware (id, log, metrics) --> SecurityHeadersMiddleware
         --> BodyLimitMiddleware --> endpoint
 """
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from html import escape
@@ -22,10 +23,12 @@ from starlette.exceptions import HTTPException
 from glam.app.service import schemas
 from glam.app.service.dependencies import AppState, get_app_state
 from glam.app.service.image_files import ImageFileGone
+from glam.app.service.memory_budget import MemoryFullError
 from glam.app.service.middleware.access_log import AccessLogMiddleware
 from glam.app.service.middleware.auth import Access, AuthMiddleware
 from glam.app.service.middleware.body_limit import BodyLimitMiddleware
 from glam.app.service.middleware.errors import (
+    RETRY_SECONDS,
     SHUTDOWN_RETRY_SECONDS,
     SHUTTING_DOWN,
     DrainMiddleware,
@@ -37,9 +40,11 @@ from glam.app.service.routes import explain, images, search
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import ClosedError, FullError
 from glam.app.service.workers.search import BoxError, FilterError
-from glam.errors import ImageError
+from glam.errors import GlamError, ImageError
 from glam.index import Index
 from glam.model import Model
+
+log = logging.getLogger("glam.service")
 
 PAGE = Path(str(resources.files("glam.app") / "page"))
 
@@ -89,8 +94,10 @@ def create_app(
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_invalid_value)
     app.add_exception_handler(FullError, answer_busy)
+    app.add_exception_handler(MemoryFullError, answer_full)
     app.add_exception_handler(ClosedError, answer_stopping)
     app.add_exception_handler(ImageError, answer_unreadable)
+    app.add_exception_handler(GlamError, answer_unavailable)
     app.add_exception_handler(BoxError, answer_unprocessable)
     app.add_exception_handler(FilterError, answer_unprocessable)
     app.add_exception_handler(ImageFileGone, answer_not_found)
@@ -152,6 +159,17 @@ def answer_invalid_value(request: Request, error: Exception) -> JSONResponse:
 async def answer_busy(request: Request, error: Exception) -> Response:
     """503: the queue of a worker is full."""
     return await http_exception_handler(request, service_busy())
+
+
+def answer_full(request: Request, error: Exception) -> JSONResponse:
+    """503 with the sentence of a ``MemoryFullError``."""
+    return _error(503, str(error), {"Retry-After": RETRY_SECONDS})
+
+
+def answer_unavailable(request: Request, error: Exception) -> JSONResponse:
+    """503: the index cannot be read. The log has the reason, which names files of this machine."""
+    log.warning("index not read", extra={"facts": {"reason": str(error)}})
+    return _error(503, "The index cannot be read now. Try again later.", {"Retry-After": RETRY_SECONDS})
 
 
 def answer_stopping(request: Request, error: Exception) -> JSONResponse:

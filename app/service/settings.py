@@ -18,6 +18,8 @@ class ServiceLimits:
             default that suits the device of the model.
         window_seconds: time in seconds that the first item of a batch waits for others.
         thumbnail_cache_bytes: capacity of the thumbnail cache in bytes.
+        memory_bytes: memory that the process may use; None for a quarter of the machine. When it is full, further
+            images get 503.
         descriptors: capacity of the descriptor cache in descriptors.
     """
 
@@ -30,4 +32,5 @@ class ServiceLimits:
     batch: int | None = None
     window_seconds: float = 0.004
     thumbnail_cache_bytes: int = 64_000_000
+    memory_bytes: int | None = None
     descriptors: int = 1_000

@@ -9,8 +9,9 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
+from glam.app.service.decode_cost import Decode
 from glam.app.service.dependencies import Services, get_services
-from glam.app.service.uploads import read_header, upload_bytes
+from glam.app.service.uploads import NAMES, read_header, upload_bytes
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
@@ -154,7 +155,7 @@ def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
-FORMATS = "Image file: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, or PPM. /api/info has the limits on its size."
+FORMATS = f"Image file: {NAMES}. /api/info has the limits on its size."
 
 router = APIRouter(prefix="/api")
 
@@ -208,7 +209,10 @@ async def search_with_indexed(
 
         def features() -> LocalFeatures:
             stored = services.index.local_features(entry.image_id)
-            return extract(services.image_files.read(entry.image_id)) if stored is None else stored
+            if stored is not None:
+                return stored
+            with services.app_state.budget.reserve(services.image_files.cost(entry.image_id)):
+                return extract(services.image_files.read(entry.image_id))
 
         described, query = ImageDescriptor(descriptor, entry.width, entry.height), SearchQuery(descriptor, features)
     else:
@@ -246,13 +250,15 @@ def image(entry: EntryDep) -> schemas.Image:
     response_class=Response,
     responses={200: IMAGE_ANSWER, **error_responses(404, 422)},
 )
-def image_file(services: ServicesDep, entry: EntryDep) -> Response:
+async def image_file(services: ServicesDep, entry: EntryDep) -> Response:
     """Returns the unchanged file, or a JPEG if browsers cannot display its format."""
-    media_type = services.image_files.browser_type(entry.image_id)
+    files, image_id = services.image_files, entry.image_id
+    media_type = await run_in_threadpool(files.browser_type, image_id)
     if media_type is None:
-        return Response(services.image_files.jpeg(entry.image_id), media_type="image/jpeg")
+        jpeg = await services.decode(lambda: Decode(files.cost(image_id), lambda: files.jpeg(image_id)))
+        return Response(jpeg, media_type="image/jpeg")
     return FileResponse(
-        services.image_files.path(entry.image_id),
+        await run_in_threadpool(files.path, image_id),
         media_type=media_type,
         filename=PurePosixPath(entry.path).name,
         content_disposition_type="inline",
@@ -270,7 +276,7 @@ def image_file(services: ServicesDep, entry: EntryDep) -> Response:
         **error_responses(404, 422),
     },
 )
-def image_thumbnail(
+async def image_thumbnail(
     services: ServicesDep,
     entry: EntryDep,
     size: Annotated[
@@ -279,7 +285,12 @@ def image_thumbnail(
     if_none_match: Annotated[str, Header(description="ETag of an earlier response, for status 304 if unchanged.")] = "",
 ) -> Response:
     """Returns an upright JPEG. An image smaller than the requested size is not enlarged."""
-    thumbnail = services.image_files.thumbnail(entry.image_id, size, if_none_match)
+    files, image_id = services.image_files, entry.image_id
+    thumbnail = await run_in_threadpool(files.known_thumbnail, image_id, size, if_none_match)
+    if thumbnail is None:
+        thumbnail = await services.decode(
+            lambda: Decode(files.cost(image_id, size), lambda: files.thumbnail(image_id, size))
+        )
     headers = {"ETag": thumbnail.etag}
     if thumbnail.jpeg is None:
         return Response(status_code=304, headers=headers)
@@ -287,9 +298,9 @@ def image_thumbnail(
 
 
 @router.get("/filters", tags=["search"], summary="List the columns for filters", responses=error_responses())
-def filters(services: ServicesDep) -> schemas.Filters:
+async def filters(services: ServicesDep) -> schemas.Filters:
     """Returns the columns that filter expressions can use, with their values: landmark, width, metadata, and others."""
-    return schemas.Filters(columns=services.served.columns)
+    return schemas.Filters(columns=await services.served.columns())
 
 
 @router.get("/info", tags=["service"], summary="Get facts about the index and the service", responses=error_responses())

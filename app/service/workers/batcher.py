@@ -20,6 +20,10 @@ Work = Callable[[Sequence[Item]], Sequence[Result | Exception]]
 """Computes one result per item of a batch. An exception in place of a result is raised for that item only."""
 
 
+CLOSE_SECONDS = 5.0
+"""Longest wait for the threads of a queue at shutdown; arbitrary."""
+
+
 class FullError(Exception):
     """The queue is full."""
 
@@ -125,14 +129,18 @@ class Batcher(Generic[Item, Result]):
         """
         return await asyncio.wrap_future(self.submit(item))
 
-    def close(self) -> None:
-        """Reject new items, finish those in the queue, and return after the threads have ended."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Reject new items, finish those in the queue, and return after the threads have ended, or after ``seconds``.
+
+        The threads are daemons: what runs longer ends with the process.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._started:
+            end = time.monotonic() + seconds
             for thread in self._threads:
-                thread.join()
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
         self._prepare()

@@ -13,8 +13,10 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageFile
 
 import glam
+from glam.app.service.memory_budget import MemoryBudget
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
+from glam.app.service.workers.decode import DecodePool
 from glam.app.service.workers.describe import Describer, ImageDescriptor
 from glam.datasets.readers import read_folder
 from glam.images import Box, read_image
@@ -109,10 +111,13 @@ def described(trained: Model, data: bytes, box: Box | None = None, *, times: int
     """What the service makes of a file, with local features, when asked as often."""
 
     async def ask() -> ImageDescriptor:
-        describer = Describer(trained, SIZE, (1.0,), ServiceLimits(), Metrics())
+        metrics = Metrics()
+        decoders = DecodePool(MemoryBudget(1_000_000_000), ServiceLimits(), metrics)
+        describer = Describer(trained, SIZE, (1.0,), ServiceLimits(), metrics, decoders)
         try:
             answers = [await describer.describe(lambda: data, box, local_features=True) for _ in range(times)]
         finally:
+            decoders.close()
             describer.close()
         return answers[-1]
 

@@ -6,7 +6,7 @@ import pytest
 
 from glam.datasets.collection import Collection, ImageFile, LandmarkFrom
 from glam.datasets.scan import landmark_of
-from glam.datasets.sorting_folders import sorting_folders
+from glam.datasets.workflow_folders import workflow_folders
 
 
 def of_folders(*folders: str, landmark_from: LandmarkFrom = "folder") -> Collection:
@@ -45,7 +45,7 @@ def of_folders(*folders: str, landmark_from: LandmarkFrom = "folder") -> Collect
     ],
 )
 def test_a_folder_for_sorting_is_recognized(name: str) -> None:
-    assert sorting_folders(of_folders(name)) == (name,)
+    assert workflow_folders(of_folders(name)) == (name,)
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_a_folder_for_sorting_is_recognized(name: str) -> None:
     ],
 )
 def test_a_landmark_is_not_taken_for_one(name: str) -> None:
-    assert sorting_folders(of_folders(name)) == ()
+    assert workflow_folders(of_folders(name)) == ()
 
 
 def test_any_folder_on_the_path_counts_if_it_is_part_of_the_name() -> None:
     folders = ("2019/Petra", "2020/Petra", "Rome/edited")
-    assert sorting_folders(of_folders(*folders)) == ("2019", "2020", "edited")
-    assert sorting_folders(of_folders(*folders, landmark_from="parent")) == ("edited",)
-    assert sorting_folders(of_folders(*folders, landmark_from="none")) == ()
+    assert workflow_folders(of_folders(*folders)) == ("2019", "2020", "edited")
+    assert workflow_folders(of_folders(*folders, landmark_from="parent")) == ("edited",)
+    assert workflow_folders(of_folders(*folders, landmark_from="none")) == ()
 
 
 def test_a_name_that_a_list_gives_is_a_name() -> None:
     listed = Collection(Path(), (ImageFile("0/1/2/012.jpg", "2019"), ImageFile("2020/1.jpg", "Petra")))
-    assert sorting_folders(listed) == ()
-    assert sorting_folders(Collection(Path(), (ImageFile("2019/1.jpg", "2019"),))) == ("2019",), "as prepare writes it"
+    assert workflow_folders(listed) == ()
+    assert workflow_folders(Collection(Path(), (ImageFile("2019/1.jpg", "2019"),))) == ("2019",), "as prepare writes it"

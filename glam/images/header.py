@@ -1,0 +1,160 @@
+"""Headers of images: format, size, and orientation, with the limits that are checked before anything is decoded."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from PIL import Image
+
+from glam.errors import ImageError, MissingDecoderError
+from glam.images import jpeg_xl, raw
+from glam.images.formats import INSTALL, INSTALLED, readable_formats
+from glam.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
+from glam.images.regular_file import open_regular_file, read_regular_file
+from glam.images.rgb import array_to_image
+from glam.images.source import ImageSource, image_errors, source_name
+
+ORIENTATION = 0x0112
+"""EXIF and TIFF tag of the orientation."""
+
+_STORED_WIDTH, _STORED_HEIGHT = 256, 257
+"""TIFF tags of the size before the orientation is applied."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+"""First bytes of a PNG."""
+
+_HEAD = 64
+"""Bytes at the start of a file that tell JPEG XL and RAW formats."""
+
+
+def open_image(
+    source: ImageSource | BinaryIO,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Image.Image:
+    """Opens an image and reads only the header of its file. Call it inside `glam.images.image_errors`.
+
+    Args:
+        source: image to open, see `glam.images.read_image`, or a file open for reading.
+        max_pixels: maximum width times height.
+        name: name of the image for error messages; None to derive it from the source.
+        max_bytes: maximum size of the file in bytes.
+
+    Returns:
+        Pillow image, not decoded yet. Of a RAW photo, the preview.
+
+    Raises:
+        TooLargeError: the image has more than ``max_pixels``, or the file more than ``max_bytes``.
+        MissingDecoderError: the format needs optional dependencies that are not installed.
+        ImageError: the image has no pixels, or the source has an unsupported type.
+        OSError: the image cannot be read. Pillow raises other exceptions too; `image_errors` converts them all.
+    """
+    name = name or source_name(source)
+    if isinstance(source, Image.Image):
+        image = source
+    elif isinstance(source, np.ndarray):
+        image = array_to_image(source)
+    else:
+        image = _open_file(_as_file(source, name, max_bytes), name, max_pixels)
+    check_pixels(image.size, max_pixels, name)
+    return image
+
+
+def read_upright_size(source: Path | bytes) -> tuple[int, int]:
+    """Reads the width and height of an upright image in pixels from the header of its file.
+
+    Args:
+        source: path of the file, or its content.
+
+    Raises:
+        ImageError: the header cannot be read, or the image has no pixels or more than `MAX_PIXELS`.
+    """
+    with image_errors(source), io.BytesIO(source) if isinstance(source, bytes) else open_regular_file(source) as file:
+        return upright_size(open_image(file, name=source_name(source)))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the width and height in pixels that an opened image has after it is turned upright.
+
+    Args:
+        image: image opened by Pillow, decoded or not.
+    """
+    tags = getattr(image, "tag_v2", None)  # a TIFF, whose Pillow size is upright in some versions, stored in others
+    if tags is not None and _STORED_WIDTH in tags and ORIENTATION in tags:
+        width, height = tags[_STORED_WIDTH], tags[_STORED_HEIGHT]
+        return (height, width) if is_turned(image) else (width, height)
+    return image.size[::-1] if is_turned(image) else image.size
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Returns whether turning an opened image upright will swap its sides."""
+    return orientation(image) in (5, 6, 7, 8)
+
+
+def orientation(image: Image.Image) -> int:
+    """Returns the orientation of an opened image, 1 to 8; 1 if none or no valid one is stored."""
+    value = image.getexif().get(ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _as_file(source: object, name: str, max_bytes: int) -> BinaryIO:
+    """The content of a source as a file that can be read from the start."""
+    if isinstance(source, bytes):
+        check_bytes(len(source), max_bytes, name)
+        return io.BytesIO(source)
+    if isinstance(source, (str, os.PathLike)):
+        return io.BytesIO(read_regular_file(Path(source), max_bytes))
+    if hasattr(source, "read"):
+        file = cast(BinaryIO, source)
+        check_bytes(file.seek(0, os.SEEK_END), max_bytes, name)
+        file.seek(0)
+        return file
+    raise ImageError(name, "not an image; pass a path, the content of a file, a Pillow image, or an array")
+
+
+def _open_file(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    head = file.read(_HEAD)
+    file.seek(0)
+    if raw.is_raw_head(head):
+        return _open_raw(file, name)
+    if jpeg_xl.is_jpeg_xl(head):
+        _check_installed("JXL", "a JPEG XL image", name)
+        return jpeg_xl.open_jpeg_xl(file, lambda size: check_pixels(size, max_pixels, name))
+    image = Image.open(cast(Any, file), formats=readable_formats())
+    if image.format == "PNG" and "exif" not in image.info:
+        image.info["exif"] = _png_exif(file, image)
+    return _open_raw(file, name) if raw.is_raw_tiff(image) else image
+
+
+def _png_exif(file: BinaryIO, image: Image.Image) -> bytes:
+    """The EXIF data of a PNG, which may follow the pixels; Pillow decodes the pixels to look for them there."""
+    profile = image.info.get("Raw profile type exif")  # as ImageMagick writes it
+    if isinstance(profile, str):
+        return bytes.fromhex("".join(profile.split("\n")[3:]))
+    place = file.tell()
+    try:
+        file.seek(len(_PNG))
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"eXIf":
+                return b"Exif\0\0" + file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)  # the data and their checksum
+        return b""
+    finally:
+        file.seek(place)
+
+
+def _open_raw(file: BinaryIO, name: str) -> Image.Image:
+    """The preview of a RAW photo."""
+    _check_installed("RAW", "a RAW photo", name)
+    file.seek(0)
+    return raw.open_preview(file)
+
+
+def _check_installed(format: str, what: str, name: str) -> None:
+    if format not in INSTALLED:
+        raise MissingDecoderError(name, f"{what}, which needs optional dependencies: {INSTALL}")

@@ -1,0 +1,47 @@
+"""`read_image`: reads an image from any source as upright 8-bit RGB."""
+
+from PIL import Image
+
+from glam.images.boxes import Box, crop_image
+from glam.images.header import open_image
+from glam.images.limits import MAX_PIXELS
+from glam.images.rgb import to_rgb, turn_upright
+from glam.images.source import ImageSource, image_errors, source_name
+
+REDUCE_OVERSAMPLING = 2
+"""With ``reduce_to``, a JPEG is decoded at a reduced size if each side keeps this many times the pixels needed, so that
+resizing the result can still smooth it (Pillow's own default for thumbnails)."""
+
+
+def read_image(
+    source: ImageSource,
+    *,
+    box: Box | None = None,
+    max_pixels: int = MAX_PIXELS,
+    reduce_to: int | None = None,
+) -> Image.Image:
+    """Reads an image, turns it upright by its EXIF orientation, and converts it to RGB.
+
+    Transparent images are placed on white, 16-bit images are scaled to 8 bits by the bits that they use, and animations
+    give their first frame.
+
+    Args:
+        source: path, content of an image file, Pillow image, or array, (h, w), (h, w, 1), (h, w, 3), or (h, w, 4), of
+            uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
+        box: part to return: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
+        max_pixels: maximum width times height.
+        reduce_to: longest side in pixels that the caller needs. A JPEG that is far larger is decoded at 1/2, 1/4, or
+            1/8 of its size, which saves time and memory; other images are returned in full size. Not with ``box``.
+
+    Returns:
+        Pillow image in RGB, decoded.
+
+    Raises:
+        ImageError: the source cannot be read or is too large, or the box is empty or outside the image.
+    """
+    with image_errors(source):
+        image = open_image(source, max_pixels)
+        if reduce_to is not None and box is None and image is not source:
+            image.draft(None, (REDUCE_OVERSAMPLING * reduce_to, REDUCE_OVERSAMPLING * reduce_to))
+        image = to_rgb(turn_upright(image, in_place=image is not source))
+    return image if box is None else crop_image(image, box, source_name(source))
