@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 from glam.app.service import schemas
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -166,10 +166,12 @@ def _content(image: "str | Path | bytes | Image") -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
+        from glam.images import read_regular_file  # here, because it loads NumPy and Pillow
+
         try:
-            return Path(image).read_bytes()
+            return read_regular_file(image)
         except OSError as error:
-            raise GlamError(f"{image} cannot be read: {error.strerror}. Check the path.") from error
+            raise GlamError(f"{image} cannot be read: {system_reason(error)}. Check the path.") from error
     out = io.BytesIO()
     image.convert("RGB").save(out, "PNG")
     return out.getvalue()
