@@ -45,9 +45,7 @@ def read_collection(source: Path | str, options: ScanOptions = ScanOptions()) ->
     try:
         collection = _read(source, options)
     except OSError as error:
-        raise GlamError(
-            f"{source} cannot be opened: {system_reason(error)}. Check the path and its permissions."
-        ) from error
+        raise _cannot_be_opened(source, error) from error
     if not len(collection):
         raise _no_images(collection, source)
     return replace(collection, source=Path(source), options=options)
@@ -62,8 +60,15 @@ def _read(source: Path | str, options: ScanOptions) -> Collection:
 
 
 def is_list(source: Path | str) -> bool:
-    """Whether a source is a list of images, or a folder that has one, rather than a folder to scan."""
-    return not _find_list(_split(source)[0]).is_dir()
+    """Whether a source is a list of images, or a folder that has one, rather than a folder to scan.
+
+    Raises:
+        GlamError: the system refuses to say.
+    """
+    try:
+        return not _find_list(_split(source)[0]).is_dir()
+    except OSError as error:
+        raise _cannot_be_opened(source, error) from error
 
 
 def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:  # noqa: B008
@@ -96,6 +101,11 @@ def _with_options(collection: Collection, options: ScanOptions) -> Collection:
     if names is not None and names != "manifest":
         images = tuple(image._replace(landmark=landmark_of(image.path, names)) for image in images)
     return replace(collection, images=images, skipped=Skipped(excluded=excluded), is_list=True)
+
+
+def _cannot_be_opened(source: Path | str, error: OSError) -> GlamError:
+    """The error of a source that the system refuses to open."""
+    return GlamError(f"{source} cannot be opened: {system_reason(error)}. Check the path and its permissions.")
 
 
 def _no_images(collection: Collection, source: Path | str) -> GlamError:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pathspec import GitIgnoreSpec
 
-from glam.datasets.collection import ImageFile, LandmarkFrom, ScanOptions, Skipped
+from glam.datasets.collection import ImageFile, LandmarkFrom, ScanOptions, Skipped, printable_path
 from glam.errors import GlamError, system_reason
 from glam.images import IMAGE_SUFFIXES
 
@@ -30,6 +30,11 @@ dot, such as ``.thumbnails``, are hidden and need no entry."""
 
 VANISHED = (errno.ENOENT, errno.ENOTDIR)
 """Errors of folders that were deleted or replaced during the scan."""
+
+LOOP = "a loop of links"
+
+DEAD_LINKS = {**dict.fromkeys(VANISHED, "it leads to nothing"), errno.ELOOP: LOOP}
+"""Why a link leads nowhere, by the number of the error. Other errors do not say where it leads."""
 
 
 def scan_folder(root: Path, options: ScanOptions) -> tuple[tuple[ImageFile, ...], Skipped]:
@@ -127,11 +132,12 @@ class _Scan:
                     if suffix in IMAGE_SUFFIXES:
                         yield ImageFile(path, landmark)
                     else:
-                        self.formats[suffix] += 1
+                        self.formats[printable_path(suffix)] += 1
             pending.extend(reversed(folders))
 
     def _kind(self, entry: "os.DirEntry[str]", path: str) -> Literal["file", "folder", "linked folder"] | None:
         """What to do with an entry; None, with a note, if it is passed over."""
+        is_link = False
         try:
             is_link = entry.is_symlink()
             is_folder = not is_link and entry.is_dir(follow_symlinks=False)
@@ -142,20 +148,42 @@ class _Scan:
                 return "folder" if is_folder else "file"
             target = Path(entry.path).resolve(strict=True)
             is_folder = target.is_dir()
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            self.links.append((path, _link_reason(error)))
+        except RuntimeError:  # how a loop is reported before Python 3.13
+            self._pass_link(path, LOOP)
             return None
+        except OSError as error:
+            return self._unknown_kind(entry, path, is_link, error)
         if is_folder and self._is_excluded(entry.name, f"{path}/"):
             self.excluded += 1
         elif self.options.within_root and not target.is_relative_to(self.real_root):
-            self.links.append((path, "it leads out of the folder"))
+            self._pass_link(path, "it leads out of the folder")
         elif not is_folder:
             return "file"
         elif self.options.follow_links:
             return "linked folder"
         else:
-            self.links.append((path, "a link to a folder; add --follow-links"))
+            self._pass_link(path, "a link to a folder; add --follow-links")
         return None
+
+    def _unknown_kind(
+        self, entry: "os.DirEntry[str]", path: str, is_link: bool, error: OSError
+    ) -> Literal["file"] | None:
+        """What to do with an entry that cannot be looked at. Where the system refuses, an image is left to whoever
+        opens it, and what may be a folder counts as one that could not be listed."""
+        if error.errno in DEAD_LINKS:
+            self._pass_link(path, DEAD_LINKS[error.errno])
+        elif self.options.within_root and not Path(os.path.realpath(entry.path)).is_relative_to(self.real_root):
+            self._pass_link(path, "it leads out of the folder")
+        elif _suffix(entry.name) in IMAGE_SUFFIXES:
+            return "file"
+        elif is_link and not self.options.follow_links:
+            self._pass_link(path, system_reason(error))
+        else:
+            self.unlisted.append((printable_path(path), system_reason(error)))
+        return None
+
+    def _pass_link(self, path: str, reason: str) -> None:
+        self.links.append((printable_path(path), reason))
 
     def _entries(self, folder: str) -> list["os.DirEntry[str]"]:
         """The entries of a folder that are not hidden, by name; notes a folder that cannot be listed."""
@@ -164,7 +192,7 @@ class _Scan:
                 return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
         except OSError as error:
             if error.errno not in VANISHED:
-                self.unlisted.append((folder or ".", system_reason(error)))
+                self.unlisted.append((printable_path(folder) or ".", system_reason(error)))
             return []
 
     def _is_excluded(self, name: str, path: str) -> bool:
@@ -185,13 +213,6 @@ class _Scan:
         new = identity not in self._visited
         self._visited.add(identity)
         return new
-
-
-def _link_reason(error: OSError | RuntimeError) -> str:
-    """Why a link cannot be followed."""
-    if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
-        return "a loop of links"
-    return "it leads to nothing" if error.errno in VANISHED else system_reason(error)
 
 
 def _suffix(name: str) -> str:

@@ -1,5 +1,6 @@
 """Folder scan: which names are images, and what is passed over, by reason."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from glam.datasets import scan
 from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions, Skipped
-from glam.datasets.readers import read_collection, read_folder
+from glam.datasets.readers import LISTS, is_list, read_collection, read_folder
 from glam.errors import GlamError
 
 
@@ -174,3 +175,59 @@ def test_formats_of_an_extra_that_is_not_installed_name_it(monkeypatch: pytest.M
     monkeypatch.setattr("glam.images.formats.NEEDS_EXTRA", frozenset({".nef"}))
     summary = Skipped({".nef": 2, ".mov": 1}).summary()
     assert summary == "1 .mov (format not read), 2 .nef (needs pip install 'glam-retrieval[formats]')"
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, path: Path) -> None:
+    """Makes a call of the operating system fail for one path. Permissions would not stop root."""
+    usual = getattr(os, call)
+
+    def refused(name: object, *arguments: object, **options: object) -> object:
+        if str(name) == str(path):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return usual(name, *arguments, **options)
+
+    monkeypatch.setattr(os, call, refused)
+
+
+def test_a_link_that_the_system_refuses_to_follow_may_be_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens it learns that it is refused; a scan that passed it over would say that it is gone."""
+    touch(tmp_path, "in/1.jpg")
+    for name in ("linked.jpg", "linked.mov"):
+        (tmp_path / name).symlink_to("in/1.jpg")
+    refuse(monkeypatch, "lstat", tmp_path / "in" / "1.jpg")
+    collection = read_folder(tmp_path, ScanOptions(within_root=True))
+    assert paths(collection) == ["linked.jpg", "in/1.jpg"]
+    assert collection.skipped.links == (("linked.mov", "stale file handle"),)
+
+
+def test_a_linked_folder_that_the_system_refuses_counts_as_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "1.jpg", ".store/2.jpg")
+    (tmp_path / "album").symlink_to(".store")
+    refuse(monkeypatch, "lstat", tmp_path / ".store")
+    followed = read_folder(tmp_path, ScanOptions(follow_links=True)).skipped
+    assert (followed.unlisted, followed.links) == ((("album", "stale file handle"),), ())
+    plain = read_folder(tmp_path).skipped
+    assert (plain.unlisted, plain.links) == ((), (("album", "stale file handle"),))
+
+
+def test_names_in_the_report_are_utf_8(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    touch(tmp_path, "1.jpg", f"x.{odd}")
+    (tmp_path / odd).symlink_to("nothing")
+    skipped = read_folder(tmp_path).skipped
+    assert skipped.links == (("caf\\udce9", "it leads to nothing"),)
+    assert skipped.formats == {".caf\\udce9": 1}
+
+
+def test_a_folder_whose_files_may_not_be_looked_at_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "1.jpg")
+    refuse(monkeypatch, "stat", tmp_path / LISTS[0])
+    for read in (is_list, read_collection):
+        with pytest.raises(GlamError, match="cannot be opened: stale file handle"):
+            read(tmp_path)
