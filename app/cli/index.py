@@ -1,6 +1,7 @@
 """`glam index ...`: build, change, check and inspect indexes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from glam.datasets.collection import Collection
     from glam.index import BuildReport, Milvus, SyncReport
     from glam.model import Model
+    from glam.progress import Progress
 
 app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
 
@@ -77,14 +79,18 @@ def index_build(
     """Describe the images of a folder and index them; run again to resume."""
     import glam
     from glam.app.cli import terminal
-    from glam.app.cli.index_images import read_images
-    from glam.index import build
+    from glam.index import build, read_source
+    from glam.index.operations.source import is_same_source, read_images, recorded_source
 
     searched_by = _backend(backend, uri, collection_name)
-    collection = read_images(folder, scan_options(exclude, follow_links, landmark_from))
+    recorded = recorded_source(index)
+    if recorded is None:
+        collection = read_images(folder, scan_options(exclude, follow_links, landmark_from))
+    else:
+        collection = read_source(index, folder, exclude=exclude, follow_links=follow_links, landmark_from=landmark_from)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
-    with terminal.progress("indexing") as report:
+    with _indexing(index) as report:
         done = build(
             index,
             collection,
@@ -101,6 +107,11 @@ def index_build(
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
         terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
+    if recorded is not None and not is_same_source(folder, recorded):
+        terminal.note(
+            f"{index} is still synced with {recorded}. To sync it with {folder} instead, run "
+            f"`glam index sync {index} {folder}`."
+        )
     _finish(collection, done)
 
 
@@ -124,13 +135,18 @@ def index_sync(
 ) -> None:
     """Update an index from its folder: new, changed, moved, and deleted images."""
     from glam.app.cli import terminal
-    from glam.app.cli.index_images import read_images_again
-    from glam.index import sync
+    from glam.index import read_source, sync
+    from glam.index.operations.source import is_same_source, recorded_source
 
-    collection = read_images_again(index, folder, exclude, follow_links, landmark_from)
-    with terminal.progress("indexing") as report:
+    recorded = recorded_source(index)
+    if recorded is not None and folder is None:
+        terminal.note(f"Comparing {index} with {recorded}.")
+    collection = read_source(index, folder, exclude=exclude, follow_links=follow_links, landmark_from=landmark_from)
+    with _indexing(index) as report:
         done = sync(index, collection, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
+    if recorded is not None and folder is not None and not is_same_source(folder, recorded):
+        terminal.note(f"`glam index sync {index}` now reads {folder} instead of {recorded}.")
     _finish(collection, done)
 
 
@@ -139,10 +155,9 @@ def index_add(
     index: IndexPath, images: Images, model: IndexModel = None, device: Device = None, json: AsJson = False
 ) -> None:
     """Add images from the folder of an index; changed ones are described again."""
-    from glam.app.cli import terminal
     from glam.index import add
 
-    with terminal.progress("indexing") as report:
+    with _indexing(index) as report:
         done = add(index, images, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
     _finish(None, done)
@@ -346,6 +361,19 @@ def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[],
         return glam.load(model or info(index).model, device)
 
     return load
+
+
+@contextmanager
+def _indexing(index: Path) -> "Iterator[Progress]":
+    """Shows the progress of changes to an index, and says what an interrupt leaves."""
+    from glam.app.cli import terminal
+
+    try:
+        with terminal.progress("indexing") as report:
+            yield report
+    except KeyboardInterrupt:
+        terminal.note(f"{index}: interrupted. It has what was done so far; run the command again to resume.")
+        raise
 
 
 def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:

@@ -1,50 +1,31 @@
-"""`build`: creates an index of a collection of images; and `describe_into`, which describes images and adds them.
+"""`build`: creates an index of a collection of images, or resumes its creation.
 
-    build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
-
-The catalog commits one batch at a time, so a build that is killed and run again resumes after the last complete batch.
+build --> images that the index lacks --import_descriptors, describe_into--> Writer
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
-from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Skipped, is_utf8, printable_path
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Skipped
 from glam.errors import GlamError
-from glam.images import ImageSource
 from glam.index.ann import KINDS
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_available
-from glam.index.operations.image_files import read_ahead
+from glam.index.operations.describe import Unreadable, describe_into
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
-from glam.index.storage.records import FileFacts, IndexConfig
+from glam.index.storage.records import IndexConfig
 from glam.index.storage.schema import CATALOG
 from glam.index.storage.source_config import SourceConfig
-from glam.index.writer import FAISS, ImageToAdd, Writer, open_writer
+from glam.index.writer import FAISS, Writer, open_writer
 from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from glam.images import Box
     from glam.inference.pipeline import Settings
     from glam.model import Model
-
-Unreadable = tuple[tuple[str, str], ...]
-"""Path and reason of each file that could not be read."""
-
-
-class Failures(NamedTuple):
-    """Files that `describe_into` did not describe, each with its path and reason.
-
-    Attributes:
-        unreadable: files that are no images or are damaged.
-        inaccessible: files that the system refused to read.
-    """
-
-    unreadable: Unreadable = ()
-    inaccessible: Unreadable = ()
 
 
 @dataclass(frozen=True)
@@ -141,15 +122,22 @@ def build(
             writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(images))
         )
         before = len(images) - len(left)
-        failures = describe_into(
-            writer, collection.root, left, model, settings, lambda done: progress(before + done, len(images))
+        described = describe_into(
+            writer,
+            collection.root,
+            left,
+            model,
+            settings,
+            lambda done: progress(before + done, len(images)),
+            must_exist=collection.is_list,
         )
+    taken = len(todo) - len(left)
     return BuildReport(
-        added=len(todo) - len(failures.unreadable) - len(failures.inaccessible),
+        added=taken + described.added,
         present=present,
-        unreadable=failures.unreadable,
-        taken=len(todo) - len(left),
-        inaccessible=(*collection.skipped.unlisted, *failures.inaccessible),
+        unreadable=described.unreadable,
+        taken=taken,
+        inaccessible=(*collection.skipped.unlisted, *described.inaccessible),
         skipped=collection.skipped,
     )
 
@@ -174,69 +162,6 @@ def _structure_and_backend(
     if structure and structure not in KINDS:
         raise GlamError(f"There is no search structure {structure!r}. Choose one of {', '.join(KINDS)}.")
     return structure, backend
-
-
-def describe_into(
-    writer: Writer,
-    root: Path,
-    images: Sequence[ImageFile],
-    model: "Model",
-    settings: "Settings",
-    progress: Callable[[int], None],
-) -> Failures:
-    """Describes images and adds them in batches. Each replaces the image at the same path, if there is one.
-
-    Each file is read once, so that the hash and the descriptor belong to the same bytes. What the index knows of a file
-    that the system refuses to read stays as it is.
-
-    Args:
-        writer: writer of the index.
-        root: folder that the paths of the images are relative to.
-        images: images to describe.
-        model: model that describes them.
-        settings: size and scales at which images are described.
-        progress: called with the number of images done.
-
-    Returns:
-        The files that were not described.
-    """
-    unreadable = [(printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image.path)]
-    images = [image for image in images if is_utf8(image.path)]
-    inaccessible: list[tuple[str, str]] = []
-    facts: dict[int, FileFacts] = {}
-
-    def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
-        position = 0
-        for file in read_ahead(root, images):
-            if file.reason:
-                (inaccessible if file.refused else unreadable).append((file.facts.path, file.reason))
-            else:
-                facts[position] = file.facts
-                position += 1
-                yield file.source, None
-
-    limits = writer.limits
-    batch: list[ImageToAdd] = []
-    recorded = 0
-    last = time.monotonic()
-    done = 0
-    progress(done)
-    for done, image in enumerate(model.stream(sources(), settings), start=1):
-        file = facts.pop(image.position)
-        if image.descriptor is None:
-            assert image.error is not None
-            unreadable.append((file.path, image.error.reason))
-        else:
-            batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
-        failed = len(unreadable)
-        if len(batch) + failed - recorded >= limits.commit_images or time.monotonic() - last > limits.commit_seconds:
-            writer.add(batch, unreadable[recorded:failed])
-            batch, recorded, last = [], failed, time.monotonic()
-        progress(done)
-    writer.add(batch, unreadable[recorded:])
-    if done < len(images):
-        progress(len(images))
-    return Failures(tuple(unreadable), tuple(inaccessible))
 
 
 def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
@@ -265,7 +190,7 @@ def is_same_folder(recorded: str, root: str) -> bool:
         recorded: root in the configuration of the index.
         root: path of the folder without links.
     """
-    return recorded == root or str(Path(recorded).resolve()) == root
+    return recorded == root or os.path.realpath(recorded) == root
 
 
 def other_folder(index: Path, root: str, other: str) -> str:

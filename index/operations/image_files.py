@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from glam.datasets.collection import ImageFile
 from glam.errors import ImageError
@@ -25,7 +25,10 @@ THREADS = 4
 AHEAD = 16
 """Files read ahead of the model and held in memory (arbitrary)."""
 
-NO_LONGER_A_FILE = (None, errno.ENOENT, errno.ENOTDIR)
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Numbers of errors that say that there is no file."""
+
+NO_LONGER_A_FILE = (None, *GONE)
 """Numbers of errors after which a file counts as gone; None is that of `open_regular_file` for what is not a file. Any
 other error of the system, such as a missing permission, says nothing about the file."""
 
@@ -37,13 +40,14 @@ class FileRead(NamedTuple):
         source: bytes of the file; its path if it could not be read, so that decoding reports the reason.
         facts: size, modification time, and hash of these bytes.
         reason: why the file could not be read; '' if it was read.
-        refused: whether the system refused to read it, so that it may be sound.
+        failure: kind of the reason: "gone" if there is no file, "inaccessible" if the system refused to read it, so
+            that it may be sound, and "unreadable" for anything else; '' if it was read.
     """
 
     source: bytes | Path
     facts: FileFacts
     reason: str = ""
-    refused: bool = False
+    failure: Literal["", "gone", "inaccessible", "unreadable"] = ""
 
 
 def read_ahead(
@@ -104,9 +108,18 @@ def size_and_time(file: Path) -> tuple[int, int] | None:
     """
     try:
         stat = file.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: the path contains a NUL
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def is_gone(path: Path) -> bool:
+    """Whether there is nothing at a path. False also if the system refuses to say."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno in GONE
+    return False
 
 
 def metadata_json(image: ImageFile) -> str:
@@ -121,10 +134,15 @@ def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
             stat = os.fstat(file.fileno())
             data = file.read()
     except ImageError as error:
-        cause = error.__cause__
-        refused = isinstance(cause, OSError) and cause.errno not in NO_LONGER_A_FILE
-        return FileRead(path, facts_of(image, "", 0, 0), error.reason, refused)
+        return FileRead(path, facts_of(image, "", 0, 0), error.reason, _failure(error.__cause__))
     return FileRead(data, facts_of(image, digest(data), len(data), stat.st_mtime_ns))
+
+
+def _failure(cause: BaseException | None) -> Literal["gone", "inaccessible", "unreadable"]:
+    """The kind of an error that reading a file raised."""
+    if not isinstance(cause, OSError) or cause.errno is None:
+        return "unreadable"
+    return "gone" if cause.errno in GONE else "inaccessible"
 
 
 def facts_of(image: ImageFile, content: str, size: int, modified: int) -> FileFacts:

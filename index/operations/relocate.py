@@ -1,15 +1,16 @@
 """`relocate`: records the new place of the images of an index, after comparing a sample of files with their checksums.
 
-relocate, sync --stored images--> compare_sample --read_facts--> files in the new folder
+relocate, sync --stored images--> compare_sample --read_facts_or_raise--> files in the new folder
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.errors import GlamError
-from glam.index.operations.image_files import read_facts
+from glam.errors import GlamError, system_reason
+from glam.index.operations.image_files import NO_LONGER_A_FILE, read_facts_or_raise
 from glam.index.storage.records import StoredImage
 from glam.index.writer import open_writer
 
@@ -27,9 +28,10 @@ class RelocateReport:
     Attributes:
         root: the new root of the index.
         former: the root before.
-        checked: number of files that were compared.
+        checked: number of files that were looked for.
         matching: number of them with the content that was indexed.
         missing: number of them that do not exist in the new folder.
+        inaccessible: number of them that the system refused to read.
     """
 
     root: str
@@ -37,6 +39,21 @@ class RelocateReport:
     checked: int
     matching: int
     missing: int
+    inaccessible: int
+
+
+class Comparison(NamedTuple):
+    """The result of `compare_sample`: numbers of files, as in `RelocateReport`."""
+
+    checked: int
+    matching: int
+    missing: int
+    inaccessible: int
+
+    @property
+    def is_sufficient(self) -> bool:
+        """Whether enough files match to say that the folder holds the images of the index."""
+        return self.checked > 0 and self.matching >= SUFFICIENT * self.checked
 
 
 def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> RelocateReport:
@@ -53,7 +70,13 @@ def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> R
         GlamError: there is no index or no such folder, the index has no images, fewer than half of the compared files
             have the content that was indexed, or another writer is active.
     """
-    if not Path(folder).is_dir():
+    try:
+        is_folder = Path(folder).is_dir()
+    except OSError as error:
+        raise GlamError(
+            f"{folder} cannot be opened: {system_reason(error)}. Check the path and its permissions."
+        ) from error
+    if not is_folder:
         raise GlamError(f"{folder}: no such folder. Check the path.")
     root = Path(folder).resolve()
     with open_writer(Path(path)) as writer:
@@ -61,17 +84,19 @@ def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> R
         stored = [image for image in writer.catalog.stored_images() if image.present]
         if not stored:
             raise GlamError(f"{path} has no images to compare. Build it from {folder} instead.")
-        matching, missing, checked = compare_sample(stored, root, sample)
-        if matching < SUFFICIENT * checked:
+        found = compare_sample(stored, root, sample)
+        if not found.is_sufficient:
+            differ = found.checked - found.matching - found.missing - found.inaccessible
             raise GlamError(
-                f"{root} does not hold the images of {path}: of {checked} compared files, {missing} are missing and "
-                f"{checked - matching - missing} differ. Give the folder that has the same files below it as {former}."
+                f"{root} does not hold the images of {path}: of {found.checked} compared files, {found.missing} are "
+                f"missing, {differ} differ, and {found.inaccessible} cannot be read. "
+                f"Give the folder that has the same files below it as {former}."
             )
         if str(root) != former:
             writer.begin_changes()
             with writer.catalog.transaction():
                 writer.catalog.set_config(replace(writer.config, root=str(root)))
-    return RelocateReport(str(root), former, checked, matching, missing)
+    return RelocateReport(str(root), former, *found)
 
 
 def has_moved_to(stored: Sequence[StoredImage], root: Path) -> bool:
@@ -81,31 +106,29 @@ def has_moved_to(stored: Sequence[StoredImage], root: Path) -> bool:
         stored: images in the catalog.
         root: the folder.
     """
-    present = [image for image in stored if image.present]
-    matching, _, checked = compare_sample(present, root, SAMPLE)
-    return checked > 0 and matching >= SUFFICIENT * checked
+    return compare_sample([image for image in stored if image.present], root, SAMPLE).is_sufficient
 
 
-def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> tuple[int, int, int]:
+def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> Comparison:
     """Compares files in a folder with the contents that were indexed.
 
     Args:
         images: images of an index.
         root: folder to look in.
         sample: most images to compare, spread evenly.
-
-    Returns:
-        The numbers of files that match, that are missing, and that were compared.
     """
-    step = max(1, len(images) // sample)
-    chosen = images[::step][:sample]
-    matching = missing = 0
-    for image in chosen:
-        facts = read_facts(root, ImageFile(image.facts.path))
-        if facts is None:
-            missing += 1
-        elif image.facts.hash:
+    checked = min(sample, len(images))
+    matching = missing = inaccessible = 0
+    for i in range(checked):
+        image = images[i * len(images) // checked]
+        try:
+            facts = read_facts_or_raise(root, ImageFile(image.facts.path))
+        except OSError as error:
+            is_missing = error.errno in NO_LONGER_A_FILE
+            missing, inaccessible = missing + is_missing, inaccessible + (not is_missing)
+            continue
+        if image.facts.hash:
             matching += facts.hash == image.facts.hash
         else:  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
             matching += facts.modified <= image.facts.modified
-    return matching, missing, len(chosen)
+    return Comparison(checked, matching, missing, inaccessible)

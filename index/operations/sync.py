@@ -2,39 +2,24 @@
 
     sync, add --make_plan--> images to move, describe, remove --> Writer --describe_into--> batches
 
-A file whose size and modification time are unchanged is not opened. A new file is recognized as moved if its content is
+A new file is recognized as moved if its content is
 that of an image whose own file is gone, or that was removed and not yet compacted away. Such an image keeps its id and
 its descriptor.
 """
 
-import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, LandmarkFrom, Skipped, is_utf8
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, LandmarkFrom, Skipped
 from glam.datasets.scan import landmark_of
 from glam.errors import GlamError, system_reason
-from glam.images import open_regular_file
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import (
-    Failures,
-    Unreadable,
-    describe_into,
-    is_same_folder,
-    other_folder,
-    record_source,
-    unique_by_path,
-)
-from glam.index.operations.image_files import (
-    NO_LONGER_A_FILE,
-    metadata_json,
-    read_facts,
-    read_facts_or_raise,
-    size_and_time,
-)
+from glam.index.operations.build import is_same_folder, other_folder, record_source, unique_by_path
+from glam.index.operations.describe import Described, Unreadable, describe_into
+from glam.index.operations.image_files import is_gone
+from glam.index.operations.plan import Plan, is_below, make_plan, with_names
 from glam.index.operations.relocate import has_moved_to
 from glam.index.storage.records import FileFacts, StoredImage
 from glam.index.storage.source_config import SourceConfig
@@ -71,29 +56,6 @@ class SyncReport:
     skipped: Skipped = NOTHING_SKIPPED
 
 
-@dataclass
-class Plan:
-    """The changes that bring an index up to date.
-
-    Attributes:
-        unchanged: number of images that keep their path and descriptor.
-        facts: new file facts, by image id, of unchanged images whose landmark, metadata, or file time changed.
-        moved: new file facts, by image id, of images that move to another path or come back after their removal.
-        describe: images to describe.
-        replaced: ids of present images that the images in ``describe`` replace, by path.
-        gone: ids of present images whose content no longer exists.
-        inaccessible: path and reason of each file or folder that could not be looked at; its images count as unchanged.
-    """
-
-    unchanged: int = 0
-    facts: dict[int, FileFacts] = field(default_factory=dict)
-    moved: dict[int, FileFacts] = field(default_factory=dict)
-    describe: list[ImageFile] = field(default_factory=list)
-    replaced: dict[str, int] = field(default_factory=dict)
-    gone: set[int] = field(default_factory=set)
-    inaccessible: list[tuple[str, str]] = field(default_factory=list)
-
-
 def sync(
     path: str | Path,
     collection: Collection,
@@ -125,12 +87,11 @@ def sync(
         stored = list(writer.catalog.stored_images())
         _follow_root(writer, collection.root.resolve(), stored)
         source, unlisted = SourceConfig.of(collection), collection.skipped.unlisted
-        if _says_nothing_new(source, writer.config.source):
-            files = _as_stored(files, stored)
+        keep_names = _says_nothing_new(source, writer.config.source)
         record_source(writer, source)
-        plan = make_plan(stored, collection.root, files, complete=True, unlisted=unlisted)
+        plan = make_plan(stored, collection.root, files, complete=True, keep_names=keep_names, unlisted=unlisted)
         _forget_unreadable(writer, {file.path for file in files}, unlisted)
-        report = _apply(plan, writer, collection.root, load, progress)
+        report = _apply(plan, writer, collection.root, load, progress, must_exist=collection.is_list)
         return replace(report, skipped=collection.skipped)
 
 
@@ -167,7 +128,8 @@ def add(
         source = writer.config.source
         landmark_from = "folder" if source is None else source.landmark_from
         files = unique_by_path(_image_file(Path(image), root, known, landmark_from) for image in images)
-        return _apply(make_plan(stored, root, files, complete=False), writer, root, load, progress)
+        plan = make_plan(stored, root, files, complete=False, keep_names=landmark_from in ("manifest", "none"))
+        return _apply(plan, writer, root, load, progress, must_exist=True)
 
 
 def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimits = DEFAULT_LIMITS) -> int:
@@ -200,142 +162,29 @@ def remove(path: str | Path, images: Sequence[str | Path], *, limits: IndexLimit
     return len(gone)
 
 
-def make_plan(
-    stored: Sequence[StoredImage],
-    root: Path,
-    files: Sequence[ImageFile],
-    *,
-    complete: bool,
-    unlisted: Unreadable = (),
-) -> Plan:
-    """Compares an index with image files.
-
-    Args:
-        stored: all images in the catalog, including removed ones.
-        root: folder that the paths are relative to.
-        files: image files, with distinct paths.
-        complete: whether ``files`` are all images that the index should hold, so that the others are to be removed.
-        unlisted: path and reason of each folder that could not be listed; the images in it stay.
-
-    Returns:
-        The changes that bring the index up to date.
-    """
-    plan = Plan(inaccessible=list(unlisted))
-    present = {image.facts.path: image for image in stored if image.present}
-    free = {image.image_id: image for image in stored if not image.present}
-    unknown: list[ImageFile] = []
-    for file in files:
-        old = present.pop(file.path, None)
-        try:
-            facts = None if old is None else _same_content(old.facts, root, file)
-        except OSError as error:
-            if error.errno not in NO_LONGER_A_FILE:
-                plan.unchanged += 1
-                plan.inaccessible.append((file.path, system_reason(error)))
-                continue
-            facts = None
-        if old is not None and facts is not None:
-            plan.unchanged += 1
-            if facts != old.facts:
-                plan.facts[old.image_id] = facts
-            continue
-        unknown.append(file)
-        if old is not None:
-            plan.replaced[file.path] = old.image_id
-            free[old.image_id] = old
-    if complete:
-        kept = {path for path in present if _is_below(path, unlisted)}
-        plan.unchanged += len(kept)
-        present = {path: image for path, image in present.items() if path not in kept}
-        plan.gone = {image.image_id for image in present.values()}
-        free.update((image.image_id, image) for image in present.values())
-    _find_moved(plan, free, root, unknown)
-    return plan
-
-
-def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | None:
-    """The current facts of a file whose content is unchanged; None if it has changed or the file is gone.
-
-    Raises:
-        OSError: the file cannot be read; it is gone if the number of the error is in `NO_LONGER_A_FILE`.
-    """
-    now = size_and_time(root / file.path)
-    if now is None:
-        return None
-    if now == (old.bytes, old.modified):
-        return old._replace(landmark=file.landmark, metadata=metadata_json(file))
-    if (
-        not old.hash
-    ):  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
-        return read_facts_or_raise(root, file) if now[1] <= old.modified else None
-    if now[0] != old.bytes:
-        open_regular_file(root / file.path).close()  # raises if the file cannot be read just now
-        return None
-    facts = read_facts_or_raise(root, file)
-    return facts if facts.hash == old.hash else None
-
-
-def _is_below(path: str, folders: Unreadable) -> bool:
-    """Whether a path is in one of the folders, which are given with reasons, or in one of their sub-folders."""
-    return any(folder == "." or path.startswith(f"{folder}/") for folder, _ in folders)
-
-
-def _find_moved(plan: Plan, free: dict[int, StoredImage], root: Path, unknown: Sequence[ImageFile]) -> None:
-    """Assigns to each unknown file an image in ``free`` that had its content; plans to describe the other files."""
-    by_content: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for image in free.values():
-        if image.facts.hash:
-            by_content[image.facts.bytes, image.facts.hash].append(image.image_id)
-    sizes = {size for size, _ in by_content}
-    for file in unknown:
-        facts = _facts_if_known_size(root, file, sizes) if is_utf8(file.path) else None
-        same = by_content.get((facts.bytes, facts.hash)) if facts is not None else None
-        if facts is None or not same:
-            plan.describe.append(file)
-            continue
-        plan.moved[same.pop()] = facts
-        if file.path in plan.replaced:
-            plan.gone.add(plan.replaced.pop(file.path))
-    plan.gone -= plan.moved.keys()
-
-
-def _facts_if_known_size(root: Path, file: ImageFile, sizes: Set[int]) -> FileFacts | None:
-    """The facts of a file; None if its size is none of ``sizes``, or if it cannot be read."""
-    try:
-        now = size_and_time(root / file.path)
-    except OSError:
-        return None
-    return read_facts(root, file) if now is not None and now[0] in sizes else None
-
-
 def _image_file(image: Path, root: Path, known: dict[str, FileFacts], landmark_from: LandmarkFrom) -> ImageFile:
     """The path of a file as an image of the index, with its landmark and metadata."""
     file = image.parent.resolve() / image.name
-    if not file.is_file():
+    try:
+        is_file = file.is_file()
+    except OSError as error:
+        raise GlamError(
+            f"{image} cannot be opened: {system_reason(error)}. Check the path and its permissions."
+        ) from error
+    if not is_file:
         raise GlamError(f"{image}: no such file. Check the path.")
     root = root.resolve()
     if not file.is_relative_to(root):
         raise GlamError(f"{image} is outside {root}, the root folder of the index. Move or copy it there first.")
     path = file.relative_to(root).as_posix()
     if path in known:
-        return _labeled(ImageFile(path), known[path])
+        return with_names(ImageFile(path), known[path])
     return ImageFile(path, landmark_of(path, landmark_from))
-
-
-def _labeled(file: ImageFile, facts: FileFacts) -> ImageFile:
-    """A file with the landmark and metadata that the catalog has for it."""
-    return file._replace(landmark=facts.landmark, metadata=json.loads(facts.metadata))
 
 
 def _says_nothing_new(source: SourceConfig | None, stored: SourceConfig | None) -> bool:
     """Whether a source names no landmarks, as when the index was built, so that those of the catalog are kept."""
     return source is not None and stored is not None and source.landmark_from == stored.landmark_from == "none"
-
-
-def _as_stored(files: Sequence[ImageFile], stored: Sequence[StoredImage]) -> list[ImageFile]:
-    """The files with the landmarks and metadata that the catalog has for their paths."""
-    known = {image.facts.path: image.facts for image in stored if image.present}
-    return [_labeled(file, known[file.path]) if file.path in known else file for file in files]
 
 
 def _follow_root(writer: Writer, root: Path, stored: Sequence[StoredImage]) -> None:
@@ -347,7 +196,7 @@ def _follow_root(writer: Writer, root: Path, stored: Sequence[StoredImage]) -> N
     former = writer.config.root
     if is_same_folder(former, str(root)):
         return
-    if Path(former).exists() or not has_moved_to(stored, root):
+    if not is_gone(Path(former)) or not has_moved_to(stored, root):
         raise GlamError(other_folder(writer.path, former, str(root)))
     writer.begin_changes()
     with writer.catalog.transaction():
@@ -356,39 +205,52 @@ def _follow_root(writer: Writer, root: Path, stored: Sequence[StoredImage]) -> N
 
 def _forget_unreadable(writer: Writer, paths: Set[str], unlisted: Unreadable) -> None:
     """Deletes files that no longer exist from the list of unreadable files."""
-    gone = [path for path, _ in writer.catalog.unreadable() if path not in paths and not _is_below(path, unlisted)]
+    gone = [path for path, _ in writer.catalog.unreadable() if path not in paths and not is_below(path, unlisted)]
     if gone:
         writer.begin_changes()
         with writer.catalog.transaction():
             writer.catalog.forget_unreadable(gone)
 
 
-def _apply(plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress) -> SyncReport:
-    """Makes the planned changes: removes and moves images in one transaction, then describes images in batches."""
+def _apply(
+    plan: Plan, writer: Writer, root: Path, load: "Callable[[], Model]", progress: Progress, *, must_exist: bool
+) -> SyncReport:
+    """Makes the planned changes: removes and moves images in one transaction, then describes images in batches.
+
+    Returns:
+        What was done. Images whose new content could not be described are not counted as changed.
+    """
     catalog = writer.catalog
     if plan.facts or plan.moved or plan.gone:
         writer.begin_changes()
         with catalog.transaction():
             catalog.remove(plan.gone)
             catalog.update_files([*plan.facts.items(), *plan.moved.items()])
-    failures = Failures()
+    described = Described()
     if plan.describe:
         config, model = writer.config, load()
         config.check_model(writer.path, model)
         settings = replace(model.settings(), size=config.size, scales=config.scales)
         total = len(plan.describe)
-        failures = describe_into(writer, root, plan.describe, model, settings, lambda done: progress(done, total))
-    failed = {path for path, _ in failures.unreadable + failures.inaccessible}
-    lost = plan.replaced.keys() & {path for path, _ in failures.unreadable}  # their new content is not an image
-    changed = len(plan.replaced.keys() - failed)
+        described = describe_into(
+            writer, root, plan.describe, model, settings, lambda done: progress(done, total), must_exist=must_exist
+        )
+    vanished = [plan.replaced[path] for path in described.gone if path in plan.replaced]
+    if vanished:
+        writer.begin_changes()
+        with catalog.transaction():
+            catalog.remove(vanished)
+    kept = plan.replaced.keys() & {path for path, _ in described.inaccessible}
+    lost = plan.replaced.keys() & {path for path, _ in described.unreadable}
+    changed = len(plan.replaced) - len(kept) - len(lost) - len(vanished)
     return SyncReport(
-        added=len(plan.describe) - len(failed) - changed,
+        added=described.added - changed,
         changed=changed,
         moved=len(plan.moved),
-        removed=len(plan.gone) + len(lost),
-        unchanged=plan.unchanged + len(plan.replaced.keys() & failed) - len(lost),
-        unreadable=failures.unreadable,
-        inaccessible=(*plan.inaccessible, *failures.inaccessible),
+        removed=len(plan.gone) + len(lost) + len(vanished),
+        unchanged=plan.unchanged + len(kept),
+        unreadable=described.unreadable,
+        inaccessible=(*plan.inaccessible, *described.inaccessible),
     )
 
 

@@ -1,6 +1,6 @@
 """How the images of an index are found: the folder or list, the options of the scan, and what the last scan skipped.
 
-build, sync --of--> SourceConfig, in the configuration of the index --options, location--> read_source
+build, sync --of--> SourceConfig, in the configuration of the index --> glam.index.operations.source.read_source
 """
 
 import os
@@ -22,6 +22,7 @@ class SourceConfig:
         exclude: patterns of the paths that are left out.
         follow_links: whether links to folders are followed.
         landmark_from: what names the landmark of an image.
+        is_list: whether the source is a list, or a folder with a list in it.
         skipped: what the last complete scan passed over.
     """
 
@@ -29,6 +30,7 @@ class SourceConfig:
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     landmark_from: LandmarkFrom = "none"
+    is_list: bool = False
     skipped: Skipped = NOTHING_SKIPPED
 
     @classmethod
@@ -39,7 +41,7 @@ class SourceConfig:
         options = collection.options
         landmark_from = options.landmark_from or ("manifest" if collection.is_list else "folder")
         path = _portable(collection.source, collection.root.resolve())
-        return cls(path, options.exclude, options.follow_links, landmark_from, collection.skipped)
+        return cls(path, options.exclude, options.follow_links, landmark_from, collection.is_list, collection.skipped)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SourceConfig":
@@ -51,6 +53,7 @@ class SourceConfig:
             exclude=tuple(values["exclude"]),
             follow_links=values["follow_links"],
             landmark_from=values["landmark_from"],
+            is_list=values["is_list"],
             skipped=Skipped(skipped["formats"], skipped["excluded"], links, unlisted),
         )
 

@@ -439,10 +439,14 @@ def test_an_index_without_landmarks_keeps_those_that_it_was_given(
     write(folder / image.path, "changed")
     report = sync(index, read_folder(folder, options), lambda: content_model)
     assert report.changed == 1
+    (folder / image.path).rename(folder / "moved.jpg")
+    assert sync(index, read_folder(folder, options), lambda: content_model).moved == 1
     with Index.open(index) as opened:
         known = {entry.path: entry for entry in opened.entries(opened.image_ids.tolist())}
-    assert (known[image.path].landmark, known[image.path].metadata) == ("tower", {"year": 2019})
-    assert {entry.landmark for path, entry in known.items() if path != image.path} == {""}
+    moved = known.pop("moved.jpg")
+    assert (moved.landmark, moved.metadata) == ("tower", {"year": 2019})
+    assert {entry.landmark for entry in known.values()} == {""}
+    (folder / "moved.jpg").rename(folder / image.path)
     sync(index, read_folder(folder), lambda: content_model)
     with Index.open(index) as opened:
         assert {entry.landmark for entry in opened.entries(opened.image_ids.tolist())} == {
@@ -459,3 +463,66 @@ def test_an_image_that_is_added_is_named_as_the_others(folder: Path, tmp_path: P
         with Index.open(index) as opened:
             added = opened.entries(opened.image_ids.tolist())[-1]
         assert added.landmark == expected
+
+
+def vanish(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
+    """Deletes files when a run opens one of them: after the scan."""
+    usual = os.open
+
+    def vanished(name: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(name) in files:
+            Path(name).unlink(missing_ok=True)
+        return usual(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", vanished)
+
+
+def test_files_that_vanish_after_the_scan_are_gone_and_no_errors(
+    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, changed = folder / "new.jpg", folder / "place 0" / "0.jpg"
+    write(new, "brand new")
+    write(changed, "changed, and of another size")
+    vanish(monkeypatch, new, changed)
+    report = synced(index, folder, content_model)
+    assert report == SyncReport(added=0, changed=0, moved=0, removed=1, unchanged=COUNT - 1, unreadable=())
+    with Index.open(index) as opened:
+        assert opened.unreadable() == []
+
+
+def test_a_build_leaves_out_what_vanishes_after_the_scan(
+    folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vanish(monkeypatch, folder / "place 0" / "0.jpg")
+    report = build(tmp_path / "v.glam", read_folder(folder), content_model)
+    assert (report.added, report.unreadable, report.inaccessible) == (COUNT - 1, (), ())
+
+
+def test_a_listed_file_that_does_not_exist_is_reported(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    manifest, index = folder / "list.csv", tmp_path / "m.glam"
+    manifest.write_text("path\nplace 0/0.jpg\nplace 0/3.jpg\nnone.jpg\n")
+    none = ("none.jpg", "no such file")
+    report = build(index, read_collection(manifest), content_model)
+    assert (report.added, report.unreadable) == (2, (none,))
+    (folder / "place 0" / "0.jpg").unlink()
+    report = sync(index, read_collection(manifest), lambda: content_model)
+    assert (report.removed, report.unchanged, report.inaccessible) == (1, 1, ())
+    assert set(report.unreadable) == {none, ("place 0/0.jpg", "no such file")}
+
+
+def test_an_interrupt_keeps_what_was_described(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    index, usual = tmp_path / "i.glam", content_model.stream
+
+    def interrupted(*arguments: Any) -> Any:
+        for done, image in enumerate(usual(*arguments)):
+            if done == 5:
+                raise KeyboardInterrupt
+            yield image
+
+    content_model.stream = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        build(index, read_folder(folder), content_model)
+    content_model.stream = usual
+    report = build(index, read_folder(folder), content_model)
+    assert (report.present, report.added) == (5, COUNT - 5)
+    check(index, folder, content_model)

@@ -1,5 +1,7 @@
 """`relocate`: an index follows its images to another folder, and to no other."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,7 @@ def test_a_folder_with_other_or_no_files_is_refused(
         if content is not None:
             (other / str(i % 4) / f"{i}.jpg").write_text(content.format(i))
     before = {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
-    numbers = "32 are missing and 0 differ" if content is None else "0 are missing and 32 differ"
+    numbers = "32 are missing, 0 differ" if content is None else "0 are missing, 32 differ"
     with pytest.raises(GlamError, match=numbers):
         relocate(index, other)
     assert before == {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
@@ -73,6 +75,53 @@ def test_a_folder_with_other_or_no_files_is_refused(
     if content is not None:
         with pytest.raises(GlamError, match="is an index of"):
             sync(index, read_folder(other), lambda: pytest.fail("the model was loaded"))
+
+
+def test_the_sample_is_spread_over_the_index(index: Path, folder: Path, tmp_path: Path) -> None:
+    """The images of the last folder have the last ids: the first 21 files alone would say that nothing is missing."""
+    new = folder.rename(tmp_path / "new")
+    shutil.rmtree(new / "3")
+    assert relocate(index, new, sample=21).missing == pytest.approx(21 / 4, abs=1)
+
+
+def test_files_that_the_system_refuses_are_not_missing(
+    index: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = folder.rename(tmp_path / "new")
+    usual = os.open
+
+    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(name).parent.name in refusing:
+            raise OSError(errno.EACCES, "Permission denied", str(name))
+        return usual(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refused)
+    refusing = {"0"}
+    report = relocate(index, new, sample=COUNT)
+    assert (report.matching, report.missing, report.inaccessible) == (COUNT * 3 // 4, 0, COUNT // 4)
+    refusing = {"0", "1", "2"}
+    with pytest.raises(GlamError, match=f"0 are missing, 0 differ, and {COUNT * 3 // 4} cannot be read"):
+        relocate(index, new, sample=COUNT)
+
+
+def test_a_former_folder_that_the_system_refuses_is_not_gone(
+    index: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sync follows a folder by itself only if the former one is gone."""
+    new = folder.rename(tmp_path / "new")
+    usual = os.stat
+
+    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
+        if str(name) == str(folder):
+            raise OSError(errno.EACCES, "Permission denied", str(name))
+        return usual(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    with pytest.raises(GlamError, match=f"is an index of {folder}, not of {new}.*glam index relocate {index} {new}"):
+        sync(index, read_folder(new), lambda: pytest.fail("the model was loaded"))
+    monkeypatch.undo()
+    assert sync(index, read_folder(new), lambda: pytest.fail("the model was loaded")).unchanged == COUNT
+    assert info(index).root == str(new)
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(index: Path, tmp_path: Path) -> None:
