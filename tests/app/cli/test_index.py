@@ -215,6 +215,57 @@ def test_what_is_skipped_is_reported_and_the_options_are_kept(folder: Path, tmp_
     assert json.loads(glam("index", "info", index, "--json").stdout)["landmarks"] == 1
 
 
+def test_a_second_build_uses_the_options_of_the_first(tmp_path: Path) -> None:
+    root, index = tmp_path / "album", tmp_path / "p.glam"
+    for name in ("Rome/1.png", "drafts/2.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), "red").save(root / name)
+    build_it = ("index", "build", index, root, "--model", "timm:tf_efficientnet_lite0", "--size", 64)
+    assert "1 image added" in glam(*build_it, "--exclude", "drafts/", "--landmark-from", "folder").stdout
+    Image.new("RGB", (64, 64), "blue").save(root / "Rome" / "3.png")
+    again = glam(*build_it)
+    assert "1 image added, 1 already in the index" in again.stdout
+    assert "still synced" not in again.stderr
+    facts = json.loads(glam("index", "info", index, "--json").stdout)
+    assert (facts["exclude"], facts["landmark_from"], facts["landmarks"]) == (["drafts/"], "folder", 1)
+
+
+def test_another_source_than_the_recorded_one_is_named(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    (folder / "mine.csv").write_text("path,landmark\nlandmark 0/0.jpg,tower\nlandmark 1/1.jpg,gate\n")
+    index = tmp_path / "listed.glam"
+    build(index, read_collection(folder / "mine.csv"), content_model)
+    added = build(index, read_folder(folder), content_model)
+    assert added.added == 4
+    assert json.loads(glam("index", "info", index, "--json").stdout)["source"] == str(folder / "mine.csv")
+    synced = glam("index", "sync", index, folder)
+    assert "6 unchanged" in synced.stdout
+    assert f"`glam index sync {index}` now reads {folder} instead of {folder / 'mine.csv'}." in synced.stderr
+    assert "now reads" not in glam("index", "sync", index, folder).stderr
+    assert json.loads(glam("index", "info", index, "--json").stdout)["source"] == str(folder)
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_a_backslash_in_text_and_json(tmp_path: Path) -> None:
+    root, index = tmp_path / "album", tmp_path / "p.glam"
+    root.mkdir()
+    Image.new("RGB", (64, 64), "red").save(root / "1.png")
+    os.link(root / "1.png", os.fsdecode(bytes(root) + b"/caf\xe9.png"))
+    build_it = ("index", "build", index, root, "--model", "timm:tf_efficientnet_lite0", "--size", 64)
+    assert "  caf\\udce9.png: its name is not UTF-8" in glam(*build_it).stderr.splitlines()
+    synced = json.loads(glam("index", "sync", index, "--json").stdout)
+    assert (synced["unchanged"], synced["unreadable"]) == (1, [["caf\\udce9.png", "its name is not UTF-8"]])
+
+
+def test_an_interrupt_says_what_it_leaves(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glam.index.build", interrupted)
+    index = tmp_path / "i.glam"
+    done = CliRunner().invoke(app, ["index", "build", str(index), str(folder), "--model", "timm:tf_efficientnet_lite0"])
+    assert done.exit_code == 130
+    assert f"{index}: interrupted. It has what was done so far; run the command again to resume." in done.stderr
+
+
 def test_relocate_follows_the_images(index: Path, folder: Path, tmp_path: Path) -> None:
     folder.rename(tmp_path / "new")
     refused = glam("index", "build", index, tmp_path / "new", "--model", "timm:tf_efficientnet_lite0", code=1)
