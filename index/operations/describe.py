@@ -54,7 +54,7 @@ def describe_into(
     """Describes images and adds them in batches. Each replaces the image at the same path, if there is one.
 
     Each file is read once, so that the hash and the descriptor belong to the same bytes. What the index knows of a file
-    that the system refuses to read stays as it is. An interrupt from the keyboard leaves all that was described.
+    that the system refuses to read is kept. An interrupt from the keyboard adds all that was described.
 
     Args:
         writer: writer of the index.

@@ -42,7 +42,7 @@ class RelocateReport:
     inaccessible: int
 
 
-class Comparison(NamedTuple):
+class MatchCounts(NamedTuple):
     """The result of `compare_sample`: numbers of files, as in `RelocateReport`."""
 
     checked: int
@@ -109,7 +109,7 @@ def has_moved_to(stored: Sequence[StoredImage], root: Path) -> bool:
     return compare_sample([image for image in stored if image.present], root, SAMPLE).is_sufficient
 
 
-def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> Comparison:
+def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> MatchCounts:
     """Compares files in a folder with the contents that were indexed.
 
     Args:
@@ -131,4 +131,4 @@ def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> Co
             matching += facts.hash == image.facts.hash
         else:  # from schema version 1, which stored no hashes: unchanged if the file is older than its descriptor
             matching += facts.modified <= image.facts.modified
-    return Comparison(checked, matching, missing, inaccessible)
+    return MatchCounts(checked, matching, missing, inaccessible)
