@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from glam.images import ORIENTATION, SAME_AS, readable_formats
+from glam.images import ORIENTATION, SAME_AS
+from glam.images.formats import readable_formats
 
 WIDTH, HEIGHT = 53, 37
 """Size of the images in pixels: two primes, so that their bytes are found in the headers of the files."""

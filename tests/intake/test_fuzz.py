@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from glam.errors import ImageError
-from glam.images import read_image, readable_formats
+from glam.images import read_image
+from glam.images.formats import readable_formats
 from tests.intake.fuzz import Fuzzer, fuzz_images
 from tests.intake.fuzz_check import MIB, Fault, check_image, memory_bound
 from tests.intake.fuzz_mutators import PNG, Mutator, repair_checksums
