@@ -5,13 +5,18 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format docs browser clean
+.PHONY: demo test soak check format docs browser clean
 
 demo: $(VENV)/.done
 	$(BIN)/glam demo demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
 
 test: $(VENV)/.done browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
+# Long tests of intake, within an hour on 2 cores: damaged images, and folders as people have them, at their worst.
+soak: $(VENV)/.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.intake.fuzz --count 50000 --save build/soak
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.intake.trees --trees 200 --keep build/soak
 
 check: $(VENV)/.done
 	$(BIN)/ruff format --check .
