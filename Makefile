@@ -15,8 +15,10 @@ test: $(VENV)/.done browser
 
 # Long tests of intake, within an hour on 2 cores: damaged images, and folders as people have them, at their worst.
 soak: $(VENV)/.done
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.intake.fuzz --count 50000 --save build/soak
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.intake.trees --trees 200 --keep build/soak
+	@failed=0; export OMP_NUM_THREADS=1; \
+	$(BIN)/python -m tests.intake.fuzz --count 50000 --save build/soak || failed=1; \
+	$(BIN)/python -m tests.intake.trees --trees 200 --keep build/soak || failed=1; \
+	exit $$failed
 
 check: $(VENV)/.done
 	$(BIN)/ruff format --check .
