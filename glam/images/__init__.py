@@ -17,7 +17,7 @@ from glam.images.header import (
     upright_size,
 )
 from glam.images.limits import MAX_BYTES, MAX_PIXELS
-from glam.images.read import read_image
+from glam.images.read import draft, read_image
 from glam.images.regular_file import open_regular_file, read_regular_file
 from glam.images.rgb import to_rgb, turn_upright
 from glam.images.source import ImageSource, image_errors, is_image_source, source_name
@@ -34,6 +34,7 @@ __all__ = [
     "Box",
     "ImageSource",
     "crop_image",
+    "draft",
     "image_errors",
     "is_image_source",
     "is_turned",

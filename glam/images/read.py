@@ -8,10 +8,6 @@ from glam.images.limits import MAX_PIXELS
 from glam.images.rgb import to_rgb, turn_upright
 from glam.images.source import ImageSource, image_errors, source_name
 
-REDUCE_OVERSAMPLING = 2
-"""With ``reduce_to``, a JPEG is decoded at a reduced size if each side keeps this many times the pixels needed, so that
-resizing the result can still smooth it (Pillow's own default for thumbnails)."""
-
 
 def read_image(
     source: ImageSource,
@@ -30,8 +26,8 @@ def read_image(
             uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
         box: part to return: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
         max_pixels: maximum width times height.
-        reduce_to: longest side in pixels that the caller needs. A JPEG that is far larger is decoded at 1/2, 1/4, or
-            1/8 of its size, which saves time and memory; other images are returned in full size. Not with ``box``.
+        reduce_to: pixels of the longest side that the caller needs at least, see `draft`; None for the full size. Not
+            together with ``box``.
 
     Returns:
         Pillow image in RGB, decoded.
@@ -42,6 +38,17 @@ def read_image(
     with image_errors(source):
         image = open_image(source, max_pixels)
         if reduce_to is not None and box is None and image is not source:
-            image.draft(None, (REDUCE_OVERSAMPLING * reduce_to, REDUCE_OVERSAMPLING * reduce_to))
+            draft(image, reduce_to)
         image = to_rgb(turn_upright(image, in_place=image is not source))
     return image if box is None else crop_image(image, box, source_name(source))
+
+
+def draft(image: Image.Image, reduce_to: int) -> None:
+    """Asks the decoder of a JPEG for 1/2, 1/4, or 1/8 of its size, which saves time and memory.
+
+    Args:
+        image: image opened by Pillow, not decoded. Nothing happens unless it is a JPEG, or a HEIC with a thumbnail.
+        reduce_to: pixels that the longest side has at least afterwards, unless it has fewer now.
+    """
+    scale = reduce_to / max(image.size)
+    image.draft(None, (max(1, round(scale * image.width)), max(1, round(scale * image.height))))
