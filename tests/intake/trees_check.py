@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from glam.app.cli.terminal import escape
-from glam.datasets.collection import is_utf8, printable_path
+from glam.datasets.collection import printable_path
 from tests.intake.hostile_tree import HostileTree
 from tests.intake.trees_command import Result
 
@@ -46,17 +46,17 @@ def index_faults(tree: HostileTree, indexed: Collection[str], result: Result) ->
     yield from naming_faults(tree, result)
 
 
-def naming_faults(tree: HostileTree, result: Result, *, reads_all_names: bool = False) -> Iterator[str]:
+def naming_faults(tree: HostileTree, result: Result, *, of_index: bool = True) -> Iterator[str]:
     """What the output of a command should name and does not.
 
     Args:
         tree: the tree, in the state in which the command saw it.
         result: what the command did.
-        reads_all_names: whether the command reads images whose names are not UTF-8, so that it need not name them.
+        of_index: whether the command updates an index, which leaves out more than other commands do.
     """
     texts = list(_texts(result))
     for expected in tree.at_rest().values():
-        if reads_all_names and not is_utf8(expected.mention):
+        if expected.index_only and not of_index:
             continue
         if not any(form in text for form in _forms(expected.mention) for text in texts):
             yield f"{expected.mention!r} is not named"
