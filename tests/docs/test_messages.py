@@ -23,9 +23,7 @@ CURE = re.compile(rf"(?:[.;:]|, so|[.;:] If [^.;:]+,) (?i:{'|'.join(VERBS.split(
 """An order at the start of a sentence or clause that is not the first: the first says what is wrong."""
 
 EXCEPTIONS = {
-    ("app/bench/load.py", "...: ..."): "quotes the message of the service",
     ("app/client.py", "...: ..."): "quotes the message of the service",
-    ("app/client.py", "...: ... ..."): "quotes the message of the service",
     ("datasets/download.py", "its ... is not the published ..."): "becomes a part of '... could not be downloaded'",
     ("datasets/download.py", "no md5 found in it"): "becomes a part of '... could not be downloaded'",
     ("eval/ground_truth.py", "...: ..."): "adds the path to a message about one query or image",
@@ -33,7 +31,6 @@ EXCEPTIONS = {
         "follows a message of index/milvus/connection.py"
     ),
     ("index/storage/filters.py", "The filter ... cannot be used: ..."): "the reason, from SQLite or glam, has the cure",
-    ("index/storage/filters.py", "The filter ...... cannot be used: ..."): "the same, for a long filter",
 }
 """Reasons why a message, by file and text, does not say itself what to do."""
 
