@@ -124,6 +124,20 @@ def test_a_former_folder_that_the_system_refuses_is_not_gone(
     assert info(index).root == str(new)
 
 
+def test_images_without_a_hash_match_unless_they_are_newer(index: Path, folder: Path, tmp_path: Path) -> None:
+    """As in an index of schema version 1, which has the time of the descriptors alone."""
+    catalog = open_catalog(index)
+    catalog.connection.execute("UPDATE images SET hash = '', bytes = -1")
+    catalog.close()
+    (index / "checksums.json").unlink()
+    new = folder.rename(tmp_path / "new")
+    assert relocate(index, new).matching == 32
+    for file in new.rglob("*.jpg"):
+        os.utime(file, ns=(1 << 62, 1 << 62))
+    with pytest.raises(GlamError, match="0 are missing, 32 differ"):
+        relocate(index, new)
+
+
 def test_a_folder_that_is_not_there_is_one_sentence(index: Path, tmp_path: Path) -> None:
     with pytest.raises(GlamError, match="no such folder"):
         relocate(index, tmp_path / "nowhere")
