@@ -5,12 +5,10 @@ from PIL import Image
 from glam.images.boxes import Box, crop_image
 from glam.images.header import open_image
 from glam.images.limits import MAX_PIXELS
-from glam.images.rgb import to_rgb, turn_upright
+from glam.images.orientation import turn_upright
+from glam.images.reduction import reduce_on_decode
+from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, source_name
-
-REDUCE_OVERSAMPLING = 2
-"""With ``reduce_to``, a JPEG is decoded at a reduced size if each side keeps this many times the pixels needed, so that
-resizing the result can still smooth it (Pillow's own default for thumbnails)."""
 
 
 def read_image(
@@ -30,8 +28,9 @@ def read_image(
             uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
         box: part to return: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
         max_pixels: maximum width times height.
-        reduce_to: longest side in pixels that the caller needs. A JPEG that is far larger is decoded at 1/2, 1/4, or
-            1/8 of its size, which saves time and memory; other images are returned in full size. Not with ``box``.
+        reduce_to: longest side in pixels that the caller needs; None for the full size. A JPEG or JPEG 2000 that is
+            far larger is decoded at a reduced size, which saves time and memory. The result may be larger than this,
+            and with a box it is never reduced.
 
     Returns:
         Pillow image in RGB, decoded.
@@ -42,6 +41,6 @@ def read_image(
     with image_errors(source):
         image = open_image(source, max_pixels)
         if reduce_to is not None and box is None and image is not source:
-            image.draft(None, (REDUCE_OVERSAMPLING * reduce_to, REDUCE_OVERSAMPLING * reduce_to))
+            reduce_on_decode(image, reduce_to)
         image = to_rgb(turn_upright(image, in_place=image is not source))
     return image if box is None else crop_image(image, box, source_name(source))
