@@ -7,7 +7,7 @@ Only the formats of `glam.images.formats` are read, and only from regular files.
 """
 
 from glam.images.boxes import Box, crop_image, pixel_box
-from glam.images.formats import FORMATS, IMAGE_SUFFIXES, NEEDS_EXTRA, SAME_AS, SUFFIX_OF
+from glam.images.formats import FORMATS, IMAGE_SUFFIXES, NEEDS_EXTRA, SAME_AS, SUFFIX_OF, list_formats
 from glam.images.header import open_image, read_upright_size
 from glam.images.limits import MAX_BYTES, MAX_PIXELS
 from glam.images.orientation import ORIENTATION, is_turned, orientation, turn_upright, upright_size
@@ -31,6 +31,7 @@ __all__ = [
     "image_errors",
     "is_image_source",
     "is_turned",
+    "list_formats",
     "open_image",
     "open_regular_file",
     "orientation",

@@ -120,4 +120,4 @@ def _is_scaled(image: ImageFile.ImageFile) -> bool:
 
 def _check_installed(format: str, what: str, name: str) -> None:
     if format not in INSTALLED:
-        raise MissingDecoderError(name, f"{what}, which needs optional dependencies: {INSTALL}")
+        raise MissingDecoderError(name, f"{what}; install the extra for this format: {INSTALL}")

@@ -19,9 +19,6 @@ _THUMBNAIL = 512
 _PAGES = 16
 """Pages that are looked at; arbitrary."""
 
-_RATIO_ERROR = 0.02
-"""Largest difference of the aspect ratios of a page and its thumbnail, as a share: rounding of a side of 50 pixels."""
-
 
 def seek_full_page(image: TiffImagePlugin.TiffImageFile) -> None:
     """Seeks to the first page that is not a reduced version or a mask of another page.
@@ -54,7 +51,6 @@ def _is_marked(image: TiffImagePlugin.TiffImageFile) -> bool:
 
 
 def _is_larger_version(size: tuple[int, int], small: tuple[int, int]) -> bool:
-    if not all((*size, *small)):
-        return False
-    across, down = size[0] / small[0], size[1] / small[1]
-    return min(across, down) >= 2 and abs(across / down - 1) <= _RATIO_ERROR
+    """Whether a size is at least twice a small one, at the same aspect ratio up to a pixel of the small one."""
+    error = abs(size[0] * small[1] - size[1] * small[0])
+    return size[0] >= 2 * small[0] and size[1] >= 2 * small[1] and error <= max(size)
