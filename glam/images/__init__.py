@@ -11,7 +11,7 @@ from glam.images.formats import FORMATS, IMAGE_SUFFIXES, NEEDS_EXTRA, SAME_AS, S
 from glam.images.header import open_image, read_upright_size
 from glam.images.limits import MAX_BYTES, MAX_PIXELS
 from glam.images.orientation import ORIENTATION, is_turned, orientation, turn_upright, upright_size
-from glam.images.read import read_image
+from glam.images.reader import read_image
 from glam.images.regular_file import open_regular_file, read_regular_file
 from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, is_image_source, source_name

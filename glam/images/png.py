@@ -59,7 +59,7 @@ def strip_metadata(file: BinaryIO) -> tuple[BinaryIO, bytes]:
 
 
 def _chunks(file: BinaryIO) -> list[_Chunk]:
-    """The chunks of a PNG, the last of which may be cut."""
+    """The chunks of a PNG. The last one may be cut."""
     chunks, offset = [], len(SIGNATURE)
     end = file.seek(0, os.SEEK_END)
     while offset + 8 <= end:

@@ -39,7 +39,7 @@ def reduce_on_decode(image: Image.Image, longest: int) -> None:
 
 
 def _levels(image: Image.Image) -> int:
-    """Number of decomposition levels of a JPEG 2000, each of which halves its size; 0 if they are not found."""
+    """Number of decomposition levels of a JPEG 2000, which halve its size one by one; 0 if they are not found."""
     file = cast(Any, image).fp
     place = file.tell()
     file.seek(0)

@@ -230,7 +230,7 @@ def rgb_page(image: Image.Image, offset: int, kind: int = 0) -> list[Tag]:
 
 
 def two_page_tiff(first: Image.Image, second: Image.Image, first_kind: int) -> bytes:
-    """A TIFF of two pages, of which the first has a NewSubfileType."""
+    """A TIFF of two pages; the first one has the given NewSubfileType."""
     pixels = first.tobytes() + second.tobytes()
     at_second = 8 + 200
     at_pixels = at_second + 200
@@ -253,7 +253,7 @@ def further_pages(image: Image.Image, orientation: int) -> bytes:
 
 
 def dng(sensor_first: bool) -> Callable[[Image.Image, int], bytes]:
-    """A RAW photo: noise of a sensor and a JPEG preview, of which one is in a sub-directory of the first directory."""
+    """A RAW photo: noise of a sensor and a JPEG preview, one in the first directory, one in a sub-directory."""
 
     def write(image: Image.Image, orientation: int) -> bytes:
         width, height = image.size

@@ -33,7 +33,7 @@ os.wait()
 
 
 class Mode(NamedTuple):
-    """A large image: a function that draws it, its suffix, the bytes of a decoded pixel, and options of `Image.save`."""
+    """A large image: how to draw it, its suffix, the bytes of a decoded pixel, and the options of `Image.save`."""
 
     draw: Callable[[int, int], Image.Image]
     suffix: str
