@@ -85,20 +85,25 @@ class Skipped:
             >>> Skipped({".psd": 3, ".mov": 41}, excluded=12).summary(unreadable=2)
             '41 .mov, 3 .psd (format not read), 2 unreadable, 12 excluded'
         """
-        by_count = sorted(self.formats.items(), key=lambda item: (-item[1], item[0]))
-        formats = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in by_count[:SUFFIXES_SHOWN]]
-        others = len(by_count) - len(formats)
-        if others:
-            formats.append(f"and {others:,} other {'suffix' if others == 1 else 'suffixes'}")
+        from glam.images.formats import INSTALL, NEEDS_EXTRA  # here, because most uses of collections need no decoder
+
+        extra = {suffix: number for suffix, number in self.formats.items() if suffix in NEEDS_EXTRA}
+        others = {suffix: number for suffix, number in self.formats.items() if suffix not in NEEDS_EXTRA}
+        parts = [
+            f"{_most_frequent(counts)} ({note})"
+            for counts, note in ((others, "format not read"), (extra, f"needs {INSTALL}"))
+            if counts
+        ]
         folders, links = len(self.unlisted), len(self.links)
-        counts = (
+        for number, text in (
             (unreadable, "unreadable"),
             (folders, f"{'folder' if folders == 1 else 'folders'} that could not be listed"),
             (self.excluded, "excluded"),
             (links, "link" if links == 1 else "links"),
-        )
-        parts = [f"{', '.join(formats)} (format not read)"] if formats else []
-        return ", ".join([*parts, *(f"{number:,} {text}" for number, text in counts if number)])
+        ):
+            if number:
+                parts.append(f"{number:,} {text}")
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The counts, and the reason by path, as a JSON object."""
@@ -108,6 +113,14 @@ class Skipped:
             "links": dict(self.links),
             "unlisted": dict(self.unlisted),
         }
+
+
+def _most_frequent(counts: Mapping[str, int]) -> str:
+    """Numbers of files by suffix, as in ``41 .mov, 3 .psd``."""
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in by_count[:SUFFIXES_SHOWN]]
+    rest = len(by_count) - len(shown)
+    return ", ".join([*shown, *([f"and {rest:,} other {'suffix' if rest == 1 else 'suffixes'}"] if rest else [])])
 
 
 NOTHING_SKIPPED = Skipped()

@@ -144,7 +144,7 @@ def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: b
     tensors = {key: tensor.clone() if shared[tensor.data_ptr()] > 1 else tensor for key, tensor in tensors.items()}
     name = _not_finite(tensors)
     if name is not None:
-        advice = "Store the model without --half." if half and not _not_finite(network.state_dict()) else TRAIN_AGAIN
+        advice = "Save the model without --half." if half and not _not_finite(network.state_dict()) else TRAIN_AGAIN
         raise GlamError(f"{path} is not written: {name} has a weight that is not finite. {advice}")
     # `safetensors.torch.save_file` ignores the umask: its files have mode 0600.
     content = to_safetensors(tensors, metadata={"glam": header.to_json()})

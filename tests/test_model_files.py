@@ -146,7 +146,7 @@ def test_a_weight_that_is_not_finite_is_neither_written_nor_loaded(
 def test_a_weight_beyond_half_precision_is_not_stored_in_it(network: DescriptorNetwork, tmp_path: Path) -> None:
     with torch.no_grad():
         network.head.linear.weight[0, 0] = 1e6  # type: ignore[union-attr, index]
-    with pytest.raises(GlamError, match="Store the model without --half"):
+    with pytest.raises(GlamError, match="Save the model without --half"):
         model_file.save(tmp_path / "half.safetensors", network, ModelHeader(network.architecture, size=96), half=True)
 
 

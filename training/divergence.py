@@ -37,7 +37,7 @@ class StopIfDiverged(L.Callback):
         if self._first is None:
             self._first = torch.zeros((), dtype=torch.long, device=loss.device)
         self._first = torch.where(torch.isfinite(loss) | (self._first > 0), self._first, max(1, step))
-        if loss.device.type == "cpu" or step % self.every == 0 or step % self.save_every == 0:
+        if step % self.every == 0 or step % self.save_every == 0:
             self._look(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

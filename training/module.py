@@ -59,7 +59,7 @@ class LandmarkModule(L.LightningModule):
             self.network = DescriptorNetwork(architecture, pretrained=chosen.pretrained)
         except (TypeError, ValueError) as error:  # of the attention
             raise OptionError(
-                f"--model.glam {chosen.glam} is not an attention: {error}. See docs/models.md."
+                f"--model.glam {chosen.glam} is not an attention: {error}. Correct it, or give null."
             ) from error
         self.teachers: Sequence[DescriptorNetwork] = ()
         if isinstance(self.network.glam, GLAM) and chosen.input_weight is not None:

@@ -73,7 +73,7 @@ def check_same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> No
             reason = f"the {NAMES[name]} have changed ({changed})"
         else:
             reason = f"its {NAMES.get(name, name)} is {old}, not {new}"
-        advice = "Resume with the options and images of that run, or choose another --out."
+        advice = "Use the options and images of that run, or choose another --out."
         raise GlamError(f"{out} holds another run: {reason}. {advice}")
 
 

@@ -72,9 +72,10 @@ def bench_serve(
     from glam.app.bench.load import load
     from glam.app.cli import terminal
     from glam.datasets.readers import read_folder
+    from glam.images import read_regular_file
 
     collection = read_folder(folder)
-    contents = [collection.file(i).read_bytes() for i in range(min(most, len(collection)))]
+    contents = [read_regular_file(collection.file(i)) for i in range(min(most, len(collection)))]
     facts = load(url, contents, clients=clients, seconds=seconds, token=token).to_dict()
     if json:
         terminal.as_json({"url": url, "clients": clients, **facts})

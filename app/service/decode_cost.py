@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from PIL import Image
-
-from glam.images import image_errors, open_image
+from glam.images import draft, image_errors, open_image
 
 T = TypeVar("T")
 
@@ -16,7 +14,7 @@ JPEG_BYTES, PROGRESSIVE_BYTES, RGB_BYTES, CONVERTED_BYTES, CANVAS_BYTES = 1, 7, 
 JPEG or progressive JPEG that is decoded at a reduced size; for each pixel that is decoded to RGB; to RGB from
 transparency, integers, or floats; by a decoder with canvases of its own."""
 
-CANVAS_FORMATS = frozenset({"WEBP", "AVIF", "JPEG2000"})
+CANVAS_FORMATS = frozenset({"WEBP", "AVIF", "HEIF", "JPEG2000", "JXL"})
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,3 @@ def decode_cost(source: Path | bytes, reduce_to: int | None = None) -> int:
         if image.has_transparency_data or image.mode in ("I", "F"):
             return CONVERTED_BYTES * pixels
         return RGB_BYTES * pixels
-
-
-def draft(image: Image.Image, reduce_to: int) -> None:
-    """Asks libjpeg to decode a JPEG at 1/2, 1/4, or 1/8 of its size if its longest side keeps ``reduce_to`` pixels.
-
-    Args:
-        image: opened by Pillow, not decoded. Nothing happens unless it is a JPEG.
-        reduce_to: least pixels of the longest side.
-    """
-    scale = reduce_to / max(image.size)
-    image.draft(None, (max(1, round(scale * image.width)), max(1, round(scale * image.height))))

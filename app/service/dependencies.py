@@ -37,8 +37,12 @@ T = TypeVar("T")
 DISCONNECT_POLL_SECONDS = 0.25
 """Interval between two checks that the client is still connected; arbitrary."""
 
-UPLOAD_BYTES_PER_PIXEL = 32
-"""Memory that the service always has for an upload of the largest size; see `glam.app.service.decode_cost`."""
+UPLOAD_BYTES_PER_PIXEL = 40
+"""Memory, with `BODY_SHARE`, that the service has by default for an upload of the largest size, see
+`glam.app.service.decode_cost`."""
+
+BODY_SHARE = 8
+"""The bodies of requests may take 1/8 of the memory for images; arbitrary."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Status in the log for a request whose client has disconnected; the number is that of nginx."""
@@ -55,7 +59,7 @@ class AppState:
         metrics: metrics for Prometheus.
         in_flight: in-flight requests.
         live_index: current index, reloaded when it changes on disk.
-        budget: memory that decoding and uploads may take.
+        body_budget: memory that the bodies of requests may take.
         decoders: decodes images, and runs other tasks that take long, one at a time.
         describer: computes descriptors, in batches.
         searcher: searches the index, in batches.
@@ -69,9 +73,9 @@ class AppState:
         self.model, self.model_name, self.limits, self.access = model, model_name, limits, access
         self.metrics, self.in_flight = Metrics(), InFlightRequests()
         self.live_index = LiveIndex(index, model, limits.thumbnail_cache_bytes, self.metrics, owns_index=owns_index)
-        largest = UPLOAD_BYTES_PER_PIXEL * limits.upload_pixels
-        self.budget = MemoryBudget(decoding_capacity(limits.memory_bytes, largest))
-        self.decoders = DecodePool(self.budget, limits, self.metrics)
+        capacity = decoding_capacity(limits.memory_bytes, UPLOAD_BYTES_PER_PIXEL * limits.upload_pixels)
+        self.body_budget = MemoryBudget(max(capacity // BODY_SHARE, limits.upload_bytes))
+        self.decoders = DecodePool(MemoryBudget(capacity - capacity // BODY_SHARE), limits, self.metrics)
         self.describer = Describer(model, index.size, index.scales, limits, self.metrics, self.decoders)
         self.searcher = Searcher(limits, self.metrics)
         self.write_queue = WriteQueue(index.path, self.live_index.reload, limits, self.metrics)

@@ -8,12 +8,12 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from glam.app.service.decode_cost import decode_cost, draft
+from glam.app.service.decode_cost import decode_cost
 from glam.app.service.lru_cache import LruCache
 from glam.errors import ImageError
-from glam.images import image_errors, open_image, open_regular_file, read_image, to_rgb
+from glam.images import image_errors, open_image, open_regular_file, read_image, read_regular_file
 from glam.index import Index
 
 # Formats that every current browser displays, by Pillow's names. A file in another format is sent as a JPEG.
@@ -94,7 +94,7 @@ class IndexedFiles:
     def content(self, image_id: int) -> bytes:
         """The bytes of the file."""
         try:
-            return self.path(image_id).read_bytes()
+            return read_regular_file(self.path(image_id))
         except OSError as error:
             raise self._unreadable(image_id) from error
 
@@ -154,12 +154,8 @@ class IndexedFiles:
 
     def _read_reduced(self, image_id: int, longest: int) -> Image.Image:
         """The image, upright and RGB; the longest side of a JPEG may be reduced, to at least ``longest`` pixels."""
-        path = self.path(image_id)
         try:
-            with image_errors(path):
-                image = open_image(path)
-                draft(image, longest)
-                return to_rgb(ImageOps.exif_transpose(image))
+            return read_image(self.path(image_id), reduce_to=longest)
         except ImageError as error:
             raise self._unreadable(image_id) from error
 

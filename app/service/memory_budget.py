@@ -11,11 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition
 
+from glam.errors import GlamError
+
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Files with the memory limit of a container, of versions 2 and 1 of cgroups."""
 
 WAIT_SECONDS = 30.0
 """Longest wait for room; half of the time limit of a request. Arbitrary."""
+
+LEAST_BYTES = 50_000_000
+"""Memory without which hardly any image can be decoded; arbitrary."""
 
 TRIM_BYTES = 64_000_000
 """After reservations of at least this size, the C library is asked to return free memory to the system. Arbitrary."""
@@ -92,9 +97,19 @@ def decoding_capacity(budget: int | None, least: int) -> int:
 
     Returns:
         The budget without the memory in use now. It may be smaller than ``least``, but only if ``budget`` is given.
+
+    Raises:
+        GlamError: less than `LEAST_BYTES` of the budget remain.
     """
     used = used_memory()
-    return budget - used if budget is not None else max(machine_memory() // 4 - used, least)
+    if budget is None:
+        return max(machine_memory() // 4 - used, least)
+    if budget - used < LEAST_BYTES:
+        raise GlamError(
+            f"The model and the index take {used / 1e6:.0f} MB of the {budget / 1e6:.0f} MB that the service may use. "
+            f"Give it at least {(used + LEAST_BYTES) / 1e6:.0f} MB with --memory."
+        )
+    return budget - used
 
 
 def machine_memory() -> int:

@@ -12,6 +12,7 @@ from glam.images.header import open_image, read_upright_size
 from glam.images.limits import MAX_BYTES, MAX_PIXELS
 from glam.images.orientation import ORIENTATION, is_turned, orientation, turn_upright, upright_size
 from glam.images.reader import read_image
+from glam.images.reduction import draft
 from glam.images.regular_file import open_regular_file, read_regular_file
 from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, is_image_source, source_name
@@ -28,6 +29,7 @@ __all__ = [
     "Box",
     "ImageSource",
     "crop_image",
+    "draft",
     "image_errors",
     "is_image_source",
     "is_turned",

@@ -6,7 +6,7 @@ from glam.images.boxes import Box, crop_image
 from glam.images.header import open_image
 from glam.images.limits import MAX_PIXELS
 from glam.images.orientation import turn_upright
-from glam.images.reduction import reduce_on_decode
+from glam.images.reduction import draft
 from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, source_name
 
@@ -28,9 +28,8 @@ def read_image(
             uint8 in [0, 255], uint16 in [0, 65535], or floating point in [0, 1].
         box: part to return: x1, y1, x2, y2 in pixels of the upright image; None for the full image.
         max_pixels: maximum width times height.
-        reduce_to: longest side in pixels that the caller needs; None for the full size. A JPEG or JPEG 2000 that is
-            far larger is decoded at a reduced size, which saves time and memory. The result may be larger than this,
-            and with a box it is never reduced.
+        reduce_to: pixels of the longest side that the caller needs at least, see `draft`; None for the full size. Not
+            together with ``box``.
 
     Returns:
         Pillow image in RGB, decoded.
@@ -41,6 +40,6 @@ def read_image(
     with image_errors(source):
         image = open_image(source, max_pixels)
         if reduce_to is not None and box is None and image is not source:
-            reduce_on_decode(image, reduce_to)
+            draft(image, reduce_to)
         image = to_rgb(turn_upright(image, in_place=image is not source))
     return image if box is None else crop_image(image, box, source_name(source))

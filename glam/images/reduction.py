@@ -5,10 +5,6 @@ from typing import Any, cast
 
 from PIL import Image, Jpeg2KImagePlugin, JpegImagePlugin
 
-OVERSAMPLING = 2
-"""A reduced image keeps at least this many times the pixels needed on its longest side, so that resizing it can still
-smooth it (Pillow's own default for thumbnails)."""
-
 _SIZE_MARKER, _CODING_MARKER = b"\xff\x4f\xff\x51", b"\xff\x52"
 """Markers at the start of a JPEG 2000 codestream, and of its coding style; ISO/IEC 15444-1, A.5.1 and A.6.1."""
 
@@ -19,21 +15,18 @@ _HEADER_BYTES = 1 << 16
 """Bytes that are looked through for the markers; arbitrary."""
 
 
-def reduce_on_decode(image: Image.Image, longest: int) -> None:
-    """Asks the decoder of a JPEG or JPEG 2000 for a reduced size, if the image is far larger than needed.
+def draft(image: Image.Image, reduce_to: int) -> None:
+    """Asks the decoder of a JPEG or JPEG 2000 for a reduced size.
 
     Args:
         image: image opened by Pillow, not decoded. Other formats are not changed.
-        longest: longest side in pixels that is needed.
+        reduce_to: pixels that the longest side has at least afterwards, unless it has fewer now.
     """
-    needed = OVERSAMPLING * longest / max(image.size)
-    if needed >= 1:
-        return
+    scale = reduce_to / max(image.size)
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        width, height = (max(1, math.ceil(needed * side)) for side in image.size)
-        image.draft(None, (width, height))
-    elif isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
-        most = min(_levels(image), int(math.log2(1 / needed)))
+        image.draft(None, (max(1, round(scale * image.width)), max(1, round(scale * image.height))))
+    elif isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and 0 < scale < 1:
+        most = min(_levels(image), int(math.log2(1 / scale)))
         exact = (level for level in range(most, 0, -1) if all(_is_exact(side, level) for side in image.size))
         cast(Any, image).reduce = next(exact, 0)
 

@@ -1,11 +1,15 @@
 """Regular files, opened once and without blocking."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
 from glam.images.limits import MAX_BYTES, check_bytes
+
+NOT_A_FILE = (errno.ENXIO, errno.ENODEV)
+"""Errors of opening a socket, or a device without a driver."""
 
 
 def open_regular_file(path: str | Path) -> BinaryIO:
@@ -17,7 +21,12 @@ def open_regular_file(path: str | Path) -> BinaryIO:
     Raises:
         OSError: the file cannot be opened, or is not a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in NOT_A_FILE:
+            raise OSError("not a regular file") from error
+        raise
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):

@@ -250,8 +250,7 @@ def _guard(connection: sqlite3.Connection, copied: Collection[str]) -> Iterator[
 
 
 def _refused(where: str, reason: str) -> GlamError:
-    shown = where if len(where) <= SHOWN else f"{where[:SHOWN]}..."
-    return GlamError(f"The filter {shown!r} cannot be used: {reason}")
+    return GlamError(f"The filter {where[:SHOWN]!r} cannot be used: {reason}")
 
 
 def _no_column(connection: sqlite3.Connection, where: str, name: str) -> GlamError:

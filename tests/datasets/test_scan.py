@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glam.datasets import scan
-from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions
+from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions, Skipped
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 
@@ -168,3 +168,9 @@ def test_a_disk_that_fails_is_not_an_empty_folder(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(scan.os, "scandir", failing)
     assert read_folder(tmp_path).skipped.unlisted == (("a", "input/output error"),)
+
+
+def test_formats_of_an_extra_that_is_not_installed_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glam.images.formats.NEEDS_EXTRA", frozenset({".nef"}))
+    summary = Skipped({".nef": 2, ".mov": 1}).summary()
+    assert summary == "1 .mov (format not read), 2 .nef (needs pip install 'glam-retrieval[formats]')"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Header, HTTPException, Path, Query, Response, UploadFile
 from fastapi.responses import FileResponse
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
@@ -45,8 +46,15 @@ MAX_FILTER_LENGTH, MAX_CHAIN_LENGTH = 2_000, 500
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
+def _check_digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
+        raise ValueError("Send the digits of an image_id")
+    return value
+
+
 def get_entry(
-    image_id: Annotated[int, Path(description="image_id of an indexed image.")], services: ServicesDep
+    image_id: Annotated[int, BeforeValidator(_check_digits), Path(description="image_id of an indexed image.")],
+    services: ServicesDep,
 ) -> Entry:
     """Dependency: the entry of an indexed image.
 
@@ -201,8 +209,10 @@ async def search_with_indexed(
     entry: EntryDep,
     box: Annotated[Box | None, Depends(box_in_url)],
     options: Annotated[SearchOptions, Depends(options_in_url)],
+    response: Response,
 ) -> schemas.SearchAnswer:
     """Finds the images that are most similar to an indexed image, or to a region of it. The results leave it out."""
+    response.headers["Cache-Control"] = "no-store"  # the durations differ each time
     stopwatch = Stopwatch()
     if box is None:
         descriptor = await run_in_threadpool(services.index.descriptor, entry.image_id)
@@ -211,7 +221,7 @@ async def search_with_indexed(
             stored = services.index.local_features(entry.image_id)
             if stored is not None:
                 return stored
-            with services.app_state.budget.reserve(services.image_files.cost(entry.image_id)):
+            with services.app_state.decoders.budget.reserve(services.image_files.cost(entry.image_id)):
                 return extract(services.image_files.read(entry.image_id))
 
         described, query = ImageDescriptor(descriptor, entry.width, entry.height), SearchQuery(descriptor, features)

@@ -138,7 +138,7 @@ def test_images_that_do_not_fit_are_503_and_others_are_answered(root: Any, model
     with index_of(root, ["red.png", "large.png", "large.tif"], model) as index:
         limits = ServiceLimits(memory_bytes=used_memory() + 64 * MB)
         with TestClient(app_of(index, model, limits)) as client:
-            client.app.state.glam.budget.capacity = 64 * MB  # type: ignore[attr-defined]
+            client.app.state.glam.decoders.budget.capacity = 64 * MB  # type: ignore[attr-defined]
             large = (root / "large.png").read_bytes()
             for answer in (
                 client.get("/api/images/1/thumbnail"),
@@ -159,7 +159,7 @@ def test_images_that_do_not_fit_are_503_and_others_are_answered(root: Any, model
 def test_thumbnails_and_files_wait_for_memory_and_delay_no_other_request(root: Any, model: ColorModel) -> None:
     Image.new("RGB", (SIDE, SIDE)).save(root / "large.png")
     with index_of(root, ["red.png", "large.png"], model) as index, TestClient(app_of(index, model)) as client:
-        budget: MemoryBudget = client.app.state.glam.budget  # type: ignore[attr-defined]
+        budget: MemoryBudget = client.app.state.glam.decoders.budget  # type: ignore[attr-defined]
         statuses: list[int] = []
         with budget.reserve(budget.capacity):
             threads = [
@@ -183,7 +183,7 @@ def test_thumbnails_and_files_wait_for_memory_and_delay_no_other_request(root: A
 def test_a_thumbnail_of_a_large_jpeg_is_decoded_at_a_reduced_size(root: Any, model: ColorModel) -> None:
     noise("RGB").save(root / "large.jpg")
     with index_of(root, ["large.jpg"], model) as index, TestClient(app_of(index, model)) as client:
-        client.app.state.glam.budget.capacity = 20 * MB  # type: ignore[attr-defined]  # at full size it takes 150
+        client.app.state.glam.decoders.budget.capacity = 20 * MB  # type: ignore[attr-defined]  # at full size it takes 150
         answer = client.get("/api/images/0/thumbnail?size=200")
     assert answer.status_code == 200
     small = np.asarray(noise("RGB").resize((200, 200), Image.Resampling.LANCZOS), dtype=np.float32)
