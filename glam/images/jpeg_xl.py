@@ -60,7 +60,8 @@ class JpegXLFile(ImageFile.ImageFile):
         if self._im is None:
             decoded = self._decode()
             if decoded.size != self.size:
-                raise ValueError(f"{decoded.size} pixels, but {self.size} in the header")
+                across, down = decoded.size
+                raise ValueError(f"{across} x {down} pixels, but {self.width} x {self.height} in the header")
             self._mode = decoded.mode
             self.im = decoded.im
         return super().load()

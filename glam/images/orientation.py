@@ -59,9 +59,15 @@ def turn_upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
     Args:
         image: image opened by Pillow.
         in_place: whether the result may be ``image`` itself, which saves a copy.
+
+    Raises:
+        ValueError: the image is a HEIC, and its pixels are not of the size in its header.
     """
     orientation(image)  # before the pixels are decoded, which adds metadata that `upright_size` did not see
+    size = image.size
     load_pixels(image)
+    if image.format == "HEIF" and image.size != size:  # the decoder takes the size from the pixels
+        raise ValueError(f"{image.size[0]} x {image.size[1]} pixels, but {size[0]} x {size[1]} in the header")
     turn = TURN.get(orientation(image))  # of a TIFF, Pillow has turned the pixels by now, and removed the orientation
     if turn is None:
         return image if in_place else image.copy()

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from glam.images import ORIENTATION, SAME_AS
-from glam.images.formats import readable_formats
+from glam.images.formats import INSTALLED, readable_formats
+from tests.intake.formats_files import dng
 
 WIDTH, HEIGHT = 53, 37
 """Size of the images in pixels: two primes, so that their bytes are found in the headers of the files."""
@@ -65,13 +66,17 @@ def _files() -> Iterator[tuple[str, bytes]]:
     """Name and content of each file that the writers make."""
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    for name in (*readable_formats(), *(alias for alias, name in SAME_AS.items() if name in readable_formats())):
+    aliases = (alias for alias, name in SAME_AS.items() if name in readable_formats())
+    for name in (*readable_formats(), *(["JXL"] if "JXL" in INSTALLED else []), *aliases):
         for mode in MODES:
             variants = ({}, {"exif": exif}, *OPTIONS.get(name, ())) if mode in ("RGB", "L") else ({},)
             for number, options in enumerate(variants):
                 content = _save(name, mode, options)
                 if content is not None:
                     yield f"{name}-{mode.replace(';', '')}-{number}", content
+    if "RAW" in INSTALLED:
+        for number, sensor_first in enumerate((False, True)):
+            yield f"RAW-RGB-{number}", dng(sensor_first)(draw_seed("RGB"), 6)
 
 
 def _save(name: str, mode: str, options: dict[str, Any]) -> bytes | None:

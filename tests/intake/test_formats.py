@@ -181,6 +181,13 @@ def test_pages_that_are_full_pictures_stay_first(picture: Image.Image) -> None:
         assert read_image(content).size == read_upright_size(content) == first.size
 
 
+@pytest.mark.parametrize("kind", [1, 4])
+def test_pages_that_say_they_are_reduced_or_masks_are_passed_over(draw_image: Draw, kind: int) -> None:
+    """Whatever their size and aspect ratio."""
+    picture = draw_image(700, 500)
+    assert read_image(two_page_tiff(draw_image(600, 600), picture, kind)).size == picture.size
+
+
 def test_a_damaged_later_page_does_not_spoil_the_first(picture: Image.Image) -> None:
     content = bytearray(two_page_tiff(picture, picture.resize((240, 160)), 0))
     content[208:1000] = b"\xff" * 792  # the directory of the second page
@@ -229,3 +236,11 @@ def test_cut_files_of_the_extra_raise_only_image_errors(picture: Image.Image) ->
 def test_a_file_open_for_reading_is_an_image(name: str, picture: Image.Image) -> None:
     with io.BytesIO(content_of(name, picture)) as file, open_image(file) as image:
         assert image.size == picture.size
+
+
+def test_a_heic_whose_header_has_another_size_is_refused(picture: Image.Image) -> None:
+    content = bytearray(encode(picture, "HEIF"))
+    width = content.index(b"ispe") + 8
+    content[width : width + 4] = struct.pack(">I", 4000)
+    with pytest.raises(ImageError, match="in the header"):
+        read_image(bytes(content))
