@@ -58,20 +58,20 @@ def turn_upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
 
     Args:
         image: image opened by Pillow.
-        in_place: whether the result may be ``image`` itself, which saves a copy.
+        in_place: whether ``image`` was opened for this call, so that the result may be ``image`` itself.
 
     Raises:
-        ValueError: the image is a HEIC, and its pixels are not of the size in its header.
+        ValueError: the image was opened for this call, and its pixels have another size than its header says.
     """
-    orientation(image)  # before the pixels are decoded, which adds metadata that `upright_size` did not see
-    size = image.size
+    expected = upright_size(image)  # reads the EXIF data before the pixels: decoding a PNG could add to them
     load_pixels(image)
-    if image.format == "HEIF" and image.size != size:  # the decoder takes the size from the pixels
-        raise ValueError(f"{image.size[0]} x {image.size[1]} pixels, but {size[0]} x {size[1]} in the header")
     turn = TURN.get(orientation(image))  # of a TIFF, Pillow has turned the pixels by now, and removed the orientation
-    if turn is None:
-        return image if in_place else image.copy()
-    turned = image.transpose(turn)
-    for key in _METADATA:
-        turned.info.pop(key, None)
+    turned = image if turn is None else image.transpose(turn)
+    if turn is not None:
+        for key in _METADATA:
+            turned.info.pop(key, None)
+    if not in_place:
+        return image.copy() if turned is image else turned
+    if turned.size != expected and image.format != "JPEG2000":  # which `draft` reduces, and whose decoder checks it
+        raise ValueError("{} x {} pixels, not the {} x {} of its header".format(*turned.size, *expected))
     return turned

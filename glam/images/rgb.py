@@ -1,4 +1,4 @@
-"""Conversion of decoded images to upright 8-bit RGB, in strips, so that a large image needs little further memory."""
+"""Conversion of decoded images to 8-bit RGB, in strips, so that a large image needs little further memory."""
 
 from collections.abc import Callable, Iterator
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from tests.intake.fuzz_check import check_image
 from tests.intake.fuzz_mutators import Mutator
-from tests.intake.fuzz_seeds import seed_files
+from tests.intake.fuzz_seeds import format_of, seed_files
 
 SECONDS = 20.0
 """Longest time for one file."""
@@ -190,11 +190,11 @@ def _end(worker: Worker) -> str:
 
 
 def _kind(error: Exception) -> str:
-    """The type of an exception and where it was raised, or, if it was raised by the check itself, its message."""
+    """The type of an exception and where it was raised, or the first line of a message of the check itself."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     file = Path(frame.filename)
     if file.parent == Path(__file__).parent:
-        return f"{type(error).__name__}: {_without_numbers(str(error))}"
+        return f"{type(error).__name__}: {_without_numbers(str(error).splitlines()[0])}"
     return f"{type(error).__name__} at {'/'.join(file.parts[-2:])}:{frame.lineno} in {frame.name}"
 
 
@@ -235,20 +235,20 @@ def fuzz_images(first: int, count: int, seed: int, workers: int, save: Path | No
         save: folder for some mutants of each fault; None to save none.
 
     Returns:
-        Failures by kind; empty if all is well.
+        Failures by format and kind; empty if all is well.
     """
     mutator = Mutator(seed_files(), seed)
     fuzzer = Fuzzer(lambda number: check_image(mutator.mutant(number)[1], max_pixels_of(number)), workers)
     found: dict[str, list[Failure]] = defaultdict(list)
     for failure in fuzzer.failures(first, count):
-        same = found[failure.kind]
-        same.append(failure)
         name, content = mutator.mutant(failure.number)
+        same = found[f"{format_of(name)}: {failure.kind}"]
+        same.append(failure)
         if len(same) == 1:
             print(f"mutant {failure.number} of {name}: {failure.kind}\n{failure.detail}", file=sys.stderr, flush=True)
         if save is not None and len(same) <= SAVED_PER_FAULT:
             save.mkdir(parents=True, exist_ok=True)
-            (save / f"{seed}-{failure.number}-{name}").write_bytes(content)
+            (save / f"{seed}-{failure.number}-{name.replace('/', '-')}").write_bytes(content)
     return dict(found)
 
 

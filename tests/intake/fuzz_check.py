@@ -58,7 +58,7 @@ def check_image(content: bytes, max_pixels: int = MAX_PIXELS) -> None:
     sizes = [_size(way, bound) for way in ways]
     known = {size for size in sizes if size is not None}
     if len(known) > 1:
-        raise Fault(f"read_upright_size, read_image, and prepare do not agree: {sizes}")
+        raise Fault(f"read_upright_size, read_image, and prepare do not agree on the size\n{sizes}")
 
 
 def _size(way: Callable[[], Size], bound: int) -> Size | None:

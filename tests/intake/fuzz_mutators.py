@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 
-from tests.intake.fuzz_seeds import HEIGHT, WIDTH
+from tests.intake.fuzz_seeds import HEIGHT, WIDTH, format_of
 
 HEADER = 256
 """Bytes at the start of a file that half of the mutations hit; arbitrary, about the size of a header."""
@@ -110,7 +110,7 @@ class Mutator:
     """Makes mutants of seed files.
 
     Args:
-        files: contents of the seed files by name, each named ``FORMAT-...``.
+        files: contents of the seed files by name, see `tests.intake.fuzz_seeds.format_of`.
         seed: seed of all mutants.
     """
 
@@ -137,8 +137,7 @@ class Mutator:
         return name, bytes(content)
 
     def _name_of_another_format(self, name: str, rng: random.Random) -> str:
-        form = name.partition("-")[0]
-        return rng.choice([other for other in self._names if not other.startswith(f"{form}-")] or self._names)
+        return rng.choice([other for other in self._names if format_of(other) != format_of(name)] or self._names)
 
 
 def repair_checksums(content: bytearray) -> bytearray:

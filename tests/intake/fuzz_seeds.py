@@ -1,4 +1,7 @@
-"""Small valid files of every format that the product reads, from which `tests.intake.fuzz_mutators` makes mutants."""
+"""Small valid files of every format that the product reads, from which `tests.intake.fuzz_mutators` makes mutants.
+
+They are those of `tests.intake.corpus`, and files of other modes and with options that lead to other code.
+"""
 
 import io
 from collections.abc import Iterator
@@ -7,87 +10,89 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from glam.images import ORIENTATION, SAME_AS
-from glam.images.formats import INSTALLED, readable_formats
-from tests.intake.formats_files import dng
+from glam.images.formats import EXTRA_FORMATS, FORMATS, INSTALLED, readable_formats
+from tests.intake.corpus import corpus
 
 WIDTH, HEIGHT = 53, 37
 """Size of the images in pixels: two primes, so that their bytes are found in the headers of the files."""
 
-MODES = ("RGB", "L", "RGBA", "LA", "P", "1", "CMYK", "YCbCr", "LAB", "I;16", "I", "F")
+ORIENTATIONS = (1, 6)
+"""Orientations of the seeds: upright, and turned."""
+
+MODES = ("L", "RGBA", "LA", "P", "1", "CMYK", "YCbCr", "LAB", "I;16", "I", "F")
 """Pillow modes that are tried for each format; a format lacks those that it cannot store."""
 
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
-    "JPEG": ({"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1}),
-    "PNG": ({"compress_level": 0}, {"save_all": True, "append_images": 2}),
-    "WEBP": ({"lossless": True}, {"save_all": True, "append_images": 2}),
-    "GIF": ({"save_all": True, "append_images": 2}, {"interlace": 0}),
-    "TIFF": (
-        {"compression": "tiff_lzw"},
-        {"compression": "tiff_adobe_deflate"},
-        {"compression": "packbits"},
-        {"compression": "jpeg"},
-        {"save_all": True, "append_images": 2},
-        {"big_tiff": True},
-    ),
-    "AVIF": ({"save_all": True, "append_images": 2}, {"subsampling": "4:4:4", "quality": 90}),
-    "JPEG2000": ({"irreversible": True}, {"tile_size": (16, 16)}, {"no_jp2": True}),
-    "MPO": ({"save_all": True, "append_images": 2},),
+    "JPEG": ({"subsampling": 0, "restart_marker_rows": 1},),
+    "PNG": ({"compress_level": 0},),
+    "GIF": ({"interlace": 0},),
+    "TIFF": ({"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}, {"big_tiff": True}),
+    "AVIF": ({"subsampling": "4:4:4"},),
+    "JPEG2000": ({"tile_size": (16, 16)}, {"no_jp2": True}),
 }
-"""Options of Pillow's writers that lead to other code of the readers. ``append_images`` is a number of pictures."""
+"""Options of Pillow's writers that the corpus does not use."""
+
+LARGEST = 100_000
+"""Bytes of the largest seed; mutants of larger files would mostly be damaged where nothing looks."""
 
 
 def seed_files() -> dict[str, bytes]:
-    """Contents of the seeds by name, such as ``TIFF-RGB-1``. Distinct only: several modes can give one file."""
+    """Contents of the seeds by name, such as ``TIFF: LZW TIFF 6``. Distinct only: several modes can give one file."""
     names: dict[bytes, str] = {}
-    for name, content in _files():
-        names.setdefault(content, name)
+    for name, content in (*_corpus_files(), *_files_of_modes()):
+        if len(content) <= LARGEST:
+            names.setdefault(content, name)
     return {name: content for content, name in names.items()}
 
 
-def draw_seed(mode: str, number: int = 0) -> Image.Image:
-    """Draws the image of the seeds.
-
-    Args:
-        mode: mode of Pillow.
-        number: number of the picture in an animation.
-    """
-    noise = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 4), dtype=np.uint8)
-    image = Image.radial_gradient("L").resize((WIDTH, HEIGHT)).convert("RGBA")
-    image.paste(Image.fromarray(noise).crop((0, 0, 20, 12)), (4, 5))
-    ImageDraw.Draw(image).rectangle((30, 10, 45, 30), fill=(200, 40, 10, 90))
-    if mode in ("I;16", "I", "F"):
-        gray = np.asarray(image.convert("L"))
-        return Image.fromarray(gray.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]) * 200)
-    return image.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr", "LAB") else image.convert(mode)
+def format_of(name: str) -> str:
+    """The format of a seed, by Pillow's name, from the name of the seed."""
+    return name.partition(":")[0]
 
 
-def _files() -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file that the writers make."""
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    aliases = (alias for alias, name in SAME_AS.items() if name in readable_formats())
-    for name in (*readable_formats(), *(["JXL"] if "JXL" in INSTALLED else []), *aliases):
-        for mode in MODES:
-            variants = ({}, {"exif": exif}, *OPTIONS.get(name, ())) if mode in ("RGB", "L") else ({},)
-            for number, options in enumerate(variants):
-                content = _save(name, mode, options)
-                if content is not None:
-                    yield f"{name}-{mode.replace(';', '')}-{number}", content
-    if "RAW" in INSTALLED:
-        for number, sensor_first in enumerate((False, True)):
-            yield f"RAW-RGB-{number}", dng(sensor_first)(draw_seed("RGB"), 6)
+def installed_formats() -> set[str]:
+    """The formats that are read here."""
+    return {*readable_formats(), *INSTALLED}
+
+
+def _corpus_files() -> Iterator[tuple[str, bytes]]:
+    suffixes = {**FORMATS, **{name: suffixes for name, (_, suffixes) in EXTRA_FORMATS.items()}}
+    format_by_suffix = {suffix: name for name, listed in suffixes.items() for suffix in listed}
+    for name, orientation, content, variant in corpus(_draw("RGB")):
+        if orientation in ORIENTATIONS:
+            yield f"{format_by_suffix[variant.suffix]}: {name} {orientation}", content
+
+
+def _files_of_modes() -> Iterator[tuple[str, bytes]]:
+    for name in readable_formats():
+        for mode, options in (
+            *((mode, {}) for mode in MODES),
+            *(("RGB", options) for options in OPTIONS.get(name, ())),
+        ):
+            content = _save(name, mode, options)
+            if content is not None:
+                yield f"{name}: {mode} {' '.join(options)}".rstrip(), content
 
 
 def _save(name: str, mode: str, options: dict[str, Any]) -> bytes | None:
     """The content of a file; None if the format cannot store the mode, or Pillow only reads it."""
     if name not in Image.SAVE:
         return None
-    if "append_images" in options:
-        options = {**options, "append_images": [draw_seed(mode, i + 1) for i in range(options["append_images"])]}
     file = io.BytesIO()
     try:
-        draw_seed(mode).save(file, name, **options)
+        _draw(mode).save(file, name, **options)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError):
         return None
     return file.getvalue()
+
+
+def _draw(mode: str) -> Image.Image:
+    """An image of smooth and of random parts in a mode of Pillow."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 20, 4), dtype=np.uint8)
+    image = Image.radial_gradient("L").resize((WIDTH, HEIGHT)).convert("RGBA")
+    image.paste(Image.fromarray(noise), (4, 5))
+    ImageDraw.Draw(image).rectangle((30, 10, 45, 30), fill=(200, 40, 10, 90))
+    if mode in ("I;16", "I", "F"):
+        gray = np.asarray(image.convert("L"))
+        return Image.fromarray(gray.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]) * 200)
+    return image.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr", "LAB") else image.convert(mode)

@@ -136,7 +136,7 @@ class TreeRun:
             self._work("data", "prepare", root, str(self.folder / "prepared"), "--size", "32", "--workers", "1"),
         )
         for result in outputs:
-            self._note(result, naming_faults(self.tree, result))
+            self._note(result, naming_faults(self.tree, result, of_index=False))
         folders = {
             "data.train": root,
             "data.val": str(_make_landmarks(self.folder / "val")),

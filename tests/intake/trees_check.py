@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from glam.app.cli.terminal import escape
+from glam.datasets.collection import printable_path
 from tests.intake.hostile_tree import HostileTree
 from tests.intake.trees_command import Result
 
@@ -45,10 +46,18 @@ def index_faults(tree: HostileTree, indexed: Collection[str], result: Result) ->
     yield from naming_faults(tree, result)
 
 
-def naming_faults(tree: HostileTree, result: Result) -> Iterator[str]:
-    """What the output of a command should name and does not."""
+def naming_faults(tree: HostileTree, result: Result, *, of_index: bool = True) -> Iterator[str]:
+    """What the output of a command should name and does not.
+
+    Args:
+        tree: the tree, in the state in which the command saw it.
+        result: what the command did.
+        of_index: whether the command updates an index, which leaves out more than other commands do.
+    """
     texts = list(_texts(result))
     for expected in tree.at_rest().values():
+        if expected.index_only and not of_index:
+            continue
         if not any(form in text for form in _forms(expected.mention) for text in texts):
             yield f"{expected.mention!r} is not named"
 
@@ -76,5 +85,5 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _forms(path: str) -> set[str]:
     """The forms in which the output may name a path: as it is in JSON, escaped elsewhere."""
-    printable = path.encode("utf-8", "backslashreplace").decode()
+    printable = printable_path(path)
     return {path, printable, escape(path), escape(printable)}
