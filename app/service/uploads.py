@@ -9,11 +9,7 @@ from glam.app.service.decode_cost import decode_cost
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError, MissingDecoderError, TooLargeError
-from glam.images import SAME_AS, image_errors, open_image, read_image
-
-NAMES = "JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF, JPEG 2000, or PPM"
-"""Accepted formats. They are those of `glam.images`: with fewer formats here, the check and the decoder could take the
-same bytes for two formats."""
+from glam.images import SAME_AS, image_errors, list_formats, open_image, read_image
 
 
 class ImageHeader(NamedTuple):
@@ -46,8 +42,7 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     """Read the header of an upload without decoding the pixels.
 
     Raises:
-        HTTPException: 413 for too many pixels, 415 for a file in no supported format, 422 for a
-            damaged header.
+        HTTPException: 413 for too many pixels, 415 for a file in no format of `glam.images`, 422 for a damaged header.
     """
     advice = f"Send an image of at most {limits.upload_pixels / 1e6:g} megapixels."
     try:
@@ -56,10 +51,12 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     except TooLargeError as error:
         raise HTTPException(413, f"The image is too large: {error.reason}. {advice}") from error
     except MissingDecoderError as error:
-        raise HTTPException(415, f"The service does not read this format. Send {NAMES}.") from error
+        raise HTTPException(415, f"The service does not read this format. Send {list_formats()}.") from error
     except ImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
-            raise HTTPException(415, f"The file is not an image in a supported format. Send {NAMES}.") from error
+            raise HTTPException(
+                415, f"The file is not an image in a supported format. Send {list_formats()}."
+            ) from error
         raise HTTPException(422, "The image cannot be read: its header is damaged. Send another file.") from error
     width, height = image.size
     format = SAME_AS.get(image.format or "", image.format or "")

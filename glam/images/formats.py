@@ -40,6 +40,12 @@ EXTRA_FORMATS = {
 """Formats of the optional dependencies: module that decodes them, and their suffixes. RAW files are read by the preview
 that the camera stores in them."""
 
+NAMES = {
+    **{"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "HEIF": "HEIC", "AVIF": "AVIF", "GIF": "GIF", "BMP": "BMP"},
+    **{"TIFF": "TIFF", "JPEG2000": "JPEG 2000", "PPM": "PPM", "JXL": "JPEG XL", "RAW": "RAW"},
+}
+"""Names of the formats in messages, the most common ones first."""
+
 SAME_AS = {"MPO": "JPEG"}
 """MPO is Pillow's name for a JPEG with further pictures after the first, which some cameras write."""
 
@@ -63,15 +69,15 @@ INSTALL = f"pip install 'glam-retrieval[{EXTRA}]'"
 """Command that installs the optional dependencies."""
 
 
+def list_formats() -> str:
+    """The names of the formats that this installation reads, for messages: "JPEG, PNG, ..., or PPM"."""
+    *names, last = (name for format, name in NAMES.items() if format in FORMATS or format in INSTALLED)
+    return f"{', '.join(names)}, or {last}"
+
+
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """The formats that this installation reads with Pillow, by Pillow's names.
-
-    Some builds of Pillow lack AVIF, and Pillow refuses unknown names.
-    """
+    """The formats of `FORMATS` that Pillow reads here. Some builds lack AVIF, and Pillow refuses unknown names."""
     Image.init()
-    pillow_heif = import_module("pillow_heif")
-    pillow_heif.register_heif_opener()
-    if "JXL" in INSTALLED:
-        import_module("pillow_jxl")  # registers itself
-    return tuple(name for name in (*FORMATS, "JXL") if name in Image.OPEN)
+    import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in FORMATS if name in Image.OPEN)

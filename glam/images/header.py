@@ -1,4 +1,4 @@
-"""Headers of images: format, size, and orientation, with the limits that are checked before anything is decoded."""
+"""Headers of images: format and size, with the limits that are checked before anything is decoded."""
 
 import io
 import os
@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from glam.errors import ImageError, MissingDecoderError
-from glam.images import jpeg_xl, raw
+from glam.images import jpeg_xl, png, raw
 from glam.images.formats import INSTALL, INSTALLED, readable_formats
 from glam.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
 from glam.images.orientation import upright_size
 from glam.images.regular_file import open_regular_file, read_regular_file
-from glam.images.rgb import array_to_image
+from glam.images.rgb import SCALED, array_to_image
 from glam.images.source import ImageSource, image_errors, source_name
+from glam.images.tiff import seek_full_page
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-"""First bytes of a PNG."""
-
-_HEAD = 64
-"""Bytes at the start of a file that tell JPEG XL and RAW formats."""
+_HEAD = 16
+"""Bytes at the start of a file that tell PNG and JPEG XL."""
 
 
 def open_image(
@@ -54,7 +52,7 @@ def open_image(
     elif isinstance(source, np.ndarray):
         image = array_to_image(source)
     else:
-        image = _open_file(_as_file(source, name, max_bytes), name, max_pixels)
+        image = _open_file(_as_file(source, name, max_bytes), name)
     check_pixels(image.size, max_pixels, name)
     return image
 
@@ -87,45 +85,39 @@ def _as_file(source: object, name: str, max_bytes: int) -> BinaryIO:
     raise ImageError(name, "not an image; pass a path, the content of a file, a Pillow image, or an array")
 
 
-def _open_file(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+def _open_file(file: BinaryIO, name: str) -> Image.Image:
     head = file.read(_HEAD)
     file.seek(0)
-    if raw.is_raw_head(head):
-        return _open_raw(file, name)
+    if raw.is_raw(file):
+        _check_installed("RAW", "a RAW photo", name)
+        return raw.open_preview(file)
     if jpeg_xl.is_jpeg_xl(head):
         _check_installed("JXL", "a JPEG XL image", name)
-        return jpeg_xl.open_jpeg_xl(file, lambda size: check_pixels(size, max_pixels, name))
+        return jpeg_xl.JpegXLFile(cast(Any, file))
+    if head.startswith(png.SIGNATURE):
+        return _open_png(file)
     image = Image.open(cast(Any, file), formats=readable_formats())
-    if image.format == "PNG" and "exif" not in image.info:
-        image.info["exif"] = _png_exif(file, image)
-    return _open_raw(file, name) if raw.is_raw_tiff(image) else image
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        seek_full_page(image)
+    if image.format == "PPM":
+        image.info[SCALED] = _is_scaled(image)
+    return image
 
 
-def _png_exif(file: BinaryIO, image: Image.Image) -> bytes:
-    """The EXIF data of a PNG, which may follow the pixels; Pillow decodes the pixels to look for them there."""
-    profile = image.info.get("Raw profile type exif")  # as ImageMagick writes it
-    if isinstance(profile, str):
-        return bytes.fromhex("".join(profile.split("\n")[3:]))
-    place = file.tell()
-    try:
-        file.seek(len(_PNG))
-        while len(head := file.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if kind == b"eXIf":
-                return b"Exif\0\0" + file.read(length)
-            file.seek(length + 4, os.SEEK_CUR)  # the data and their checksum
-        return b""
-    finally:
-        file.seek(place)
+def _open_png(file: BinaryIO) -> Image.Image:
+    stripped, exif = png.strip_metadata(file)
+    stripped.seek(0)
+    image = Image.open(cast(Any, stripped), formats=("PNG",))
+    image.info["exif"] = exif  # without this entry, Pillow decodes the pixels to look for EXIF data
+    return image
 
 
-def _open_raw(file: BinaryIO, name: str) -> Image.Image:
-    """The preview of a RAW photo."""
-    _check_installed("RAW", "a RAW photo", name)
-    file.seek(0)
-    return raw.open_preview(file)
+def _is_scaled(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow scales the values of a PPM or PGM, because its header says what the largest one is."""
+    args = image.tile[0].args
+    return isinstance(args, tuple) and args[-1] != 65535
 
 
 def _check_installed(format: str, what: str, name: str) -> None:
     if format not in INSTALLED:
-        raise MissingDecoderError(name, f"{what}, which needs optional dependencies: {INSTALL}")
+        raise MissingDecoderError(name, f"{what}; install the extra for this format: {INSTALL}")

@@ -6,9 +6,9 @@ would take seconds per photo, and would give other colors than the photographer 
 
 import io
 from importlib import import_module
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 RAW_HEADS = (
     (0, b"FUJIFILMCCD-RAW"),
@@ -36,24 +36,35 @@ _SENSOR_DATA = (32803, 34892)
 _MAKERS_COMPRESSIONS = (32767, 32769, 32770, 34713, 65535)
 """Compressions that makers of cameras defined for sensor data: Sony, Epson, Samsung, Nikon, Pentax."""
 
-_ORIENTATION_OF_FLIP = {3: 3, 5: 8, 6: 6}
-"""EXIF orientation for LibRaw's way to turn a photo upright: by 180 degrees, to the left, or to the right."""
+_ORIENTATION_OF_FLIP = {1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
+"""EXIF orientation by LibRaw's number of it."""
+
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF; those with a plus sign have 64-bit offsets."""
 
 
-def is_raw_head(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a RAW photo that is no TIFF."""
-    return any(head[offset : offset + len(magic)] == magic for offset, magic in RAW_HEADS)
-
-
-def is_raw_tiff(image: Image.Image) -> bool:
-    """Whether an opened image is the first one in a RAW photo based on TIFF, such as DNG, NEF, or ARW.
+def is_raw(file: BinaryIO) -> bool:
+    """Whether a file is a RAW photo: by its first bytes, or, if it is a TIFF such as DNG, NEF, or ARW, by its tags.
 
     Args:
-        image: image opened by Pillow.
+        file: open for reading at its start, where this function leaves it.
+
+    Raises:
+        Exception: the tags of a TIFF cannot be read.
     """
-    tags = getattr(image, "tag_v2", None)
-    if tags is None:
-        return False
+    head = file.read(16)
+    found = any(head[offset : offset + len(magic)] == magic for offset, magic in RAW_HEADS)
+    if not found and head.startswith(_TIFF_HEADS):
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head if b"+" in head[:4] else head[:8])
+        file.seek(tags.next)
+        tags.load(cast(IO[bytes], file))
+        found = _is_raw_tiff(tags)
+    file.seek(0)
+    return found
+
+
+def _is_raw_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether the first image of a TIFF belongs to a RAW photo."""
     is_reduced = tags.get(_NEW_SUBFILE_TYPE) == _REDUCED
     return (
         _DNG_VERSION in tags

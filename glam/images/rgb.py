@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-STRIP_PIXELS = 1 << 20
-"""Pixels that are converted at a time; arbitrary. The copies of a strip in 32 bits take some 16 MB."""
+from glam.images.strips import STRIP_PIXELS, bit_depth, strips
 
-DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that instruments and cameras use of the 16 that a file stores."""
+SCALED = "glam_scaled"
+"""Entry of `Image.info` that says whether the decoder has scaled the values to 16 bits, as the header says; if not, or
+without this entry, the values themselves tell how many bits they use."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -49,22 +49,19 @@ def array_to_image(array: NDArray[np.generic]) -> Image.Image:
         return Image.fromarray(array.astype(np.uint8, copy=False))
     if array.dtype == np.uint16:
         return Image.fromarray((array.astype(np.uint16, copy=False) >> 8).astype(np.uint8))
-    if np.issubdtype(array.dtype, np.floating):
-        values = np.clip(np.nan_to_num(array.astype(np.float32)), 0, 1)
-        return Image.fromarray((values * 255).round().astype(np.uint8))
-    raise ValueError(f"an array of {array.dtype} is not an image; pass uint8, uint16, or floating point")
-
-
-def _strips(image: Image.Image) -> Iterator[tuple[int, int]]:
-    """First row and end of the strips of an image."""
-    rows = max(1, STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield top, min(top + rows, image.height)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"an array of {array.dtype} is not an image; pass uint8, uint16, or floating point")
+    result = np.empty(array.shape, dtype=np.uint8)
+    rows = max(1, STRIP_PIXELS // array.shape[1])
+    for top in range(0, array.shape[0], rows):
+        values = np.clip(_finite(array[top : top + rows]), 0, 1)
+        result[top : top + rows] = (values * 255).round()
+    return Image.fromarray(result)
 
 
 def _values(image: Image.Image) -> Iterator[tuple[int, NDArray[np.generic]]]:
     """First row and pixel values of each strip of an image."""
-    for top, end in _strips(image):
+    for top, end in strips(image):
         yield top, np.asarray(image.crop((0, top, image.width, end)))
 
 
@@ -78,19 +75,18 @@ def _to_gray(image: Image.Image, convert: Callable[[NDArray[np.generic]], NDArra
 
 def _shift_of(image: Image.Image) -> Callable[[NDArray[np.generic]], NDArray[np.uint8]]:
     """The conversion of a 16-bit image that uses 8, 10, 12, 14, or all bits."""
-    largest = max(int(values.astype(np.uint16).max()) for _, values in _values(image))
-    shift = next(depth for depth in DEPTHS if largest < 1 << depth) - 8
+    shift = bit_depth(max(int(values.astype(np.uint16).max()) for _, values in _values(image))) - 8
     return lambda values: (values.astype(np.uint16) >> shift).astype(np.uint8)
 
 
 def _stretch_of(image: Image.Image) -> Callable[[NDArray[np.generic]], NDArray[np.uint8]]:
-    """The conversion of 32-bit integers or floats: from [0, 65535] for integers that fit, else from their range."""
+    """The conversion of 32-bit numbers: by their bits for integers that fit in 16, else by their range."""
     ranges = [
         (float(values.min()), float(values.max())) for values in (_finite(values) for _, values in _values(image))
     ]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     if low >= 0 and high <= 65535 and image.mode == "I":
-        low, high = 0.0, 65535.0
+        low, high = 0.0, 65535.0 if image.info.get(SCALED) else float((1 << bit_depth(int(high))) - 1)
     scale = max(high - low, 1e-12)
     return lambda values: ((_finite(values) - low) / scale * 255).round().astype(np.uint8)
 
@@ -102,7 +98,7 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float32]:
 def _on_white(image: Image.Image) -> Image.Image:
     """A transparent image on white."""
     result = Image.new("RGB", image.size)
-    for top, end in _strips(image):
+    for top, end in strips(image):
         over = image.crop((0, top, image.width, end)).convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         result.paste(Image.alpha_composite(white, over).convert("RGB"), (0, top))

@@ -8,12 +8,17 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from glam.images.formats import INSTALLED, readable_formats
+
+readable_formats()  # registers HEIC, which is written here too
+if "JXL" in INSTALLED:
+    import_module("pillow_jxl")
 
 ORIENTATION = 0x0112
 UPRIGHT = (1,)
@@ -268,7 +273,6 @@ def missing_decoder(variant: Variant) -> str:
 
 def corpus(image: Image.Image) -> Iterator[tuple[str, int, bytes, Variant]]:
     """Name, orientation, content, and variant of each file that shows an upright image."""
-    readable_formats()  # registers the plugins, which write the files too
     for name, variant in VARIANTS.items():
         if missing_decoder(variant):
             continue

@@ -13,6 +13,9 @@ from glam.datasets.synthetic import generate
 from glam.images import read_image, read_upright_size
 from glam.model import Model
 from tests.intake.corpus import STORED_FROM_UPRIGHT, VARIANTS, missing_decoder
+from tests.intake.formats_files import FURTHER
+
+EVERY = VARIANTS | FURTHER
 
 LOWEST = {True: 0.99, False: 0.96}
 """Lowest cosine similarity to the descriptor of the upright pixels: lossless, lossy."""
@@ -32,15 +35,15 @@ def model() -> Model:
 
 
 def encoded(name: str, picture: Image.Image) -> Iterator[tuple[int, bytes]]:
-    variant = VARIANTS[name]
+    variant = EVERY[name]
     for orientation in variant.orientations:
         turn = STORED_FROM_UPRIGHT[orientation]
         yield orientation, variant.encode(picture if turn is None else picture.transpose(turn), orientation)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_format_is_read_upright_and_alike(name: str, picture: Image.Image, model: Model, tmp_path: Path) -> None:
-    variant = VARIANTS[name]
+    variant = EVERY[name]
     if reason := missing_decoder(variant):
         pytest.skip(reason)
     expected = model.describe([picture.convert("L") if variant.gray else picture])[0]

@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from glam.app.service import schemas
 from glam.app.service.decode_cost import Decode
 from glam.app.service.dependencies import Services, get_services
-from glam.app.service.uploads import NAMES, read_header, upload_bytes
+from glam.app.service.uploads import read_header, upload_bytes
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
-from glam.images import Box, read_upright_size
+from glam.images import Box, list_formats, read_upright_size
 from glam.index import Entry
 from glam.index.local_matching.rootsift import LocalFeatures, extract
 from glam.index.rerank.base import Query as SearchQuery
@@ -163,7 +163,7 @@ def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
-FORMATS = f"Image file: {NAMES}. /api/info has the limits on its size."
+FORMATS = f"Image file: {list_formats()}. /api/info has the limits on its size."
 
 router = APIRouter(prefix="/api")
 

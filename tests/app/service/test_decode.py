@@ -77,10 +77,6 @@ REDUCED = ("large jpeg", "large turned jpeg")
 """Those that the network gets from a decode at a fraction."""
 
 
-PNG_WITHOUT_EXIF = ("png", "gray png", "large png")
-"""Those whose upright size, which a box is checked against, takes a decode."""
-
-
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Receives width and height of each decode, of Pillow and of torchvision."""
@@ -193,7 +189,7 @@ def test_a_part_of_an_upload_is_decoded_once(client: TestClient, name: str, deco
     box = dict(zip(("x1", "y1", "x2", "y2"), BOX, strict=True))
     assert len(found(upload(client, FILES[name], **box, **GEOMETRIC))) == 4
     size = LARGE if name.startswith("large") else SMALL
-    assert of_query(decoded) == ([size, size] if name in PNG_WITHOUT_EXIF else [size])
+    assert of_query(decoded) == [size]
 
 
 def of_query(decoded: list[tuple[int, int]]) -> list[tuple[int, int]]:

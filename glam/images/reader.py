@@ -6,6 +6,7 @@ from glam.images.boxes import Box, crop_image
 from glam.images.header import open_image
 from glam.images.limits import MAX_PIXELS
 from glam.images.orientation import turn_upright
+from glam.images.reduction import draft
 from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, source_name
 
@@ -42,14 +43,3 @@ def read_image(
             draft(image, reduce_to)
         image = to_rgb(turn_upright(image, in_place=image is not source))
     return image if box is None else crop_image(image, box, source_name(source))
-
-
-def draft(image: Image.Image, reduce_to: int) -> None:
-    """Asks the decoder of a JPEG for 1/2, 1/4, or 1/8 of its size, which saves time and memory.
-
-    Args:
-        image: image opened by Pillow, not decoded. Nothing happens unless it is a JPEG, or a HEIC with a thumbnail.
-        reduce_to: pixels that the longest side has at least afterwards, unless it has fewer now.
-    """
-    scale = reduce_to / max(image.size)
-    image.draft(None, (max(1, round(scale * image.width)), max(1, round(scale * image.height))))
