@@ -391,6 +391,7 @@ def test_a_data_set_is_fetched_once_and_what_is_missing_or_other_again(
         ("/z.tgz", tar({"../../escaped.jpg": b"x"}, "w:gz"), "leads out", "jpg/a.jpg"),
         ("/list.pkl", b"<html>", "not a pickle", "list.pkl"),
     ],
+    ids=("md5", "no md5", "checksum", "half", "path", "pickle"),  # the archives hold the time at which they were made
 )
 def test_what_is_not_as_published_is_never_in_place(
     server: SimpleNamespace, data_set: DataSet, tmp_path: Path, path: str, body: bytes, message: str, absent: str
