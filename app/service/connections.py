@@ -1,7 +1,8 @@
 r"""Connections: time limits for what a client sends and reads, and a limit on those that wait for a request.
 
-    accepted --> head --> body --> (request runs) --> idle --> head ...                 every phase has a time limit
-                  \______________________________________/ at most so many of these; the oldest makes room for a new one
+    accepted --> head --> body --> (request runs) --> idle --> head ...        every phase has a time limit
+    of the connections in "head", and of those in "idle", the oldest makes room for a new one
+
 
 The limits are here and not in middleware, because a request exists for middleware only after its head has arrived, and
 no longer after its response has begun.
@@ -33,7 +34,10 @@ CLOSING_SECONDS = 10.0
 
 
 class ConnectionTable:
-    """The connections that wait for a request: half-open and idle ones, oldest first.
+    """The connections that wait for a request, oldest first: those without one, or idle ones between two.
+
+    Half-open connections are no reason to close idle ones, whose clients have sent a request before; so each kind has
+    a table.
 
     Args:
         limits: limits on their number.
@@ -47,7 +51,7 @@ class ConnectionTable:
         trusted: Sequence[IPv4Network | IPv6Network] = (),
         least_seconds: float = LEAST_SECONDS,
     ) -> None:
-        self.limits, self._trusted, self._least_seconds = limits, trusted, least_seconds
+        self._limits, self._trusted, self._least_seconds = limits, trusted, least_seconds
         self._waiting: dict[GuardedConnection, None] = {}  # a dict is an ordered set
         self._by_client: dict[str, dict[GuardedConnection, None]] = {}
 
@@ -64,8 +68,8 @@ class ConnectionTable:
         own = self._by_client.setdefault(connection.client_key, {})
         own[connection] = None
         if not self._is_proxy(connection):
-            self._limit(own, self.limits.client_connections)
-        self._limit(self._waiting, self.limits.connections)
+            self._limit(own, self._limits.client_connections)
+        self._limit(self._waiting, self._limits.connections)
 
     def _limit(self, waiting: "dict[GuardedConnection, None]", most: int) -> None:
         while len(waiting) > most:
@@ -94,7 +98,9 @@ class GuardedConnection(H11Protocol):
     """A connection of uvicorn with time limits.
 
     Args:
-        table: table of the waiting connections.
+        limits: limits of the service.
+        half_open: table of the connections that wait for the head of a request.
+        idle: table of the connections that wait for the next request.
         options: arguments of uvicorn.
 
     Attributes:
@@ -102,10 +108,12 @@ class GuardedConnection(H11Protocol):
         waits_since: time of the event loop at which it began to wait for a request.
     """
 
-    def __init__(self, *, table: ConnectionTable, **options: Any) -> None:
+    def __init__(
+        self, *, limits: ServiceLimits, half_open: ConnectionTable, idle: ConnectionTable, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._table = table
-        limits = table.limits
+        self._write_seconds = limits.write_seconds
+        self._tables: dict[Phase, ConnectionTable] = {"head": half_open, "idle": idle}
         self._seconds: dict[Phase, float] = {
             "head": limits.head_seconds,
             "body": 2 * limits.body_seconds,  # `TimeoutMiddleware` answers 408 at half of the time
@@ -139,7 +147,7 @@ class GuardedConnection(H11Protocol):
     def pause_writing(self) -> None:
         """Start the time limit of a client that does not read."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self._table.limits.write_seconds, self.transport.abort)
+        self._write_timer = self.loop.call_later(self._write_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Lift the time limit of a client that does not read."""
@@ -179,16 +187,15 @@ class GuardedConnection(H11Protocol):
             phase = "closing"
         if phase == self._phase:
             return
+        if self._phase in self._tables:
+            self._tables[self._phase].remove(self)
         self._phase = phase
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if phase is not None:
-            stop = self.end if phase in ("head", "idle") else self.transport.abort
+            stop = self.end if phase in self._tables else self.transport.abort
             self._timer = self.loop.call_later(self._seconds[phase], stop)
-        if phase in ("head", "idle"):
+        if phase in self._tables:
             self.waits_since = self.loop.time()
-            self._table.remove(self)  # the newest is last
-            self._table.add(self)
-        else:
-            self._table.remove(self)
+            self._tables[phase].add(self)

@@ -137,12 +137,13 @@ def make_server(
         on_overdue: called in a thread if the shutdown takes too long; see `Server`.
     """
     app_state = get_app_state(app)
-    table = ConnectionTable(app_state.limits, trusted_proxies)
+    limits = app_state.limits
+    tables = {name: ConnectionTable(limits, trusted_proxies) for name in ("half_open", "idle")}
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=partial(GuardedConnection, table=table),  # type: ignore[arg-type]
+        http=partial(GuardedConnection, limits=limits, **tables),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,

@@ -9,17 +9,14 @@ Only the formats of `glam.images.formats` are read, and only from regular files.
 from glam.images.boxes import Box, crop_image, pixel_box
 from glam.images.formats import FORMATS, IMAGE_SUFFIXES, NEEDS_EXTRA, SAME_AS, SUFFIX_OF
 from glam.images.header import (
-    ORIENTATION,
-    is_turned,
     open_image,
-    orientation,
     read_upright_size,
-    upright_size,
 )
 from glam.images.limits import MAX_BYTES, MAX_PIXELS
+from glam.images.orientation import ORIENTATION, is_turned, orientation, turn_upright, upright_size
 from glam.images.read import draft, read_image
 from glam.images.regular_file import open_regular_file, read_regular_file
-from glam.images.rgb import to_rgb, turn_upright
+from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, is_image_source, source_name
 
 __all__ = [

@@ -12,15 +12,10 @@ from glam.errors import ImageError, MissingDecoderError
 from glam.images import jpeg_xl, raw
 from glam.images.formats import INSTALL, INSTALLED, readable_formats
 from glam.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
+from glam.images.orientation import upright_size
 from glam.images.regular_file import open_regular_file, read_regular_file
 from glam.images.rgb import array_to_image
 from glam.images.source import ImageSource, image_errors, source_name
-
-ORIENTATION = 0x0112
-"""EXIF and TIFF tag of the orientation."""
-
-_STORED_WIDTH, _STORED_HEIGHT = 256, 257
-"""TIFF tags of the size before the orientation is applied."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 """First bytes of a PNG."""
@@ -75,30 +70,6 @@ def read_upright_size(source: Path | bytes) -> tuple[int, int]:
     """
     with image_errors(source), io.BytesIO(source) if isinstance(source, bytes) else open_regular_file(source) as file:
         return upright_size(open_image(file, name=source_name(source)))
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Returns the width and height in pixels that an opened image has after it is turned upright.
-
-    Args:
-        image: image opened by Pillow, decoded or not.
-    """
-    tags = getattr(image, "tag_v2", None)  # a TIFF, whose Pillow size is upright in some versions, stored in others
-    if tags is not None and _STORED_WIDTH in tags and ORIENTATION in tags:
-        width, height = tags[_STORED_WIDTH], tags[_STORED_HEIGHT]
-        return (height, width) if is_turned(image) else (width, height)
-    return image.size[::-1] if is_turned(image) else image.size
-
-
-def is_turned(image: Image.Image) -> bool:
-    """Returns whether turning an opened image upright will swap its sides."""
-    return orientation(image) in (5, 6, 7, 8)
-
-
-def orientation(image: Image.Image) -> int:
-    """Returns the orientation of an opened image, 1 to 8; 1 if none or no valid one is stored."""
-    value = image.getexif().get(ORIENTATION, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _as_file(source: object, name: str, max_bytes: int) -> BinaryIO:

@@ -5,7 +5,8 @@ from PIL import Image
 from glam.images.boxes import Box, crop_image
 from glam.images.header import open_image
 from glam.images.limits import MAX_PIXELS
-from glam.images.rgb import to_rgb, turn_upright
+from glam.images.orientation import turn_upright
+from glam.images.rgb import to_rgb
 from glam.images.source import ImageSource, image_errors, source_name
 
 

@@ -1,31 +1,16 @@
-"""Conversion of decoded images to upright 8-bit RGB, in strips, so that a large image needs little further memory."""
+"""Conversion of decoded images to 8-bit RGB, in strips, so that a large image needs little further memory."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 STRIP_PIXELS = 1 << 20
 """Pixels that are converted at a time; arbitrary. The copies of a strip in 32 bits take some 16 MB."""
 
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that instruments and cameras use of the 16 that a file stores."""
-
-
-def turn_upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
-    """Decodes an image and turns it upright by its orientation.
-
-    Args:
-        image: image opened by Pillow.
-        in_place: whether ``image`` itself may be changed, which saves a copy.
-    """
-    image.getexif()  # before the pixels are decoded, so that the orientation is that of `glam.images.upright_size`
-    image.load()
-    if in_place:
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
-    return ImageOps.exif_transpose(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

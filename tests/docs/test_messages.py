@@ -31,7 +31,6 @@ EXCEPTIONS = {
         "follows a message of index/milvus/connection.py"
     ),
     ("index/storage/filters.py", "The filter ... cannot be used: ..."): "the reason, from SQLite or glam, has the cure",
-    ("index/storage/filters.py", "The filter ...... cannot be used: ..."): "the same, for a long filter",
 }
 """Reasons why a message, by file and text, does not say itself what to do."""
 

@@ -3,7 +3,7 @@
     plan: reads a header --decode threads, one per core--> Decode: small --same thread, memory reserved--> result
                                                                    large or serial --one thread for all--> result
 
-Large images have a thread of their own, so that uploads of 50 megapixels do not delay everybody else.
+Large images have a thread of their own, with a low priority, so that they delay others little.
 """
 
 import os
@@ -16,7 +16,7 @@ from glam.app.service.decode_cost import Decode
 from glam.app.service.memory_budget import MemoryBudget
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher
+from glam.app.service.workers.batcher import Batcher, lower_priority
 
 T = TypeVar("T")
 
@@ -52,7 +52,11 @@ class DecodePool:
             prepare=lambda: torch.set_num_threads(1),  # there is one thread per core
         )
         self._large: Batcher[Decode[Any], Any] = Batcher(
-            self._finish, name="turn", capacity=LARGE_QUEUE, report=metrics.batch("turn")
+            self._finish,
+            name="turn",
+            capacity=LARGE_QUEUE,
+            prepare=lower_priority,
+            report=metrics.batch("turn"),
         )
         metrics.watch_queue("decode", self._small)
         metrics.watch_queue("turn", self._large)

@@ -14,7 +14,7 @@ from glam.app.service import schemas
 from glam.app.service.metrics import Metrics
 from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher, BatchRule
+from glam.app.service.workers.batcher import Batcher, BatchRule, lower_priority
 from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Hit, Index
@@ -122,6 +122,7 @@ class Searcher:
             name="filter",
             capacity=limits.waiting,
             rule=BatchRule(max_size=limits.waiting, key=_Filter.key),
+            prepare=lower_priority,
             report=metrics.batch("filter"),
         )
         metrics.watch_queue("filter", self._filters)
