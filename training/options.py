@@ -8,7 +8,7 @@ pass their keyword arguments on to them.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from glam.datasets.collection import LandmarkFrom
@@ -175,7 +175,7 @@ class DataOptions:
     augment_on: Literal["workers", "device"] = "workers"
     workers: int | None = None
     seed: int = 0
-    exclude: tuple[str, ...] = ()
+    exclude: list[str] = field(default_factory=list)
     follow_links: bool = False
     landmark_from: LandmarkFrom | None = None
     max_unreadable: float = 0.1  # a few bad files are usual; a tenth is a folder that is not mounted or not complete

@@ -136,7 +136,7 @@ def test_prepare_names_landmarks_as_asked(photos: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_choice_is_wrong_usage(photos: Path) -> None:
     done = run("eval", "folder", photos, "--landmark-from", "moon", code=2)
-    assert "Choose one of folder, parent, manifest, none" in " ".join(done.stderr.split())
+    assert "'moon' is not one of 'folder', 'parent', 'manifest', 'none'" in " ".join(done.stderr.split())
 
 
 def test_train_says_what_it_reads(photos: Path, tmp_path: Path, draw_image: Draw) -> None:
