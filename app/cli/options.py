@@ -20,7 +20,7 @@ LandmarkChoice = Literal["folder", "parent", "manifest", "none"]
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
 ModelName = Annotated[
     str,
-    typer.Option("--model", metavar="MODEL", help="Model file, name of a bundled model, or timm:NAME for a backbone."),
+    typer.Option("--model", metavar="MODEL", help="Model file, name of a bundled model, or timm:NAME."),
 ]
 IndexModel = Annotated[
     str | None,
