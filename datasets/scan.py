@@ -15,7 +15,7 @@ from typing import Literal
 from pathspec import GitIgnoreSpec
 
 from glam.datasets.collection import ImageFile, LandmarkFrom, ScanOptions, Skipped, printable_path
-from glam.errors import GlamError, system_reason
+from glam.errors import GONE, GlamError, system_reason
 from glam.images import IMAGE_SUFFIXES
 
 SYSTEM_NAMES = frozenset({
@@ -28,12 +28,9 @@ SYSTEM_NAMES = frozenset({
 """Lower-case names of folders and files that systems add, such as thumbnails and deleted files. Names that begin with a
 dot, such as ``.thumbnails``, are hidden and need no entry."""
 
-VANISHED = (errno.ENOENT, errno.ENOTDIR)
-"""Errors of folders that were deleted or replaced during the scan."""
-
 LOOP = "a loop of links"
 
-DEAD_LINKS = {**dict.fromkeys(VANISHED, "it leads to nothing"), errno.ELOOP: LOOP}
+DEAD_LINKS = {**dict.fromkeys(GONE, "it leads to nothing"), errno.ELOOP: LOOP}
 """Why a link leads nowhere, by the number of the error. Other errors do not say where it leads."""
 
 
@@ -191,7 +188,7 @@ class _Scan:
             with os.scandir(self.root / folder) as entries:
                 return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
         except OSError as error:
-            if error.errno not in VANISHED:
+            if error.errno not in GONE:  # it was deleted or replaced during the scan otherwise
                 self.unlisted.append((printable_path(folder) or ".", system_reason(error)))
             return []
 

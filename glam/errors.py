@@ -1,5 +1,7 @@
 """Errors that users can cause or fix. The message says what is wrong and what to do."""
 
+import errno
+
 
 class GlamError(Exception):
     """An expected error, such as a wrong path or option. The base class of the errors of this package.
@@ -46,6 +48,10 @@ class TooLargeError(ImageError):
 
 class MissingDecoderError(ImageError):
     """An image has a format whose decoder is an optional dependency that is not installed."""
+
+
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Numbers of errors of the operating system that say that there is nothing at a path."""
 
 
 def system_reason(error: OSError) -> str:

@@ -3,7 +3,6 @@
 Readable in a worker --batch, reasons--> ReadableLoader --reasons--> UnreadableLog --> OUT/unreadable.csv
 """
 
-import csv
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from glam.datasets.manifest import write_rows
 from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
 from glam.datasets.sampler import SizeBatchSampler
 from glam.datasets.substitutes import Readable, Reason, collate_readable
-from glam.datasets.tables import open_text
+from glam.datasets.tables import csv_rows, open_text
 from glam.errors import GlamError, ImageError
 from glam.output import write_errors
 from glam.training.throughput import TimedLoader
@@ -156,7 +155,7 @@ def read_unreadable(folder: Path) -> list[Reason]:
         GlamError: the list cannot be read.
     """
     with open_text(folder / UNREADABLE) as text:
-        return [(path, reason) for path, reason in csv.reader(text)][1:]
+        return [(path, reason) for _, (path, reason) in csv_rows(text, folder / UNREADABLE)][1:]
 
 
 def _distributed() -> bool:

@@ -80,7 +80,8 @@ def index_build(
     import glam
     from glam.app.cli import terminal
     from glam.index import build, read_source
-    from glam.index.operations.source import is_same_source, read_images, recorded_source
+    from glam.index.operations.image_files import is_same_path
+    from glam.index.operations.source import read_images, recorded_source
 
     searched_by = _backend(backend, uri, collection_name)
     recorded = recorded_source(index)
@@ -107,7 +108,7 @@ def index_build(
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
         terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
-    if recorded is not None and not is_same_source(folder, recorded):
+    if recorded is not None and not is_same_path(folder, recorded):
         terminal.note(
             f"{index} is still synced with {recorded}. To sync it with {folder} instead, run "
             f"`glam index sync {index} {folder}`."
@@ -136,7 +137,8 @@ def index_sync(
     """Update an index from its folder: new, changed, moved, and deleted images."""
     from glam.app.cli import terminal
     from glam.index import read_source, sync
-    from glam.index.operations.source import is_same_source, recorded_source
+    from glam.index.operations.image_files import is_same_path
+    from glam.index.operations.source import recorded_source
 
     recorded = recorded_source(index)
     if recorded is not None and folder is None:
@@ -145,7 +147,7 @@ def index_sync(
     with _indexing(index) as report:
         done = sync(index, collection, _loader(index, model, device), progress=report)
     _print_sync(index, done, json)
-    if recorded is not None and folder is not None and not is_same_source(folder, recorded):
+    if recorded is not None and folder is not None and not is_same_path(folder, recorded):
         terminal.note(f"`glam index sync {index}` now reads {folder} instead of {recorded}.")
     _finish(collection, done)
 

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,24 +47,19 @@ FollowLinks = Annotated[
     bool | None,
     typer.Option("--follow-links/--no-follow-links", help="Follow links to folders.", show_default="no"),
 ]
-NamesLandmarks = Annotated[
-    LandmarkChoice | None,
-    typer.Option(
+
+
+def _landmark_option(default: str) -> Any:
+    return typer.Option(
         "--landmark-from",
         metavar="folder|parent|manifest|none",
         help="What names the landmark: path or name of the folder, the manifest, or nothing.",
-        show_default="manifest if there is one, else folder",
-    ),
-]
-IndexLandmarkFrom = Annotated[
-    LandmarkChoice | None,
-    typer.Option(
-        "--landmark-from",
-        metavar="folder|parent|manifest|none",
-        help="What names the landmark: path or name of the folder, the manifest, or nothing.",
-        show_default="manifest if there is one, else none",
-    ),
-]
+        show_default=f"manifest if there is one, else {default}",
+    )
+
+
+NamesLandmarks = Annotated[LandmarkChoice | None, _landmark_option("folder")]
+IndexLandmarkFrom = Annotated[LandmarkChoice | None, _landmark_option("none")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

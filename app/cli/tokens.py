@@ -12,7 +12,7 @@ COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]+")
 """Valid value of a cookie (RFC 6265): the page stores its token in one."""
 
 HIDDEN = "*"
-"""What stands in a command line for each character of a token."""
+"""Character that hides a token in the command line."""
 
 
 def find_token(option: str, value: str | None, file: Path | None) -> str | None:

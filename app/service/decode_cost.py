@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from PIL import Image
+
 from glam.images import draft, image_errors, open_image
 
 T = TypeVar("T")
@@ -43,15 +45,20 @@ def decode_cost(source: Path | bytes, reduce_to: int | None = None) -> int:
         ImageError: the header cannot be read.
     """
     with image_errors(source), open_image(source) as image:
-        pixels = image.width * image.height
-        if image.format in ("JPEG", "MPO"):
-            # The coefficients of a progressive JPEG are in memory at full size.
-            header = PROGRESSIVE_BYTES if image.info.get("progressive") else JPEG_BYTES
-            if reduce_to is not None:
-                draft(image, reduce_to)
-            return header * pixels + RGB_BYTES * image.width * image.height
-        if image.format in CANVAS_FORMATS:
-            return CANVAS_BYTES * pixels
-        if image.has_transparency_data or image.mode in ("I", "F"):
-            return CONVERTED_BYTES * pixels
-        return RGB_BYTES * pixels
+        return cost_of_opened(image, reduce_to)
+
+
+def cost_of_opened(image: Image.Image, reduce_to: int | None = None) -> int:
+    """`decode_cost` of an image that is opened and not decoded; its decoder is asked for the reduced size."""
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        # The coefficients of a progressive JPEG are in memory at full size.
+        header = PROGRESSIVE_BYTES if image.info.get("progressive") else JPEG_BYTES
+        if reduce_to is not None:
+            draft(image, reduce_to)
+        return header * pixels + RGB_BYTES * image.width * image.height
+    if image.format in CANVAS_FORMATS:
+        return CANVAS_BYTES * pixels
+    if image.has_transparency_data or image.mode in ("I", "F"):
+        return CONVERTED_BYTES * pixels
+    return RGB_BYTES * pixels

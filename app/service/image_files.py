@@ -84,10 +84,10 @@ class IndexedFiles:
         except ImageError as error:
             raise self._unreadable(image_id) from error
 
-    def read(self, image_id: int) -> Image.Image:
-        """The decoded image, upright and RGB."""
+    def read(self, image_id: int, reduce_to: int | None = None) -> Image.Image:
+        """The decoded image, upright and RGB; ``reduce_to`` is that of `glam.images.read_image`."""
         try:
-            return read_image(self.path(image_id))
+            return read_image(self.path(image_id), reduce_to=reduce_to)
         except ImageError as error:
             raise self._unreadable(image_id) from error
 
@@ -119,11 +119,7 @@ class IndexedFiles:
             size: longest side in pixels.
             known_etag: ETag of the client's copy, or "". If it is current, no JPEG is returned.
         """
-        etag = self._etag(image_id, size)
-        if etag in known_etag:
-            return Thumbnail(None, etag)
-        jpeg = self._thumbnails.get(etag)
-        return None if jpeg is None else Thumbnail(jpeg, etag)
+        return self._known(self._etag(image_id, size), known_etag)
 
     def thumbnail(self, image_id: int, size: int, known_etag: str = "") -> Thumbnail:
         """A thumbnail of an image.
@@ -133,11 +129,11 @@ class IndexedFiles:
             size: longest side in pixels. A smaller image is not enlarged.
             known_etag: see `known_thumbnail`, which may have an answer by now.
         """
-        known = self.known_thumbnail(image_id, size, known_etag)
+        etag = self._etag(image_id, size)
+        known = self._known(etag, known_etag)
         if known is not None:
             return known
-        etag = self._etag(image_id, size)
-        image = self._read_reduced(image_id, THUMBNAIL_OVERSAMPLING * size)
+        image = self.read(image_id, THUMBNAIL_OVERSAMPLING * size)
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
         jpeg = _encode(image, THUMBNAIL_QUALITY)
         self._thumbnails.put(etag, jpeg)
@@ -152,12 +148,11 @@ class IndexedFiles:
         version = f"{path}\n{stat.st_mtime_ns}\n{stat.st_size}\n{size}"
         return f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
 
-    def _read_reduced(self, image_id: int, longest: int) -> Image.Image:
-        """The image, upright and RGB; the longest side of a JPEG may be reduced, to at least ``longest`` pixels."""
-        try:
-            return read_image(self.path(image_id), reduce_to=longest)
-        except ImageError as error:
-            raise self._unreadable(image_id) from error
+    def _known(self, etag: str, known_etag: str) -> Thumbnail | None:
+        if etag in known_etag:
+            return Thumbnail(None, etag)
+        jpeg = self._thumbnails.get(etag)
+        return None if jpeg is None else Thumbnail(jpeg, etag)
 
     def _unreadable(self, image_id: int) -> ImageFileGone:
         name = self._index.entry(image_id).path

@@ -5,7 +5,7 @@ from typing import BinaryIO, NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from glam.app.service.decode_cost import decode_cost
+from glam.app.service.decode_cost import cost_of_opened
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
 from glam.errors import ImageError, MissingDecoderError, TooLargeError
@@ -44,10 +44,17 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     Raises:
         HTTPException: 413 for too many pixels, 415 for a file in no format of `glam.images`, 422 for a damaged header.
     """
+    image = _open(data, limits)
+    width, height = image.size
+    return ImageHeader(width, height, SAME_AS.get(image.format or "", image.format or ""))
+
+
+def _open(data: bytes, limits: ServiceLimits) -> Image.Image:
+    """Open an upload without decoding the pixels; see `read_header`."""
     advice = f"Send an image of at most {limits.upload_pixels / 1e6:g} megapixels."
     try:
         with image_errors(data):
-            image = open_image(data, limits.upload_pixels)
+            return open_image(data, limits.upload_pixels)
     except TooLargeError as error:
         raise HTTPException(413, f"The image is too large: {error.reason}. {advice}") from error
     except MissingDecoderError as error:
@@ -58,9 +65,6 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
                 415, f"The file is not an image in a supported format. Send {list_formats()}."
             ) from error
         raise HTTPException(422, "The image cannot be read: its header is damaged. Send another file.") from error
-    width, height = image.size
-    format = SAME_AS.get(image.format or "", image.format or "")
-    return ImageHeader(width, height, format)
 
 
 def upload_cost(file: BinaryIO, limits: ServiceLimits) -> int:
@@ -74,10 +78,9 @@ def upload_cost(file: BinaryIO, limits: ServiceLimits) -> int:
         HTTPException: see `upload_bytes` and `read_header`.
     """
     file.seek(0)
-    data = upload_bytes(file, limits)
-    read_header(data, limits)
+    image = _open(upload_bytes(file, limits), limits)
     file.seek(0)
-    return decode_cost(data)
+    return cost_of_opened(image)
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:

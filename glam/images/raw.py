@@ -10,6 +10,9 @@ from typing import IO, BinaryIO, cast
 
 from PIL import Image, TiffImagePlugin
 
+from glam.images.orientation import ORIENTATION
+from glam.images.tiff import NEW_SUBFILE_TYPE
+
 RAW_HEADS = (
     (0, b"FUJIFILMCCD-RAW"),
     (4, b"ftypcrx "),  # Canon CR3
@@ -24,11 +27,11 @@ RAW_HEADS = (
 )
 """Bytes at the start of RAW files, with their offsets; from LibRaw's identify.cpp."""
 
-_NEW_SUBFILE_TYPE, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 259, 262, 271, 330, 50706
+_COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 259, 262, 271, 330, 50706
 """TIFF tags."""
 
 _REDUCED = 1
-"""Value of `_NEW_SUBFILE_TYPE` if the first image is a reduced version of another."""
+"""Value of `NEW_SUBFILE_TYPE` if the first image is a reduced version of another."""
 
 _SENSOR_DATA = (32803, 34892)
 """Values of `_PHOTOMETRIC` for the data of a sensor: color filter array and linear raw."""
@@ -65,7 +68,7 @@ def is_raw(file: BinaryIO) -> bool:
 
 def _is_raw_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
     """Whether the first image of a TIFF belongs to a RAW photo."""
-    is_reduced = tags.get(_NEW_SUBFILE_TYPE) == _REDUCED
+    is_reduced = tags.get(NEW_SUBFILE_TYPE) == _REDUCED
     return (
         _DNG_VERSION in tags
         or tags.get(_PHOTOMETRIC) in _SENSOR_DATA
@@ -96,6 +99,6 @@ def open_preview(file: BinaryIO) -> Image.Image:
         image = Image.fromarray(preview.data)
     image.format = "RAW"
     exif = image.getexif()
-    if 0x0112 not in exif and flip in _ORIENTATION_OF_FLIP:
-        exif[0x0112] = _ORIENTATION_OF_FLIP[flip]
+    if ORIENTATION not in exif and flip in _ORIENTATION_OF_FLIP:
+        exif[ORIENTATION] = _ORIENTATION_OF_FLIP[flip]
     return image

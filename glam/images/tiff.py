@@ -4,11 +4,11 @@ from contextlib import suppress
 
 from PIL import TiffImagePlugin
 
-_NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
+NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
 """Tags of what a page is."""
 
 _REDUCED_OR_MASK = 1 | 4
-"""Bits of `_NEW_SUBFILE_TYPE`: a reduced version of another page, and a transparency mask."""
+"""Bits of `NEW_SUBFILE_TYPE`: a reduced version of another page, and a transparency mask."""
 
 _OLD_REDUCED = 2
 """Value of `_SUBFILE_TYPE` for a reduced version."""
@@ -46,7 +46,7 @@ def seek_full_page(image: TiffImagePlugin.TiffImageFile) -> None:
 def _is_marked(image: TiffImagePlugin.TiffImageFile) -> bool:
     """Whether the current page says that it is a reduced version or a mask."""
     tags = image.tag_v2
-    kind = tags.get(_NEW_SUBFILE_TYPE, 0)
+    kind = tags.get(NEW_SUBFILE_TYPE, 0)
     return (isinstance(kind, int) and bool(kind & _REDUCED_OR_MASK)) or tags.get(_SUBFILE_TYPE) == _OLD_REDUCED
 
 

@@ -3,9 +3,8 @@
 build --> images that the index lacks --import_descriptors, describe_into--> Writer
 """
 
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
@@ -16,6 +15,7 @@ from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_available
 from glam.index.operations.describe import Unreadable, describe_into
+from glam.index.operations.image_files import is_same_path
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
 from glam.index.storage.records import IndexConfig
 from glam.index.storage.schema import CATALOG
@@ -113,8 +113,9 @@ def build(
             writer.choose_backend(None if backend == FAISS else backend)
         if structure is not None:
             writer.choose_structure(structure)
-        if writer.config.source is None or (source is not None and writer.config.source.path == source.path):
-            record_source(writer, source)
+        recorded = writer.config.source
+        if source is not None and (recorded is None or recorded.path == source.path):
+            writer.change_config(source=source)
         known, images = writer.catalog.paths(), unique_by_path(collection.images)
         todo = [image for image in images if image.path not in known]
         present = len(images) - len(todo)
@@ -140,15 +141,6 @@ def build(
         inaccessible=(*collection.skipped.unlisted, *described.inaccessible),
         skipped=collection.skipped,
     )
-
-
-def record_source(writer: Writer, source: SourceConfig | None) -> None:
-    """Records where the images of an index come from, and what the scan passed over, unless that is unchanged."""
-    if source is None or source == writer.config.source:
-        return
-    writer.begin_changes()
-    with writer.catalog.transaction():
-        writer.catalog.set_config(replace(writer.config, source=source))
 
 
 def _structure_and_backend(
@@ -179,18 +171,8 @@ def _check_same(writer: Writer, config: IndexConfig) -> None:
     for name in ("fingerprint", "size", "scales"):
         if getattr(was, name) != getattr(config, name):
             raise GlamError(f"{writer.path} was built {_difference(name, was, config)}. Build a new index instead.")
-    if not is_same_folder(was.root, config.root):
+    if not is_same_path(was.root, config.root):
         raise GlamError(other_folder(writer.path, was.root, config.root))
-
-
-def is_same_folder(recorded: str, root: str) -> bool:
-    """Whether the recorded root of an index is a folder, or now is a link to it.
-
-    Args:
-        recorded: root in the configuration of the index.
-        root: path of the folder without links.
-    """
-    return recorded == root or os.path.realpath(recorded) == root
 
 
 def other_folder(index: Path, root: str, other: str) -> str:

@@ -3,7 +3,6 @@
 build, add --read_ahead--> bytes for the model, facts for the catalog          sync --read_facts--> the same facts
 """
 
-import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.errors import ImageError
+from glam.errors import GONE, ImageError
 from glam.images import image_errors, open_regular_file
+from glam.images.limits import MAX_BYTES, check_bytes
 from glam.index.storage.checksums import digest, digest_stream
 from glam.index.storage.records import FileFacts
 from glam.parallel_map import parallel_map
@@ -24,9 +24,6 @@ THREADS = 4
 
 AHEAD = 16
 """Files read ahead of the model and held in memory (arbitrary)."""
-
-GONE = (errno.ENOENT, errno.ENOTDIR)
-"""Numbers of errors that say that there is no file."""
 
 NO_LONGER_A_FILE = (None, *GONE)
 """Numbers of errors after which a file counts as gone; None is that of `open_regular_file` for what is not a file. Any
@@ -122,6 +119,11 @@ def is_gone(path: Path) -> bool:
     return False
 
 
+def is_same_path(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths, with links followed, are the same folder or file."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 def metadata_json(image: ImageFile) -> str:
     """The metadata of an image as the JSON text that the catalog stores."""
     return json.dumps(dict(image.metadata), sort_keys=True, ensure_ascii=False)
@@ -132,6 +134,7 @@ def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
     try:
         with image_errors(path), times.stage("read"), open_regular_file(path) as file:
             stat = os.fstat(file.fileno())
+            check_bytes(stat.st_size, MAX_BYTES, str(path))
             data = file.read()
     except ImageError as error:
         return FileRead(path, facts_of(image, "", 0, 0), error.reason, _failure(error.__cause__))

@@ -4,7 +4,7 @@ relocate, sync --stored images--> compare_sample --read_facts_or_raise--> files 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,10 +92,7 @@ def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> R
                 f"missing, {differ} differ, and {found.inaccessible} cannot be read. "
                 f"Give the folder that has the same files below it as {former}."
             )
-        if str(root) != former:
-            writer.begin_changes()
-            with writer.catalog.transaction():
-                writer.catalog.set_config(replace(writer.config, root=str(root)))
+        writer.change_config(root=str(root))
     return RelocateReport(str(root), former, *found)
 
 

@@ -6,7 +6,6 @@
 """
 
 import errno
-import os
 import stat
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,7 +15,7 @@ from pathlib import Path
 from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions
 from glam.datasets.readers import is_list, read_collection
 from glam.errors import GlamError
-from glam.index.operations.image_files import is_gone
+from glam.index.operations.image_files import is_gone, is_same_path
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.records import IndexConfig
@@ -112,11 +111,6 @@ def read_source(
     )
 
 
-def is_same_source(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths are the same folder or list."""
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
 def _location(config: IndexConfig) -> Path:
     """The recorded source of an index; its folder if it is of an earlier version."""
     return Path(config.root if config.source is None else config.source.location(config.root))
@@ -129,7 +123,7 @@ def _names_landmarks(index: Path, source: str | Path, config: IndexConfig) -> La
         GlamError: the list is gone from the recorded folder.
     """
     recorded = config.source
-    is_recorded = is_same_source(source, _location(config))
+    is_recorded = is_same_path(source, _location(config))
     if is_list(source):
         return recorded.landmark_from if recorded is not None and recorded.is_list and is_recorded else "manifest"
     if recorded is None:

@@ -2,9 +2,8 @@
 
     sync, add --make_plan--> images to move, describe, remove --> Writer --describe_into--> batches
 
-A new file is recognized as moved if its content is
-that of an image whose own file is gone, or that was removed and not yet compacted away. Such an image keeps its id and
-its descriptor.
+A new file is recognized as moved if its content is that of an image whose own file is gone, or that was removed and not
+yet compacted away. Such an image keeps its id and its descriptor.
 """
 
 from collections.abc import Callable, Sequence, Set
@@ -16,9 +15,9 @@ from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Lan
 from glam.datasets.scan import landmark_of
 from glam.errors import GlamError, system_reason
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.build import is_same_folder, other_folder, record_source, unique_by_path
+from glam.index.operations.build import other_folder, unique_by_path
 from glam.index.operations.describe import Described, Unreadable, describe_into
-from glam.index.operations.image_files import is_gone
+from glam.index.operations.image_files import is_gone, is_same_path
 from glam.index.operations.plan import Plan, is_below, make_plan, with_names
 from glam.index.operations.relocate import has_moved_to
 from glam.index.storage.records import FileFacts, StoredImage
@@ -88,7 +87,8 @@ def sync(
         _follow_root(writer, collection.root.resolve(), stored)
         source, unlisted = SourceConfig.of(collection), collection.skipped.unlisted
         keep_names = _says_nothing_new(source, writer.config.source)
-        record_source(writer, source)
+        if source is not None:
+            writer.change_config(source=source)
         plan = make_plan(stored, collection.root, files, complete=True, keep_names=keep_names, unlisted=unlisted)
         _forget_unreadable(writer, {file.path for file in files}, unlisted)
         report = _apply(plan, writer, collection.root, load, progress, must_exist=collection.is_list)
@@ -194,13 +194,11 @@ def _follow_root(writer: Writer, root: Path, stored: Sequence[StoredImage]) -> N
         GlamError: the index is of another folder.
     """
     former = writer.config.root
-    if is_same_folder(former, str(root)):
+    if is_same_path(former, root):
         return
     if not is_gone(Path(former)) or not has_moved_to(stored, root):
         raise GlamError(other_folder(writer.path, former, str(root)))
-    writer.begin_changes()
-    with writer.catalog.transaction():
-        writer.catalog.set_config(replace(writer.config, root=str(root)))
+    writer.change_config(root=str(root))
 
 
 def _forget_unreadable(writer: Writer, paths: Set[str], unlisted: Unreadable) -> None:
