@@ -1,6 +1,6 @@
-"""`glam index ...`: build, change, check and inspect indexes."""
+"""`glam index ...`: build and change indexes. The commands that only look at them are in `index_checks`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glam.app.cli.help import Command, CommandGroup
+from glam.app.cli.index_checks import index_duplicates, index_info, index_verify
 from glam.app.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -21,6 +22,7 @@ from glam.app.cli.options import (
     ModelName,
     Scales,
     Size,
+    model_loader,
     scan_options,
     settings_of,
 )
@@ -28,7 +30,6 @@ from glam.app.cli.options import (
 if TYPE_CHECKING:
     from glam.datasets.collection import Collection
     from glam.index import BuildReport, Milvus, SyncReport
-    from glam.model import Model
     from glam.progress import Progress
 
 app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
@@ -145,7 +146,7 @@ def index_sync(
         terminal.note(f"Comparing {index} with {recorded}.")
     collection = read_source(index, folder, exclude=exclude, follow_links=follow_links, landmark_from=landmark_from)
     with _indexing(index) as report:
-        done = sync(index, collection, _loader(index, model, device), progress=report)
+        done = sync(index, collection, model_loader(index, model, device), progress=report)
     _print_sync(index, done, json)
     if recorded is not None and folder is not None and not is_same_path(folder, recorded):
         terminal.note(f"`glam index sync {index}` now reads {folder} instead of {recorded}.")
@@ -160,7 +161,7 @@ def index_add(
     from glam.index import add
 
     with _indexing(index) as report:
-        done = add(index, images, _loader(index, model, device), progress=report)
+        done = add(index, images, model_loader(index, model, device), progress=report)
     _print_sync(index, done, json)
     _finish(None, done)
 
@@ -267,77 +268,9 @@ def index_keep(
     index_precompute(index, features, neighbors, json)
 
 
-@app.command("verify", cls=Command)
-def index_verify(
-    index: IndexPath,
-    sample: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Number of images to describe again and compare.")
-    ] = 16,
-    model: IndexModel = None,
-    device: Device = None,
-    json: AsJson = False,
-) -> None:
-    """Check the files of an index and a sample of its descriptors; exit code 1 if anything is wrong."""
-    from glam.app.cli import terminal
-    from glam.index import verify
-
-    found = verify(index, _loader(index, model, device) if sample else None, sample=sample)
-    if json:
-        terminal.as_json({"index": str(index), **asdict(found)})
-    else:
-        for problem in found.problems:
-            terminal.say(f"{index / problem.file}: {problem.what}")
-        for note in found.notes:
-            terminal.note(f"{index}: {note}")
-        if not found.problems:
-            checked = f"{terminal.count(found.images, 'image')}, {found.sampled:,} described again"
-            terminal.say(f"{index}: no problems found ({checked})")
-    if found.problems:
-        raise typer.Exit(1)
-
-
-@app.command("duplicates", cls=Command)
-def index_duplicates(
-    index: IndexPath,
-    threshold: Annotated[
-        float, typer.Option(min=-1, max=1, metavar="SCORE", help="Minimum score of two near-duplicates.")
-    ] = 0.95,
-    json: AsJson = False,
-) -> None:
-    """List groups of near-duplicate images."""
-    from glam.app.cli import terminal
-    from glam.index import Index, near_duplicates
-
-    with Index.open(index) as opened, terminal.progress("comparing") as report:
-        groups = near_duplicates(opened, threshold, progress=report)
-    if json:
-        terminal.as_json([asdict(group) for group in groups])
-        return
-    for number, group in enumerate(groups, start=1):
-        images = terminal.count(len(group.images), "image")
-        terminal.say(f"group {number}: {images}, scores from {group.similarity:.3f}")
-        for entry in group.images:
-            terminal.say(f"  {entry.path}")
-    total = terminal.count(sum(len(group.images) for group in groups), "image")
-    terminal.say(f"{index}: {terminal.count(len(groups), 'group')} of near-duplicates, {total}")
-
-
-@app.command("info", cls=Command)
-def index_info(index: IndexPath, json: AsJson = False) -> None:
-    """Show facts about an index."""
-    from glam.app.cli import terminal
-    from glam.app.cli.index_facts import facts_in_words
-    from glam.index import info
-
-    found = info(index)
-    if json:
-        terminal.as_json({"index": str(index), **asdict(found), "skipped": found.skipped.to_dict()})
-        return
-    terminal.table(
-        [str(index), ""], [[name, text] for name, text in facts_in_words(index, found).items()], piped_header=False
-    )
-    terminal.skipped(found.skipped, len(found.unreadable))
-    terminal.unreadable(list(found.unreadable.items()))
+app.command("verify", cls=Command)(index_verify)
+app.command("duplicates", cls=Command)(index_duplicates)
+app.command("info", cls=Command)(index_info)
 
 
 def _backend(backend: Backend | None, uri: str | None, collection: str | None) -> "Milvus | Literal['faiss'] | None":
@@ -351,18 +284,6 @@ def _backend(backend: Backend | None, uri: str | None, collection: str | None) -
     if uri is not None or collection is not None:
         raise typer.BadParameter("--uri and --collection need --backend milvus")
     return backend
-
-
-def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":
-    """A function that loads the model of an index, or ``model`` instead of it."""
-
-    def load() -> "Model":
-        import glam
-        from glam.index import info
-
-        return glam.load(model or info(index).model, device)
-
-    return load
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -85,3 +86,15 @@ def scan_options(
     from glam.datasets.collection import ScanOptions
 
     return ScanOptions(tuple(filter(None, exclude or ())), bool(follow_links), landmark_from=landmark_from)
+
+
+def model_loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":
+    """A function that loads the model of an index, or ``model`` instead of it."""
+
+    def load() -> "Model":
+        import glam
+        from glam.index import info
+
+        return glam.load(model or info(index).model, device)
+
+    return load
