@@ -20,6 +20,7 @@ from glam.errors import ImageError, MissingDecoderError, TooLargeError
 from glam.images import FORMATS, image_errors, open_image, read_image, read_upright_size, upright_size
 from glam.inference.decode import prepare
 from glam.stage_times import Times
+from tests.refusal import refuse
 
 ORIENTATION = 0x0112
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
@@ -120,22 +121,10 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         save_picture(tmp_path / folder / "1.jpg", "JPEG")
-    refuse_to_list(monkeypatch, tmp_path / "b")
+    refuse(monkeypatch, "scandir", tmp_path / "b")
     collection = read_folder(tmp_path)
     assert [image.path for image in collection.images] == ["a/1.jpg"]
     assert collection.skipped.unlisted == (("b", "permission denied"),)
-
-
-def refuse_to_list(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Permissions do not stop root, so the call itself fails."""
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:
-        if Path(path) == folder:
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def test_what_is_no_regular_file_is_named_as_such(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from glam.datasets import scan
 from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions, Skipped
 from glam.datasets.readers import LISTS, is_list, read_collection, read_folder
 from glam.errors import GlamError
+from tests.refusal import refuse
 
 
 def touch(root: Path, *names: str) -> None:
@@ -160,14 +161,7 @@ def test_a_folder_that_vanishes_during_the_scan_is_no_error(tmp_path: Path, monk
 
 def test_a_disk_that_fails_is_not_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a/1.jpg", "b/1.jpg")
-    real = os.scandir
-
-    def failing(path: Path) -> object:
-        if Path(path).name == "a":
-            raise OSError(5, "Input/output error")
-        return real(path)
-
-    monkeypatch.setattr(scan.os, "scandir", failing)
+    refuse(monkeypatch, "scandir", tmp_path / "a", errno.EIO)
     assert read_folder(tmp_path).skipped.unlisted == (("a", "input/output error"),)
 
 
@@ -177,18 +171,6 @@ def test_formats_of_an_extra_that_is_not_installed_name_it(monkeypatch: pytest.M
     assert summary == "1 .mov (format not read), 2 .nef (needs pip install 'glam-retrieval[formats]')"
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, call: str, path: Path) -> None:
-    """Makes a call of the operating system fail for one path. Permissions would not stop root."""
-    usual = getattr(os, call)
-
-    def refused(name: object, *arguments: object, **options: object) -> object:
-        if str(name) == str(path):
-            raise OSError(errno.ESTALE, "Stale file handle", str(path))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, call, refused)
-
-
 def test_a_link_that_the_system_refuses_to_follow_may_be_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +178,7 @@ def test_a_link_that_the_system_refuses_to_follow_may_be_an_image(
     touch(tmp_path, "in/1.jpg")
     for name in ("linked.jpg", "linked.mov"):
         (tmp_path / name).symlink_to("in/1.jpg")
-    refuse(monkeypatch, "lstat", tmp_path / "in" / "1.jpg")
+    refuse(monkeypatch, "lstat", tmp_path / "in" / "1.jpg", errno.ESTALE)
     collection = read_folder(tmp_path, ScanOptions(within_root=True))
     assert paths(collection) == ["linked.jpg", "in/1.jpg"]
     assert collection.skipped.links == (("linked.mov", "stale file handle"),)
@@ -207,7 +189,7 @@ def test_a_linked_folder_that_the_system_refuses_counts_as_not_listed(
 ) -> None:
     touch(tmp_path, "1.jpg", ".store/2.jpg")
     (tmp_path / "album").symlink_to(".store")
-    refuse(monkeypatch, "lstat", tmp_path / ".store")
+    refuse(monkeypatch, "lstat", tmp_path / ".store", errno.ESTALE)
     followed = read_folder(tmp_path, ScanOptions(follow_links=True)).skipped
     assert (followed.unlisted, followed.links) == ((("album", "stale file handle"),), ())
     plain = read_folder(tmp_path).skipped
@@ -227,7 +209,7 @@ def test_a_folder_whose_files_may_not_be_looked_at_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "1.jpg")
-    refuse(monkeypatch, "stat", tmp_path / LISTS[0])
+    refuse(monkeypatch, "stat", tmp_path / LISTS[0], errno.ESTALE)
     for read in (is_list, read_collection):
         with pytest.raises(GlamError, match="cannot be opened: stale file handle"):
             read(tmp_path)

@@ -1,7 +1,7 @@
 """What commands read of a folder: options of the scan, what they say of it, and exit codes."""
 
+import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from glam.app.cli.main import app
-from glam.datasets import scan
+from tests.refusal import refuse
 
 Draw = Callable[..., Image.Image]
 
@@ -39,14 +39,7 @@ def photos(tmp_path: Path, draw_image: Draw) -> Path:
 @pytest.fixture
 def failing_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders named ``draft`` cannot be listed."""
-    real = os.scandir
-
-    def failing(path: Path) -> Any:
-        if Path(path).name == "draft":
-            raise OSError(5, "Input/output error")
-        return real(path)
-
-    monkeypatch.setattr(scan.os, "scandir", failing)
+    refuse(monkeypatch, "scandir", lambda path: path.name == "draft", errno.EIO)
 
 
 def test_eval_says_what_it_sees_and_what_it_skips(photos: Path) -> None:

@@ -1,6 +1,5 @@
 """Operations on an index whose folder changes: sync, add, remove, compact, near-duplicates, and metadata."""
 
-import errno
 import os
 import shutil
 from dataclasses import replace
@@ -10,56 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glam.datasets.collection import Collection, ImageFile, ScanOptions, Skipped
+from glam.datasets.collection import Collection, ImageFile, ScanOptions
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
-from glam.index.limits import DEFAULT_LIMITS, IndexLimits
+from glam.index.limits import IndexLimits
 from glam.index.storage.segments import segment_file
-
-COUNT = 12
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "photos"
-    for i in range(COUNT):
-        write(root / f"place {i % 3}" / f"{i}.jpg", f"content {i}")
-    return root
-
-
-@pytest.fixture
-def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
-    build(tmp_path / "i.glam", read_folder(folder), content_model)
-    content_model.described.clear()
-    return tmp_path / "i.glam"
-
-
-def write(file: Path, content: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content.encode())
-
-
-def synced(index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_LIMITS) -> SyncReport:
-    """Syncs, and checks that the index matches the folder: each file once, with the descriptor of its content."""
-    report = sync(index, read_folder(folder), lambda: model, limits=limits)
-    check(index, folder, model)
-    return report
-
-
-def check(index: Path, folder: Path, model: Any) -> None:
-    files = {image.path: image.landmark for image in read_folder(folder).images}
-    with Index.open(index) as opened:
-        entries = opened.entries(opened.image_ids.tolist())
-        readable = {path: landmark for path, landmark in files.items() if path not in dict(opened.unreadable())}
-        assert {entry.path: entry.landmark for entry in entries} == readable
-        assert len(entries) == len(readable)
-        for entry in entries:
-            expected = model.descriptor((folder / entry.path).read_bytes())
-            np.testing.assert_array_equal(opened.descriptor(entry.image_id), expected)
-            assert opened.search(expected, k=1)[0][0].entry == entry
-    found = verify(index, lambda: model)
-    assert (found.problems, found.clean) == ((), True)
+from tests.index.operations.photos import COUNT, check, synced, write
 
 
 def nothing_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,18 +28,6 @@ def nothing_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return usual(file, *arguments, **options)
 
         monkeypatch.setattr(owner, "open", noted)
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, call: str, path: Path) -> None:
-    """Makes a call of the operating system fail for one path. Permissions would not stop root."""
-    usual = getattr(os, call)
-
-    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
-        if Path(name) == path:
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, call, refused)
 
 
 def contents(model: Any) -> set[str]:
@@ -120,31 +64,6 @@ def test_a_file_with_a_new_time_is_read_once_and_not_described(
     nothing_is_opened(folder, monkeypatch)
     assert sync(index, read_folder(folder), lambda: content_model).unchanged == COUNT
     assert contents(content_model) == set()
-
-
-def test_a_folder_that_cannot_be_listed_keeps_its_images(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(folder / "new.jpg", "brand new")
-    refuse(monkeypatch, "scandir", folder / "place 1")
-    report = sync(index, read_folder(folder), lambda: content_model)
-    refused = (("place 1", "input/output error"),)
-    assert report == SyncReport(1, 0, 0, 0, COUNT, (), inaccessible=refused, skipped=Skipped(unlisted=refused))
-    monkeypatch.undo()
-    assert synced(index, folder, content_model).unchanged == COUNT + 1
-
-
-@pytest.mark.parametrize("content", ["other con 0", "other content of another size"])
-def test_a_file_that_cannot_be_opened_just_now_keeps_its_image(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
-    file = folder / "place 0" / "0.jpg"
-    write(file, content)
-    refuse(monkeypatch, "open", file)
-    report = sync(index, read_folder(folder), lambda: content_model)
-    assert report == SyncReport(0, 0, 0, 0, COUNT, (), inaccessible=(("place 0/0.jpg", "input/output error"),))
-    monkeypatch.undo()
-    assert synced(index, folder, content_model).changed == 1
 
 
 def test_a_name_that_is_not_utf8_is_listed_and_the_rest_is_synced(
@@ -381,53 +300,6 @@ def test_search_above_a_threshold(index: Path) -> None:
         assert len(opened.search(query, COUNT, threshold=scores[4])[0]) == 5, "a score at the threshold is a result"
 
 
-def test_a_new_file_that_the_system_refuses_is_reported_and_the_rest_is_added(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(folder / "refused.jpg", "refused for now")
-    write(folder / "new.jpg", "brand new")
-    refuse(monkeypatch, "open", folder / "refused.jpg")
-    report = sync(index, read_folder(folder), lambda: content_model)
-    assert (report.added, report.unchanged, report.unreadable) == (1, COUNT, ())
-    assert report.inaccessible == (("refused.jpg", "input/output error"),)
-    monkeypatch.undo()
-    assert synced(index, folder, content_model).added == 1
-
-
-def test_a_changed_file_that_cannot_be_read_when_it_is_described_keeps_its_image(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The file is readable while sync compares it, and no longer when it is described."""
-    file = folder / "place 0" / "0.jpg"
-    write(file, "other con 0")
-    opened = 0
-    usual = os.open
-
-    def second_time(name: Any, *arguments: Any, **options: Any) -> Any:
-        nonlocal opened
-        opened += Path(name) == file
-        if Path(name) == file and opened > 1:
-            raise OSError(errno.EIO, "Input/output error", str(file))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, "open", second_time)
-    report = sync(index, read_folder(folder), lambda: content_model)
-    assert report == SyncReport(0, 0, 0, 0, COUNT, (), inaccessible=(("place 0/0.jpg", "input/output error"),))
-    monkeypatch.undo()
-    assert synced(index, folder, content_model).changed == 1
-
-
-def test_unreadable_files_below_a_folder_that_cannot_be_listed_stay_listed(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(folder / "place 1" / "bad.jpg", "broken")
-    synced(index, folder, content_model)
-    refuse(monkeypatch, "scandir", folder / "place 1")
-    sync(index, read_folder(folder), lambda: content_model)
-    with Index.open(index) as opened:
-        assert opened.unreadable() == [("place 1/bad.jpg", "broken")]
-
-
 def test_an_index_without_landmarks_keeps_those_that_it_was_given(
     folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
@@ -463,51 +335,6 @@ def test_an_image_that_is_added_is_named_as_the_others(folder: Path, tmp_path: P
         with Index.open(index) as opened:
             added = opened.entries(opened.image_ids.tolist())[-1]
         assert added.landmark == expected
-
-
-def vanish(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
-    """Deletes files when a run opens one of them: after the scan."""
-    usual = os.open
-
-    def vanished(name: Any, *arguments: Any, **options: Any) -> Any:
-        if Path(name) in files:
-            Path(name).unlink(missing_ok=True)
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, "open", vanished)
-
-
-def test_files_that_vanish_after_the_scan_are_gone_and_no_errors(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    new, changed = folder / "new.jpg", folder / "place 0" / "0.jpg"
-    write(new, "brand new")
-    write(changed, "changed, and of another size")
-    vanish(monkeypatch, new, changed)
-    report = synced(index, folder, content_model)
-    assert report == SyncReport(added=0, changed=0, moved=0, removed=1, unchanged=COUNT - 1, unreadable=())
-    with Index.open(index) as opened:
-        assert opened.unreadable() == []
-
-
-def test_a_build_leaves_out_what_vanishes_after_the_scan(
-    folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vanish(monkeypatch, folder / "place 0" / "0.jpg")
-    report = build(tmp_path / "v.glam", read_folder(folder), content_model)
-    assert (report.added, report.unreadable, report.inaccessible) == (COUNT - 1, (), ())
-
-
-def test_a_listed_file_that_does_not_exist_is_reported(folder: Path, tmp_path: Path, content_model: Any) -> None:
-    manifest, index = folder / "list.csv", tmp_path / "m.glam"
-    manifest.write_text("path\nplace 0/0.jpg\nplace 0/3.jpg\nnone.jpg\n")
-    none = ("none.jpg", "no such file")
-    report = build(index, read_collection(manifest), content_model)
-    assert (report.added, report.unreadable) == (2, (none,))
-    (folder / "place 0" / "0.jpg").unlink()
-    report = sync(index, read_collection(manifest), lambda: content_model)
-    assert (report.removed, report.unchanged, report.inaccessible) == (1, 1, ())
-    assert set(report.unreadable) == {none, ("place 0/0.jpg", "no such file")}
 
 
 def test_an_interrupt_keeps_what_was_described(folder: Path, tmp_path: Path, content_model: Any) -> None:

@@ -1,6 +1,5 @@
 """`relocate`: an index follows its images to another folder, and to no other."""
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, build, info, relocate, sync
 from glam.index.storage.migrations import open_catalog
+from tests.refusal import refuse
 
 COUNT = 40
 
@@ -88,14 +88,7 @@ def test_files_that_the_system_refuses_are_not_missing(
     index: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = folder.rename(tmp_path / "new")
-    usual = os.open
-
-    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
-        if Path(name).parent.name in refusing:
-            raise OSError(errno.EACCES, "Permission denied", str(name))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, "open", refused)
+    refuse(monkeypatch, "open", lambda path: path.parent.name in refusing)
     refusing = {"0"}
     report = relocate(index, new, sample=COUNT)
     assert (report.matching, report.missing, report.inaccessible) == (COUNT * 3 // 4, 0, COUNT // 4)
@@ -109,14 +102,7 @@ def test_a_former_folder_that_the_system_refuses_is_not_gone(
 ) -> None:
     """Sync follows a folder by itself only if the former one is gone."""
     new = folder.rename(tmp_path / "new")
-    usual = os.stat
-
-    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
-        if str(name) == str(folder):
-            raise OSError(errno.EACCES, "Permission denied", str(name))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, "stat", refused)
+    refuse(monkeypatch, "stat", folder)
     with pytest.raises(GlamError, match=f"is an index of {folder}, not of {new}.*glam index relocate {index} {new}"):
         sync(index, read_folder(new), lambda: pytest.fail("the model was loaded"))
     monkeypatch.undo()

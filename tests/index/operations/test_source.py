@@ -1,7 +1,5 @@
 """The source of an index: it is read again as it was read before, and what is gone or refused is said."""
 
-import errno
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from glam.datasets.collection import Collection, ScanOptions
 from glam.errors import GlamError
 from glam.index import build, info, read_source, sync
 from glam.index.operations.source import read_images, recorded_source
+from tests.refusal import refuse
 
 MANIFEST = "path,landmark,city\na/1.jpg,tower,Rome\nb/2.jpg,gate,Bonn\n"
 
@@ -94,14 +93,7 @@ def test_a_folder_that_the_system_refuses_is_not_gone(
 ) -> None:
     index = tmp_path / "i.glam"
     build(index, read_images(folder), content_model)
-    usual = os.stat
-
-    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
-        if str(name).startswith(str(folder)):
-            raise OSError(errno.EACCES, "Permission denied", str(name))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, "stat", refused)
+    refuse(monkeypatch, "stat", lambda path: path.is_relative_to(folder))
     with pytest.raises(GlamError, match=f"{folder} cannot be opened: permission denied"):
         read_source(index)
 
@@ -109,14 +101,7 @@ def test_a_folder_that_the_system_refuses_is_not_gone(
 def test_files_that_the_system_refuses_to_look_at_are_not_missing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = os.stat
-
-    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
-        if str(name).endswith(".jpg"):
-            raise OSError(errno.EACCES, "Permission denied", str(name))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, "stat", refused)
+    refuse(monkeypatch, "stat", lambda path: path.suffix == ".jpg")
     assert len(read_images(folder)) == 3
 
 
