@@ -5,13 +5,17 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format docs browser clean
+.PHONY: demo test soak check format docs browser clean
 
 demo: $(VENV)/.done
 	$(BIN)/glam demo demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
 
 test: $(VENV)/.done browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
+# An hour of attack on the service beside honest searches; `make test` runs a sample.
+soak: $(VENV)/.done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attack.py ../shared/landmarks --pairs 14 --seconds 120
 
 check: $(VENV)/.done
 	$(BIN)/ruff format --check .
