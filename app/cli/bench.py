@@ -9,6 +9,7 @@ import typer
 from glam.app.cli.describe import bench_describe
 from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import AsJson, Device, IndexPath
+from glam.app.cli.tokens import hide_argument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,10 @@ def bench_serve(
     seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Duration of the test.")] = 60.0,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Most images to load from the folder.")] = 3000,
     token: Annotated[
-        str | None, typer.Option(envvar="GLAM_READ_TOKEN", metavar="TOKEN", help="Access token of the service.")
+        str | None,
+        typer.Option(
+            envvar="GLAM_READ_TOKEN", callback=hide_argument, metavar="TOKEN", help="Access token of the service."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:

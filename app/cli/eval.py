@@ -19,6 +19,7 @@ from glam.app.cli.options import (
     scan_options,
     settings_of,
 )
+from glam.app.cli.tokens import hide_argument
 
 if TYPE_CHECKING:
     from glam.datasets.collection import Collection
@@ -48,7 +49,10 @@ Service = Annotated[
     str | None, typer.Option(metavar="URL", help="Search with this running service, and compare with exact ranking.")
 ]
 Token = Annotated[
-    str | None, typer.Option(envvar="GLAM_READ_TOKEN", metavar="TOKEN", help="Access token of the service.")
+    str | None,
+    typer.Option(
+        envvar="GLAM_READ_TOKEN", callback=hide_argument, metavar="TOKEN", help="Access token of the service."
+    ),
 ]
 Depth = Annotated[
     int | None,

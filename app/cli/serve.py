@@ -16,17 +16,24 @@ if TYPE_CHECKING:
 
 Token = Annotated[
     str | None,
-    typer.Option(callback=hide_argument, metavar="TOKEN", help="Token for searching; prefer GLAM_READ_TOKEN."),
+    typer.Option(
+        envvar="GLAM_READ_TOKEN",
+        callback=hide_argument,
+        metavar="TOKEN",
+        help="Token for searching; prefer the variable.",
+    ),
 ]
 TokenFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="File with that token; GLAM_READ_TOKEN_FILE names it, too.")
+    Path | None, typer.Option(envvar="GLAM_READ_TOKEN_FILE", metavar="FILE", help="File with the token for searching.")
 ]
 WriteToken = Annotated[
     str | None,
-    typer.Option(callback=hide_argument, metavar="TOKEN", help="Token for adding and removing; or GLAM_WRITE_TOKEN."),
+    typer.Option(
+        envvar="GLAM_WRITE_TOKEN", callback=hide_argument, metavar="TOKEN", help="Token for adding and removing images."
+    ),
 ]
 WriteTokenFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="File with that token; GLAM_WRITE_TOKEN_FILE names it, too.")
+    Path | None, typer.Option(envvar="GLAM_WRITE_TOKEN_FILE", metavar="FILE", help="File with the token for writing.")
 ]
 
 ORIGIN = re.compile(r"https?://[^/\s]+")
@@ -99,16 +106,16 @@ def serve(
         public_hosts=tuple(map(_check_name, public_host or ())),
         allowed_origins=tuple(map(_check_origin, allow_origin or ())),
     )
-    if not is_loopback(host) and access.read_token is None and access.write_token is None:
-        raise typer.BadParameter(
-            "without a token, the service listens on loopback addresses only. Set GLAM_READ_TOKEN, or leave out --host"
-        )
     limits = ServiceLimits(
         uploads=waiting, waiting=2 * waiting, batch=batch, request_seconds=timeout, memory_bytes=_parse_memory(memory)
     )
     proxies = [_check_network(address) for address in trusted_proxy or ()]
     path = _check_root_path(root_path)
     check_port(host, port)
+    if not is_loopback(host) and access.read_token is None and access.write_token is None:
+        raise typer.BadParameter(
+            "without a token, the service listens on loopback addresses only. Set GLAM_READ_TOKEN, or leave out --host"
+        )
     raise_file_limit()
     opened = Index.open(index, device=device)
     images = terminal.count(len(opened), "image")

@@ -20,8 +20,8 @@ def find_token(option: str, value: str | None, file: Path | None) -> str | None:
 
     Args:
         option: name of the option, such as ``--read-token``. The variable of ``--read-token`` is ``GLAM_READ_TOKEN``.
-        value: value of the option; None if it is not given.
-        file: value of the option with ``-file`` at its end; None if it is not given.
+        value: value of the option or the variable; None if neither is given, or if the variable is empty.
+        file: value of the option with ``-file`` at its end, or of its variable; None as for ``value``.
 
     Returns:
         The token; None if there is no source for one.
@@ -31,14 +31,15 @@ def find_token(option: str, value: str | None, file: Path | None) -> str | None:
     """
     variable = "GLAM" + option.upper().replace("--", "-").replace("-", "_")
     sources: dict[str, str | Path] = {}
-    if value is not None:
+    in_environment, file_in_environment = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
+    if value is not None and value != in_environment:
         sources[option] = value
-    if file is not None:
+    if file is not None and str(file) != file_in_environment:
         sources[f"{option}-file"] = file
-    if variable in os.environ:
-        sources[variable] = os.environ[variable]
-    if f"{variable}_FILE" in os.environ:
-        sources[f"{variable}_FILE"] = Path(os.environ[f"{variable}_FILE"])
+    if in_environment is not None:
+        sources[variable] = in_environment
+    if file_in_environment is not None:
+        sources[f"{variable}_FILE"] = Path(file_in_environment)
     if not sources:
         return None
     if len(sources) > 1:
@@ -65,8 +66,10 @@ def hide_argument(secret: str | None) -> str | None:
         The secret, so that the function can be the callback of an option.
     """
     if secret:
-        stars = HIDDEN * len(secret)
-        sys.argv[:] = [argument.replace(secret, stars) for argument in sys.argv]
+        for arguments in (sys.argv, sys.orig_argv):
+            for i, argument in enumerate(arguments):
+                if argument == secret or argument.endswith(f"={secret}"):
+                    arguments[i] = argument.removesuffix(secret) + HIDDEN * len(secret)
         _overwrite_command_line(secret.encode("utf-8", "surrogateescape"))
     return secret
 
@@ -90,7 +93,5 @@ def _overwrite_command_line(secret: bytes) -> None:
     except (OSError, ValueError, IndexError):
         return  # not Linux
     if start and len(line) == end - start:
-        at = line.find(secret)
-        while at >= 0:
-            ctypes.memset(start + at, ord(HIDDEN), len(secret))
-            at = line.find(secret, at + len(secret))
+        for found in re.finditer(rb"(?<=[\0=])" + re.escape(secret) + rb"(?=\0)", line):
+            ctypes.memset(start + found.start(), ord(HIDDEN), len(secret))

@@ -11,7 +11,7 @@ from glam.images import draft, image_errors, open_image
 
 T = TypeVar("T")
 
-JPEG_BYTES, PROGRESSIVE_BYTES, RGB_BYTES, CONVERTED_BYTES, CANVAS_BYTES = 1, 7, 16, 24, 32
+JPEG_BYTES, PROGRESSIVE_BYTES, RGB_BYTES, CONVERTED_BYTES, CANVAS_BYTES = 1, 7, 16, 25, 34
 """Bytes of memory per pixel at the peak, as `benchmarks/decode_memory.py` measures it, rounded up: for each pixel of a
 JPEG or progressive JPEG that is decoded at a reduced size; for each pixel that is decoded to RGB; to RGB from
 transparency, integers, or floats; by a decoder with canvases of its own."""

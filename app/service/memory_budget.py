@@ -23,7 +23,7 @@ LEAST_BYTES = 50_000_000
 """Memory without which hardly any image can be decoded; arbitrary."""
 
 TRIM_BYTES = 64_000_000
-"""After reservations of at least this size, the C library is asked to return free memory to the system. Arbitrary."""
+"""Size of a reservation after which the C library returns free memory to the system; arbitrary."""
 
 
 class MemoryFullError(Exception):

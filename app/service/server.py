@@ -45,7 +45,8 @@ class Server(uvicorn.Server):
         in_flight: in-flight requests of the app.
         grace_seconds: maximum duration of the shutdown in seconds.
         on_start: called with the port when the server listens.
-        on_overdue: called in a thread if the process still runs `OVERDUE_SECONDS` after the grace period.
+        on_overdue: called in a thread if the process still runs ``overdue_seconds`` after the grace period.
+        overdue_seconds: time for the work in the queues to end.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class Server(uvicorn.Server):
         grace_seconds: float,
         on_start: Callable[[int], None],
         on_overdue: Callable[[], object] | None,
+        overdue_seconds: float,
     ) -> None:
         super().__init__(config)
         self._in_flight, self._grace = in_flight, grace_seconds
-        self._on_start, self._on_overdue = on_start, on_overdue
+        self._on_start, self._on_overdue, self._overdue_seconds = on_start, on_overdue, overdue_seconds
         self._stop_requested_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -77,7 +79,7 @@ class Server(uvicorn.Server):
         self._stop_requested_at = time.monotonic()
         self._in_flight.stopping = True
         if self._on_overdue is not None:
-            overdue = threading.Timer(self._grace + OVERDUE_SECONDS, self._on_overdue)
+            overdue = threading.Timer(self._grace + self._overdue_seconds, self._on_overdue)
             overdue.daemon = True
             overdue.start()
 
@@ -124,6 +126,7 @@ def make_server(
     *,
     trusted_proxies: Sequence[Network] = (),
     on_overdue: Callable[[], object] | None = None,
+    overdue_seconds: float = OVERDUE_SECONDS,
 ) -> Server:
     """Create a server whose ``run`` returns after the shutdown.
 
@@ -135,6 +138,7 @@ def make_server(
         on_start: called with the port when the server listens.
         trusted_proxies: addresses of the proxies whose ``X-Forwarded-For`` is believed.
         on_overdue: called in a thread if the shutdown takes too long; see `Server`.
+        overdue_seconds: see `Server`.
     """
     app_state = get_app_state(app)
     limits = app_state.limits
@@ -152,7 +156,7 @@ def make_server(
         forwarded_allow_ips=[str(network) for network in trusted_proxies],
         timeout_graceful_shutdown=5,
     )
-    return Server(config, app_state.in_flight, grace_seconds, on_start, on_overdue)
+    return Server(config, app_state.in_flight, grace_seconds, on_start, on_overdue, overdue_seconds)
 
 
 def raise_file_limit() -> None:

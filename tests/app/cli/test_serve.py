@@ -82,7 +82,7 @@ def test_a_token_that_no_cookie_can_hold_is_an_error_that_does_not_show_it(token
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.5"])
 def test_without_a_token_the_service_listens_on_loopback_addresses_only(host: str, tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="without a token"):
-        serve(tmp_path / "i.glam", host=host)
+        serve(tmp_path / "i.glam", host=host, port=0)
 
 
 @pytest.mark.parametrize(

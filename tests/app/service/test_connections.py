@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from glam.app.service.client_address import client_key
+from glam.app.service.decode_cost import Decode
 from glam.app.service.server import make_server
 from glam.app.service.settings import ServiceLimits
 from glam.index import Index
@@ -236,3 +237,22 @@ def test_only_a_trusted_proxy_tells_the_address_of_its_client(
 )
 def test_clients_are_told_apart_by_address_or_by_ipv6_network(host: str, key: str) -> None:
     assert client_key(host) == key
+
+
+def test_work_that_does_not_end_does_not_keep_the_process(index: Index, model: ColorModel) -> None:
+    """The work is in a C library, so no exception could stop it."""
+    ports: list[int] = []
+    is_overdue, may_end = threading.Event(), threading.Event()
+    app = app_of(index, model)
+    server = make_server(app, "127.0.0.1", 0, 0.1, ports.append, on_overdue=is_overdue.set, overdue_seconds=1.0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: ports)
+        app.state.glam.decoders._large.submit(Decode(0, lambda: may_end.wait(60)))
+        server.handle_exit(15, None)
+        assert is_overdue.wait(10)
+        assert thread.is_alive()
+    finally:
+        may_end.set()
+        thread.join(30)
