@@ -106,12 +106,12 @@ def make_tree(root: Path, *, landmarks: int, distinct: int, ratios: Sequence[str
         os.link(stock / f"{i % distinct}.jpg", file)
     (root / "val").mkdir()
     (root / "val" / "train").symlink_to(root.resolve() / "train")
-    _write_table(root / "val" / "train_clean.csv", ids[:8])
+    _write_table(root / "val" / "train_clean.csv", [f"{ids[i]} {ids[i + 1]}" for i in range(0, 8, 2)])
     _write_table(root / "train_clean.csv", ids)
 
 
-def _write_table(file: Path, ids: Sequence[str]) -> None:
-    lines = (f"{landmark},{id}\n" for landmark, id in enumerate(ids))
+def _write_table(file: Path, images: Sequence[str]) -> None:
+    lines = (f"{landmark},{ids}\n" for landmark, ids in enumerate(images))
     file.write_text("landmark_id,images\n" + "".join(lines))
 
 
@@ -178,6 +178,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI
     from glam.training.configs import bundled_configs
     from glam.training.data import LandmarkData
+    from glam.training.divergence import StopIfDiverged
     from glam.training.module import LandmarkModule
     from glam.training.throughput import FewerWaits, Throughput
 
@@ -209,7 +210,8 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
 
     throughput = Throughput(options.stretch)
     stop = LambdaCallback(on_train_batch_end=stop_in_time)
-    cli.trainer.callbacks += [throughput, FewerWaits(), stop]  # type: ignore[attr-defined]
+    checks = StopIfDiverged(save_every=1000)
+    cli.trainer.callbacks += [throughput, FewerWaits(), checks, stop]  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, cli.datamodule)
     if not throughput.stretches:
         raise RuntimeError(f"{variant}: the time was up before {options.stretch} steps. Raise --minutes.")

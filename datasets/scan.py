@@ -111,7 +111,10 @@ class OutwardLinks:
         if real is None:
             real = self._folders[folder] = Path(os.path.realpath(self._root / folder))  # `resolve` fails on loops
         file = real / name
-        return not (Path(os.path.realpath(file)) if file.is_symlink() else file).is_relative_to(self._root)
+        try:
+            return not (Path(os.path.realpath(file)) if file.is_symlink() else file).is_relative_to(self._root)
+        except OSError:  # such as a name that is too long; opening the file will tell why
+            return False
 
 
 def landmark_of(path: str, landmark_from: LandmarkFrom) -> str:
