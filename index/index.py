@@ -29,6 +29,7 @@ from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.queries import as_queries
 from glam.index.rerank_store.store import RerankStore
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.errors import storage_errors
 from glam.index.storage.filters import matching
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.reader import IndexReader
@@ -114,12 +115,13 @@ class Index(IndexReader):
             GlamError: there is no index, it is damaged or written by a newer version, the device cannot be used, or
                 the index uses Milvus and the server cannot be reached.
         """
-        catalog = open_catalog(Path(path))
-        try:
-            return cls(Path(path), catalog, limits, device or "cpu")
-        except BaseException:
-            catalog.close()
-            raise
+        with storage_errors(Path(path)):
+            catalog = open_catalog(Path(path))
+            try:
+                return cls(Path(path), catalog, limits, device or "cpu")
+            except BaseException:
+                catalog.close()
+                raise
 
     def close(self) -> None:
         """Closes the catalog and the connection to Milvus."""

@@ -9,10 +9,10 @@ import pytest
 
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
-from glam.index import Index, build, compact, remove, sync
+from glam.index import Index, build, compact, remove, sync, verify
 from glam.index.ann import DescriptorSource
 from glam.index.ann.exact import Exact
-from glam.index.ann_cache import read_list
+from glam.index.ann_cache import open_cached, read_list
 from glam.index.limits import IndexLimits
 
 COUNT = 20
@@ -117,6 +117,65 @@ def test_the_cache_may_be_deleted_or_damaged(index: Path, folder: Path, built: l
     shutil.rmtree(index / "search")
     check(index, folder)
     assert built == [COUNT] * 4
+
+
+def flipped(content: bytes, offset: int) -> bytes:
+    return content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :]
+
+
+def test_a_structure_with_a_flipped_byte_is_not_used_and_saved_again(
+    index: Path, folder: Path, content_model: Any, built: list[int]
+) -> None:
+    for turn in range(6):
+        found = read_list(index)
+        assert found is not None
+        file = (found.structure_file, found.ids_file)[turn % 2]
+        content = file.read_bytes()
+        file.write_bytes(flipped(content, (turn + 1) * len(content) // 8))
+        check(index, folder)
+        sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)  # changes nothing
+        assert [problem.file for problem in verify(index).problems] == [f"search/{file.name}"]
+        add_files(folder, 1)
+        sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)
+        assert verify(index).problems == ()
+        built.clear()
+        check(index, folder)
+        assert built == []
+
+
+def test_a_structure_of_another_index_is_not_used(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    """It matches its own digests, and has as many rows."""
+    limits = IndexLimits(exact_below=0)
+    indexes = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        for i in range(2_000):
+            (tmp_path / name / f"{i}.jpg").write_text(f"{name} {i}")
+        indexes.append(tmp_path / f"{name}.glam")
+        build(indexes[-1], read_folder(tmp_path / name), content_model, structure="ivf_pq", limits=limits)
+    with Index.open(indexes[0], limits=limits) as opened:
+        assert open_cached(indexes[0], opened._snapshot) is not None
+        shutil.rmtree(indexes[0] / "search")
+        shutil.copytree(indexes[1] / "search", indexes[0] / "search")
+        assert open_cached(indexes[0], opened._snapshot) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "7",
+        "[" * 200_000,
+        '{"kind": "exact", "structure": "../a", "ids": "../b", "digests": {}}',
+        '{"kind": "exact", "structure": 7, "ids": [], "digests": {}}',
+    ],
+    ids=lambda text: text[:60].replace("/", " "),
+)
+def test_a_list_of_another_form_is_damaged(text: str, index: Path, folder: Path) -> None:
+    (index / "search" / "list.json").write_text(text)
+    with pytest.raises(GlamError, match=r"list\.json is damaged"):
+        read_list(index)
+    check(index, folder)
 
 
 def test_an_unknown_kind_is_rejected_before_anything_is_written(
