@@ -5,13 +5,21 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format docs browser clean
+.PHONY: demo test soak check format docs browser clean
 
 demo: $(VENV)/.done
 	$(BIN)/glam demo demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
 
 test: $(VENV)/.done browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
+# Long tests, within an hour on 2 cores: damaged images, hostile folders, and attacks on the service beside honest searches.
+soak: $(VENV)/.done
+	@failed=0; export OMP_NUM_THREADS=1; \
+	$(BIN)/python -m tests.intake.fuzz --count 50000 --save build/soak || failed=1; \
+	$(BIN)/python -m tests.intake.trees --trees 200 --keep build/soak || failed=1; \
+	$(BIN)/python benchmarks/attack.py ../shared/landmarks --pairs 7 --seconds 60 || failed=1; \
+	exit $$failed
 
 check: $(VENV)/.done
 	$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.datasets.readers import read_collection
-from glam.eval.folder import folder_scores, known_landmark_ids
+from glam.eval.folder import folder_scores
 from glam.eval.metrics import Ranks
 from glam.eval.ranks import count_above
 from glam.eval.report import versions
@@ -105,7 +105,7 @@ def main() -> None:
         real = index.descriptors(image_ids)
         others = index.descriptors(np.setdiff1d(index.image_ids, image_ids).tolist())
         model = {"name": index.model_name, "fingerprint": index.fingerprint, "dim": index.dim}
-    landmark_ids = known_landmark_ids(collection)
+    landmark_ids = collection.landmark_ids
     database = np.empty((len(real) + arguments.count, real.shape[1]), dtype=np.float32)
     database[: len(real)] = real
     generate_distractors(others, database[len(real) :])

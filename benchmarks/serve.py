@@ -82,11 +82,14 @@ def make_index(folder: Path, source: Path, real: int, vectors: int) -> Path:
     collection = replace(collection, images=tuple(collection.images[i] for i in sorted(some)))
     print(f"describing {len(collection)} images", flush=True)
     build(index, collection, glam.load(MODEL))
+    with Index.open(index) as opened:
+        dim = opened.dim
     with tempfile.TemporaryDirectory() as name, open_writer(index) as writer:
         World().make(Path(name), vectors - len(collection))
         descriptors = np.load(Path(name) / "rows.npy", mmap_mode="r")[: vectors - len(collection)]
         for start in range(0, len(descriptors), BLOCK):
-            block = np.array(descriptors[start : start + BLOCK])
+            block = np.zeros((len(descriptors[start : start + BLOCK]), dim), np.float32)  # zeros change no cosine
+            block[:, : descriptors.shape[1]] = descriptors[start : start + BLOCK]
             writer.add([_made_up(start + i, descriptor) for i, descriptor in enumerate(block)])
     (folder / f"{index.name}.done").touch()
     return index
@@ -114,7 +117,7 @@ def _address(process: "subprocess.Popen[str]", log: Any) -> str:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         log.seek(0)
-        found = re.search(r"http://\S+", log.read())
+        found = re.search(r"http://[\w.:]+", log.read())
         if found:
             return found[0]
         time.sleep(0.2)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 
 Value = str | int | float
+
+SUFFIXES_SHOWN = 8
+"""Most suffixes that `Skipped.summary` names; arbitrary, so that the text stays readable."""
 
 NO_METADATA: Mapping[str, Value] = {}
 """The empty metadata that most images share, to save memory."""
@@ -46,11 +49,13 @@ class ScanOptions:
         exclude: patterns of the paths to leave out, as in a ``.gitignore``, relative to the root; the default system
             folders are left out too.
         follow_links: whether links to folders are followed.
+        within_root: whether links that lead out of the root are passed over, as an index requires.
         landmark_from: what names the landmark of an image; None for the manifest if there is one, else the folder.
     """
 
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
+    within_root: bool = False
     landmark_from: LandmarkFrom | None = None
 
 
@@ -70,6 +75,53 @@ class Skipped:
     links: tuple[tuple[str, str], ...] = ()
     unlisted: tuple[tuple[str, str], ...] = ()
 
+    def summary(self, unreadable: int = 0) -> str:
+        """The counts in one line, by reason and most frequent suffixes first; empty if nothing was skipped.
+
+        Args:
+            unreadable: number of images that could not be read afterwards.
+
+        Examples:
+            >>> Skipped({".psd": 3, ".mov": 41}, excluded=12).summary(unreadable=2)
+            '41 .mov, 3 .psd (format not read), 2 unreadable, 12 excluded'
+        """
+        from glam.images.formats import INSTALL, NEEDS_EXTRA  # here, because most uses of collections need no decoder
+
+        extra = {suffix: number for suffix, number in self.formats.items() if suffix in NEEDS_EXTRA}
+        others = {suffix: number for suffix, number in self.formats.items() if suffix not in NEEDS_EXTRA}
+        parts = [
+            f"{_most_frequent(counts)} ({note})"
+            for counts, note in ((others, "format not read"), (extra, f"needs {INSTALL}"))
+            if counts
+        ]
+        folders, links = len(self.unlisted), len(self.links)
+        for number, text in (
+            (unreadable, "unreadable"),
+            (folders, f"{'folder' if folders == 1 else 'folders'} that could not be listed"),
+            (self.excluded, "excluded"),
+            (links, "link" if links == 1 else "links"),
+        ):
+            if number:
+                parts.append(f"{number:,} {text}")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts, and the reason by path, as a JSON object."""
+        return {
+            "formats": dict(self.formats),
+            "excluded": self.excluded,
+            "links": dict(self.links),
+            "unlisted": dict(self.unlisted),
+        }
+
+
+def _most_frequent(counts: Mapping[str, int]) -> str:
+    """Numbers of files by suffix, as in ``41 .mov, 3 .psd``."""
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in by_count[:SUFFIXES_SHOWN]]
+    rest = len(by_count) - len(shown)
+    return ", ".join([*shown, *([f"and {rest:,} other {'suffix' if rest == 1 else 'suffixes'}"] if rest else [])])
+
 
 NOTHING_SKIPPED = Skipped()
 
@@ -84,6 +136,7 @@ class Collection:
         skipped: what the scan of the folder passed over.
         source: folder or list that the images were read from; None if they were put together by the caller.
         options: how the source was read, so that it can be read the same way again.
+        is_list: whether the source is a list, or a folder with a list in it, rather than a folder that was scanned.
     """
 
     root: Path
@@ -91,6 +144,7 @@ class Collection:
     skipped: Skipped = NOTHING_SKIPPED
     source: Path | None = None
     options: ScanOptions = ScanOptions()
+    is_list: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,13 +155,13 @@ class Collection:
 
     @cached_property
     def landmarks(self) -> tuple[str, ...]:
-        """The distinct landmark names, sorted."""
-        return tuple(sorted({image.landmark for image in self.images}))
+        """The distinct landmark names, sorted; images without a landmark add none."""
+        return tuple(sorted({image.landmark for image in self.images} - {""}))
 
     @cached_property
     def landmark_ids(self) -> NDArray[np.int64]:
-        """(n,) landmark id of each image: the index of its landmark in `landmarks`."""
-        id_of = {landmark: i for i, landmark in enumerate(self.landmarks)}
+        """(n,) landmark id of each image: the index of its landmark in `landmarks`, or -1 if it has no landmark."""
+        id_of = {"": -1} | {landmark: i for i, landmark in enumerate(self.landmarks)}
         return np.fromiter((id_of[image.landmark] for image in self.images), np.int64, len(self.images))
 
     def filter(self, predicate: Callable[[ImageFile], bool]) -> "Collection":
@@ -137,6 +191,16 @@ def exclude(collection: Collection, names: Set[str]) -> Collection:
     if not len(kept):
         raise GlamError(f"{collection.root}: the names to leave out match every image. Shorten the list.")
     return kept
+
+
+def printable_path(path: str) -> str:
+    """The path with a backslash escape for each byte that is not UTF-8, for files that are. A name can be any bytes."""
+    return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path is valid UTF-8, as the files that list paths require."""
+    return printable_path(path) == path
 
 
 def read_names(file: Path) -> frozenset[str]:

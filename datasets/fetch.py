@@ -1,8 +1,9 @@
 """Resumable HTTP download of one file, from the first address that works.
 
 The bytes are written to ``NAME.partial``, which is renamed once it is complete and verified. An interrupted transfer
-resumes, in the same call or in a later one. When it resumes, the last bytes on disk are requested again and compared:
-if the server ignores the range or has another version of the file, the download starts over.
+resumes, in the same call or in a later one. When it resumes, the last bytes on disk are requested again and compared,
+and the version that the server names (ETag or Last-Modified) with the one noted in ``NAME.partial.version``. If the
+server ignores the range, contradicts itself, or has another version of the file, the download starts over.
 """
 
 import errno
@@ -33,8 +34,12 @@ TIMEOUT = 30.0
 OVERLAP = 1 << 16
 """Bytes that a resumed transfer requests again for comparison (arbitrary)."""
 BLOCK = 1 << 20
+"""Maximum number of bytes that are written at a time (arbitrary)."""
 SPARE_ROOM = 100_000_000
 """Bytes that a download leaves free on the disk (arbitrary)."""
+
+_NUMBER = r"\d{1,18}"
+"""A number in a header; none of a file has more digits, and Python refuses thousands of them."""
 
 _LOCAL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 """Errors of the local disk, which another try cannot fix."""
@@ -83,6 +88,7 @@ def fetch(
             fault = _fetch_from(address, partial, verify, progress, room, pause)
             if not fault:
                 partial.replace(target)
+                _version_file(partial).unlink(missing_ok=True)
                 return
         except OSError as error:
             raise GlamError(
@@ -107,6 +113,7 @@ def _fetch_from(address: str, partial: Path, verify: Verify, progress: Progress,
             fault = str(error)
             wrong_files += isinstance(error, GlamError)
             partial.unlink(missing_ok=True)
+            _version_file(partial).unlink(missing_ok=True)
         except (OSError, http.client.HTTPException, _Interrupted) as error:
             if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
                 raise
@@ -119,21 +126,28 @@ def _fetch_from(address: str, partial: Path, verify: Verify, progress: Progress,
 
 
 def _transfer(address: str, partial: Path, progress: Progress, room: int) -> None:
-    """Requests the missing bytes of ``partial`` once and appends them."""
+    """Requests the missing bytes of ``partial`` once and appends them. Each byte that came is on disk if it fails."""
     here = _size(partial)
     start = max(0, here - OVERLAP)
     with _request(address, start) as response:
         offset, total = _content_range(response, start)
         if total is not None:
             _check_free_space(partial.parent, room * total - here)
+        if offset:
+            if total is not None and here > total:
+                raise _Mismatch("the server's file is shorter than the partial download")
+            _check_version(response, address, partial)
         with partial.open("r+b" if offset else "wb") as file:
             if offset:
                 _compare(response, file, offset, here)
-            while block := response.read(BLOCK):
-                file.write(block)
-                if total is not None:
-                    progress(file.tell(), total)
+            else:
+                _note_version(response, address, partial)
             end = file.tell()
+            while (total is None or end < total) and (block := response.read1(BLOCK)):  # whatever came, without waiting
+                file.write(block)
+                end += len(block)
+                if total is not None:
+                    progress(end, total)
     if total is not None and end < total:
         raise _Interrupted(f"the connection ended after {end} of {total} bytes")
 
@@ -154,6 +168,8 @@ def _request(address: str, start: int) -> http.client.HTTPResponse:
         if error.code in (408, 425, 429) or error.code >= 500:
             raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
         raise _Refused(f"the server answers {error.code} {error.reason}") from error
+    except ValueError as error:  # an address that the server redirects to
+        raise _Refused(f"the server redirects to an invalid address ({error})") from error
     if response.headers.get_content_type() == "text/html":
         response.close()
         raise _Refused("the server answers with a web page")
@@ -161,14 +177,56 @@ def _request(address: str, start: int) -> http.client.HTTPResponse:
 
 
 def _content_range(response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
-    """The offset in bytes at which a response begins, and the length of the file in bytes; None if not sent."""
-    if response.status == 206:
-        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if content_range is None or int(content_range[1]) != start:
-            raise _Mismatch("the server sends another range of the file than the requested one")
-        return start, None if content_range[2] == "*" else int(content_range[2])
-    length = response.headers.get("Content-Length")
-    return 0, None if length is None else int(length)
+    """The offset in bytes at which a response begins, and the length of the file in bytes; None if not sent.
+
+    Raises:
+        _Mismatch: the headers name another range than the requested one, or contradict each other.
+    """
+    length = _content_length(response)
+    if response.status != 206:
+        return 0, length
+    found = re.fullmatch(rf"bytes ({_NUMBER})-({_NUMBER})/({_NUMBER}|\*)", response.headers.get("Content-Range", ""))
+    if found is None or int(found[1]) != start:
+        raise _Mismatch("the server sends another range of the file than the requested one")
+    end = int(found[2]) + 1
+    total = end if found[3] == "*" else int(found[3])
+    if not start < end <= total or length not in (None, end - start):
+        raise _Mismatch("the server contradicts itself about the range that it sends")
+    return start, total
+
+
+def _content_length(response: http.client.HTTPResponse) -> int | None:
+    """The length of a response in bytes; None if it is not sent, or is not one number."""
+    sent = {value.strip() for line in response.headers.get_all("Content-Length", []) for value in line.split(",")}
+    length = sent.pop() if len(sent) == 1 else ""
+    return int(length) if re.fullmatch(_NUMBER, length) else None
+
+
+def _version(response: http.client.HTTPResponse, address: str) -> str:
+    """The address and the version of the file that the server names; empty if it names none."""
+    version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+    return f"{address}\n{version}" if version else ""
+
+
+def _note_version(response: http.client.HTTPResponse, address: str, partial: Path) -> None:
+    version = _version(response, address)
+    if version:
+        _version_file(partial).write_text(version, encoding="utf-8")
+    else:
+        _version_file(partial).unlink(missing_ok=True)
+
+
+def _check_version(response: http.client.HTTPResponse, address: str, partial: Path) -> None:
+    """Compares versions, unless the partial download came from another address, whose versions mean nothing here."""
+    file = _version_file(partial)
+    noted = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    now = _version(response, address)
+    if now and noted.startswith(f"{address}\n") and now != noted:
+        raise _Mismatch("the server's file has changed since the partial download began")
+
+
+def _version_file(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".version")
 
 
 def _compare(response: http.client.HTTPResponse, file: BinaryIO, offset: int, here: int) -> None:

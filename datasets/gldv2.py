@@ -47,10 +47,13 @@ def _clean_rows(table: Path) -> Iterator[tuple[str, str]]:
     The csv module is not used: it refuses fields of more than 131,072 characters, the ids of 7,710 images.
     """
     with open_text(table) as text:
-        next(text)
-        for number, line in enumerate(text, start=2):
+        lines = enumerate(text, start=1)
+        next(line for _, line in lines if line.strip())
+        for number, line in lines:
             landmark, comma, images = line.rstrip("\r\n").partition(",")
             if not comma:
+                if not line.strip():
+                    continue
                 raise GlamError(f"{table}: line {number} has no list of images. Download the table again.")
             for id in images.split():
                 yield id, landmark
@@ -59,9 +62,11 @@ def _clean_rows(table: Path) -> Iterator[tuple[str, str]]:
 def _full_rows(table: Path) -> Iterator[tuple[str, str]]:
     with open_text(table) as text:
         rows = csv.reader(text)
-        next(rows)
+        next(row for row in rows if row)
         for row in rows:
             if len(row) != len(FULL_HEADER):
+                if not "".join(row).strip():
+                    continue
                 raise GlamError(
                     f"{table}: line {rows.line_num} has {len(row)} of {len(FULL_HEADER)} columns. "
                     "Download the table again."

@@ -1,62 +1,52 @@
 """PyTorch dataset of images, indexed by the draws of `glam.datasets.sampler.SizeBatchSampler`."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
 from glam.errors import ImageError
-from glam.images import read_image, read_upright_size
-from glam.sizes import Size
+from glam.images import read_upright_size
+from glam.inference.decode import prepare, resize
+from glam.stage_times import Times
 
-Transform = Callable[[Image.Image, Size], Tensor]
-"""Converts an RGB image to a normalized (3, h, w) float32 tensor of the given (h, w)."""
 Item = tuple[Tensor, int, int]
-"""Normalized (3, h, w) image, its landmark id, its index in the collection."""
+"""(h, w, 3) uint8 image, its landmark id, its index in the collection."""
 
 
 class ImageDataset(Dataset[Item]):
-    """Images of a collection, each at the size that the sampler draws.
+    """Images of a collection, read as for computing descriptors.
 
     Args:
         collection: the images.
-        transform: converts an RGB image to a normalized (3, h, w) float32 tensor of the given (h, w).
+        longest: longest side in pixels, which the sizes of the draws have, too.
+        multiple: the sides are multiples of this, in pixels.
     """
 
-    def __init__(self, collection: Collection, transform: Transform) -> None:
+    def __init__(self, collection: Collection, longest: int, multiple: int) -> None:
         self.collection = collection
-        self.transform = transform
+        self.longest = longest
+        self.multiple = multiple
 
     def __len__(self) -> int:
         return len(self.collection)
 
     def __getitem__(self, draw: Draw) -> Item:
-        image = read_image(self.collection.file(draw.index))
-        return self.transform(image, draw.size), int(self.collection.landmark_ids[draw.index]), draw.index
+        file = self.collection.file(draw.index)
+        pixels = prepare(file, None, self.longest, self.multiple, Times()).pixels
+        assert pixels is not None, "only deferred images have none"
+        pixels = resize(pixels, draw.size)  # of another size if a manifest gives the wrong shape
+        return pixels, int(self.collection.landmark_ids[draw.index]), draw.index
 
 
 def mixed_seed(*parts: int) -> int:
     """Combines several integers into one seed that is the same in every process."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-def resize_to(to_tensor: Callable[[Image.Image], Tensor]) -> Transform:
-    """A transform that resizes bilinearly and does nothing else, as for computing descriptors.
-
-    Args:
-        to_tensor: converts an RGB image to a normalized (3, h, w) float32 tensor.
-    """
-
-    def transform(image: Image.Image, size: Size) -> Tensor:
-        return to_tensor(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-    return transform
 
 
 def read_shapes(collection: Collection) -> list[tuple[int, int] | ImageError]:
@@ -84,7 +74,7 @@ def split_readable(collection: Collection) -> tuple[Collection, list[tuple[int, 
     images = tuple(collection.images[i] for i in kept)
     good = [shape for shape in shapes if not isinstance(shape, ImageError)]
     bad = [shape for shape in shapes if isinstance(shape, ImageError)]
-    return Collection(collection.root, images), good, bad
+    return replace(collection, images=images), good, bad
 
 
 def _read_shape(file: Path) -> tuple[int, int] | ImageError:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from glam.atomic_file import atomic_write
-from glam.datasets.collection import Collection
+from glam.datasets.collection import Collection, is_utf8, printable_path
 from glam.datasets.manifest import COLUMNS, write_rows
 from glam.datasets.tables import header_of
 from glam.errors import GlamError, ImageError
@@ -29,6 +29,7 @@ QUALITY = 92
 """JPEG quality, from 1 to 100 (arbitrary)."""
 MANIFEST = "manifest.csv"
 UNREADABLE = "unreadable.csv"
+UNREADABLE_COLUMNS = ("path", "reason")
 
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 _CHUNK = 32
@@ -70,8 +71,8 @@ def prepare(
     """Re-encodes a collection as JPEG files of at most ``size`` pixels on the longest side.
 
     Smaller images keep their size. Each image keeps its path in the collection, with ``.jpg`` appended to other
-    suffixes. Two lists are written at the end: ``manifest.csv`` with the columns path, landmark, width, and height, and
-    ``unreadable.csv`` with the columns path and reason.
+    suffixes. Two lists are written at the end: ``manifest.csv`` with the columns path, landmark, width, height, and
+    those of the metadata, and ``unreadable.csv`` with the columns path and reason.
 
     Args:
         collection: the images.
@@ -84,10 +85,13 @@ def prepare(
         How many images were encoded, and which could not be read.
 
     Raises:
-        GlamError: ``out`` is the folder of the collection or holds other files, two images would get the same path, or
-            disk space or memory runs out.
+        GlamError: one of ``out`` and the folder of the collection is inside the other, or ``out`` holds other files;
+            two images would get the same path; or disk space or memory runs out.
     """
-    paths = _paths(collection, out)
+    _check_apart(collection, out)
+    unlistable = [image.path for image in collection.images if not is_utf8(image.path)]
+    collection = collection.filter(lambda image: is_utf8(image.path))
+    paths = _paths(collection)
     _check_folder(out, paths)
     try:
         (out / MANIFEST).unlink(missing_ok=True)
@@ -97,7 +101,7 @@ def prepare(
         for done, outcome in enumerate(_run(task, jobs, workers or _cores()), start=1):
             outcomes.append(outcome)
             progress(done, len(paths))
-        return _conclude(collection, out, paths, outcomes)
+        return _conclude(collection, out, paths, outcomes, unlistable)
     except OSError as error:
         raise GlamError(
             f"{error.filename or out}: {error.strerror or error}. Fix the cause and run the command again; it resumes."
@@ -109,21 +113,48 @@ def prepare(
         ) from error
 
 
-def _conclude(collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome]) -> PrepareReport:
-    """Writes the manifest and the list of unreadable images."""
+def _conclude(
+    collection: Collection, out: Path, paths: Sequence[str], outcomes: Sequence[_Outcome], unlistable: Sequence[str]
+) -> PrepareReport:
+    """Writes the manifest and the list of unreadable images, which begins with names that a manifest cannot list."""
     done = list(zip(paths, collection.images, outcomes, strict=True))
-    faults = [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
-    write_rows(out / UNREADABLE, ("path", "reason"), ((fault.source, fault.reason) for fault in faults))
-    rows = ((path, image.landmark, *o.shape) for path, image, o in done if not o.fault)
-    write_rows(out / MANIFEST, COLUMNS, rows)
+    faults = [ImageError(printable_path(path), "its name is not UTF-8") for path in unlistable]
+    faults += [ImageError(image.path, o.fault) for _, image, o in done if o.fault]
+    write_rows(out / UNREADABLE, UNREADABLE_COLUMNS, ((fault.source, fault.reason) for fault in faults))
+    names = list(dict.fromkeys(name for image in collection.images for name in image.metadata))
+    rows = (
+        (path, image.landmark, *o.shape, *(image.metadata.get(name, "") for name in names))
+        for path, image, o in done
+        if not o.fault
+    )
+    write_rows(out / MANIFEST, (*COLUMNS, *names), rows)
     encoded = sum(outcome.encoded for outcome in outcomes)
-    return PrepareReport(encoded, len(outcomes) - encoded - len(faults), tuple(faults))
+    present = len(outcomes) - encoded - (len(faults) - len(unlistable))
+    return PrepareReport(encoded, present, tuple(faults))
 
 
-def _paths(collection: Collection, out: Path) -> list[str]:
-    """The path of each result, relative to ``out``."""
-    if out.resolve() == collection.root.resolve():
-        raise GlamError(f"{out} is the folder of the images, which would overwrite themselves. Choose another folder.")
+def _check_apart(collection: Collection, out: Path) -> None:
+    """Makes sure that the results replace no image, and that a later run does not take them for images to prepare.
+
+    An output inside the root is fine if the images come from a list, which names none of the results.
+
+    Raises:
+        GlamError: the results would replace images or join them.
+    """
+    root, target = collection.root.resolve(), out.resolve()
+    folders = {(collection.root / image.path).parent for image in collection.images}
+    if root.is_relative_to(target) or any(folder.resolve().is_relative_to(target) for folder in folders):
+        raise GlamError(f"{out} holds the images, which would overwrite themselves. Choose another output folder.")
+    scanned = collection.source is not None and collection.source.is_dir()
+    if scanned and target.is_relative_to(root):
+        raise GlamError(
+            f"{out} is inside {collection.root}, so a later run would take its images for further ones. "
+            "Choose a folder outside."
+        )
+
+
+def _paths(collection: Collection) -> list[str]:
+    """The path of each result, relative to the output."""
     paths = [
         image.path if PurePosixPath(image.path).suffix.lower() in _JPEG_SUFFIXES else f"{image.path}.jpg"
         for image in collection.images
@@ -141,7 +172,7 @@ def _check_folder(out: Path, paths: Sequence[str]) -> None:
     """
     foreign = None
     if (out / MANIFEST).exists():
-        earlier = (out / UNREADABLE).is_file() and header_of(out / UNREADABLE) == ["path", "reason"]
+        earlier = (out / UNREADABLE).is_file() and header_of(out / UNREADABLE) == list(UNREADABLE_COLUMNS)
         foreign = None if earlier else MANIFEST
     else:
         first = next((path for path in paths if (out / path).exists()), None)

@@ -1,20 +1,20 @@
 """Readers of image collections.
 
 A source is a folder or a file that lists images. The format of a file is detected from its content. If a folder
-contains one of the known lists (`LISTS`), the list is read; otherwise each sub-folder is a landmark. `docs/datasets.md`
-describes the formats.
+contains one of the known lists (`LISTS`), the list is read; otherwise the folder is scanned, and each sub-folder is a
+landmark. `docs/datasets.md` describes the formats.
 """
 
-import os
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from glam.datasets import gldv2, sfm120k
-from glam.datasets.collection import Collection, ImageFile, Skipped
+from glam.datasets.collection import Collection, ScanOptions, Skipped
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.revisitop import read_list, read_revisited
+from glam.datasets.scan import exclude_patterns, landmark_of, scan_folder
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
 from glam.errors import GlamError, system_reason
@@ -32,46 +32,100 @@ LISTS = (
 """Names of the lists that are looked for in a folder; the first one found is read."""
 
 
-def read_collection(source: Path | str) -> Collection:
+def read_collection(source: Path | str, options: ScanOptions = ScanOptions()) -> Collection:  # noqa: B008
     """Reads the list of images of a source. No image file is opened.
 
     Args:
         source: a folder, or a file that lists images. For SfM-120k, append ``:train`` or ``:val``.
+        options: what to leave out, which links to follow, and what names the landmarks.
 
     Raises:
         GlamError: the source does not exist, has an unknown format, is damaged, or contains no images.
     """
+    try:
+        collection = _read(source, options)
+    except OSError as error:
+        raise _cannot_be_opened(source, error) from error
+    if not len(collection):
+        raise _no_images(collection, source)
+    return replace(collection, source=Path(source), options=options)
+
+
+def _read(source: Path | str, options: ScanOptions) -> Collection:
     path, part = _split(source)
-    listed = next((path / name for name in LISTS if (path / name).is_file()), path)
+    listed = _find_list(path)
     if part and listed.suffix.lower() != ".pkl":
         raise GlamError(f"{path}: only SfM-120k has parts. Remove ':{part}'.")
-    collection = read_folder(path) if listed.is_dir() else _read_list_file(listed, part)
-    if not len(collection) and collection.skipped.unlisted:
-        folder, reason = collection.skipped.unlisted[0]
-        raise GlamError(f"{listed / folder} could not be listed: {reason}. Make the folder readable, and try again.")
-    if not len(collection):
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise GlamError(f"{source} contains no images. Choose a folder or a list of files of these types: {suffixes}.")
-    return collection
+    return read_folder(path, options) if listed.is_dir() else _with_options(_read_list_file(listed, part), options)
 
 
-def read_folder(root: Path) -> Collection:
-    """Lists all image files in a folder and its sub-folders. The sub-folder of an image is its landmark.
+def is_list(source: Path | str) -> bool:
+    """Whether a source is a list of images, or a folder that has one, rather than a folder to scan.
 
-    Images are recognized by their suffixes and not opened. Hidden files and folders are skipped. Folders that cannot be
-    listed are in `Collection.skipped`.
+    Raises:
+        GlamError: the system refuses to say.
+    """
+    try:
+        return not _find_list(_split(source)[0]).is_dir()
+    except OSError as error:
+        raise _cannot_be_opened(source, error) from error
+
+
+def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:  # noqa: B008
+    """Lists all image files in a folder and its sub-folders, see `glam.datasets.scan.scan_folder`.
 
     Args:
         root: the folder.
+        options: what to leave out, which links to follow, and what names the landmarks; by default the path of the
+            sub-folder.
 
     Raises:
-        GlamError: the folder does not exist.
+        GlamError: the folder does not exist, or the manifest is to name the landmarks.
     """
     if not root.is_dir():
         raise GlamError(f"{root}: no such folder. Check the path.")
-    unlisted: list[tuple[str, str]] = []
-    images = tuple(_walk_images(root, unlisted))
-    return Collection(root, images, Skipped(unlisted=tuple(unlisted)), root)
+    if options.landmark_from == "manifest":
+        raise GlamError(f"{root} has no manifest that names landmarks. Use --landmark-from folder, parent, or none.")
+    images, skipped = scan_folder(root, options)
+    return Collection(root, images, skipped, root, options)
+
+
+def _with_options(collection: Collection, options: ScanOptions) -> Collection:
+    """The images of a list without the excluded ones, with the landmarks that the options ask for."""
+    images = collection.images
+    if options.exclude:
+        spec = exclude_patterns(options.exclude)
+        images = tuple(image for image in images if not spec.match_file(image.path))
+    excluded = len(collection.images) - len(images)
+    names = options.landmark_from
+    if names is not None and names != "manifest":
+        images = tuple(image._replace(landmark=landmark_of(image.path, names)) for image in images)
+    return replace(collection, images=images, skipped=Skipped(excluded=excluded), is_list=True)
+
+
+def _cannot_be_opened(source: Path | str, error: OSError) -> GlamError:
+    """The error of a source that the system refuses to open."""
+    return GlamError(f"{source} cannot be opened: {system_reason(error)}. Check the path and its permissions.")
+
+
+def _no_images(collection: Collection, source: Path | str) -> GlamError:
+    """The error of a source without images, with the most likely reason."""
+    skipped = collection.skipped
+    if skipped.unlisted:
+        folder, reason = skipped.unlisted[0]
+        path = collection.root / folder
+        return GlamError(f"{path} could not be listed: {reason}. Make the folder readable, and try again.")
+    summary = skipped.summary()
+    note = f" (skipped: {summary})" if summary else ""
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    return GlamError(
+        f"{source} contains no images{note}. Choose a folder or a list of files of these types: {suffixes}."
+    )
+
+
+def _find_list(path: Path) -> Path:
+    """The list in a folder; the path itself if there is none."""
+    return next((path / name for name in LISTS if (path / name).is_file()), path)
 
 
 def _split(source: Path | str) -> tuple[Path, str]:
@@ -103,20 +157,3 @@ def _read_pickle(file: Path, part: str) -> Collection:
         f"{file} is neither SfM-120k nor the ground truth of Revisited Oxford or Paris. "
         "Choose a folder of images or a CSV manifest."
     )
-
-
-def _walk_images(root: Path, unlisted: list[tuple[str, str]]) -> Iterator[ImageFile]:
-    """Yields the images below a folder; appends path and reason of each folder that it cannot list to ``unlisted``."""
-
-    def note(error: OSError) -> None:
-        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # those have vanished during the scan
-            path = Path(str(error.filename)).relative_to(root).as_posix()
-            unlisted.append((path, system_reason(error)))
-
-    for folder, folders, files in os.walk(root, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = Path(folder).relative_to(root).as_posix()
-        landmark = "" if relative == "." else relative
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield ImageFile(f"{landmark}/{name}" if landmark else name, landmark)

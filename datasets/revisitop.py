@@ -4,6 +4,7 @@ The images are read without landmarks. The judgments of the ground truth are rea
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,18 @@ def read_list(file: Path) -> Collection:
     """Reads a list of images such as ``revisitop1m.txt``.
 
     Args:
-        file: text file with one path per line; blank lines are ignored. The images are in the folder ``jpg`` next to it
-            or, without one, in its own folder.
+        file: text file with one path per line; blank lines and repeated paths are ignored. The images are in the
+            folder ``jpg`` next to it or, without one, in its own folder.
 
     Raises:
         GlamError: the file cannot be read, is not text, or contains a path that leads out of the folder.
     """
     with open_text(file) as text:
-        return _images((line.strip() for line in text if line.strip()), file)
+        listed = _images((line.strip() for line in text if line.strip()), file)
+    return replace(listed, images=tuple({image.path: image for image in listed.images}.values()))
 
 
 def _images(paths: Iterable[str], origin: Path) -> Collection:
     folder = origin.parent / "jpg"
     root = folder if folder.is_dir() else origin.parent
-    return Collection(root, tuple(ImageFile(safe_path(path, origin)) for path in paths))
+    return Collection(root, tuple(ImageFile(safe_path(path, origin, root)) for path in paths))

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
-from glam.images import image_errors, is_turned, open_image, to_rgb, upright_size
+from glam.images import image_errors, is_turned, open_image, to_rgb, turn_upright, upright_size
 from glam.sizes import Size
 
 Crop = tuple[float, float, float, float]
@@ -93,7 +93,7 @@ def read_crop(file: Path, size: Size, scale: tuple[float, float], random: np.ran
         across, down = size[1] / (right - left), size[0] / (bottom - top)
         target = (down, across) if is_turned(image) else (across, down)
         image.draft("RGB", (math.ceil(target[0]), math.ceil(target[1])))
-        image = to_rgb(ImageOps.exif_transpose(image))
+        image = to_rgb(turn_upright(image, in_place=True))
         width, height = image.size
         box = (left * width, top * height, right * width, bottom * height)
         return torch.from_numpy(np.array(image.resize(size[::-1], Image.Resampling.BILINEAR, box)))

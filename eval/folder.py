@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glam.datasets.collection import Collection
 from glam.errors import GlamError, ImageError
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, positive_ranks, precision_at
+from glam.eval.tie_break import without_direction
 from glam.inference.pipeline import Settings
 from glam.model import Model
 from glam.progress import Progress, no_progress
@@ -58,6 +59,8 @@ def score_folder(
 ) -> FolderScores:
     """Scores the exact ranking of the descriptors of a folder.
 
+    A descriptor that is zero or has a NaN ranks last for every query, and finds nothing as a query.
+
     Args:
         descriptors: (n, dim) float32 descriptors of unit length.
         landmark_ids: (n,) landmark id of each image; an image with a negative id, of an unknown landmark, is a
@@ -70,9 +73,12 @@ def score_folder(
     """
     database = descriptors if distractors is None else np.concatenate([descriptors, distractors])
     database_landmark_ids = np.concatenate([landmark_ids, np.full(len(database) - len(landmark_ids), -1)])
+    unknown = without_direction(database)
     ranks: list[Ranks] = []
     for start in range(0, len(descriptors), QUERY_BLOCK):
         block = descriptors[start : start + QUERY_BLOCK] @ database.T
+        block[:, unknown] = np.nan
+        block[unknown[start : start + len(block)]] = np.nan
         for query, scores in enumerate(block, start=start):
             positive = database_landmark_ids == landmark_ids[query]
             positive[query] = False
@@ -188,7 +194,7 @@ def evaluate_folder(
     read = ~np.isnan(descriptors[:, 0])
     in_folder = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
-    landmark_ids = known_landmark_ids(collection)[in_folder]
+    landmark_ids = collection.landmark_ids[in_folder]
     lists = None
     if chain is not None:
         read_files = [files[i] for i in (*in_folder, *others)]
@@ -224,9 +230,3 @@ def _rerank(
     database = MemoryDatabase([queries, others], features)
     rerank_queries = [Query(descriptor, partial(features, row)) for row, descriptor in enumerate(queries)]
     return rerank_all(chain, rerank_queries, database.without, offset_progress(progress, described))
-
-
-def known_landmark_ids(collection: Collection) -> NDArray[np.int64]:
-    """(n,) landmark id of each image of a collection; -1 if its landmark is unknown."""
-    is_known = np.array([bool(image.landmark) for image in collection.images], dtype=bool)
-    return np.where(is_known, collection.landmark_ids, -1)

@@ -16,14 +16,16 @@ def positive_ranks(scores: NDArray[np.floating], positive: NDArray[np.bool_], ju
     """Computes the ranks of a query's positives.
 
     Args:
-        scores: (n,) scores of the database images; higher is better, and NaN is ranked last.
+        scores: (n,) scores of the database images; higher is better. NaN is ranked last, and a positive after all
+            other images with NaN, so that a query without a result gains nothing by the order of the database.
         positive: (n,) whether an image shows the query's landmark.
         junk: (n,) whether an image is removed before ranks are counted.
 
     Returns:
         (p,) ascending ranks.
     """
-    order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
+    unknown = np.isnan(scores)
+    order = np.lexsort((unknown & positive, -np.where(unknown, -np.inf, scores)))  # stable
     return np.flatnonzero(positive[order[~junk[order]]])
 
 

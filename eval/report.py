@@ -25,7 +25,7 @@ LIBRARIES = ("glam-retrieval", "torch", "torchvision", "timm", "faiss-cpu", "num
 
 RANKING = {
     "ties": "lower row first, distractors after the database",
-    "nan": "last",
+    "nan": "last, a positive after all others; so is a zero descriptor",
     "interval": "95% bootstrap over queries",
 }
 """Ranking rules of the Revisited Oxford and Paris protocol, for the result file."""

@@ -16,7 +16,7 @@ from glam.eval.ground_truth import GRADES, BenchmarkQuery, GroundTruth
 from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
 from glam.eval.ranks import count_above
 from glam.eval.rerank import Rows, listed_counts, listed_keys, tie_break_keys_of_parts
-from glam.eval.tie_break import Descriptors, Keys, tie_break_keys
+from glam.eval.tie_break import Descriptors, Keys, tie_break_keys, without_direction
 from glam.progress import Progress, no_progress
 
 PROTOCOLS = {
@@ -59,6 +59,8 @@ def score_revisited(
 ) -> dict[str, ProtocolScores]:
     """Scores the exact ranking of descriptors by dot product, with ties broken as in `glam.eval.tie_break`.
 
+    A positive whose descriptor, or whose query's descriptor, is zero or has a NaN is ranked after all other images.
+
     Args:
         truth: q queries over n database images.
         queries: (q, dim) descriptors of the queries.
@@ -90,10 +92,31 @@ def score_revisited(
         dict(zip(positives, np.split(counts, [len(graded[positives[0]])]), strict=True))
         for counts, graded in zip(counted, keys, strict=True)
     ]
+    total = sum(map(len, parts))
+    lost = _lost_by_grade(truth, queries, database, lists)
     return {
-        name: protocol_scores([_ranks(*pair, positive, junk) for pair in zip(keys, above, strict=True)])
+        name: protocol_scores(
+            [_ranks(*of_query, total, positive, junk) for of_query in zip(keys, above, lost, strict=True)]
+        )
         for name, (positive, junk) in PROTOCOLS.items()
     }
+
+
+def _lost_by_grade(
+    truth: GroundTruth, queries: Descriptors, database: Descriptors, lists: Sequence[Rows] | None
+) -> list[dict[str, NDArray[np.bool_]]]:
+    """For each query, which of its judged images cannot be found, by grade, unless re-ranking lists them."""
+    lost = []
+    for row, (query, is_lost) in enumerate(zip(truth.queries, without_direction(queries), strict=True)):
+        listed = np.empty(0, dtype=np.int64) if lists is None else lists[row]
+        rows_by_grade = {grade: query.indices(grade) for grade in GRADES}
+        lost.append(
+            {
+                grade: (without_direction(database[rows]) | is_lost) & ~np.isin(rows, listed)
+                for grade, rows in rows_by_grade.items()
+            }
+        )
+    return lost
 
 
 def _keys_by_grade(query: BenchmarkQuery, descriptor: NDArray[np.floating], database: Descriptors) -> dict[str, Keys]:
@@ -103,12 +126,23 @@ def _keys_by_grade(query: BenchmarkQuery, descriptor: NDArray[np.floating], data
 
 
 def _ranks(
-    keys: dict[str, Keys], above: dict[str, NDArray[np.int64]], positive: Sequence[str], junk: Sequence[str]
+    keys: dict[str, Keys],
+    above: dict[str, NDArray[np.int64]],
+    lost: dict[str, NDArray[np.bool_]],
+    total: int,
+    positive: Sequence[str],
+    junk: Sequence[str],
 ) -> Ranks:
-    """(p,) ascending ranks of the positives of a query: the number of images above each, minus the junk above it."""
-    removed = np.sort(np.concatenate([keys[grade] for grade in junk]))
-    ranks = [above[grade] - (len(removed) - np.searchsorted(removed, keys[grade], side="right")) for grade in positive]
-    return np.sort(np.concatenate(ranks))
+    """(p,) ascending ranks of the positives of a query: the number of images above each, minus the junk above it.
+
+    Positives that are lost have the last of the ``total`` ranks that the junk leaves.
+    """
+    positives, counted, is_lost = (np.concatenate([of[grade] for grade in positive]) for of in (keys, above, lost))
+    junk_keys = np.concatenate([keys[grade] for grade in junk])
+    removed = np.sort(np.concatenate([junk_keys, positives[is_lost]]))
+    ranks = counted - (len(removed) - np.searchsorted(removed, positives, side="right"))
+    end = total - len(junk_keys)
+    return np.concatenate([np.sort(ranks[~is_lost]), np.arange(end - is_lost.sum(), end)])
 
 
 def protocol_scores(ranks: Sequence[Ranks]) -> ProtocolScores:

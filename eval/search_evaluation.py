@@ -16,7 +16,7 @@ import numpy as np
 from glam.datasets.collection import Collection
 from glam.errors import GlamError
 from glam.eval.benchmark import Benchmark, BenchmarkReport, query_boxes
-from glam.eval.folder import FolderReport, FolderScores, known_landmark_ids, score_folder
+from glam.eval.folder import FolderReport, FolderScores, score_folder
 from glam.eval.rerank import Rows
 from glam.eval.result_lists import score_folder_lists, score_revisited_lists
 from glam.eval.revisitop import ProtocolScores, score_revisited
@@ -90,7 +90,7 @@ def search_folder(
     for image_id in image_ids:
         lists.append(_rows(searcher.search_image(image_id, depth), row_of))
         progress(len(lists), len(image_ids))
-    scores = score_folder_lists(lists, known_landmark_ids(collection))
+    scores = score_folder_lists(lists, collection.landmark_ids)
     return SearchReport(scores, {**searcher.description, "depth": depth})
 
 
@@ -139,7 +139,7 @@ def rank_folder(searcher: IndexSearcher, collection: Collection) -> FolderReport
     image_ids = find_images(searcher, _files(collection))
     others = np.setdiff1d(index.image_ids, image_ids).tolist()
     distractors = index.descriptors(others) if others else None
-    scores = score_folder(index.descriptors(image_ids), known_landmark_ids(collection), distractors)
+    scores = score_folder(index.descriptors(image_ids), collection.landmark_ids, distractors)
     return FolderReport(scores, tuple(image.path for image in collection.images), len(others), ())
 
 

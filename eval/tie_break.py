@@ -35,3 +35,15 @@ def tie_break_keys(queries: NDArray[np.floating], descriptors: Descriptors, rows
     keys.real = np.where(np.isnan(scores), -np.inf, scores)
     keys.imag = -rows
     return keys
+
+
+def without_direction(descriptors: Descriptors) -> NDArray[np.bool_]:
+    """Returns which descriptors are zero or have a NaN: their scores say nothing, so they rank last and find nothing.
+
+    Args:
+        descriptors: (n, dim) descriptors.
+
+    Returns:
+        (n,) whether each one has no direction.
+    """
+    return np.asarray(np.isnan(descriptors).any(axis=1) | ~descriptors.astype(bool).any(axis=1))

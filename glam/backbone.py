@@ -23,6 +23,11 @@ PACKAGED_WEIGHTS = {
 }
 
 
+TRIAL_SIZES = ((1, 5), (4, 1))
+"""Rows and columns of the images that a new network is tried with, in multiples of its stride or patch: images may be
+wide or high, and a side may be as short as the multiple."""
+
+
 class Backbone(nn.Module):
     """A timm network without pooling and classifier: (b, 3, h, w) to (b, c, h / stride, w / stride).
 
@@ -42,18 +47,40 @@ class Backbone(nn.Module):
         std: standard deviation per channel that the weights expect, of images in [0, 1].
 
     Raises:
-        GlamError: timm has no such model, it does not support the stride, or its weights cannot be loaded.
+        GlamError: timm has no such model, it does not support the stride or images of any size, or its weights cannot
+            be loaded.
     """
 
     def __init__(self, name: str, *, pretrained: bool = False, stride: int | None = None) -> None:
         super().__init__()
         self.name = name
         self.net = _create(name, pretrained, {} if stride is None else {"output_stride": stride})
-        self.channels: int = self.net.num_features
-        self.tokens = hasattr(self.net, "num_prefix_tokens")
-        self.multiple: int = _patch_size(self.net) if self.tokens else self.net.feature_info[-1]["reduction"]
-        self.mean: tuple[float, ...] = tuple(self.net.pretrained_cfg["mean"])
-        self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
+        try:
+            self.channels: int = self.net.num_features
+            self.tokens = hasattr(self.net, "num_prefix_tokens")
+            self.multiple: int = _patch_size(self.net) if self.tokens else self.net.feature_info[-1]["reduction"]
+            self.mean: tuple[float, ...] = tuple(self.net.pretrained_cfg["mean"])
+            self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
+            self._try_sizes()
+        except Exception as error:  # networks of timm raise many types at a size that they are not made for
+            reason = " ".join(str(error).split())[:100]
+            raise GlamError(
+                f"{name!r} does not give a feature map for images of any size ({reason}). "
+                "Choose another network, such as resnet50."
+            ) from error
+
+    @torch.no_grad()
+    def _try_sizes(self) -> None:
+        """Computes the feature maps of a wide and a high image; raises an error of any type if that does not work."""
+        training = self.net.training
+        self.net.eval()
+        parameter = next(self.net.parameters())
+        for rows, columns in TRIAL_SIZES:
+            height, width = rows * self.multiple, columns * self.multiple
+            features = self(torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device))
+            if features.ndim != 4 or features.shape[1] != self.channels or not features.numel():
+                raise ValueError(f"{height} x {width} pixels give features of shape {tuple(features.shape)}")
+        self.net.train(training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the last feature map.

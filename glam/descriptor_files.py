@@ -327,6 +327,19 @@ def _check_listings(parts: Sequence[tuple[Path, Mapping[str, Any]]], paths: Sequ
     Raises:
         GlamError: the list of images changed between shards.
     """
+    noted = [(path, metadata["listing"]) for path, metadata in parts if "listing" in metadata]
+    for path, listing in noted[1:]:
+        first_path, first = noted[0]
+        if listing != first:
+            totals = first["total"], listing["total"]
+            difference = (
+                f"{first_path} comes from a list of {totals[0]:,} images, and {path} from one of {totals[1]:,}"
+                if totals[0] != totals[1]
+                else f"{first_path} and {path} come from lists with other names or in another order"
+            )
+            raise GlamError(
+                f"The list of images changed between shards: {difference}. Describe all shards again from one list."
+            )
     expected = listing_of(paths)
     for path, metadata in parts:
         listing = metadata.get("listing", expected)

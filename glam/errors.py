@@ -1,5 +1,7 @@
 """Errors that users can cause or fix. The message says what is wrong and what to do."""
 
+import errno
+
 
 class GlamError(Exception):
     """An expected error, such as a wrong path or option. The base class of the errors of this package.
@@ -38,6 +40,18 @@ class ImageError(GlamError):
         super().__init__(f"{source}: {reason}")
         self.source = source
         self.reason = reason
+
+
+class TooLargeError(ImageError):
+    """An image has more pixels or bytes than the limit."""
+
+
+class MissingDecoderError(ImageError):
+    """An image has a format whose decoder is an optional dependency that is not installed."""
+
+
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Numbers of errors of the operating system that say that there is nothing at a path."""
 
 
 def system_reason(error: OSError) -> str:

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import math
 import struct
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,17 @@ from glam.output import OutputKind, write_output
 
 FORMAT = 1
 """Version of the header; a change that this version could not read raises it."""
+
+MAX_DIM = 1 << 16
+"""Maximum length of a descriptor in a header, so that a damaged one cannot ask for all memory (arbitrary)."""
+
+MAX_SIZE = 65_535
+"""Maximum size in a header: no JPEG has longer sides."""
+
+MAX_SCALE = 16
+"""Maximum scale in a header (arbitrary)."""
+
+TRAIN_AGAIN = "The training diverged; set a smaller --model.lr."
 
 
 @dataclass(frozen=True)
@@ -52,19 +66,62 @@ class ModelHeader:
 
         Raises:
             GlamError: a newer version of glam wrote the header.
-            ValueError: the text is not valid JSON.
+            ValueError: the text is not a valid JSON object, or a field has a wrong type or is out of range.
             KeyError: the header lacks a field.
             TypeError: the header has a field that this version does not know.
         """
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("the header is not a JSON object")
         version = values.pop("format")
         if version != FORMAT:
             raise GlamError(
                 f"The model file has format {version}, but this version of glam reads format {FORMAT}. Update glam."
             )
+        _check_fields(values)
         values["architecture"] = Architecture(**values["architecture"])
         values["scales"] = tuple(values["scales"])
         return cls(**values)
+
+
+def _check_fields(values: dict[str, Any]) -> None:
+    """Makes sure that the fields of a header have the right types and are in range.
+
+    Raises:
+        ValueError: one does not.
+        KeyError: one is missing.
+    """
+    architecture, scales = values["architecture"], values["scales"]
+    if not isinstance(architecture, dict):
+        raise ValueError("the architecture is not a JSON object")
+    optional = {"dim": None, "whitening": None, "stride": None, "glam": None, "gem_p": 3.0, "dropout": 0.0}
+    dim, whitening, stride, glam, gem_p, dropout = ({**optional, **architecture}[name] for name in optional)
+    valid = {
+        "backbone": isinstance(architecture["backbone"], str),
+        "dim": dim is None or _is_whole(dim, MAX_DIM),
+        "whitening": whitening is None or _is_whole(whitening, MAX_DIM),
+        "stride": stride is None or (_is_whole(stride, 16) and stride in (8, 16)),
+        "glam": glam is None or isinstance(glam, dict),
+        "gem_p": _is_positive(gem_p),
+        "dropout": dropout == 0 or (_is_positive(dropout) and dropout < 1),
+        "size": _is_whole(values["size"], MAX_SIZE),
+        "scales": isinstance(scales, list)
+        and bool(scales)
+        and all(_is_positive(scale) and scale <= MAX_SCALE for scale in scales),
+        "training": isinstance(values["training"], dict),
+        "licence": isinstance(values["licence"], str),
+    }
+    for name, is_valid in valid.items():
+        if not is_valid:
+            raise ValueError(f"{name} is {({**values, **optional, **architecture})[name]!r}")
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: bool = False) -> None:
@@ -77,12 +134,18 @@ def save(path: Path, network: DescriptorNetwork, header: ModelHeader, *, half: b
         half: whether to store floating-point weights as float16, which halves the size of the file.
 
     Raises:
-        GlamError: the file cannot be written.
+        GlamError: the file cannot be written, or a weight is not finite, in float16 if it is stored so.
     """
     tensors = {
         key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
     }
+    shared = Counter(tensor.data_ptr() for tensor in tensors.values())  # safetensors refuses shared memory
+    tensors = {key: tensor.clone() if shared[tensor.data_ptr()] > 1 else tensor for key, tensor in tensors.items()}
+    name = _not_finite(tensors)
+    if name is not None:
+        advice = "Save the model without --half." if half and not _not_finite(network.state_dict()) else TRAIN_AGAIN
+        raise GlamError(f"{path} is not written: {name} has a weight that is not finite. {advice}")
     # `safetensors.torch.save_file` ignores the umask: its files have mode 0600.
     content = to_safetensors(tensors, metadata={"glam": header.to_json()})
     with write_output(path) as partial:
@@ -102,9 +165,18 @@ def load(path: Path) -> tuple[DescriptorNetwork, ModelHeader]:
         GlamError: there is no such file, or it is not a valid model file.
     """
     header = read_header(path)
-    network = DescriptorNetwork(header.architecture)
     try:
-        network.load_state_dict({key: _single(tensor) for key, tensor in load_file(path).items()})
+        network = DescriptorNetwork(header.architecture)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise GlamError(
+            f"{path}: the header describes no network that can be built. Get or train the model again. ({error})"
+        ) from error
+    tensors = load_file(path)
+    name = _not_finite(tensors)
+    if name is not None:
+        raise GlamError(f"{path}: {name} has a weight that is not finite. Get or train the model again.")
+    try:
+        network.load_state_dict({key: _single(tensor) for key, tensor in tensors.items()})
     except RuntimeError as error:
         raise GlamError(
             f"{path}: the weights do not fit the architecture in the header. Get or train the model again. ({error})"
@@ -126,7 +198,7 @@ def read_header(path: Path) -> ModelHeader:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return ModelHeader.from_json((file.metadata() or {})["glam"])
-    except (KeyError, TypeError, ValueError, struct.error, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, struct.error, safetensors.SafetensorError) as error:
         raise GlamError(f"{path}: not a model file. Choose a file that `glam train` wrote. ({error})") from error
 
 
@@ -151,6 +223,11 @@ def fingerprint(network: DescriptorNetwork) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Returns the name of a tensor with a value that is NaN or infinite; None if there is none."""
+    return next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
 
 
 def _single(tensor: Tensor) -> Tensor:

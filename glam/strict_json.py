@@ -10,7 +10,8 @@ import json
 import math
 import types
 import typing
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -34,12 +35,13 @@ def from_values(cls: type[T], values: Any) -> T:
     """Makes a dataclass of a JSON object.
 
     Args:
-        cls: dataclass with fields of the types str, int, float, bool, ``tuple[X, ...]``, ``dict[str, X]``,
-            ``X | None``, and other such dataclasses.
+        cls: dataclass with fields of the types str, int, float, bool, ``tuple[X, ...]``, ``tuple[X, Y]``,
+            ``dict[str, X]``, ``Mapping[str, X]``, ``Literal`` of texts, ``X | None``, and other such dataclasses.
         values: the object. Fields that have a default may be missing.
 
     Raises:
-        ValueError: a field is missing or has another type, a number is not finite, or a key is not a field.
+        ValueError: a field is missing or has another type, a number is not finite, a text is none that the operating
+            system can give, or a key is not a field.
     """
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
@@ -61,10 +63,15 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         if value is None and types.NoneType in kind.__args__:
             return None
         (kind,) = (one for one in kind.__args__ if one is not types.NoneType)
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_typed(kind.__args__[0], one, name) for one in value)
-    if typing.get_origin(kind) is dict and isinstance(value, dict):
-        return {_typed(str, key, name): _typed(kind.__args__[1], one, name) for key, one in value.items()}
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_typed(one_kind, one, name) for one_kind, one in zip(kinds, value, strict=True))
+    elif origin in (dict, Mapping) and isinstance(value, dict):
+        return {_typed(str, key, name): _typed(arguments[1], one, name) for key, one in value.items()}
+    elif origin is Literal and isinstance(value, str) and value in arguments:
+        return value
     if dataclasses.is_dataclass(kind):
         return from_values(typing.cast("type[Any]", kind), value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -73,9 +80,11 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
                 return float(value)
         except OverflowError:
             pass
+    elif kind is str and isinstance(value, str):
+        value.encode("utf-8", "surrogateescape")  # other surrogates than those for bytes of a name raise a ValueError
+        if "\0" not in value:
+            return value
     elif type(value) is kind:
-        if kind is str:
-            value.encode()  # a lone surrogate raises a ValueError; it could be neither printed nor stored
         return value
     raise ValueError(f"{name!r} has a value that it cannot have")
 

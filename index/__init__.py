@@ -1,8 +1,9 @@
 """The index: a catalog of images and their descriptors in one folder on disk, searched with FAISS or Milvus.
 
-    write: build, sync, add, remove, compact, precompute          read: open, info, verify, near_duplicates
+    write: build, sync, add, remove, relocate, compact, precompute
+    read: open, info, verify, near_duplicates, read_source
 
-`docs/index.md` describes the file format, the guarantees, and the commands.
+`docs/search.md` describes the commands.
 """
 
 from glam.index.index import Hit, Index
@@ -12,6 +13,8 @@ from glam.index.operations.compact import CompactReport, compact
 from glam.index.operations.info import IndexInfo, info
 from glam.index.operations.near_duplicates import Group, near_duplicates
 from glam.index.operations.precompute import PrecomputeReport, precompute
+from glam.index.operations.relocate import RelocateReport, relocate
+from glam.index.operations.source import read_source
 from glam.index.operations.sync import SyncReport, add, remove, sync
 from glam.index.operations.verify import Problem, Verification, verify
 from glam.index.rerank.base import Query
@@ -31,6 +34,7 @@ __all__ = [
     "PrecomputeReport",
     "Problem",
     "Query",
+    "RelocateReport",
     "SyncReport",
     "Verification",
     "add",
@@ -40,6 +44,8 @@ __all__ = [
     "near_duplicates",
     "open",
     "precompute",
+    "read_source",
+    "relocate",
     "remove",
     "sync",
     "verify",

@@ -9,10 +9,13 @@ them into hits. An `Index` keeps showing the images it had when it was opened, w
 the index again to see later changes.
 """
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,7 +100,9 @@ class Index(IndexReader):
         self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # row in `matrix` of each structure row
         self._present: Mask | None = None if (self._structure_rows >= 0).all() else self._structure_rows >= 0
         self._store = RerankStore(path, self.root, catalog, self._lock)
-        self._filter_mask = lru_cache(FILTERS_CACHED)(self._evaluate_filter)
+        self._filter_catalog = open_catalog(path)  # of their own, so that filters delay no other reader
+        self._filter_lock = Lock()  # guards it
+        self._cached_mask = lru_cache(FILTERS_CACHED)(self._evaluate_filter)
 
     @classmethod
     def open(cls, path: str | Path, *, limits: IndexLimits = DEFAULT_LIMITS, device: str | None = None) -> "Index":
@@ -124,7 +129,11 @@ class Index(IndexReader):
                 raise
 
     def close(self) -> None:
-        """Closes the catalog and the connection to Milvus."""
+        """Stops filters, and closes the catalog and the connection to Milvus."""
+        with suppress(sqlite3.ProgrammingError):  # closed already
+            self._filter_catalog.connection.interrupt()
+        with self._filter_lock:
+            self._filter_catalog.close()
         super().close()
         if self._collection is not None:
             self._collection.close()
@@ -140,7 +149,7 @@ class Index(IndexReader):
         queries: ArrayLike | Query | Sequence[Query],
         k: int | None = 10,
         *,
-        where: str | None = None,
+        where: str | Mask | None = None,
         threshold: float | None = None,
         rerank: str | Chain | None = None,
     ) -> list[list[Hit]]:
@@ -150,8 +159,8 @@ class Index(IndexReader):
             queries: descriptors of unit length, (dim,) for one query or (q, dim), floating point; or one `Query` or
                 several, with a descriptor (dim,) each, which may also hold local features for ``rerank="geometric"``.
             k: most hits per query, at least 1; None returns all hits that reach the threshold.
-            where: filter expression such as ``city = 'Paris' and year > 2010`` (`glam.index.storage.filters`); only
-                images that meet it are found.
+            where: filter expression such as ``city = 'Paris' and year > 2010`` (`glam.index.storage.filters`), or the
+                result of `filter_mask`; only images that meet it are found.
             threshold: lowest score of a hit, in [-1, 1].
             rerank: re-ranking steps, such as ``"aqe,diffusion"`` or ``"default"``; see docs/rerank.md.
 
@@ -278,13 +287,29 @@ class Index(IndexReader):
                 return on_gpu, self.image_ids
         return ann_cache.open_or_build(self.path, self._snapshot, self._config, self._limits)
 
-    def _allowed(self, where: str | None) -> Mask | None:
+    def filter_mask(self, where: str) -> Mask:
+        """Evaluates a filter expression. The index caches the masks of recent expressions.
+
+        Args:
+            where: filter expression (`glam.index.storage.filters`).
+
+        Returns:
+            Booleans for `search`, (n,): whether each row of the search structure may be a result.
+
+        Raises:
+            GlamError: the expression is invalid or takes too long.
+        """
+        return self._cached_mask(where)
+
+    def _allowed(self, where: str | Mask | None) -> Mask | None:
         """Mask of the structure rows that may be results: present images that meet the filter; None for all rows."""
-        return self._present if where is None else self._filter_mask(where)
+        if where is None:
+            return self._present
+        return self.filter_mask(where) if isinstance(where, str) else where
 
     def _evaluate_filter(self, where: str) -> Mask:
-        with self._lock:
-            image_ids = matching(self._catalog.connection, where)
+        with self._filter_lock:
+            image_ids = matching(self._filter_catalog.connection, where, seconds=self._limits.filter_seconds)
         allowed = np.isin(self._structure_ids, image_ids)
         return allowed if self._present is None else allowed & self._present
 

@@ -45,6 +45,7 @@ class IndexLimits:
             of date. This takes a second or two, once per open index.
         gpu_rows: number of images from which brute force on a GPU is faster than search on the CPU
             (benchmarks/search_gpu.py).
+        filter_seconds: time limit of a filter.
         milvus: limits on messages to and from Milvus.
     """
 
@@ -58,6 +59,7 @@ class IndexLimits:
     removed_share: float = 0.2
     linked_in_memory: int = 10_000
     gpu_rows: int = 30_000
+    filter_seconds: float = 10.0
     milvus: MilvusLimits = field(default_factory=MilvusLimits)
 
 

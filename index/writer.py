@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,10 +193,22 @@ class Writer:
         Args:
             kind: one of `glam.index.ann.KINDS`; '' chooses by the number of images.
         """
-        if kind != self.config.structure:
+        self.change_config(structure=kind)
+
+    def change_config(self, **changes: Any) -> None:
+        """Changes fields of the configuration, unless they have these values already.
+
+        Args:
+            changes: new values by field of `IndexConfig`.
+
+        Raises:
+            GlamError: the index uses Milvus, and the server cannot be reached.
+        """
+        config = replace(self.config, **changes)
+        if config != self.config:
             self.begin_changes()
             with self.catalog.transaction():
-                self.catalog.set_config(replace(self.config, structure=kind))
+                self.catalog.set_config(config)
 
     def choose_backend(self, milvus: Milvus | None) -> None:
         """Sets the backend that searches the index.

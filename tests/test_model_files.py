@@ -83,6 +83,73 @@ def test_a_newer_format_is_refused(network: DescriptorNetwork, tmp_path: Path) -
         glam.load(tmp_path / "new.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("size", value) for value in (0, -5, 10**9, "big", 224.5, True, None, [96])),
+        *(("scales", value) for value in ([], [float("nan")], [0], [1, float("inf")], [1e300], "1", 1, ["1"], [True])),
+        *(("dim", value) for value in (0, -1, 10**12, "x", 8.0, False)),
+        *(("whitening", value) for value in (-1, 0, 10**12, "4")),
+        *(("stride", value) for value in (7, 0, "8", 8.0)),
+        *(("gem_p", value) for value in (float("nan"), 0, -1, "3", None)),
+        *(("dropout", value) for value in (1, -0.1, float("nan"), "0")),
+        *(("backbone", value) for value in (5, None, ["resnet10t"])),
+        *(("glam", value) for value in (3, [1])),
+        *(("training", value) for value in (None, "none")),
+        ("licence", 3),
+        *(("architecture", value) for value in (None, [], 3)),
+    ],
+    ids=str,
+)
+def test_a_field_of_a_wrong_type_or_out_of_range_is_refused(
+    network: DescriptorNetwork, tmp_path: Path, field: str, value: object
+) -> None:
+    fields = json.loads(ModelHeader(network.architecture, size=96).to_json())
+    (fields if field in fields else fields["architecture"])[field] = value
+    save_file(network.state_dict(), tmp_path / "odd.safetensors", metadata={"glam": json.dumps(fields)})
+    with pytest.raises(GlamError, match=rf"not a model file.*{field}"):
+        glam.load(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("text", ["3", "[]", "null", "{}", '"header"', "[" * 100_000, '{"format": 1}'])
+def test_a_header_that_is_none_is_refused(network: DescriptorNetwork, tmp_path: Path, text: str) -> None:
+    save_file(network.state_dict(), tmp_path / "odd.safetensors", metadata={"glam": text})
+    with pytest.raises(GlamError, match="not a model file"):
+        glam.load(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("options", [{"reduction": 0}, {"unknown": 1}, {"reduction": "4"}], ids=str)
+def test_an_attention_that_cannot_be_built_is_refused(
+    network: DescriptorNetwork, tmp_path: Path, options: dict[str, object]
+) -> None:
+    header = ModelHeader(replace(network.architecture, glam=options), size=96)
+    model_file.save(tmp_path / "odd.safetensors", network, header)
+    with pytest.raises(GlamError, match=r"odd\.safetensors: the header describes no network"):
+        glam.load(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_not_finite_is_neither_written_nor_loaded(
+    network: DescriptorNetwork, tmp_path: Path, value: float
+) -> None:
+    header = ModelHeader(network.architecture, size=96)
+    with torch.no_grad():
+        network.head.linear.weight[0, 0] = value  # type: ignore[union-attr, index]
+    with pytest.raises(GlamError, match=r"is not written: head\.linear\.weight .* diverged"):
+        model_file.save(tmp_path / "model.safetensors", network, header)
+    assert not (tmp_path / "model.safetensors").exists()
+    save_file(network.state_dict(), tmp_path / "model.safetensors", metadata={"glam": header.to_json()})
+    with pytest.raises(GlamError, match=r"head\.linear\.weight has a weight that is not finite"):
+        glam.load(tmp_path / "model.safetensors")
+
+
+def test_a_weight_beyond_half_precision_is_not_stored_in_it(network: DescriptorNetwork, tmp_path: Path) -> None:
+    with torch.no_grad():
+        network.head.linear.weight[0, 0] = 1e6  # type: ignore[union-attr, index]
+    with pytest.raises(GlamError, match="Save the model without --half"):
+        model_file.save(tmp_path / "half.safetensors", network, ModelHeader(network.architecture, size=96), half=True)
+
+
 def test_weights_that_do_not_fit_are_refused(network: DescriptorNetwork, tmp_path: Path) -> None:
     header = ModelHeader(Architecture("resnet10t", dim=16, glam=None), size=96)
     model_file.save(tmp_path / "odd.safetensors", network, header)

@@ -92,3 +92,21 @@ def test_the_whole_network_has_gradients() -> None:
     network = DescriptorNetwork(Architecture("resnet18", dim=16, glam={"reduction": 8}))
     network(torch.randn(2, 3, 64, 64))[:, 0].sum().backward()
     assert all(p.grad is not None for name, p in network.named_parameters() if "fc" not in name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mixer_s32_224", "hiera_tiny_224", "levit_128s", "xcit_nano_12_p16_224", "efficientformer_l1", "inception_v3"],
+)
+def test_a_backbone_for_one_image_size_is_refused_when_it_is_made(name: str) -> None:
+    with pytest.raises(GlamError, match=rf"'{name}' does not give a feature map for images of any size"):
+        DescriptorNetwork(Architecture(name, dim=8, glam=None))
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_new_backbone_is_in_training_mode_and_unchanged_by_its_trial(name: str) -> None:
+    torch.manual_seed(0)
+    network = DescriptorNetwork(Architecture(name, dim=8, glam=None))
+    assert all(module.training for module in network.modules())
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(int(norm.num_batches_tracked) == 0 for norm in norms)

@@ -1,5 +1,6 @@
 """Arguments of `glam train`: names of bundled configurations, and what is wrong with an option in one sentence."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,38 @@ def with_bundled_configs(arguments: Sequence[str]) -> list[str]:
         elif argument in ("--config", "-c") and i + 1 < len(expanded):
             expanded[i + 1] = _config_path(expanded[i + 1])
     return expanded
+
+
+def with_one_list(arguments: Sequence[str], option: str) -> list[str]:
+    """The arguments, with all values of a repeated option in one JSON list; jsonargparse keeps the last one alone.
+
+    Args:
+        arguments: arguments of `glam train`.
+        option: name of an option that takes a list of texts, each also given as a JSON list.
+    """
+    others: list[str] = []
+    values: list[list[str]] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        given = value if equals else None
+        if name == option and given is None:
+            given = next(remaining, None)
+        if name == option and given is not None:
+            values.append(_texts(given))
+        else:
+            others.append(argument)
+    together = [text for texts in values for text in texts]
+    return [*others, f"{option}={json.dumps(together)}"] if values else others
+
+
+def _texts(value: str) -> list[str]:
+    """The texts of a JSON list; the value itself if it is none."""
+    try:
+        texts = json.loads(value)
+    except ValueError:
+        return [value]
+    return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else [value]
 
 
 def _config_path(name: str) -> str:

@@ -1,9 +1,6 @@
 """`glam train`: LightningCLI for the landmark module and data, with YAML configurations and dotted overrides.
 
-    files --> LandmarkData --> LandmarkModule --> OUT/checkpoints --> OUT/model.safetensors
-
-The model file has the weights of the best epoch. A run that fine-tunes a model writes the better of that model and the
-last epoch.
+files --> LandmarkData --> LandmarkModule --> OUT/checkpoints --`run_end`--> OUT/model.safetensors
 """
 
 import copy
@@ -11,8 +8,7 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +21,28 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from glam import model_file
+from glam.datasets.collection import Collection
+from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
+from glam.datasets.tables import header_of
 from glam.errors import GlamError
 from glam.model import Model, load
-from glam.model_file import ModelHeader
-from glam.output import OutputKind, check_not_input, check_output, has_json_keys, write_errors, write_json, write_output
+from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
 from glam.training import throughput
-from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help
+from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
+from glam.training.checkpoints import LAST, MovableCheckpoint, checkpoint_callbacks, checkpoint_file
 from glam.training.data import LandmarkData
-from glam.training.finetune import StartAtMeans, compare_models, diverged
+from glam.training.divergence import DivergedError, StopIfDiverged
+from glam.training.finetune import StartAtMeans
 from glam.training.module import LandmarkModule
+from glam.training.options import COUNT, SEED, check_range
+from glam.training.overlap import shared_images
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
-from glam.training.progress_lines import ProgressLines
+from glam.training.progress_lines import EpochLines, ProgressLines
+from glam.training.resume import IDENTITY, check_same_run, checkpoint_to_resume
+from glam.training.run_end import COMPARISON, COMPARISON_FILE, stop_signals, write_best, write_better
 from glam.training.teachers import MODEL_FILE, train_teachers
+from glam.training.unreadable import write_unreadable
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the size sampler distributes the images
@@ -74,6 +79,9 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Seeds the random numbers, and takes architecture and size from the model to fine-tune."""
+        check_range("data.seed", self.config.data.seed, SEED)
+        check_range("save_every", self.config.save_every, COUNT)
+        check_range("trainer.accumulate_grad_batches", self.config.trainer.accumulate_grad_batches, COUNT)
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
         if self.config.weights is not None:
             self.start = load(self.config.weights, "cpu")
@@ -89,6 +97,9 @@ class TrainingCLI(LightningCLI):
         Raises:
             OptionError: Lightning refuses one of its options.
         """
+        precision = str(self.config.trainer.precision)
+        if precision.endswith("16-true") or precision.startswith("transformer"):
+            raise OptionError(f"--trainer.precision {precision} is not supported. Give bf16-mixed or 16-mixed instead.")
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -102,24 +113,13 @@ class TrainingCLI(LightningCLI):
         self.model.connect(self.datamodule)
 
 
-class PlainProgress(L.Callback):
-    """Prints a line per epoch."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the mean loss and the validation scores of the epoch."""
-        if not trainer.is_global_zero:
-            return
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        shown = [f"{key} {values[key]:.4f}" for key in ("epoch_loss", "val_map", "val_recall_at_1") if key in values]
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}", flush=True)
-
-
-def train(arguments: Sequence[str]) -> Path:
+def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = None) -> Path:
     """Trains a model and returns the path of the model file.
 
     Args:
         arguments: arguments of `glam train`, such as ``["--config", "lite0", "--data.train", "images"]``. A
             configuration is a path or one of `bundled_configs`.
+        show: called in the first process with the images of each source, to say what was read.
 
     Raises:
         OptionError: an option is wrong.
@@ -127,17 +127,20 @@ def train(arguments: Sequence[str]) -> Path:
             cannot be used.
     """
     cli = build_cli(arguments)
+    if show is not None and cli.trainer.is_global_zero:
+        for collection in cli.datamodule.collections:
+            show(collection)
     out = Path(cli.config.out)
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not cli.config.resume:
-        raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
-    if cli.config.resume and not last.exists():
-        raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
+    resumed = _checkpoint(cli, out)
     if cli.trainer.is_global_zero:
         _check_outputs(cli, out)
     _check_image_count(cli)
     for error in cli.datamodule.unreadable:
         rank_zero_only(print)(f"skipped: {error}", file=sys.stderr)
+    if cli.datamodule.without_landmark:
+        excluded = f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on"
+        rank_zero_only(print)(excluded, file=sys.stderr)
+    _warn_of_shared_images(cli)
     best = _add_callbacks(cli, out)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
@@ -149,13 +152,57 @@ def train(arguments: Sequence[str]) -> Path:
     if cli.trainer.is_global_zero:
         with write_output(out / CONFIG_FILE) as unfinished:
             cli.parser.save(cli.config, unfinished, overwrite=True, skip_unset=False)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=True)
+    diverged = False
+    try:
+        with stop_signals(cli, arguments, out):
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resumed, weights_only=True)
+    except DivergedError as error:
+        if cli.start is None:
+            raise
+        diverged = True
+        rank_zero_only(print)(error)
+    finally:
+        if cli.trainer.is_global_zero:
+            write_unreadable(out, cli.datamodule.unreadable)
     if cli.trainer.is_global_zero:
         if cli.start is None:
-            _write_best(cli, best, out / MODEL_FILE)
+            write_best(cli, best, out / MODEL_FILE)
         else:
-            _write_better(cli, cli.start, out / MODEL_FILE)
+            write_better(cli, cli.start, out / MODEL_FILE, diverged=diverged)
     return out / MODEL_FILE
+
+
+def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
+    """The checkpoint that the run resumes from; None for a new run.
+
+    Raises:
+        GlamError: ``out`` holds a run, and this is a new one; or it holds none, or another one, to resume.
+    """
+    last = checkpoint_file(out, LAST)
+    if last.exists() and not cli.config.resume:
+        raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
+    if not cli.config.resume:
+        return None
+    if not last.exists():
+        raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
+    file, checkpoint, damage = checkpoint_to_resume(out)
+    if damage:
+        rank_zero_only(print)(damage, file=sys.stderr)
+    now = cli.model.identity(distilled=bool(cli.config.teachers))
+    check_same_run(checkpoint.get(IDENTITY, {}), now, out)
+    return file
+
+
+@rank_zero_only
+def _warn_of_shared_images(cli: TrainingCLI) -> None:
+    data = cli.datamodule
+    shared = shared_images(data.train, data.val)
+    if shared:
+        (val, train), count = shared[0], f"{len(shared):,} of the {len(data.val):,} validation images"
+        print(
+            f"{count} are also training images, so val_map is too high for unseen landmarks; first: {val} is {train}",
+            file=sys.stderr,
+        )
 
 
 def _check_image_count(cli: TrainingCLI) -> None:
@@ -177,6 +224,7 @@ def _check_outputs(cli: TrainingCLI, out: Path) -> None:
     check_output(out / MODEL_FILE, model_file.MODEL, models)
     check_output(out / CONFIG_FILE, CONFIG)
     check_output(out / COMPARISON_FILE, COMPARISON)
+    check_output(out / UNREADABLE, UNREADABLE_LIST)
 
 
 def _is_config(path: Path) -> bool:
@@ -186,10 +234,7 @@ def _is_config(path: Path) -> bool:
 
 CONFIG_FILE = "config.yaml"
 CONFIG = OutputKind("the configuration of a run of `glam train`", _is_config)
-COMPARISON_FILE = "comparison.json"
-COMPARISON = OutputKind(
-    "a comparison that `glam train` wrote", partial(has_json_keys, keys=("before", "after", "gain", "better"))
-)
+UNREADABLE_LIST = OutputKind("a list of unreadable images", lambda path: header_of(path) == list(UNREADABLE_COLUMNS))
 
 
 def build_cli(arguments: Sequence[str]) -> TrainingCLI:
@@ -203,7 +248,7 @@ def build_cli(arguments: Sequence[str]) -> TrainingCLI:
         GlamError: there is no such configuration, or the data cannot be used.
     """
     _silence_lightning()
-    expanded = with_bundled_configs(arguments)
+    expanded = with_one_list(with_bundled_configs(arguments), "--data.exclude")
     try:
         return TrainingCLI(
             LandmarkModule,
@@ -235,6 +280,7 @@ def _silence_lightning() -> None:
         ".*does not have many workers",
         ".*when logging on epoch level in distributed setting",  # each process scores all images
         "Checkpoint directory .* exists and is not empty",
+        ".*could not find the monitored key",  # without validation; the end of the run says so
         "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler resumes within it
         r"\s*``.*was deprecated in v4.49",  # called by LightningCLI
         r"\s*skip_none parameter was deprecated",
@@ -246,74 +292,17 @@ def _precision() -> str:
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
-def _add_callbacks(cli: TrainingCLI, out: Path) -> ModelCheckpoint:
+def _add_callbacks(cli: TrainingCLI, out: Path) -> MovableCheckpoint:
     """Adds the callbacks that show progress and save checkpoints, the best epoch by mAP and the last state.
 
     Returns:
         The callback that saves the best epoch.
     """
-    folder = out / "checkpoints"
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="val_map", mode="max", save_top_k=1, enable_version_counter=False
-    )
-    within = ModelCheckpoint(
-        folder, filename="last", every_n_train_steps=cli.config.save_every, save_top_k=1, enable_version_counter=False
-    )
-    epoch = ModelCheckpoint(
-        folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    shown = [*throughput.callbacks(), PlainProgress(), Plots(out)]
+    best, saving = checkpoint_callbacks(out, cli.config.save_every)
+    shown = [*throughput.callbacks(), EpochLines(), Plots(out)]
     if cli.trainer.progress_bar_callback is None:
         shown.append(ProgressLines())
     first = [] if cli.start is None else [StartAtMeans()]
     others = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    cli.trainer.callbacks = [*others, *first, *shown, best, within, epoch]  # type: ignore[attr-defined]
+    cli.trainer.callbacks = [*others, StopIfDiverged(cli.config.save_every), *first, *shown, *saving]  # type: ignore[attr-defined]
     return best
-
-
-def _write_best(cli: TrainingCLI, best: ModelCheckpoint, path: Path) -> None:
-    """Writes the weights of the best epoch as a model file."""
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    cli.model.load_state_dict(checkpoint["state_dict"])
-    cli.model.whiten(_device())
-    score = None if best.best_model_score is None else float(best.best_model_score)
-    training = {**_training_metadata(cli), "epoch": checkpoint["epoch"] + 1, "val_map": score}
-    cli.model.write_model(path, training, half=cli.config.half)
-
-
-def _write_better(cli: TrainingCLI, start: Model, path: Path) -> None:
-    """Compares the last epoch with the model it started from on held-out landmarks, and writes the better one."""
-    device = _device()
-    network, data = cli.model.network.to_device(device).eval(), cli.datamodule
-    before = Model(start.name, start.network.to_device(device), start.header)
-    training = {**_training_metadata(cli), "weights": cli.config.weights}
-    header = ModelHeader(network.architecture, data.val_size, start.scales, training)
-    better = False
-    if diverged(network):
-        print("The training diverged. Try a smaller --model.lr.")
-    else:
-        cli.model.whiten(device)
-        comparison = compare_models(before, Model("after", network, header), data.val, data.train)
-        write_json(path.parent / COMPARISON_FILE, comparison.to_dict())
-        print(comparison)
-        training["comparison"], better = comparison.to_dict(), comparison.better
-    if better:
-        print("The fine-tuned model is better and is written.")
-        model_file.save(path, network, header, half=cli.config.half)
-    else:
-        print("The training did not help on these landmarks. The model that it started from is written unchanged.")
-        model_file.save(path, before.network, before.header, half=cli.config.half)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _training_metadata(cli: TrainingCLI) -> dict[str, Any]:
-    """The facts about a run that go into the header of its model file."""
-    training = {"data": str(cli.config.data.train), "seed": cli.config.data.seed}
-    if cli.config.teachers:
-        training["teachers"] = list(cli.config.teachers)
-    if cli.model.options.end_whitening:  # the score of the epoch was measured before it
-        training["end_whitening"] = cli.model.options.end_whitening
-    return training

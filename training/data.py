@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,21 +13,21 @@ import numpy as np
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer import Trainer
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from glam.datasets.collection import Collection, exclude, read_names
-from glam.datasets.image_dataset import ImageDataset, Item, resize_to, split_readable
+from glam.datasets.collection import Collection, ScanOptions, exclude, read_names
+from glam.datasets.image_dataset import ImageDataset, split_readable
 from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
-from glam.datasets.transforms import to_tensor
-from glam.datasets.views import View, Views, apply_changes, collate_views
-from glam.errors import GlamError
+from glam.datasets.views import Views, apply_changes, collate_views
+from glam.errors import GlamError, ImageError
 from glam.sizes import fitted_size
 from glam.training.options import DataOptions
-from glam.training.throughput import TimedLoader
+from glam.training.retrieval_score import has_pair
+from glam.training.unreadable import ReadableLoader, UnreadableLog
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""(b, 3, h, w) normalized images, their (b,) landmark ids, and their (b,) indices in the collection."""
+"""(b, 3, h, w) normalized images, their (b,) landmark ids, and their (b,) indices in the collection. In validation, the
+images are (b, h, w, 3), uint8."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,12 @@ class LandmarkData(L.LightningDataModule):
         val_size: longest side of validation images in pixels.
         batch_size: images per step and device.
         workers: number of processes that read images, per device.
-        unreadable: errors of the images that are excluded because their headers cannot be read.
+        sources: all training images with a landmark and all validation images, readable or not.
+        collections: the images of ``train`` and of ``val``, as they were read.
+        without_landmark: number of training images that are excluded because they have no landmark.
 
     Raises:
-        GlamError: a source cannot be read, or there are too few landmarks.
+        GlamError: a source cannot be read, there are too few landmarks, or too many images are unreadable.
     """
 
     trainer: Trainer  # set by Lightning before any hook runs
@@ -77,32 +79,62 @@ class LandmarkData(L.LightningDataModule):
         self.workers = min((os.cpu_count() or 2) - 1, 16) if chosen.workers is None else chosen.workers
         self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, its finished parts
         self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, its finished parts, their batches
-        everything = read_collection(train)
+        scan = ScanOptions(tuple(chosen.exclude), chosen.follow_links, landmark_from=chosen.landmark_from)
+        everything = read_collection(train, scan)
+        self.collections = [everything]
         if leave_out is not None:
             everything = exclude(everything, read_names(leave_out))
         if val is None:
             train_part, val_part = hold_out(everything, chosen.val_share, chosen.seed)
         else:
-            train_part, val_part = everything, read_collection(val)
-        self.train, self.train_shapes, unreadable = split_readable(train_part)
+            train_part, val_part = everything, read_collection(val, scan)
+            self.collections.append(val_part)
+        labelled = train_part.filter(lambda image: bool(image.landmark))
+        self.sources = labelled, val_part
+        self.without_landmark = len(train_part) - len(labelled)
+        self.train, self.train_shapes, unreadable = split_readable(labelled)
         self.val, self.val_shapes, val_unreadable = split_readable(val_part)
-        self.unreadable = [*unreadable, *val_unreadable]
         if len(self.train.landmarks) < 2:
             raise GlamError(
                 f"{train} has fewer than two landmarks to train on. Put the images of each landmark into a sub-folder."
             )
+        _check_pairs(self.val)
+        self._logs = UnreadableLog(len(labelled), chosen.max_unreadable), UnreadableLog(len(val_part))
+        for log, errors in zip(self._logs, (unreadable, val_unreadable), strict=True):
+            log.note((error.source, error.reason) for error in errors)
 
-    def train_dataloader(self) -> TimedLoader:
+    @property
+    def unreadable(self) -> list[ImageError]:
+        """Errors of the images that this process could not read so far, and of all processes at the end of an epoch."""
+        return [ImageError(*reason) for log in self._logs for reason in log.reasons.items()]
+
+    def gather_unreadable(self) -> None:
+        """Collects `unreadable` from all processes. Every process has to call it.
+
+        Raises:
+            GlamError: too many training images are unreadable.
+        """
+        for log in self._logs:
+            log.gather()
+
+    def train_dataloader(self) -> ReadableLoader:
         """Loads augmented training images in batches of one size, from the batch at which an earlier run stopped."""
         sampler = self.train_sampler()
         self.entered, self.resume_at = (sampler.epoch, sampler.earlier, sampler.skipped), (0, ())
         options = self.options
         changes = (options.crop, 1.0), options.perspective, options.light
         views = Views(self.train, *changes, seed=options.seed)
-        if options.augment_on == "device":
-            return self._loader(views, sampler)
         collate = partial(collate_views, mean=self.image_format.mean, std=self.image_format.std)
-        return self._loader(views, sampler, collate)
+        return ReadableLoader(
+            self.train,
+            views,
+            sampler,
+            self._logs[0],
+            collate=None if options.augment_on == "device" else collate,
+            substituted=True,
+            seed=options.seed,
+            **self._loader_options(),
+        )
 
     def train_sampler(self) -> SizeBatchSampler:
         """The sampler of this process's training batches, from the batch at which an earlier run stopped."""
@@ -130,21 +162,29 @@ class LandmarkData(L.LightningDataModule):
         pixels, landmark_ids, indices, changes = batch
         return apply_changes(pixels, changes, self.image_format.mean, self.image_format.std), landmark_ids, indices
 
-    def val_dataloader(self) -> TimedLoader:
-        """Loads validation images at the sizes at which descriptors are computed."""
-        sizes = [fitted_size(w, h, self.val_size, self.image_format.multiple) for w, h in self.val_shapes]
-        transform = resize_to(to_tensor(self.image_format.mean, self.image_format.std))
+    def val_dataloader(self) -> ReadableLoader:
+        """Loads validation images at the sizes at which descriptors are computed. Unreadable images are left out."""
+        multiple = self.image_format.multiple
+        sizes = [fitted_size(w, h, self.val_size, multiple) for w, h in self.val_shapes]
         sampler = SizeBatchSampler(
             sizes, self.batch_size, shuffle=False, rank=self.trainer.global_rank, ranks=self.trainer.world_size
         )
-        return self._loader(ImageDataset(self.val, transform), sampler)
+        images = ImageDataset(self.val, self.val_size, multiple)
+        return ReadableLoader(
+            self.val, images, sampler, self._logs[1], substituted=False, seed=0, **self._loader_options()
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The progress within the epoch and the number of processes; Lightning stores it in each checkpoint."""
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         assert isinstance(progress, _ProcessedTracker)
         epoch, ranks = self.trainer.current_epoch, self.trainer.world_size
-        state = {"epoch": epoch, "ranks": ranks, "batch_size": self.batch_size}
+        state = {
+            "epoch": epoch,
+            "ranks": ranks,
+            "batch_size": self.batch_size,
+            "unreadable": [log.reasons for log in self._logs],
+        }
         if progress.processed >= self.trainer.num_training_batches:
             return {**state, "epoch": epoch + 1, "parts": []}
         entered, earlier, skipped = self.entered
@@ -156,6 +196,8 @@ class LandmarkData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Makes the next epoch start where ``state_dict`` was taken, with any number of processes."""
         self.resume_at = (state_dict["epoch"], tuple(EpochPart(*part) for part in state_dict["parts"]))
+        for log, reasons in zip(self._logs, state_dict.get("unreadable", ()), strict=False):
+            log.note(reasons.items())
 
     def resume(self, state_dict: dict[str, Any]) -> tuple[int, int] | None:
         """Resumes from a `state_dict` and converts its progress if the number of processes or the batch size differs.
@@ -173,20 +215,12 @@ class LandmarkData(L.LightningDataModule):
             return None
         return (sampler.skipped if sampler.earlier else len(sampler)), len(sampler)
 
-    def _loader(
-        self,
-        dataset: Dataset[Item] | Dataset[View],
-        sampler: SizeBatchSampler,
-        collate: Callable[[list[View]], Batch] | None = None,
-    ) -> TimedLoader:
-        return TimedLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
-        )
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.workers,
+            "persistent_workers": self.workers > 0,
+            "pin_memory": self.trainer.strategy.root_device.type == "cuda",
+        }
 
 
 def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collection, Collection]:
@@ -203,16 +237,31 @@ def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collectio
     Raises:
         GlamError: fewer than two landmarks would remain for training.
     """
-    known = [landmark for landmark in collection.landmarks if landmark]
+    known = collection.landmarks
     count = max(2, round(share * len(known)))
     if len(known) < count + 2:
         raise GlamError(
             f"{collection.root} has {len(known)} landmarks, too few to hold {count} out for validation. "
             "Add landmarks, or name a folder with others: --data.val."
         )
-    held = set(np.random.default_rng(seed).choice(known, size=count, replace=False))
+    images = Counter(image.landmark for image in collection.images)
+    pairs = [landmark for landmark in known if images[landmark] > 1]  # only these can be scored
+    held = set(np.random.default_rng(seed).choice(pairs if len(pairs) >= count else known, size=count, replace=False))
     training = collection.filter(lambda image: image.landmark not in held)
     return training, collection.filter(lambda image: image.landmark in held)
+
+
+def _check_pairs(collection: Collection) -> None:
+    """Makes sure that a score can be computed.
+
+    Raises:
+        GlamError: no landmark has two images.
+    """
+    if not has_pair(collection.landmark_ids):
+        raise GlamError(
+            f"{collection.root} cannot be used for validation, because no landmark has two readable images in it. "
+            "Add images, or name another folder: --data.val."
+        )
 
 
 def _multiple(multiple: int) -> int:

@@ -17,7 +17,6 @@ from glam.eval.folder import FolderReport, evaluate_folder
 from glam.eval.metrics import bootstrap_interval
 from glam.model import Model
 from glam.model_file import ModelHeader
-from glam.network import DescriptorNetwork
 from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
 from glam.training.pca_init import balanced_sample
@@ -40,11 +39,6 @@ class StartAtMeans(L.Callback):
         pl_module.loss.start_at_means(
             *(torch.from_numpy(values[read]).to(pl_module.device) for values in (descriptors, landmark_ids))
         )
-
-
-def diverged(network: DescriptorNetwork) -> bool:
-    """Whether a weight of the network is not finite."""
-    return not all(bool(torch.isfinite(weights).all()) for weights in network.state_dict().values())
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Lightning module: a descriptor network, trained with ArcFace or distillation, validated on unseen landmarks."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ from torch import Tensor, nn
 from glam.attention import GLAM
 from glam.datasets.image_dataset import mixed_seed
 from glam.errors import GlamError
-from glam.inference.pipeline import Settings
+from glam.inference.optimize import inference_form
+from glam.inference.pipeline import Settings, describe_pixels
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace, change_centers, upgrade_centers
+from glam.training.arguments import OptionError
 from glam.training.data import Batch, ImageFormat, LandmarkData
 from glam.training.distillation import Distillation, cutmix
-from glam.training.options import ModelOptions
+from glam.training.optimizer import build_optimizer, parameter_groups, parameter_index, warmup_and_cosine
+from glam.training.options import COUNT, ModelOptions, check_range
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
+from glam.training.resume import IDENTITY, apply_rates, run_identity
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
 
@@ -49,8 +53,14 @@ class LandmarkModule(L.LightningModule):
     def __init__(self, backbone: str = "resnet101", dim: int = 512, **options: Any) -> None:
         super().__init__()
         chosen = self.options = ModelOptions(**options)
+        check_range("model.dim", dim, COUNT)
         architecture = Architecture(backbone, dim, chosen.glam, chosen.gem_p, chosen.dropout, stride=chosen.stride)
-        self.network = DescriptorNetwork(architecture, pretrained=chosen.pretrained)
+        try:
+            self.network = DescriptorNetwork(architecture, pretrained=chosen.pretrained)
+        except (TypeError, ValueError) as error:  # of the attention
+            raise OptionError(
+                f"--model.glam {chosen.glam} is not an attention: {error}. Correct it, or give null."
+            ) from error
         self.teachers: Sequence[DescriptorNetwork] = ()
         if isinstance(self.network.glam, GLAM) and chosen.input_weight is not None:
             self.network.glam.start_near_identity(chosen.input_weight)
@@ -71,6 +81,22 @@ class LandmarkModule(L.LightningModule):
         backbone = self.network.backbone
         data.image_format = ImageFormat(int(backbone.multiple), tuple(backbone.mean), tuple(backbone.std))
         self.data = data
+
+    def identity(self, *, distilled: bool) -> dict[str, Any]:
+        """The facts that make a run the same run when it is resumed, see `glam.training.resume`.
+
+        Args:
+            distilled: whether the run learns from teachers.
+        """
+        train, val = self.data.sources
+        return run_identity(
+            self.network.architecture.to_dict(),
+            train,
+            val,
+            loss="distillation" if distilled else "ArcFace",
+            optimizer=self.options.optimizer,
+            seed=self.data.options.seed,
+        )
 
     def configure_model(self) -> None:
         """Adds the loss, and prepares the network for `DistributedDataParallel`.
@@ -125,14 +151,21 @@ class LandmarkModule(L.LightningModule):
         if batch_counts is not None:
             rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
         if isinstance(self.loss, ArcFace):
-            index = self._parameter_index(self.loss.centers)
+            index = parameter_index(self._parameter_groups(), self.loss.centers)
             upgrade_centers(checkpoint, "loss.", index)
             change_centers(checkpoint, "loss.centers", index, self.loss.shard)
+        apply_rates(checkpoint, self._parameter_groups())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Gathers the centers of all processes into the checkpoint."""
+        """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""
+        checkpoint[IDENTITY] = self.identity(distilled=isinstance(self.loss, Distillation))
         if isinstance(self.loss, ArcFace):
-            change_centers(checkpoint, "loss.centers", self._parameter_index(self.loss.centers), self.loss.gather)
+            change_centers(
+                checkpoint,
+                "loss.centers",
+                parameter_index(self._parameter_groups(), self.loss.centers),
+                self.loss.gather,
+            )
 
     def on_fit_start(self) -> None:
         """Initializes the new layers by PCA and compiles the backbone, if the options say so."""
@@ -213,28 +246,37 @@ class LandmarkModule(L.LightningModule):
                 norm.eval()
         return self
 
+    def on_validation_epoch_start(self) -> None:
+        """Prepares the network as for computing descriptors, so that the score is that of `glam eval folder`.
+
+        Adds a batch of no images, so that a process without any readable image takes part in the score, too.
+        """
+        self._describe = partial(describe_pixels, inference_form(self.network), (1.0,))
+        none = torch.empty(0, dtype=torch.long, device=self.device)
+        self.retrieval.update(torch.empty(0, self.network.dim, device=self.device), none, none)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Computes and collects the descriptors of a batch of validation images."""
-        images, landmark_ids, indices = batch
+        pixels, landmark_ids, indices = batch
         with torch.compiler.set_stance("force_eager"):  # validation images have many sizes
-            self.retrieval.update(self.network(images), landmark_ids, indices)
+            self.retrieval.update(self._describe(pixels), landmark_ids, indices)
 
     def on_validation_epoch_end(self) -> None:
         """Scores the validation images, each of them as a query against all others."""
+        self.data.gather_unreadable()
         self.log_dict(self.retrieval.compute(), prog_bar=True)
         self.retrieval.reset()
+        del self._describe  # the copy of the network
+
+    def on_train_epoch_end(self) -> None:
+        """Collects the unreadable images of all processes."""
+        self.data.gather_unreadable()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Builds the optimizer and a schedule per step with warm-up and cosine; vectors and scalars have no decay."""
-        groups = self._parameter_groups()
         fused = self.trainer.strategy.root_device.type == "cuda"
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(groups)
-            if self.options.optimizer == "adamw"
-            else torch.optim.SGD(groups, momentum=0.9, fused=fused)
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.options.warmup))
+        optimizer = build_optimizer(self._parameter_groups(), self.options, fused=fused)
+        schedule = warmup_and_cosine(optimizer, int(self.trainer.estimated_stepping_batches), self.options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def write_model(self, path: Path, training: dict[str, Any], *, half: bool = False) -> None:
@@ -252,25 +294,7 @@ class LandmarkModule(L.LightningModule):
         save(path, self.network, header, half=half)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The parameter groups of the optimizer."""
-        return [
-            {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": decay}
-            for parameters, lr in self._trained_parameters()
-            for decayed, decay in ((True, self.options.weight_decay), (False, 0.0))
-        ]
-
-    def _parameter_index(self, parameter: nn.Parameter) -> int:
-        """The index of a parameter among those of the optimizer."""
-        parameters = [p for group in self._parameter_groups() for p in group["params"]]
-        return next(i for i, p in enumerate(parameters) if p is parameter)
-
-    def _trained_parameters(self) -> list[tuple[list[nn.Parameter], float]]:
-        """The parameters that are trained, with their learning rates."""
-        backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
-        new = [*self.network.pool.parameters(), *self.network.head.parameters(), *self.loss.parameters()]
-        lr, new_lr, glam_lr = self.options.lr, self.options.new_lr, self.options.glam_lr
-        glam = list(self.network.glam.parameters())
-        return [(backbone, lr), (glam, new_lr if glam_lr is None else glam_lr), (new, new_lr)]
+        return parameter_groups(self.network, self.loss, self.options)
 
 
 @contextmanager
@@ -288,11 +312,3 @@ def _without_statistics(head: nn.Module) -> Iterator[None]:
 
 def _batch_norms(network: nn.Module) -> list[nn.Module]:
     return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-
-
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """The learning rate as a share of its peak: a linear rise, then a cosine to 0."""
-    rising = warmup * steps
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))

@@ -6,8 +6,54 @@ LightningCLI reads names, types, defaults, and help texts from these classes, be
 pass their keyword arguments on to them.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from glam.datasets.collection import LandmarkFrom
+from glam.training.arguments import OptionError
+
+Range = tuple[float, float, str]
+"""Smallest and largest value of an option, and the range in words."""
+
+POSITIVE: Range = (math.ulp(0.0), 1e30, "a number above 0")
+NOT_NEGATIVE: Range = (0.0, 1e30, "a number of at least 0")
+COUNT: Range = (1, 1e9, "a whole number of at least 1")
+SEED: Range = (0, 2**32 - 1, "a whole number from 0 to 4294967295")
+SHARE: Range = (0.0, 1.0, "a number from 0 to 1")
+BELOW_ONE: Range = (0.0, math.nextafter(1, 0), "a number from 0 to below 1")
+
+
+def check_range(name: str, value: float | None, allowed: Range) -> None:
+    """Makes sure that an option is in its range; None always is.
+
+    Args:
+        name: name on the command line, such as ``data.size``.
+        value: value of the option.
+        allowed: range of the option.
+
+    Raises:
+        OptionError: the value is out of the range, or is NaN.
+    """
+    low, high, words = allowed
+    if value is not None and not low <= value <= high:
+        raise OptionError(f"--{name} is {value}. Give {words}.")
+
+
+def check_ranges(group: str, options: object, ranges: Mapping[str, Range]) -> None:
+    """Checks several options with `check_range`.
+
+    Args:
+        group: prefix of the options on the command line, such as ``data``.
+        options: has an attribute per option.
+        ranges: range by name of the option.
+
+    Raises:
+        OptionError: an option is out of its range, or is NaN.
+    """
+    for name, allowed in ranges.items():
+        check_range(f"{group}.{name}", getattr(options, name), allowed)
 
 
 @dataclass(frozen=True)
@@ -67,6 +113,32 @@ class ModelOptions:
     end_whitening: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        if self.stride not in (None, 8, 16):
+            raise OptionError(f"--model.stride is {self.stride}. Give 8, 16, or null.")
+        check_ranges(
+            "model",
+            self,
+            {
+                "gem_p": POSITIVE,
+                "dropout": BELOW_ONE,
+                "whitening": SHARE,
+                "start_images": COUNT,
+                "input_weight": SHARE,
+                "margin": (0.0, math.pi, "an angle from 0 to pi"),
+                "scale": POSITIVE,
+                "lr": NOT_NEGATIVE,
+                "new_lr": NOT_NEGATIVE,
+                "weight_decay": NOT_NEGATIVE,
+                "warmup": SHARE,
+                "glam_lr": NOT_NEGATIVE,
+                "patched": SHARE,
+                "end_whitening": SHARE,
+                "seed": SEED,
+            },
+        )
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -85,6 +157,11 @@ class DataOptions:
             the workers.
         workers: Processes that read images, per device; null for one less than there are cores, at most 16.
         seed: Seed of image order, held-out landmarks, and augmentation.
+        exclude: Patterns of paths to leave out, as in a .gitignore. On the command line, repeat the option per pattern.
+        follow_links: Follow links to folders.
+        landmark_from: What names the landmark of an image: the path of its "folder", the name of the folder alone
+            ("parent"), the "manifest", or "none"; null for the manifest if there is one, else the folder.
+        max_unreadable: Largest share of the training images that may be unreadable, 0 to 1; the run ends beyond it.
     """
 
     val_share: float = 0.1
@@ -98,3 +175,27 @@ class DataOptions:
     augment_on: Literal["workers", "device"] = "workers"
     workers: int | None = None
     seed: int = 0
+    exclude: list[str] = field(default_factory=list)
+    follow_links: bool = False
+    landmark_from: LandmarkFrom | None = None
+    max_unreadable: float = 0.1  # a few bad files are usual; a tenth is a folder that is not mounted or not complete
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        check_ranges(
+            "data",
+            self,
+            {
+                "val_share": SHARE,
+                "size": COUNT,
+                "val_size": COUNT,
+                "batch_size": COUNT,
+                "per_landmark": COUNT,
+                "crop": (math.ulp(0.0), 1.0, "a number above 0, up to 1"),
+                "perspective": BELOW_ONE,
+                "light": NOT_NEGATIVE,
+                "workers": NOT_NEGATIVE,
+                "seed": SEED,
+                "max_unreadable": SHARE,
+            },
+        )

@@ -8,7 +8,7 @@ the nearest image of its landmark, each with its rank, counted from 1.
 import csv
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
@@ -16,7 +16,6 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torchmetrics.utilities import dim_zero_cat
 
 from glam.datasets.collection import Collection
 from glam.errors import ImageError
@@ -52,13 +51,10 @@ class Plots(L.Callback):
         assert isinstance(pl_module, LandmarkModule)
         scores = pl_module.retrieval
         with scores.sync_context():  # collective: every process has to enter it
-            order = dim_zero_cat(scores.indices).argsort()
-            descriptors = dim_zero_cat(scores.descriptors)[order].cpu().numpy()
-            landmark_ids = dim_zero_cat(scores.landmark_ids)[order].cpu().numpy()
+            descriptors, landmark_ids, indices = scores.collected()
         if trainer.is_global_zero:
-            draw_worst(
-                pl_module.data.val, worst_queries(descriptors, landmark_ids), self.out / "plots" / "worst_queries.webp"
-            )
+            read = replace(pl_module.data.val, images=tuple(pl_module.data.val.images[i] for i in indices))
+            draw_worst(read, worst_queries(descriptors, landmark_ids), self.out / "plots" / "worst_queries.webp")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the curves from the logs so far."""
@@ -131,13 +127,13 @@ def worst_queries(descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int
 
     Args:
         descriptors: (n, dim) float32 descriptors of unit length; each is a query against all others.
-        landmark_ids: (n,) landmark id of each descriptor.
+        landmark_ids: (n,) landmark id of each descriptor; negative for a distractor.
     """
     sample = np.random.default_rng(0).permutation(len(landmark_ids))[:MAX_QUERIES]
     found = [
         _score_query(int(query), descriptors, landmark_ids)
         for query in sample
-        if (landmark_ids == landmark_ids[query]).sum() > 1
+        if landmark_ids[query] >= 0 and (landmark_ids == landmark_ids[query]).sum() > 1
     ]
     worst: dict[int, WorstQuery] = {}
     for query in sorted(found, key=lambda query: (query.ap, query.index)):

@@ -1,6 +1,8 @@
 """mAP and recall@1 of the validation images of all processes."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -26,7 +28,7 @@ class RetrievalScore(Metric):
 
         Args:
             descriptors: (b, dim) descriptors of unit length.
-            landmark_ids: (b,) landmark ids.
+            landmark_ids: (b,) landmark ids; negative for a distractor.
             indices: (b,) indices in the collection.
         """
         self.descriptors.append(descriptors.float())
@@ -34,8 +36,32 @@ class RetrievalScore(Metric):
         self.indices.append(indices)
 
     def compute(self) -> dict[str, Tensor]:
-        """Computes ``val_map`` and ``val_recall_at_1``, as fractions, over the images of all processes."""
-        order = dim_zero_cat(self.indices).argsort()
-        descriptors = dim_zero_cat(self.descriptors)[order].cpu().numpy()
-        scores = score_folder(descriptors, dim_zero_cat(self.landmark_ids)[order].cpu().numpy())
+        """Computes ``val_map`` and ``val_recall_at_1``, as fractions, over the images of all processes.
+
+        Both are NaN if no landmark has two readable images.
+        """
+        descriptors, landmark_ids, _ = self.collected()
+        if not has_pair(landmark_ids):
+            return {"val_map": torch.tensor(torch.nan), "val_recall_at_1": torch.tensor(torch.nan)}
+        scores = score_folder(descriptors, landmark_ids)
         return {"val_map": torch.tensor(scores.mean_ap), "val_recall_at_1": torch.tensor(scores.recall_at_1)}
+
+    def collected(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Returns (n, dim) descriptors, (n,) landmark ids, and (n,) indices, in the order of the collection.
+
+        An image that several processes read, because there are fewer images than processes, occurs once.
+        """
+        states = (self.descriptors, self.landmark_ids, self.indices)
+        descriptors, landmark_ids, indices = (dim_zero_cat(state).cpu().numpy() for state in states)
+        unique, first = np.unique(indices, return_index=True)
+        return descriptors[first], landmark_ids[first], unique
+
+
+def has_pair(landmark_ids: NDArray[np.int64]) -> bool:
+    """Returns whether a landmark has two images, so that a score can be computed.
+
+    Args:
+        landmark_ids: (n,) landmark ids; negative for a distractor.
+    """
+    known = landmark_ids[landmark_ids >= 0]
+    return len(np.unique(known)) < len(known)

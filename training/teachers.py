@@ -1,5 +1,6 @@
 """Teachers of a distillation run, which are trained first if they are given as options."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def _train_teacher(options: list[str], data: Any, out: Path) -> Path:
         return path
     paths = {"--data.train": data.train, "--data.val": data.val, "--data.leave_out": data.leave_out, "--out": out}
     path_options = [part for name, value in paths.items() if value is not None for part in (name, str(value))]
+    path_options += [f"--data.exclude={json.dumps(list(data.exclude))}", f"--data.follow_links={data.follow_links}"]
+    path_options += [] if data.landmark_from is None else [f"--data.landmark_from={data.landmark_from}"]
     resumed = ["--resume"] if (out / "checkpoints" / "last.ckpt").exists() else []
     print(f"teacher {out.name}: glam train {shlex.join(options)}", flush=True)
     process = subprocess.run([sys.executable, "-c", TRAIN, *options, *path_options, *resumed], check=False)

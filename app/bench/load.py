@@ -2,7 +2,6 @@
 
 import http.client
 import itertools
-import json
 import threading
 import time
 from collections import Counter
@@ -13,8 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from glam.app.client import form
-from glam.errors import GlamError
+from glam.app.client import Client, form
 
 TIMEOUT = 120.0
 """Timeout of a client for an answer, in seconds."""
@@ -69,9 +67,9 @@ def load(
         token: access token; None if the service requires none.
 
     Raises:
-        GlamError: there is no service, or it rejects the token.
+        GlamError: there is no service.
     """
-    check_service(url, token)
+    Client(url, token).info()  # one sentence if there is no service
     outcome, lock = Outcome(), threading.Lock()
     turn = itertools.cycle(range(len(images)))
     bodies = [form({"top": top}, image) for image in images]
@@ -119,35 +117,12 @@ class _Client:
             answer = self._connection.getresponse()
             answer.read()
             return answer.status, float(answer.headers.get("Retry-After", 0))
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError):
             self._connection.close()
             return 0, 0.0
 
 
-def check_service(url: str, token: str | None) -> dict[str, Any]:
-    """Facts about a service, from `/api/info`.
-
-    Raises:
-        GlamError: there is no service, or it rejects the token.
-    """
-    connection = _connect(url)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    try:
-        connection.request("GET", urlsplit(url).path.rstrip("/") + "/api/info", headers=headers)
-        answer = connection.getresponse()
-        info: dict[str, Any] = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise GlamError(f"{url} does not answer ({error}). Check that the service runs.") from error
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise GlamError(f"{url}: {info.get('detail', answer.status)}")
-    return info
-
-
 def _connect(url: str) -> http.client.HTTPConnection:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise GlamError(f"{url!r} is not an address of a service. Use a URL such as http://localhost:8000.")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    return kind(parts.hostname or "", parts.port, timeout=TIMEOUT)

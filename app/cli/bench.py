@@ -9,6 +9,7 @@ import typer
 from glam.app.cli.describe import bench_describe
 from glam.app.cli.help import Command, CommandGroup
 from glam.app.cli.options import AsJson, Device, IndexPath
+from glam.app.cli.tokens import hide_argument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,10 @@ def bench_serve(
     seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Duration of the test.")] = 60.0,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Most images to load from the folder.")] = 3000,
     token: Annotated[
-        str | None, typer.Option(envvar="GLAM_READ_TOKEN", metavar="TOKEN", help="Access token of the service.")
+        str | None,
+        typer.Option(
+            envvar="GLAM_READ_TOKEN", callback=hide_argument, metavar="TOKEN", help="Access token of the service."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -72,9 +76,10 @@ def bench_serve(
     from glam.app.bench.load import load
     from glam.app.cli import terminal
     from glam.datasets.readers import read_folder
+    from glam.images import read_regular_file
 
     collection = read_folder(folder)
-    contents = [collection.file(i).read_bytes() for i in range(min(most, len(collection)))]
+    contents = [read_regular_file(collection.file(i)) for i in range(min(most, len(collection)))]
     facts = load(url, contents, clients=clients, seconds=seconds, token=token).to_dict()
     if json:
         terminal.as_json({"url": url, "clients": clients, **facts})
@@ -94,12 +99,13 @@ def bench_search(
     import numpy as np
 
     from glam.app.cli import terminal
+    from glam.app.service.memory_budget import used_memory
     from glam.index import Index
 
-    memory, began = own_memory(), time.perf_counter()
+    memory, began = used_memory(), time.perf_counter()
     with Index.open(index) as opened:
         facts: dict[str, float] = {"images": len(opened), "open_seconds": round(time.perf_counter() - began, 3)}
-        facts["memory_bytes"] = own_memory() - memory
+        facts["memory_bytes"] = used_memory() - memory
         sample = np.random.default_rng(SEED).choice(opened.image_ids, min(queries, len(opened)), replace=False)
         facts["queries"] = len(sample)
         if len(sample):
@@ -142,10 +148,3 @@ def _exact(index: "Index", descriptors: "NDArray[np.float32]") -> "NDArray[np.fl
     heap.finalize()
     tenth: NDArray[np.float32] = heap.D[:, -1]
     return tenth
-
-
-def own_memory() -> int:
-    """Anonymous memory of this process in bytes; 0 if the system does not report it."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from glam.app.cli.help import Command, CommandGroup
+from glam.app.cli.options import Exclude, FollowLinks, NamesLandmarks, scan_options
 
 app = typer.Typer(cls=CommandGroup, help="Download, generate, and prepare data sets.")
 
@@ -68,13 +69,20 @@ def data_prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of processes.", show_default="one per core")
     ] = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
+    landmark_from: NamesLandmarks = None,
 ) -> None:
     """Resize images once for training and write their manifest; run again to resume."""
     from glam.app.cli import terminal
     from glam.datasets.prepare import prepare
     from glam.datasets.readers import read_collection
 
+    collection = read_collection(source, scan_options(exclude, follow_links, landmark_from))
     with terminal.progress("preparing") as report:
-        done = prepare(read_collection(source), out, size, workers=workers, progress=report)
+        done = prepare(collection, out, size, workers=workers, progress=report)
+    terminal.skipped(collection.skipped, len(done.unreadable))
     terminal.unreadable([(fault.source, fault.reason) for fault in done.unreadable])
     terminal.say(f"{out}: {terminal.count(done.encoded, 'image')} written, {done.present:,} already there")
+    if collection.skipped.unlisted:
+        raise typer.Exit(1)

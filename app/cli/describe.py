@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName, Scales, Size, settings_of
+from glam.app.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Device,
+    Exclude,
+    FollowLinks,
+    ModelName,
+    Scales,
+    Size,
+    scan_options,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +51,8 @@ def describe(
     compile_network: Compile = False,
     gpu_decoding: GpuDecoding = False,
     device: Device = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
     json: AsJson = False,
 ) -> None:
     """Describe images and write their descriptors to a file."""
@@ -54,7 +67,7 @@ def describe(
 
     part = None if shard is None else Shard.parse(shard)
     check_descriptor_output(out, [Path(source), Path(model)])
-    collection = read_collection(source)
+    collection = read_collection(source, scan_options(exclude, follow_links))
     chosen = range(len(collection)) if part is None else part.indices(len(collection))
     opened = glam.load(model, device)
     settings = replace(settings_of(opened, size, scales), batch_size=batch, gpu_decoding=gpu_decoding)
@@ -85,15 +98,18 @@ def describe(
         stream = noted.described(opened.stream(noted.sources(settings.workers, times), settings, times))
         paths = [image.path for image in images]
         unreadable = write_descriptors(out, reported(stream), paths, opened.dim, facts, times, noted.files)
+    terminal.skipped(collection.skipped, len(unreadable))
     terminal.unreadable(list(unreadable.items()))
     rate = len(chosen) / max(times.elapsed(), 1e-9)
     if json:
         result = {"out": str(out), "images": len(chosen), "unreadable": unreadable, "images_per_second": round(rate, 2)}
-        terminal.as_json({**result, "seconds": times.to_dict()})
+        terminal.as_json({**result, "seconds": times.to_dict(), "skipped": collection.skipped.to_dict()})
     else:
         images_done = terminal.count(len(chosen) - len(unreadable), "image")
         terminal.say(f"{out}: {images_done} described, {rate:.1f} per second")
         print_times(times)
+    if collection.skipped.unlisted:
+        raise typer.Exit(1)
 
 
 def describe_merge(

@@ -6,10 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glam.app.cli.help import Command, CommandGroup
-from glam.app.cli.options import DEFAULT_MODEL, AsJson, Device, ModelName, Scales, Size, settings_of
+from glam.app.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Device,
+    Exclude,
+    FollowLinks,
+    ModelName,
+    NamesLandmarks,
+    Scales,
+    Size,
+    scan_options,
+    settings_of,
+)
+from glam.app.cli.tokens import hide_argument
 
 if TYPE_CHECKING:
     from glam.datasets.collection import Collection
+    from glam.eval.folder import FolderReport
     from glam.eval.revisitop import ProtocolScores
     from glam.index.rerank.chain import Chain
 
@@ -35,7 +49,10 @@ Service = Annotated[
     str | None, typer.Option(metavar="URL", help="Search with this running service, and compare with exact ranking.")
 ]
 Token = Annotated[
-    str | None, typer.Option(envvar="GLAM_READ_TOKEN", metavar="TOKEN", help="Access token of the service.")
+    str | None,
+    typer.Option(
+        envvar="GLAM_READ_TOKEN", callback=hide_argument, metavar="TOKEN", help="Access token of the service."
+    ),
 ]
 Depth = Annotated[
     int | None,
@@ -81,6 +98,9 @@ def eval_folder(
     distractors: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder of further database images.")
     ] = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
+    landmark_from: NamesLandmarks = None,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
@@ -94,44 +114,31 @@ def eval_folder(
 ) -> None:
     """Evaluate a folder of landmarks: each image queries all others (mAP, recall@1, mP@10)."""
     _check_result_file(out, folder, Path(model))
+    scan = scan_options(exclude, follow_links, landmark_from)
     if index is not None or service is not None:
         from glam.app.cli.eval_search import SearchEvaluation, eval_folder_search
 
         options = SearchEvaluation(index, service, token, rerank, depth, model, device, size, scales, out, json)
-        eval_folder_search(folder, options, distractors)
+        eval_folder_search(folder, options, distractors, scan)
         return
 
     import glam
     from glam.app.cli import terminal
-    from glam.datasets.readers import read_collection
+    from glam.app.cli.eval_folders import check_listed, read_folders, report_skipped
     from glam.eval.folder import evaluate_folder
     from glam.eval.report import folder_result
 
     chain = _chain(rerank)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
-    others = None if distractors is None else read_collection(distractors)
+    landmarks, others = read_folders(folder, distractors, scan)
     with terminal.progress("describing") as progress:
-        landmarks = read_collection(folder)
         report = evaluate_folder(opened, landmarks, others, settings=settings, chain=chain, progress=progress)
-    terminal.unreadable([(error.source, error.reason) for error in report.unreadable])
-    finish(folder_result(str(folder), report, opened, settings), out, json)
-    if json:
-        return
-    scores = report.scores
-    terminal.table(
-        ["model", "mAP", "95% interval", "recall@1", "mP@10"],
-        [[
-            model,
-            terminal.percent(scores.mean_ap),
-            terminal.interval(*scores.interval),
-            terminal.percent(scores.recall_at_1),
-            terminal.percent(scores.precision_at_10),
-        ]],
-        title=f"{folder}: {terminal.count(len(report.paths), 'image')} of "
-        f"{terminal.count(_landmark_count(landmarks), 'landmark')}, "
-        f"{terminal.count(report.distractors, 'distractor')}{_rerank_note(report.rerank)}",
-    )  # fmt: skip
+    skipped = report_skipped(landmarks, others, report)
+    finish({**folder_result(str(folder), report, opened, settings), **skipped}, out, json)
+    if not json:
+        _print_scores(model, landmarks, report)
+    check_listed(landmarks, others)
 
 
 @app.command("revisited", cls=EvalCommand)
@@ -216,12 +223,15 @@ def eval_descriptors(
     json: AsJson = False,
 ) -> None:
     """Evaluate descriptors of any system: .npy, .npz, .safetensors, or .h5 files (FILE:ARRAY picks an array)."""
+    import numpy as np
+
     from glam.app.cli import terminal
     from glam.eval.descriptor_readers import read_descriptors
     from glam.eval.ground_truth import read_ground_truth
     from glam.eval.report import descriptors_result
     from glam.eval.rerank import rerank_descriptors
     from glam.eval.revisitop import score_revisited
+    from glam.eval.tie_break import without_direction
 
     chain = _chain(rerank)
     _check_result_file(out, gnd, *map(Path, [queries, database, *(distractors or ())]))
@@ -237,7 +247,12 @@ def eval_descriptors(
         scores = score_revisited(truth, asked, images, others, lists=lists, device=device, progress=progress)
     reranked = None if chain is None else str(chain)
     sources = {"queries": queries, "database": database, "distractors": distractors or []}
-    facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked}
+    names = ([query.name for query in truth.queries], truth.images)
+    lost = [names[i][row] for i, rows in enumerate((asked, images)) for row in np.flatnonzero(without_direction(rows))]
+    if lost:
+        are = terminal.count(len(lost), "descriptor is", "descriptors are")
+        terminal.note(f"{are} zero or not a number; these images rank last and find nothing: {', '.join(lost)}")
+    facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked, "lost": lost}
     finish(descriptors_result(name, scores, [q.name for q in truth.queries], images.shape[1], facts), out, json)
     if not json:
         _print_protocols(f"{name}, {terminal.count(count, 'distractor')}{_rerank_note(reranked)}", scores)
@@ -285,10 +300,6 @@ def _check_result_file(out: Path | None, *inputs: Path) -> None:
         check_output(out, RESULT, inputs)
 
 
-def _landmark_count(collection: "Collection") -> int:
-    return sum(landmark != "" for landmark in collection.landmarks)
-
-
 def _chain(text: str | None) -> "Chain | None":
     from glam.index.rerank.chain import parse_chain
 
@@ -297,6 +308,25 @@ def _chain(text: str | None) -> "Chain | None":
 
 def _rerank_note(chain: str | None) -> str:
     return "" if chain is None else f", re-ranked by {chain}"
+
+
+def _print_scores(model: str, landmarks: "Collection", report: "FolderReport") -> None:
+    from glam.app.cli import terminal
+
+    scores = report.scores
+    terminal.table(
+        ["model", "mAP", "95% interval", "recall@1", "mP@10"],
+        [[
+            model,
+            terminal.percent(scores.mean_ap),
+            terminal.interval(*scores.interval),
+            terminal.percent(scores.recall_at_1),
+            terminal.percent(scores.precision_at_10),
+        ]],
+        title=f"{landmarks.source}: {terminal.count(len(report.paths), 'image')} of "
+        f"{terminal.count(len(landmarks.landmarks), 'landmark')}, "
+        f"{terminal.count(report.distractors, 'distractor')}{_rerank_note(report.rerank)}",
+    )  # fmt: skip
 
 
 def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:

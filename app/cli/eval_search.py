@@ -9,9 +9,10 @@ from typing import Any
 import glam
 from glam.app.cli import terminal
 from glam.app.cli.eval import finish
+from glam.app.cli.eval_folders import check_listed, read_folders, report_skipped
 from glam.app.cli.options import settings_of
 from glam.app.cli.service_searcher import ServiceSearcher
-from glam.datasets.readers import read_collection
+from glam.datasets.collection import ScanOptions
 from glam.errors import GlamError
 from glam.eval.benchmark import Benchmark, evaluate_benchmark
 from glam.eval.descriptor_readers import read_descriptors
@@ -68,10 +69,10 @@ class SearchEvaluation:
             raise GlamError("An index has its own size and scales. Leave out --size and --scales.")
 
 
-def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Path | None) -> None:
+def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Path | None, scan: ScanOptions) -> None:
     """Evaluates an index or a service with a folder of landmarks."""
     options.check(distractors)
-    collection = read_collection(folder)
+    collection, others = read_folders(folder, distractors, scan)
     depth = options.depth or DEPTH
     facts: ModelFacts
     if options.service is not None:
@@ -80,7 +81,6 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
             search = search_folder(service, collection, depth=depth, progress=progress)
         opened = glam.load(options.model, options.device)
         settings = settings_of(opened, options.size, options.scales)
-        others = None if distractors is None else read_collection(distractors)
         with terminal.progress("describing") as progress:
             report = evaluate_folder(opened, collection, others, settings=settings, progress=progress)
         check_size(service, len(report.paths) + report.distractors)
@@ -91,7 +91,8 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
                 search = search_folder(searcher, collection, depth=depth, progress=progress)
             report = rank_folder(searcher, collection)
             settings, facts = index_settings(searcher.index)
-    finish(folder_result(str(folder), report, facts, settings, search), options.out, options.json)
+    skipped = report_skipped(collection, others, report)
+    finish({**folder_result(str(folder), report, facts, settings, search), **skipped}, options.out, options.json)
     if not options.json:
         images = terminal.count(len(report.paths), "image")
         others_note = terminal.count(report.distractors, "distractor")
@@ -99,6 +100,7 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
             f"{folder}: {images}, {others_note}, {searched_note(search.searched)}",
             [("mAP", report.scores.mean_ap, search.scores.mean_ap)],
         )
+    check_listed(collection, others)
 
 
 def eval_benchmark_search(

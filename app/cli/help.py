@@ -17,7 +17,7 @@ ADVANCED = "Advanced"
 MAX_WIDTH = 100
 """Columns of a help page on a wide terminal; longer lines are hard to read."""
 
-LONGEST_NAME = 34
+LONGEST_NAME = 30
 """Columns of the names of options; the text of a longer one begins on the next line. Arbitrary."""
 
 

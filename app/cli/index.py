@@ -1,6 +1,7 @@
-"""`glam index ...`: build, change, check and inspect indexes."""
+"""`glam index ...`: build and change indexes. The commands that only look at them are in `index_checks`."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,21 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glam.app.cli.help import Command, CommandGroup
+from glam.app.cli.index_checks import index_duplicates, index_info, index_verify
 from glam.app.cli.options import (
     DEFAULT_MODEL,
     AsJson,
     Device,
+    Exclude,
+    FollowLinks,
+    IndexLandmarkFrom,
     IndexModel,
     IndexPath,
     ModelName,
     Scales,
     Size,
+    model_loader,
+    scan_options,
     settings_of,
 )
 
 if TYPE_CHECKING:
-    from glam.index import Milvus, SyncReport
-    from glam.model import Model
+    from glam.datasets.collection import Collection
+    from glam.index import BuildReport, Milvus, SyncReport
+    from glam.progress import Progress
 
 app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
 
@@ -39,6 +47,9 @@ def index_build(
     model: ModelName = DEFAULT_MODEL,
     size: Size = None,
     scales: Scales = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = None,
+    landmark_from: IndexLandmarkFrom = None,
     device: Device = None,
     structure: Annotated[
         str | None,
@@ -69,14 +80,19 @@ def index_build(
     """Describe the images of a folder and index them; run again to resume."""
     import glam
     from glam.app.cli import terminal
-    from glam.app.cli.index_images import read_images
-    from glam.index import build
+    from glam.index import build, read_source
+    from glam.index.operations.image_files import is_same_path
+    from glam.index.operations.source import read_images, recorded_source
 
     searched_by = _backend(backend, uri, collection_name)
-    collection = read_images(folder)
+    recorded = recorded_source(index)
+    if recorded is None:
+        collection = read_images(folder, scan_options(exclude, follow_links, landmark_from))
+    else:
+        collection = read_source(index, folder, exclude=exclude, follow_links=follow_links, landmark_from=landmark_from)
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
-    with terminal.progress("indexing") as report:
+    with _indexing(index) as report:
         done = build(
             index,
             collection,
@@ -87,16 +103,18 @@ def index_build(
             descriptors=descriptors or (),
             progress=report,
         )
-    terminal.unreadable(done.unreadable)
     if json:
-        terminal.as_json({**asdict(done), "inaccessible": collection.skipped.unlisted, "index": str(index)})
+        terminal.as_json({**asdict(done), "skipped": done.skipped.to_dict(), "index": str(index)})
     else:
         imported = f" ({done.taken:,} of them imported)" if descriptors else ""
         added = terminal.count(done.added, "image")
         terminal.say(f"{index}: {added} added{imported}, {done.present:,} already in the index")
-    terminal.inaccessible(collection.skipped.unlisted)
-    if collection.skipped.unlisted:
-        raise typer.Exit(1)
+    if recorded is not None and not is_same_path(folder, recorded):
+        terminal.note(
+            f"{index} is still synced with {recorded}. To sync it with {folder} instead, run "
+            f"`glam index sync {index} {folder}`."
+        )
+    _finish(collection, done)
 
 
 @app.command("sync", cls=Command)
@@ -110,19 +128,29 @@ def index_sync(
             show_default="the folder that the index was built from",
         ),
     ] = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = None,
+    landmark_from: IndexLandmarkFrom = None,
     model: IndexModel = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
     """Update an index from its folder: new, changed, moved, and deleted images."""
     from glam.app.cli import terminal
-    from glam.app.cli.index_images import read_images, read_own_images
-    from glam.index import sync
+    from glam.index import read_source, sync
+    from glam.index.operations.image_files import is_same_path
+    from glam.index.operations.source import recorded_source
 
-    collection = read_own_images(index) if folder is None else read_images(folder)
-    with terminal.progress("indexing") as report:
-        done = sync(index, collection, _loader(index, model, device), progress=report)
+    recorded = recorded_source(index)
+    if recorded is not None and folder is None:
+        terminal.note(f"Comparing {index} with {recorded}.")
+    collection = read_source(index, folder, exclude=exclude, follow_links=follow_links, landmark_from=landmark_from)
+    with _indexing(index) as report:
+        done = sync(index, collection, model_loader(index, model, device), progress=report)
     _print_sync(index, done, json)
+    if recorded is not None and folder is not None and not is_same_path(folder, recorded):
+        terminal.note(f"`glam index sync {index}` now reads {folder} instead of {recorded}.")
+    _finish(collection, done)
 
 
 @app.command("add", cls=Command)
@@ -130,12 +158,12 @@ def index_add(
     index: IndexPath, images: Images, model: IndexModel = None, device: Device = None, json: AsJson = False
 ) -> None:
     """Add images from the folder of an index; changed ones are described again."""
-    from glam.app.cli import terminal
     from glam.index import add
 
-    with terminal.progress("indexing") as report:
-        done = add(index, images, _loader(index, model, device), progress=report)
+    with _indexing(index) as report:
+        done = add(index, images, model_loader(index, model, device), progress=report)
     _print_sync(index, done, json)
+    _finish(None, done)
 
 
 @app.command("remove", cls=Command)
@@ -157,6 +185,25 @@ def index_remove(
         terminal.say(
             f"{index}: {terminal.count(removed, 'image')} removed. Run `glam index compact` to free the space."
         )
+
+
+@app.command("relocate", cls=Command)
+def index_relocate(
+    index: IndexPath,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that the images are in now.")],
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images whose contents are compared.")] = 32,
+    json: AsJson = False,
+) -> None:
+    """Record that the images of an index have moved to another folder, disk, or machine."""
+    from glam.app.cli import terminal
+    from glam.index import relocate
+
+    done = relocate(index, folder, sample=sample)
+    if json:
+        terminal.as_json({"index": str(index), **asdict(done)})
+    else:
+        compared = f"{done.matching} of {terminal.count(done.checked, 'compared image')} as indexed"
+        terminal.say(f"{index}: now an index of {done.root} ({compared}, {done.missing} missing)")
 
 
 @app.command("compact", cls=Command)
@@ -221,76 +268,9 @@ def index_keep(
     index_precompute(index, features, neighbors, json)
 
 
-@app.command("verify", cls=Command)
-def index_verify(
-    index: IndexPath,
-    sample: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Number of images to describe again and compare.")
-    ] = 16,
-    model: IndexModel = None,
-    device: Device = None,
-    json: AsJson = False,
-) -> None:
-    """Check the files of an index and a sample of its descriptors; exit code 1 if anything is wrong."""
-    from glam.app.cli import terminal
-    from glam.index import verify
-
-    found = verify(index, _loader(index, model, device) if sample else None, sample=sample)
-    if json:
-        terminal.as_json({"index": str(index), **asdict(found)})
-    else:
-        for problem in found.problems:
-            terminal.say(f"{index / problem.file}: {problem.what}")
-        for note in found.notes:
-            terminal.note(f"{index}: {note}")
-        if not found.problems:
-            checked = f"{terminal.count(found.images, 'image')}, {found.sampled:,} described again"
-            terminal.say(f"{index}: no problems found ({checked})")
-    if found.problems:
-        raise typer.Exit(1)
-
-
-@app.command("duplicates", cls=Command)
-def index_duplicates(
-    index: IndexPath,
-    threshold: Annotated[
-        float, typer.Option(min=-1, max=1, metavar="SCORE", help="Minimum score of two near-duplicates.")
-    ] = 0.95,
-    json: AsJson = False,
-) -> None:
-    """List groups of near-duplicate images."""
-    from glam.app.cli import terminal
-    from glam.index import Index, near_duplicates
-
-    with Index.open(index) as opened, terminal.progress("comparing") as report:
-        groups = near_duplicates(opened, threshold, progress=report)
-    if json:
-        terminal.as_json([asdict(group) for group in groups])
-        return
-    for number, group in enumerate(groups, start=1):
-        images = terminal.count(len(group.images), "image")
-        terminal.say(f"group {number}: {images}, scores from {group.similarity:.3f}")
-        for entry in group.images:
-            terminal.say(f"  {entry.path}")
-    total = terminal.count(sum(len(group.images) for group in groups), "image")
-    terminal.say(f"{index}: {terminal.count(len(groups), 'group')} of near-duplicates, {total}")
-
-
-@app.command("info", cls=Command)
-def index_info(index: IndexPath, json: AsJson = False) -> None:
-    """Show facts about an index."""
-    from glam.app.cli import terminal
-    from glam.app.cli.index_facts import facts_in_words
-    from glam.index import info
-
-    found = info(index)
-    if json:
-        terminal.as_json({"index": str(index), **asdict(found)})
-        return
-    terminal.table(
-        [str(index), ""], [[name, text] for name, text in facts_in_words(index, found).items()], piped_header=False
-    )
-    terminal.unreadable(list(found.unreadable.items()))
+app.command("verify", cls=Command)(index_verify)
+app.command("duplicates", cls=Command)(index_duplicates)
+app.command("info", cls=Command)(index_info)
 
 
 def _backend(backend: Backend | None, uri: str | None, collection: str | None) -> "Milvus | Literal['faiss'] | None":
@@ -306,29 +286,44 @@ def _backend(backend: Backend | None, uri: str | None, collection: str | None) -
     return backend
 
 
-def _loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":
-    """A function that loads the model of an index, or ``model`` instead of it."""
+@contextmanager
+def _indexing(index: Path) -> "Iterator[Progress]":
+    """Shows the progress of changes to an index, and says what an interrupt leaves."""
+    from glam.app.cli import terminal
 
-    def load() -> "Model":
-        import glam
-        from glam.index import info
-
-        return glam.load(model or info(index).model, device)
-
-    return load
+    try:
+        with terminal.progress("indexing") as report:
+            yield report
+    except KeyboardInterrupt:
+        terminal.note(f"{index}: interrupted. It has what was done so far; run the command again to resume.")
+        raise
 
 
 def _print_sync(index: Path, done: "SyncReport", json: bool) -> None:
     from glam.app.cli import terminal
 
-    terminal.unreadable(done.unreadable)
-    terminal.inaccessible(done.inaccessible)
     if json:
-        terminal.as_json({"index": str(index), **asdict(done)})
+        terminal.as_json({"index": str(index), **asdict(done), "skipped": done.skipped.to_dict()})
     else:
         terminal.say(
             f"{index}: {done.added} added, {done.changed} changed, {done.moved} moved, {done.removed} removed, "
             f"{done.unchanged} unchanged"
         )
+
+
+def _finish(collection: "Collection | None", done: "BuildReport | SyncReport") -> None:
+    """Reports what was skipped and warns of doubtful landmarks; exits with 1 if the system refused to read something.
+
+    Args:
+        collection: the images that were read; None if the user named them one by one.
+        done: the result of the command.
+    """
+    from glam.app.cli import terminal
+
+    terminal.skipped(done.skipped, len(done.unreadable))
+    terminal.unreadable(done.unreadable)
+    terminal.inaccessible([failure for failure in done.inaccessible if failure not in done.skipped.unlisted])
+    if collection is not None:
+        terminal.doubtful_landmarks(collection, "--landmark-from")
     if done.inaccessible:
         raise typer.Exit(1)

@@ -1,22 +1,27 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from glam.errors import GlamError
 
 if TYPE_CHECKING:
+    from glam.datasets.collection import ScanOptions
     from glam.inference.pipeline import Settings
     from glam.model import Model
 
 DEFAULT_MODEL = "glam-lite0"
 
+LandmarkChoice = Literal["folder", "parent", "manifest", "none"]
+"""`glam.datasets.collection.LandmarkFrom`, without loading that module for a help page."""
+
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
 ModelName = Annotated[
     str,
-    typer.Option("--model", metavar="MODEL", help="Model file, name of a bundled model, or timm:NAME for a backbone."),
+    typer.Option("--model", metavar="MODEL", help="Model file, name of a bundled model, or timm:NAME."),
 ]
 IndexModel = Annotated[
     str | None,
@@ -35,6 +40,27 @@ Scales = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, or cuda:N.", show_default="a GPU if there is one")
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Leave out paths, as in a .gitignore; can be repeated."),
+]
+FollowLinks = Annotated[
+    bool | None,
+    typer.Option("--follow-links/--no-follow-links", help="Follow links to folders.", show_default="no"),
+]
+
+
+def _landmark_option(default: str) -> Any:
+    return typer.Option(
+        "--landmark-from",
+        metavar="folder|parent|manifest|none",
+        help="What names the landmark: path or name of the folder, the manifest, or nothing.",
+        show_default=f"manifest if there is one, else {default}",
+    )
+
+
+NamesLandmarks = Annotated[LandmarkChoice | None, _landmark_option("folder")]
+IndexLandmarkFrom = Annotated[LandmarkChoice | None, _landmark_option("none")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -51,3 +77,24 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
             f"{scales!r} is not a list of scales. Separate numbers with commas: --scales 0.7,1,1.4"
         ) from error
     return model.settings(size=size, scales=numbers)
+
+
+def scan_options(
+    exclude: list[str] | None, follow_links: bool | None, landmark_from: LandmarkChoice | None = None
+) -> "ScanOptions":
+    """The options of a scan from those of a command."""
+    from glam.datasets.collection import ScanOptions
+
+    return ScanOptions(tuple(filter(None, exclude or ())), bool(follow_links), landmark_from=landmark_from)
+
+
+def model_loader(index: Path, model: str | None, device: str | None) -> "Callable[[], Model]":
+    """A function that loads the model of an index, or ``model`` instead of it."""
+
+    def load() -> "Model":
+        import glam
+        from glam.index import info
+
+        return glam.load(model or info(index).model, device)
+
+    return load

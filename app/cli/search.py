@@ -49,7 +49,7 @@ def search(
     import glam
     from glam.app.cli import terminal
     from glam.errors import ImageError
-    from glam.images import image_errors, read_image
+    from glam.images import image_errors, read_image, read_regular_file
     from glam.index import Index, Query
     from glam.index.local_matching.rootsift import extract
     from glam.index.rerank.chain import parse_chain
@@ -59,7 +59,7 @@ def search(
         loaded = glam.load(model or opened.model_name, device)
         opened.check_model(loaded)
         with image_errors(image):
-            data = image.read_bytes()
+            data = read_regular_file(image)
         try:
             descriptor = loaded.describe([data], boxes=[bbox], size=opened.size, scales=opened.scales)[0]
         except ImageError as error:

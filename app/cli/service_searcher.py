@@ -6,7 +6,7 @@ from typing import Any
 
 from glam.app.client import Client, Query
 from glam.errors import GlamError
-from glam.images import Box
+from glam.images import Box, image_errors, read_regular_file
 
 PAGE = 200
 """Results per request, at most what the service allows."""
@@ -72,7 +72,8 @@ class ServiceSearcher:
 
     def search_file(self, file: Path, box: Box | None, depth: int) -> list[int]:
         """See `glam.eval.searcher.SearchTarget`."""
-        return self._search(file.read_bytes(), box, depth)
+        with image_errors(file):
+            return self._search(read_regular_file(file), box, depth)
 
     def _search(self, query: Query, box: Box | None, depth: int) -> list[int]:
         """The image_ids of the best results, each once: re-ranked pages can overlap."""
@@ -87,7 +88,7 @@ class ServiceSearcher:
 
     def _paths(self, any_file: Path) -> dict[str, int]:
         """The image_id of each image of the index, by path; listed by searches that filter by image_id."""
-        query = any_file.read_bytes()
+        query = read_regular_file(any_file)
         by_path: dict[str, int] = {}
         first, empty = 0, 0
         while len(by_path) < self._images and empty < MOST_EMPTY_PAGES:

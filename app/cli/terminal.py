@@ -1,6 +1,6 @@
 """Output of the commands. Results go to standard output, so that they can be piped; everything else to standard error.
 
-say, table, as_json --> standard output      note, unreadable, progress --> standard error
+say, table, as_json --> standard output      note, contents, skipped, unreadable, progress --> standard error
 """
 
 import json
@@ -19,6 +19,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from glam.datasets.collection import Collection, Skipped
+from glam.datasets.workflow_folders import workflow_folders
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -26,6 +28,9 @@ results = Console(highlight=False, markup=False, emoji=False)
 
 SECONDS_BETWEEN_LINES = 5.0
 """Time between two progress lines where there is no terminal; arbitrary."""
+
+NAMES_SHOWN = 3
+"""Most names of landmarks in a warning; arbitrary, so that it stays readable."""
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that `escape` replaces: control and format characters, surrogates, line and paragraph separators.
@@ -93,6 +98,37 @@ def unreadable(files: Sequence[tuple[str, str]]) -> None:
 def inaccessible(paths: Sequence[tuple[str, str]]) -> None:
     """Lists folders and indexed files that the system refused to open, each with its reason."""
     _list_reasons("Could not look at these; what the index knows of them is unchanged:", paths)
+
+
+def skipped(found: Skipped, unreadable_count: int = 0) -> None:
+    """Says in one line what a scan passed over, and lists links and folders that could not be listed with reasons."""
+    summary = found.summary(unreadable_count)
+    if summary:
+        note(f"skipped: {summary}")
+    _list_reasons("Folders that could not be listed:", found.unlisted)
+    _list_reasons("Links that were not followed:", found.links)
+
+
+def contents(collection: Collection, option: str = "--landmark-from") -> None:
+    """Says how many images and landmarks a collection has, and warns of landmarks that are folders for sorting.
+
+    Args:
+        collection: the images.
+        option: name of the option that chooses what names the landmarks.
+    """
+    unknown = sum(not image.landmark for image in collection.images)
+    without = f", {unknown:,} without a landmark" if unknown else ""
+    landmarks = count(len(collection.landmarks), "landmark")
+    note(f"{collection.source or collection.root}: {count(len(collection), 'image')} of {landmarks}{without}")
+    doubtful_landmarks(collection, option)
+
+
+def doubtful_landmarks(collection: Collection, option: str) -> None:
+    """Warns of landmark names that look like folders for sorting, and names the option that chooses other names."""
+    names = workflow_folders(collection)
+    if names:
+        such = ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN])
+        note(f"landmark names such as {such} look like folders for sorting, not landmarks; see {option}")
 
 
 def _list_reasons(title: str, paths: Sequence[tuple[str, str]]) -> None:

@@ -3,11 +3,15 @@
 `glam train --help` shows the options that most people use, without loading PyTorch; ``--help-all`` shows all of them.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from glam.app.cli.help import Command, write_section
+
+if TYPE_CHECKING:
+    from glam.datasets.collection import Collection
 
 
 class TrainCommand(Command):
@@ -36,6 +40,9 @@ def common_options() -> list[tuple[str, str]]:
         ("--config NAME", f"Configuration: {names}, or a YAML file."),
         ("--data.train FOLDER", "Images in one sub-folder per landmark, or a CSV manifest. [required]"),
         ("--data.val FOLDER", f"Images of other landmarks. [default: {data.val_share:.0%} of the training landmarks]"),
+        ("--data.exclude PATTERN", "Leave out paths, as in a .gitignore; can be repeated."),
+        ("--data.follow_links true", "Follow links to folders."),
+        ("--data.landmark_from NAME", "folder, parent, manifest, or none. [default: manifest if there is one]"),
         ("--data.size PIXELS", f"Longest side of training images. [default: {data.size}]"),
         ("--data.batch_size N", f"Images per step and device. [default: {data.batch_size}]"),
         ("--data.workers N", "Processes that read images. [default: cores - 1, at most 16]"),
@@ -59,13 +66,31 @@ def train(context: typer.Context) -> None:
     """Train a descriptor on images of landmarks."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from glam.app.cli import terminal
     from glam.training.arguments import OptionError
     from glam.training.cli import train as run
 
     arguments = ["--help"] if "--help-all" in context.args else context.args
     try:
-        path = run(arguments)
+        path = run(arguments, show=_show)
     except OptionError as error:
         context.fail(str(error))
-    rank_zero_only(terminal.say)(f"model written to {path}")
+    rank_zero_only(_report)(path)
+
+
+def _show(images: "Collection") -> None:
+    from glam.app.cli import terminal
+
+    terminal.contents(images, "--data.landmark_from")
+    terminal.skipped(images.skipped)
+
+
+def _report(model: Path) -> None:
+    from glam.app.cli import terminal
+    from glam.datasets.prepare import UNREADABLE
+    from glam.training.unreadable import read_unreadable
+
+    reasons = read_unreadable(model.parent)
+    terminal.unreadable(reasons)
+    if reasons:
+        terminal.note(f"They were left out; {model.parent / UNREADABLE} lists them, too.")
+    terminal.say(f"model written to {model}")

@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from glam.app.cli.help import Command, CommandGroup
-from glam.app.cli.options import DEFAULT_MODEL, Device, ModelName, Scales, Size, settings_of
+from glam.app.cli.options import (
+    DEFAULT_MODEL,
+    Device,
+    Exclude,
+    FollowLinks,
+    ModelName,
+    NamesLandmarks,
+    Scales,
+    Size,
+    scan_options,
+    settings_of,
+)
 
 app = typer.Typer(cls=CommandGroup, help="Whiten the descriptors of a model.")
 
@@ -33,6 +44,9 @@ def whiten_fit(
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
+    landmark_from: NamesLandmarks = None,
 ) -> None:
     """Fit a whitening to the descriptors of a model, and write the whitened model."""
     from dataclasses import replace
@@ -52,7 +66,7 @@ def whiten_fit(
             f"{method!r} is not a method. Choose one of {', '.join(METHODS)}", param_hint="--method"
         )
     check_output(out, model_file.MODEL, [folder, bundled_models().get(model, Path(model))])
-    collection = read_collection(folder)
+    collection = read_collection(folder, scan_options(exclude, follow_links, landmark_from))
     tested = benchmark_images(image.path for image in collection.images)
     if tested and not force:
         raise glam.GlamError(
@@ -65,10 +79,11 @@ def whiten_fit(
     files = [collection.file(i) for i in range(len(collection))]
     with terminal.progress("describing") as progress:
         rows = opened.describe(files, size=settings.size, scales=settings.scales, errors=errors, progress=progress)
+    terminal.skipped(collection.skipped, len(errors))
     terminal.unreadable([(error.source, error.reason) for error in errors])
     read = ~np.isnan(rows[:, 0])
-    landmark_ids = np.where([bool(image.landmark) for image in collection.images], collection.landmark_ids, -1)
-    whitened = with_whitening(opened.network, fit_whitening(method, rows[read], landmark_ids[read], dim or opened.dim))
+    whitening = fit_whitening(method, rows[read], collection.landmark_ids[read], dim or opened.dim)
+    whitened = with_whitening(opened.network, whitening)
     fitted = {"method": method, "photographs": int(read.sum()), "source": str(folder), "model": opened.fingerprint}
     header = replace(
         opened.header,
@@ -78,3 +93,5 @@ def whiten_fit(
     model_file.save(out, whitened, header)
     images = terminal.count(int(read.sum()), "image")
     terminal.say(f"{out}: {terminal.count(whitened.dim, 'dimension')}, {method} whitening fitted to {images}")
+    if collection.skipped.unlisted:
+        raise typer.Exit(1)

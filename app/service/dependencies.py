@@ -4,6 +4,7 @@ create_app --once--> AppState --per request, with the current index--> Services 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,11 +15,12 @@ from starlette.types import ASGIApp
 from glam.app.service import schemas
 from glam.app.service.image_files import IndexedFiles
 from glam.app.service.live_index import IndexWatcher, LiveIndex, ServedIndex
+from glam.app.service.memory_budget import MemoryBudget, decoding_capacity
 from glam.app.service.metrics import Metrics
 from glam.app.service.middleware.access_log import InFlightRequests
 from glam.app.service.middleware.auth import Access
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher
+from glam.app.service.workers.decode import DecodePool, Plan
 from glam.app.service.workers.describe import Describer, ImageDescriptor
 from glam.app.service.workers.search import Searcher, SearchOptions, search_answer
 from glam.app.service.workers.write import Change, WriteQueue, write_error
@@ -28,13 +30,19 @@ from glam.index import Index
 from glam.index.rerank.base import Query
 from glam.model import Model
 
+log = logging.getLogger("glam.service")
+
 T = TypeVar("T")
 
 DISCONNECT_POLL_SECONDS = 0.25
 """Interval between two checks that the client is still connected; arbitrary."""
 
-SERIAL_QUEUE_SIZE = 16
-"""Maximum length of `AppState.serial_queue`; arbitrary."""
+UPLOAD_BYTES_PER_PIXEL = 40
+"""Memory, with `BODY_SHARE`, that the service has by default for an upload of the largest size, see
+`glam.app.service.decode_cost`."""
+
+BODY_SHARE = 8
+"""The bodies of requests may take 1/8 of the memory for images; arbitrary."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Status in the log for a request whose client has disconnected; the number is that of nginx."""
@@ -51,10 +59,11 @@ class AppState:
         metrics: metrics for Prometheus.
         in_flight: in-flight requests.
         live_index: current index, reloaded when it changes on disk.
+        body_budget: memory that the bodies of requests may take.
+        decoders: decodes images, and runs other tasks that take long, one at a time.
         describer: computes descriptors, in batches.
         searcher: searches the index, in batches.
         write_queue: adds and removes images.
-        serial_queue: runs other CPU-heavy tasks, one at a time.
         watcher: reloads ``live_index`` when another process writes to it.
     """
 
@@ -64,19 +73,18 @@ class AppState:
         self.model, self.model_name, self.limits, self.access = model, model_name, limits, access
         self.metrics, self.in_flight = Metrics(), InFlightRequests()
         self.live_index = LiveIndex(index, model, limits.thumbnail_cache_bytes, self.metrics, owns_index=owns_index)
-        self.describer = Describer(model, index.size, index.scales, limits, self.metrics)
+        capacity = decoding_capacity(limits.memory_bytes, UPLOAD_BYTES_PER_PIXEL * limits.upload_pixels)
+        self.body_budget = MemoryBudget(max(capacity // BODY_SHARE, limits.upload_bytes))
+        self.decoders = DecodePool(MemoryBudget(capacity - capacity // BODY_SHARE), limits, self.metrics)
+        self.describer = Describer(model, index.size, index.scales, limits, self.metrics, self.decoders)
         self.searcher = Searcher(limits, self.metrics)
         self.write_queue = WriteQueue(index.path, self.live_index.reload, limits, self.metrics)
         self.watcher = IndexWatcher(self.live_index)
-        self.serial_queue: Batcher[Callable[[], object], object] = Batcher(
-            lambda work: [work[0]()], name="turn", capacity=SERIAL_QUEUE_SIZE, report=self.metrics.batch("turn")
-        )
-        self.metrics.watch_queue("turn", self.serial_queue)
 
     def close(self) -> None:
         """Finish the work in the queues, and close the index."""
         self.watcher.stop()
-        for part in (self.describer, self.searcher, self.write_queue, self.serial_queue, self.live_index):
+        for part in (self.decoders, self.describer, self.searcher, self.write_queue, self.live_index):
             part.close()
 
 
@@ -119,13 +127,14 @@ class Services:
         """Limits on requests and on memory."""
         return self.app_state.limits
 
-    async def run_serially(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in a thread, one task at a time across all requests.
+    async def decode(self, plan: Plan[T]) -> T:
+        """Decode an image; see `glam.app.service.workers.decode.DecodePool.run`.
 
         Raises:
-            FullError: the queue is full.
+            FullError: a queue is full.
+            MemoryFullError: there is no memory for the image.
         """
-        return await self.app_state.serial_queue.run(work)  # type: ignore[return-value]
+        return await self._until_disconnect(self.app_state.decoders.run(plan))
 
     async def describe(
         self, read: Callable[[], bytes], box: Box | None, *, local_features: bool = False
@@ -176,7 +185,8 @@ class Services:
         try:
             return await self.app_state.write_queue.run(change)
         except GlamError as error:
-            raise write_error(error) from error
+            log.warning("index not changed", extra={"facts": {"reason": str(error)}})
+            raise write_error(error, self.index.path, self.index.root) from error
 
     async def _until_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, but cancel it if the client disconnects, as the page does when it starts another search."""

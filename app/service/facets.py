@@ -1,10 +1,14 @@
-"""Facets: the columns that filter expressions can use, with their values and counts."""
+"""Facets: the columns that filter expressions can use, with their values and counts.
+
+catalog --one pass per column, one over all metadata--> table of values and counts --> schemas.Column
+"""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from glam.app.service import schemas
-from glam.index.storage.filters import columns, value_of
+from glam.index.storage.filters import COLUMNS, NAMES, value_of
 from glam.index.storage.migrations import open_catalog
 
 MAX_VALUES = 100
@@ -28,33 +32,49 @@ def facets(index: Path) -> list[schemas.Column]:
     """
     catalog = open_catalog(index)
     try:
-        names = [name for name in columns(catalog.connection) if name not in UNLISTED][:MAX_COLUMNS]
         with catalog.snapshot():
-            found = [_column(catalog.connection, name) for name in names]
+            _count_values(catalog.connection)
+            return list(_columns(catalog.connection))
     finally:
         catalog.close()
-    return [column for column in found if column is not None]
 
 
-def _column(connection: sqlite3.Connection, name: str) -> schemas.Column | None:
-    """One column; None if no image has a value."""
-    values = f"SELECT {value_of(name)} AS value FROM images WHERE state = 'present'"
-    present = f"(SELECT value FROM ({values}) WHERE value IS NOT NULL AND value != '')"
-    texts = "coalesce(sum(typeof(value) = 'text'), 0)"
-    is_text, distinct, least, most = connection.execute(
-        f"SELECT {texts} > 0, count(DISTINCT value), min(value), max(value) FROM {present}"
-    ).fetchone()
-    if not distinct:
-        return None
-    listed = is_text or distinct <= MAX_VALUES
-    counts = connection.execute(
-        f"SELECT value, count(*) FROM {present} GROUP BY value ORDER BY 2 DESC, 1 LIMIT ?",
-        [MAX_VALUES if listed else 0],
+def _count_values(connection: sqlite3.Connection) -> None:
+    """Create the temporary table ``counts``: how many images have each value of each column and metadata key."""
+    connection.execute("CREATE TEMP TABLE counts (name TEXT, value, count INTEGER)")
+    for column in COLUMNS:
+        if column not in UNLISTED:
+            connection.execute(
+                f"INSERT INTO counts SELECT ?, {value_of(column)}, count(*) FROM images"
+                f" WHERE state = 'present' AND {value_of(column)} != '' GROUP BY 2",
+                [column],
+            )
+    connection.execute(
+        "INSERT INTO counts SELECT entries.key, entries.value, count(*)"
+        " FROM images, json_each(images.metadata) AS entries"
+        " WHERE images.state = 'present' AND entries.value != '' AND instr(entries.key, '\"') = 0"
+        f" AND lower(entries.key) NOT IN ({', '.join('?' * len(NAMES))}) GROUP BY 1, 2",
+        sorted(NAMES),
     )
-    return schemas.Column(
-        name=name,
-        kind="text" if is_text else "number",
-        values=[schemas.Value(value=str(value), count=count) for value, count in counts],
-        least=None if is_text else least,
-        most=None if is_text else most,
-    )
+    connection.execute("CREATE INDEX temp.names ON counts (name)")
+
+
+def _columns(connection: sqlite3.Connection) -> Iterator[schemas.Column]:
+    """The first `MAX_COLUMNS` columns in the table ``counts``: those of the catalog, then metadata keys by name."""
+    found = connection.execute(
+        "SELECT name, sum(typeof(value) = 'text'), count(*), min(value), max(value) FROM counts GROUP BY name"
+    ).fetchall()
+    order = {name: number for number, name in enumerate(COLUMNS)}
+    found.sort(key=lambda facts: (order.get(facts[0], len(order)), facts[0]))
+    for name, texts, distinct, least, most in found[:MAX_COLUMNS]:
+        counts = connection.execute(
+            "SELECT value, count FROM counts WHERE name = ? ORDER BY 2 DESC, 1 LIMIT ?",
+            [name, MAX_VALUES if texts or distinct <= MAX_VALUES else 0],
+        )
+        yield schemas.Column(
+            name=name,
+            kind="text" if texts else "number",
+            values=[schemas.Value(value=str(value), count=count) for value, count in counts],
+            least=None if texts else least,
+            most=None if texts else most,
+        )

@@ -1,4 +1,7 @@
-"""Image files of the index: safe paths, original files, and thumbnails."""
+"""Image files of the index: safe paths, original files, and thumbnails.
+
+Methods that decode take the memory that `IndexedFiles.cost` estimates; call them in `DecodePool`.
+"""
 
 import hashlib
 import io
@@ -7,9 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from glam.app.service.decode_cost import decode_cost
 from glam.app.service.lru_cache import LruCache
 from glam.errors import ImageError
-from glam.images import image_errors, open_image, open_regular_file, read_image
+from glam.images import image_errors, open_image, open_regular_file, read_image, read_regular_file
 from glam.index import Index
 
 # Formats that every current browser displays, by Pillow's names. A file in another format is sent as a JPEG.
@@ -23,6 +27,7 @@ SHOWN_BY_BROWSERS = {
 }
 JPEG_QUALITY = 88  # arbitrary: no visible artifacts at full size
 THUMBNAIL_QUALITY = 82  # arbitrary: smaller files for the grid
+THUMBNAIL_OVERSAMPLING = 2  # a JPEG is decoded at this many times the size at least, as Pillow's own thumbnail does
 
 
 CURE = "Restore it or run glam index sync."
@@ -72,17 +77,24 @@ class IndexedFiles:
             raise ImageFileGone(f"The file of image {image_id} ({name}) is missing. {CURE}")
         return path
 
-    def read(self, image_id: int) -> Image.Image:
-        """The decoded image, upright and RGB."""
+    def cost(self, image_id: int, size: int | None = None) -> int:
+        """Estimated peak memory of `read`, or of `thumbnail` with a size, in bytes."""
         try:
-            return read_image(self.path(image_id))
+            return decode_cost(self.path(image_id), None if size is None else THUMBNAIL_OVERSAMPLING * size)
+        except ImageError as error:
+            raise self._unreadable(image_id) from error
+
+    def read(self, image_id: int, reduce_to: int | None = None) -> Image.Image:
+        """The decoded image, upright and RGB; ``reduce_to`` is that of `glam.images.read_image`."""
+        try:
+            return read_image(self.path(image_id), reduce_to=reduce_to)
         except ImageError as error:
             raise self._unreadable(image_id) from error
 
     def content(self, image_id: int) -> bytes:
         """The bytes of the file."""
         try:
-            return self.path(image_id).read_bytes()
+            return read_regular_file(self.path(image_id))
         except OSError as error:
             raise self._unreadable(image_id) from error
 
@@ -99,27 +111,48 @@ class IndexedFiles:
         """The image as an upright JPEG."""
         return _encode(self.read(image_id), JPEG_QUALITY)
 
+    def known_thumbnail(self, image_id: int, size: int, known_etag: str) -> Thumbnail | None:
+        """A thumbnail that needs no decoding, because it is cached here or by the client; None if there is none.
+
+        Args:
+            image_id: image_id of an indexed image.
+            size: longest side in pixels.
+            known_etag: ETag of the client's copy, or "". If it is current, no JPEG is returned.
+        """
+        return self._known(self._etag(image_id, size), known_etag)
+
     def thumbnail(self, image_id: int, size: int, known_etag: str = "") -> Thumbnail:
         """A thumbnail of an image.
 
         Args:
             image_id: image_id of an indexed image.
             size: longest side in pixels. A smaller image is not enlarged.
-            known_etag: ETag of the client's copy, or "". If it is current, no JPEG is returned.
+            known_etag: see `known_thumbnail`, which may have an answer by now.
         """
+        etag = self._etag(image_id, size)
+        known = self._known(etag, known_etag)
+        if known is not None:
+            return known
+        image = self.read(image_id, THUMBNAIL_OVERSAMPLING * size)
+        image.thumbnail((size, size), Image.Resampling.LANCZOS)
+        jpeg = _encode(image, THUMBNAIL_QUALITY)
+        self._thumbnails.put(etag, jpeg)
+        return Thumbnail(jpeg, etag)
+
+    def _etag(self, image_id: int, size: int) -> str:
         path = self.path(image_id)
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise self._unreadable(image_id) from error
         version = f"{path}\n{stat.st_mtime_ns}\n{stat.st_size}\n{size}"
-        etag = f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
+        return f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
+
+    def _known(self, etag: str, known_etag: str) -> Thumbnail | None:
         if etag in known_etag:
             return Thumbnail(None, etag)
         jpeg = self._thumbnails.get(etag)
-        if jpeg is None:
-            image = self.read(image_id)
-            image.thumbnail((size, size), Image.Resampling.LANCZOS)
-            jpeg = _encode(image, THUMBNAIL_QUALITY)
-            self._thumbnails.put(etag, jpeg)
-        return Thumbnail(jpeg, etag)
+        return None if jpeg is None else Thumbnail(jpeg, etag)
 
     def _unreadable(self, image_id: int) -> ImageFileGone:
         name = self._index.entry(image_id).path

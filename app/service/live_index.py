@@ -4,11 +4,11 @@ request --use--> current ServedIndex
 catalog changed --reload--> new current ServedIndex; the old one is closed after its last request
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -29,6 +29,9 @@ log = logging.getLogger("glam.service")
 POLL_SECONDS = 1.0
 """Interval between two checks of the catalog; arbitrary."""
 
+STOP_SECONDS = 5.0
+"""Longest wait at shutdown for a reload in progress; arbitrary."""
+
 REST_FACTOR = 4
 """The watcher pauses at least this many times the duration of the last reload, because a writer that adds images for
 hours changes the catalog all the time. Arbitrary."""
@@ -45,22 +48,33 @@ class ServedIndex:
         is_current: whether no newer snapshot has replaced it.
     """
 
-    def __init__(self, index: Index, thumbnails: LruCache[str, bytes], *, owns_index: bool) -> None:
+    def __init__(self, index: Index, thumbnails: LruCache[str, bytes], facets_lock: Lock, *, owns_index: bool) -> None:
         self.index = index
+        self._facets_lock = facets_lock
         self.owns_index = owns_index
         self.image_files = IndexedFiles(index, thumbnails)
         self.users = 0
         self.is_current = True
+        self._columns: asyncio.Future[list[schemas.Column]] | None = None
 
     def close_if_unused(self) -> None:
         """Close the index if it is no longer current and no request uses it."""
         if self.owns_index and not self.users and not self.is_current:
             self.index.close()
 
-    @cached_property
-    def columns(self) -> list[schemas.Column]:
-        """Columns that filter expressions can use."""
-        return facets(self.index.path)
+    async def columns(self) -> list[schemas.Column]:
+        """Columns that filter expressions can use. They are computed once, however many requests wait for them.
+
+        Raises:
+            GlamError: the index cannot be read; the next request tries again.
+        """
+        if self._columns is None or (self._columns.done() and self._columns.exception() is not None):
+            self._columns = asyncio.ensure_future(asyncio.to_thread(self._compute_columns))
+        return await asyncio.shield(self._columns)
+
+    def _compute_columns(self) -> list[schemas.Column]:
+        with self._facets_lock:
+            return facets(self.index.path)
 
 
 class LiveIndex:
@@ -77,8 +91,9 @@ class LiveIndex:
     def __init__(self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, *, owns_index: bool) -> None:
         self._model, self._metrics = model, metrics
         self._thumbnails: LruCache[str, bytes] = LruCache(cache_bytes, len)
+        self._facets_lock = Lock()  # one snapshot at a time: an index that changes all the time would use all cores
         self._version = _version(index.path)
-        self._served = ServedIndex(index, self._thumbnails, owns_index=owns_index)
+        self._served = ServedIndex(index, self._thumbnails, self._facets_lock, owns_index=owns_index)
         self._lock = Lock()
         self._reload_lock = Lock()
         metrics.set_index_images(len(index))
@@ -112,7 +127,7 @@ class LiveIndex:
             if version == self._version:
                 return False
             try:
-                served = ServedIndex(self._open(), self._thumbnails, owns_index=True)
+                served = ServedIndex(self._open(), self._thumbnails, self._facets_lock, owns_index=True)
             except BaseException:
                 self._metrics.index_failed()
                 raise
@@ -156,9 +171,9 @@ class IndexWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop polling, and wait for a reload in progress."""
+        """Stop polling, and wait a few seconds for a reload in progress."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         rest = POLL_SECONDS

@@ -1,19 +1,15 @@
 """Validation of uploaded files: the bytes of an image that is safe to decode, or an HTTP error."""
 
-import io
 from typing import BinaryIO, NamedTuple
 
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
+from glam.app.service.decode_cost import cost_of_opened
 from glam.app.service.middleware.errors import upload_too_large
 from glam.app.service.settings import ServiceLimits
-from glam.errors import ImageError
-from glam.images import FORMATS, SAME_AS, read_image, readable_formats
-
-UPLOAD_FORMATS = {name: suffixes[0] for name, suffixes in FORMATS.items()}
-"""Accepted formats, by Pillow's names, and the file suffix of each. They are those of `glam.images`: with fewer formats
-here, the check and the decoder could take the same bytes for two formats."""
+from glam.errors import ImageError, MissingDecoderError, TooLargeError
+from glam.images import SAME_AS, image_errors, list_formats, open_image, read_image
 
 
 class ImageHeader(NamedTuple):
@@ -46,24 +42,45 @@ def read_header(data: bytes, limits: ServiceLimits) -> ImageHeader:
     """Read the header of an upload without decoding the pixels.
 
     Raises:
-        HTTPException: 413 for too many pixels, 415 for a file that is not an image in ``UPLOAD_FORMATS``, 422 for a
-            damaged header.
+        HTTPException: 413 for too many pixels, 415 for a file in no format of `glam.images`, 422 for a damaged header.
     """
+    image = _open(data, limits)
+    width, height = image.size
+    return ImageHeader(width, height, SAME_AS.get(image.format or "", image.format or ""))
+
+
+def _open(data: bytes, limits: ServiceLimits) -> Image.Image:
+    """Open an upload without decoding the pixels; see `read_header`."""
     advice = f"Send an image of at most {limits.upload_pixels / 1e6:g} megapixels."
     try:
-        with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-            width, height = image.size
-            format = SAME_AS.get(image.format or "", image.format or "")
-    except Image.DecompressionBombError as error:
-        raise HTTPException(413, f"The image is too large. {advice}") from error
-    except UnidentifiedImageError as error:
-        names = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, or PPM"
-        raise HTTPException(415, f"The file is not an image in a supported format. Send {names}.") from error
-    except Exception as error:  # every decoder raises exceptions of its own
+        with image_errors(data):
+            return open_image(data, limits.upload_pixels)
+    except TooLargeError as error:
+        raise HTTPException(413, f"The image is too large: {error.reason}. {advice}") from error
+    except MissingDecoderError as error:
+        raise HTTPException(415, f"The service does not read this format. Send {list_formats()}.") from error
+    except ImageError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise HTTPException(
+                415, f"The file is not an image in a supported format. Send {list_formats()}."
+            ) from error
         raise HTTPException(422, "The image cannot be read: its header is damaged. Send another file.") from error
-    if width * height > limits.upload_pixels:
-        raise HTTPException(413, f"The image is too large: {width} by {height} pixels. {advice}")
-    return ImageHeader(width, height, format)
+
+
+def upload_cost(file: BinaryIO, limits: ServiceLimits) -> int:
+    """Estimated peak memory of `read_upload` in bytes, after its checks.
+
+    Args:
+        file: binary file, open for reading; its position does not matter.
+        limits: limits of the service.
+
+    Raises:
+        HTTPException: see `upload_bytes` and `read_header`.
+    """
+    file.seek(0)
+    image = _open(upload_bytes(file, limits), limits)
+    file.seek(0)
+    return cost_of_opened(image)
 
 
 def read_upload(file: BinaryIO, limits: ServiceLimits) -> Image.Image:

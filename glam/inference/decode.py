@@ -16,21 +16,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from glam.images import (
-    ORIENTATION,
     Box,
     ImageSource,
     image_errors,
     is_turned,
     open_image,
+    orientation,
     pixel_box,
     read_regular_file,
     source_name,
     to_rgb,
+    turn_upright,
     upright_size,
 )
 from glam.sizes import Size, fitted_size
@@ -115,7 +116,6 @@ def prepare(
         with times.stage("decode"):
             name = source_name(source)
             image = open_image(content, name=name)
-            orientation = image.getexif().get(ORIENTATION, 1)
             width, height = upright_size(image)
             area = None if box is None else pixel_box(box, width, height, name)
             across, down = (width, height) if area is None else (area[2] - area[0], area[3] - area[1])
@@ -128,14 +128,14 @@ def prepare(
 
             if isinstance(content, bytes) and image.format in ("JPEG", "MPO"):
                 if area is None and _reduce_on_decode(image, size[::-1] if is_turned(image) else size):
-                    return replace(prepared, pixels=resize(_decode_with_pillow(image), size))
+                    return replace(prepared, pixels=resize(_decode_with_pillow(image, in_place=True), size))
                 if _is_plain_jpeg(image, content):
-                    jpeg = Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), orientation, area)
+                    jpeg = Jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), orientation(image), area)
                     if defer_jpegs:
                         return replace(prepared, jpeg=jpeg)
                     with suppress(RuntimeError):  # Pillow tries next
                         return fitted(_decode_upright([jpeg], torch.device("cpu"))[0])
-            return fitted(_decode_with_pillow(image))
+            return fitted(_decode_with_pillow(image, in_place=image is not source))
 
 
 def decode_jpegs(jpegs: Sequence[Jpeg], size: Size, device: torch.device) -> list[Tensor]:
@@ -184,9 +184,9 @@ def _decode_upright(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor]
     ]
 
 
-def _decode_with_pillow(image: Image.Image) -> Tensor:
-    """Decodes an image opened by Pillow and turns it upright: (h, w, 3), uint8."""
-    return torch.from_numpy(np.array(to_rgb(ImageOps.exif_transpose(image))))
+def _decode_with_pillow(image: Image.Image, *, in_place: bool) -> Tensor:
+    """Decodes an image opened by Pillow, which may be changed ``in_place``, and turns it upright: (h, w, 3), uint8."""
+    return torch.from_numpy(np.array(to_rgb(turn_upright(image, in_place=in_place))))
 
 
 def _reduce_on_decode(image: Image.Image, size: Size) -> bool:

@@ -1,37 +1,31 @@
-"""`build`: creates an index of a collection of images; and `describe_into`, which describes images and adds them.
+"""`build`: creates an index of a collection of images, or resumes its creation.
 
-    build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
-
-The catalog commits one batch at a time, so a build that is killed and run again resumes after the last complete batch.
+build --> images that the index lacks --import_descriptors, describe_into--> Writer
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, Skipped
 from glam.errors import GlamError
-from glam.images import ImageSource
 from glam.index.ann import KINDS
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_available
-from glam.index.operations.image_files import read_ahead
+from glam.index.operations.describe import Unreadable, describe_into
+from glam.index.operations.image_files import is_same_path
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
-from glam.index.storage.records import FileFacts, IndexConfig
+from glam.index.storage.records import IndexConfig
 from glam.index.storage.schema import CATALOG
-from glam.index.writer import FAISS, ImageToAdd, Writer, open_writer
+from glam.index.storage.source_config import SourceConfig
+from glam.index.writer import FAISS, Writer, open_writer
 from glam.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from glam.images import Box
     from glam.inference.pipeline import Settings
     from glam.model import Model
-
-Unreadable = tuple[tuple[str, str], ...]
-"""Path and reason of each file that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +37,16 @@ class BuildReport:
         present: number of images that the index held before.
         unreadable: path and reason of each file that could not be read in this run.
         taken: number of added images whose descriptors were imported from files.
+        inaccessible: path and reason of each folder and file that the system refused to read.
+        skipped: what the scan of the folder passed over.
     """
 
     added: int
     present: int
     unreadable: Unreadable
     taken: int = 0
+    inaccessible: Unreadable = ()
+    skipped: Skipped = NOTHING_SKIPPED
 
 
 class SearchChoice(TypedDict, total=False):
@@ -101,8 +99,9 @@ def build(
     structure, backend = _structure_and_backend(**choice)
     settings = settings or model.settings()
     root = str(collection.root.resolve())
+    source = SourceConfig.of(collection)
     config = IndexConfig(
-        model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or ""
+        model.name, model.fingerprint, model.dim, settings.size, settings.scales, root, structure or "", source=source
     )
     check_descriptor_files(descriptors, config)
     if isinstance(backend, Milvus) and not (Path(path) / CATALOG).is_file():
@@ -114,6 +113,9 @@ def build(
             writer.choose_backend(None if backend == FAISS else backend)
         if structure is not None:
             writer.choose_structure(structure)
+        recorded = writer.config.source
+        if source is not None and (recorded is None or recorded.path == source.path):
+            writer.change_config(source=source)
         known, images = writer.catalog.paths(), unique_by_path(collection.images)
         todo = [image for image in images if image.path not in known]
         present = len(images) - len(todo)
@@ -121,10 +123,24 @@ def build(
             writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(images))
         )
         before = len(images) - len(left)
-        unreadable = describe_into(
-            writer, collection.root, left, model, settings, lambda done: progress(before + done, len(images))
+        described = describe_into(
+            writer,
+            collection.root,
+            left,
+            model,
+            settings,
+            lambda done: progress(before + done, len(images)),
+            must_exist=collection.is_list,
         )
-    return BuildReport(len(todo) - len(unreadable), present, unreadable, len(todo) - len(left))
+    taken = len(todo) - len(left)
+    return BuildReport(
+        added=taken + described.added,
+        present=present,
+        unreadable=described.unreadable,
+        taken=taken,
+        inaccessible=(*collection.skipped.unlisted, *described.inaccessible),
+        skipped=collection.skipped,
+    )
 
 
 def _structure_and_backend(
@@ -140,71 +156,9 @@ def _structure_and_backend(
     return structure, backend
 
 
-def describe_into(
-    writer: Writer,
-    root: Path,
-    images: Sequence[ImageFile],
-    model: "Model",
-    settings: "Settings",
-    progress: Callable[[int], None],
-) -> Unreadable:
-    """Describes images and adds them in batches. Each replaces the image at the same path, if there is one.
-
-    Each file is read once, so that the hash and the descriptor belong to the same bytes.
-
-    Args:
-        writer: writer of the index.
-        root: folder that the paths of the images are relative to.
-        images: images to describe.
-        model: model that describes them.
-        settings: size and scales at which images are described.
-        progress: called with the number of images done.
-
-    Returns:
-        Path and reason of each file that could not be read.
-    """
-    unreadable = [(_printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image)]
-    images = [image for image in images if is_utf8(image)]
-    writer.add([], unreadable)
-    facts: dict[int, FileFacts] = {}
-
-    def sources() -> Iterator[tuple[ImageSource, "Box | None"]]:
-        for position, file in enumerate(read_ahead(root, images)):
-            facts[position] = file.facts
-            yield file.source, None
-
-    limits = writer.limits
-    batch: list[ImageToAdd] = []
-    recorded = len(unreadable)
-    last = time.monotonic()
-    progress(0)
-    for done, image in enumerate(model.stream(sources(), settings), start=1):
-        file = facts.pop(image.position)
-        if image.descriptor is None:
-            assert image.error is not None
-            unreadable.append((file.path, image.error.reason))
-        else:
-            batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
-        waiting = len(batch) + len(unreadable) - recorded
-        if waiting == limits.commit_images or done == len(images) or time.monotonic() - last > limits.commit_seconds:
-            writer.add(batch, unreadable[recorded:])
-            batch, recorded, last = [], len(unreadable), time.monotonic()
-        progress(done)
-    return tuple(unreadable)
-
-
 def unique_by_path(images: Iterable[ImageFile]) -> list[ImageFile]:
     """The images without duplicate paths; the last image at a path wins."""
     return list({image.path: image for image in images}.values())
-
-
-def is_utf8(image: ImageFile) -> bool:
-    """Whether the path is valid UTF-8, as the catalog and JSON require. A file system accepts any bytes."""
-    return image.path.isascii() or _printable_path(image.path) == image.path
-
-
-def _printable_path(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check_same(writer: Writer, config: IndexConfig) -> None:
@@ -214,17 +168,25 @@ def _check_same(writer: Writer, config: IndexConfig) -> None:
         GlamError: it was built with another model, other settings, or from another folder.
     """
     was = writer.config
-    for name in ("fingerprint", "size", "scales", "root"):
+    for name in ("fingerprint", "size", "scales"):
         if getattr(was, name) != getattr(config, name):
             raise GlamError(f"{writer.path} was built {_difference(name, was, config)}. Build a new index instead.")
+    if not is_same_path(was.root, config.root):
+        raise GlamError(other_folder(writer.path, was.root, config.root))
+
+
+def other_folder(index: Path, root: str, other: str) -> str:
+    """Error message for a folder that is not the root of an index."""
+    return (
+        f"{index} is an index of {root}, not of {other}. Build a new index or, if the images moved there, run "
+        f"`glam index relocate {index} {other}`."
+    )
 
 
 def _difference(name: str, was: IndexConfig, config: IndexConfig) -> str:
     """How an index was built, and how the requested build differs."""
     if name == "fingerprint":
         return f"with {was.model}, not with {'this version of it' if config.model == was.model else config.model}"
-    if name == "root":
-        return f"from {was.root}, not from {config.root}"
     if name == "size":
         return f"from images of {was.size} pixels, not of {config.size}"
     return f"at the scales {was.scales}, not at {config.scales}"

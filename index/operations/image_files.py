@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.images import open_regular_file
+from glam.errors import GONE, ImageError
+from glam.images import image_errors, open_regular_file
+from glam.images.limits import MAX_BYTES, check_bytes
 from glam.index.storage.checksums import digest, digest_stream
 from glam.index.storage.records import FileFacts
 from glam.parallel_map import parallel_map
@@ -23,6 +25,10 @@ THREADS = 4
 AHEAD = 16
 """Files read ahead of the model and held in memory (arbitrary)."""
 
+NO_LONGER_A_FILE = (None, *GONE)
+"""Numbers of errors after which a file counts as gone; None is that of `open_regular_file` for what is not a file. Any
+other error of the system, such as a missing permission, says nothing about the file."""
+
 
 class FileRead(NamedTuple):
     """The result of reading a file.
@@ -30,10 +36,15 @@ class FileRead(NamedTuple):
     Attributes:
         source: bytes of the file; its path if it could not be read, so that decoding reports the reason.
         facts: size, modification time, and hash of these bytes.
+        reason: why the file could not be read; '' if it was read.
+        failure: kind of the reason: "gone" if there is no file, "inaccessible" if the system refused to read it, so
+            that it may be sound, and "unreadable" for anything else; '' if it was read.
     """
 
     source: bytes | Path
     facts: FileFacts
+    reason: str = ""
+    failure: Literal["", "gone", "inaccessible", "unreadable"] = ""
 
 
 def read_ahead(
@@ -94,9 +105,23 @@ def size_and_time(file: Path) -> tuple[int, int] | None:
     """
     try:
         stat = file.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: the path contains a NUL
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def is_gone(path: Path) -> bool:
+    """Whether there is nothing at a path. False also if the system refuses to say."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno in GONE
+    return False
+
+
+def is_same_path(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths, with links followed, are the same folder or file."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def metadata_json(image: ImageFile) -> str:
@@ -105,13 +130,22 @@ def metadata_json(image: ImageFile) -> str:
 
 
 def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
+    path = root / image.path
     try:
-        with times.stage("read"), open_regular_file(root / image.path) as file:
+        with image_errors(path), times.stage("read"), open_regular_file(path) as file:
             stat = os.fstat(file.fileno())
+            check_bytes(stat.st_size, MAX_BYTES, str(path))
             data = file.read()
-    except OSError:
-        return FileRead(root / image.path, facts_of(image, "", 0, 0))
+    except ImageError as error:
+        return FileRead(path, facts_of(image, "", 0, 0), error.reason, _failure(error.__cause__))
     return FileRead(data, facts_of(image, digest(data), len(data), stat.st_mtime_ns))
+
+
+def _failure(cause: BaseException | None) -> Literal["gone", "inaccessible", "unreadable"]:
+    """The kind of an error that reading a file raised."""
+    if not isinstance(cause, OSError) or cause.errno is None:
+        return "unreadable"
+    return "gone" if cause.errno in GONE else "inaccessible"
 
 
 def facts_of(image: ImageFile, content: str, size: int, modified: int) -> FileFacts:

@@ -6,6 +6,7 @@ glam index info --> info --> Catalog, lock, checksums.json, search/list.json
 from dataclasses import dataclass
 from pathlib import Path
 
+from glam.datasets.collection import NOTHING_SKIPPED, Skipped
 from glam.errors import GlamError
 from glam.index import ann_cache
 from glam.index.rerank_store.files import public_names
@@ -36,6 +37,10 @@ class IndexInfo:
         clean: whether the last writer finished, rather than being killed.
         writer: the writer that is active now; None if there is none.
         unreadable: reason for each file that could not be read, by its path.
+        source: folder or list that the images come from; the root if that is not known.
+        exclude: patterns of the paths that are left out.
+        landmark_from: what names the landmark of an image; "" if that is not known.
+        skipped: what the last complete scan passed over.
     """
 
     images: int
@@ -55,6 +60,10 @@ class IndexInfo:
     clean: bool
     writer: Owner | None
     unreadable: dict[str, str]
+    source: str
+    exclude: tuple[str, ...]
+    landmark_from: str
+    skipped: Skipped
 
 
 def info(path: str | Path) -> IndexInfo:
@@ -74,6 +83,7 @@ def info(path: str | Path) -> IndexInfo:
     try:
         with catalog.snapshot():
             config = catalog.config
+            source = config.source
             return IndexInfo(
                 images=len(catalog),
                 removed=catalog.removed_count(),
@@ -92,6 +102,10 @@ def info(path: str | Path) -> IndexInfo:
                 clean=(index / CHECKSUMS).exists(),
                 writer=owner(index),
                 unreadable=dict(catalog.unreadable()),
+                source=config.root if source is None else source.location(config.root),
+                exclude=() if source is None else source.exclude,
+                landmark_from="" if source is None else source.landmark_from,
+                skipped=NOTHING_SKIPPED if source is None else source.skipped,
             )
     finally:
         catalog.close()

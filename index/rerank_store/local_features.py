@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import ImageError
-from glam.images import read_image
+from glam.images import read_image, read_regular_file
 from glam.index.local_matching.rootsift import CONTRAST, LENGTH, MOST, SIZE, LocalFeatures, extract
 from glam.index.rerank_store.files import LOCAL_FEATURES, StoreFile, register_file, store_files, write_store_file
 from glam.index.storage.catalog import Catalog
@@ -72,7 +72,7 @@ def features_of(root: Path, facts: FileFacts) -> LocalFeatures | None:
         The local features; None if the file cannot be read or its content has changed.
     """
     try:
-        data = (root / facts.path).read_bytes()
+        data = read_regular_file(root / facts.path)
         return extract(read_image(data)) if not facts.hash or digest(data) == facts.hash else None
     except (OSError, ImageError):
         return None

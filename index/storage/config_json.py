@@ -6,6 +6,7 @@ Catalog.create, Catalog.set_config --config_to_json--> about --config_from_json-
 import json
 from dataclasses import asdict
 
+from glam.datasets.collection import NOTHING_SKIPPED
 from glam.index.ann import KINDS
 from glam.index.storage.records import IndexConfig
 from glam.strict_json import from_values, parse_json
@@ -42,4 +43,7 @@ def config_from_json(text: str) -> IndexConfig:
         raise ValueError("the configuration has impossible scales")
     if config.structure and config.structure not in KINDS:
         raise ValueError("the configuration has an unknown search structure")
+    skipped = NOTHING_SKIPPED if config.source is None else config.source.skipped
+    if min((skipped.excluded, *skipped.formats.values())) < 0:
+        raise ValueError("the configuration has impossible numbers of files")
     return config

@@ -1,15 +1,18 @@
 """Filter expressions on images in the catalog, such as ``city = 'Paris' and year > 2010``.
 
-SQLite evaluates the expression for each image, over the columns of the image and the metadata keys that the expression
-names. While it runs, the connection can read nothing else, can call only functions on an allowlist, and is stopped
-after a time limit.
+    matching --copy the columns that the expression names--> temporary table --evaluate the expression--> image ids
+
+While SQLite evaluates the expression, the connection can read nothing but the copy and can call only functions on an
+allowlist. All of it is stopped after a time limit. SQLite checks for that between two rows, never inside a function, so
+strings have a small limit too: it bounds what a single function can take.
 """
 
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 
 import numpy as np
 
@@ -40,17 +43,21 @@ KEYWORDS = frozenset((
 # fmt: on
 """Words with a meaning in SQL, which cannot name a metadata key without quotes."""
 
-LIMITS = {sqlite3.SQLITE_LIMIT_LENGTH: 10_000_000, sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000}
-"""Most bytes of a string and of a LIKE pattern (arbitrary), because the time limit cannot stop a single SQLite step."""
+LIMITS = {sqlite3.SQLITE_LIMIT_LENGTH: 10_000, sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000}
+"""Most bytes of a string and of a LIKE pattern while an expression is evaluated. With them no function
+takes more than 0.02 s; with 10 MB, instr took minutes."""
 
 SECONDS = 10.0
 """Time limit of a filter (arbitrary)."""
 
-STEPS = 10_000
-"""SQLite instructions between two checks of the clock (arbitrary)."""
+RETRY_SECONDS = 0.05
+"""Interval between two attempts to stop a filter (arbitrary): an attempt between two statements has no effect."""
 
 LONGEST = 10_000
 """Most characters of an expression (arbitrary)."""
+
+SHOWN = 200
+"""Most characters of an expression in an error message (arbitrary)."""
 
 TOKENS = re.compile(
     r"""(?P<text>'(?:[^']|'')*') | "(?P<quoted>(?:[^"]|"")*)" | `(?P<ticked>[^`]*)` | \[(?P<bracketed>[^\]]*)\]
@@ -61,16 +68,15 @@ TOKENS = re.compile(
 TABLE = "image"
 
 
-def matching(connection: sqlite3.Connection, where: str, *, seconds: float = SECONDS, steps: int = STEPS) -> ImageIds:
+def matching(connection: sqlite3.Connection, where: str, *, seconds: float = SECONDS) -> ImageIds:
     """Evaluates a filter expression.
 
     Args:
-        connection: connection to the catalog; no other thread may use it during the call.
+        connection: connection to the catalog; nothing else may use it during the call.
         where: SQL expression over `COLUMNS` and the metadata keys of the images. A key that an image lacks is NULL;
             true and false are 1 and 0; lists and objects are JSON texts. A column hides a metadata key of the same
             name. ``id`` and ``label`` are deprecated names of ``image_id`` and ``landmark``.
         seconds: time limit.
-        steps: SQLite instructions between two checks of the clock.
 
     Returns:
         The ids of the images for which the expression is true, (n,) int64 in ascending order.
@@ -80,27 +86,13 @@ def matching(connection: sqlite3.Connection, where: str, *, seconds: float = SEC
             exceeds the time limit.
     """
     names = _names(where)
-    keys = [name for name in names if name.lower() not in NAMES and _is_key(connection, name)]
-    known = {*NAMES, *(key.lower() for key in keys)}
-    if len(known) < len(NAMES) + len(keys):
-        raise _refused(where, f"the keys {' and '.join(keys)} differ only in case. Use one of them.")
-    for name, quoted in names.items():
-        if quoted and name.lower() not in known:  # SQLite would take it as text
-            raise _no_column(connection, where, name)
-    selected = [f'{value_of(name)} AS "{name}"' for name in (*COLUMNS, *DEPRECATED, *keys)]
-    query = (
-        f'WITH "{TABLE}" AS (SELECT {", ".join(selected)} FROM main."images"'
-        f""" WHERE "state" = 'present') SELECT "{TABLE}"."image_id" FROM "{TABLE}" WHERE (\n{where}\n) ORDER BY 1"""
-    )
     try:
-        with _guarded(connection, seconds, steps):
-            found = connection.execute(query).fetchall()
+        with _deadline(connection, seconds):
+            found = _evaluate(connection, where, names)
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-        reason = str(error)
-        unknown = re.match(r"no such column: (.*)", reason)
-        if unknown:
-            raise _no_column(connection, where, unknown[1]) from error
-        raise _refused(where, _explanation(reason, seconds)) from error
+        raise _refused(where, _explanation(str(error), seconds)) from error
+    finally:
+        connection.execute(f'DROP TABLE IF EXISTS temp."{TABLE}"')
     return np.array([image_id for (image_id,) in found], dtype=np.int64)
 
 
@@ -164,35 +156,101 @@ def _path(key: str) -> str:
 
 
 @contextmanager
-def _guarded(connection: sqlite3.Connection, seconds: float, steps: int) -> Iterator[None]:
-    """Restricts the connection to what a filter needs, and stops it after the time limit."""
+def _deadline(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Interrupts every statement on the connection that still runs after the time limit.
+
+    A thread does it: a callback of SQLite would need the GIL, which the other threads of a busy service hold.
+    """
+    ended = Event()
+
+    def interrupt() -> None:
+        pause = max(seconds, 0.0)
+        while not ended.wait(pause):
+            connection.interrupt()
+            pause = RETRY_SECONDS
+
+    thread = Thread(target=interrupt, name="filter-deadline", daemon=True)
     end = time.monotonic() + seconds
+    thread.start()
+    try:
+        yield
+        if time.monotonic() > end:  # the last statement ended between two attempts
+            raise sqlite3.OperationalError("interrupted")
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _evaluate(connection: sqlite3.Connection, where: str, names: dict[str, bool]) -> list[tuple[int]]:
+    copied = _copy(connection, where, names)
+    try:
+        with _guard(connection, copied):
+            return connection.execute(f'SELECT "image_id" FROM "{TABLE}" WHERE (\n{where}\n) ORDER BY 1').fetchall()
+    except sqlite3.OperationalError as error:
+        unknown = re.match(r"no such column: (.*)", str(error))
+        if unknown:
+            raise _no_column(connection, where, unknown[1]) from error
+        raise
+
+
+def _copy(connection: sqlite3.Connection, where: str, names: dict[str, bool]) -> frozenset[str]:
+    """Copies the columns and metadata keys that an expression names into the temporary table `TABLE`.
+
+    Without the copy, the small limit on strings would apply to the metadata of an image as a unit.
+
+    Args:
+        connection: connection to the catalog.
+        where: the expression, for error messages.
+        names: result of `_names`.
+
+    Returns:
+        The names of the columns in the table.
+
+    Raises:
+        GlamError: a quoted name is unknown, or two metadata keys differ only in case.
+    """
+    keys = [name for name in names if name.lower() not in NAMES and _is_key(connection, name)]
+    known = {*NAMES, *(key.lower() for key in keys)}
+    if len(known) < len(NAMES) + len(keys):
+        raise _refused(where, f"the keys {' and '.join(keys)} differ only in case. Use one of them.")
+    for name, quoted in names.items():
+        if quoted and name.lower() not in known:  # SQLite would take it as text
+            raise _no_column(connection, where, name)
+    # Two columns at least, so that `x IN image` is never valid.
+    copied = dict.fromkeys(["image_id", "width", *(name.lower() for name in names if name.lower() in NAMES), *keys])
+    selected = ", ".join(f'{value_of(name)} AS "{name}"' for name in copied)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(
+        f"""CREATE TEMP TABLE "{TABLE}" AS SELECT {selected} FROM main."images" WHERE "state" = 'present'"""
+    )
+    return frozenset(copied)
+
+
+@contextmanager
+def _guard(connection: sqlite3.Connection, copied: Collection[str]) -> Iterator[None]:
+    """Restricts the connection to reading the columns ``copied`` of `TABLE`, allowed functions, and short strings."""
+
+    def authorize(action: int, first: str | None, second: str | None, database: str | None, inside: str | None) -> int:
+        if action == sqlite3.SQLITE_SELECT:
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_READ and (first, database) == (TABLE, "temp") and second in copied:
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION and second is not None and second.lower() in FUNCTIONS:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
     usual = {limit: connection.setlimit(limit, most) for limit, most in LIMITS.items()}
-    connection.set_authorizer(_authorize)
-    connection.set_progress_handler(lambda: time.monotonic() > end, steps)
+    connection.set_authorizer(authorize)
     try:
         yield
     finally:
-        connection.set_progress_handler(None, 0)
         connection.set_authorizer(None)
         for limit, most in usual.items():
             connection.setlimit(limit, most)
 
 
-def _authorize(action: int, first: str | None, second: str | None, database: str | None, inside: str | None) -> int:
-    """Authorizer callback of SQLite; ``inside`` is the innermost view or common table expression of the access."""
-    if action == sqlite3.SQLITE_SELECT:
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_READ:
-        ours = first == TABLE or (first == "images" and database == "main" and inside == TABLE)
-        return sqlite3.SQLITE_OK if ours else sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_FUNCTION and second is not None and second.lower() in FUNCTIONS:
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_DENY
-
-
 def _refused(where: str, reason: str) -> GlamError:
-    return GlamError(f"The filter {where!r} cannot be used: {reason}")
+    return GlamError(f"The filter {where[:SHOWN]!r} cannot be used: {reason}")
 
 
 def _no_column(connection: sqlite3.Connection, where: str, name: str) -> GlamError:
@@ -211,6 +269,9 @@ def _explanation(reason: str, seconds: float) -> str:
         return "only comparisons of columns and metadata keys are allowed."
     if reason.startswith("unrecognized token"):
         return "a quotation mark is not closed, or a character is not part of SQL. Write text in single quotes."
+    if "too big" in reason:
+        most = LIMITS[sqlite3.SQLITE_LIMIT_LENGTH]
+        return f"a text in it is longer than {most:,} bytes. Compare columns with shorter values."
     if "bindings" in reason:
         return "parameters are not allowed. Write the values into the filter."
     return f"{reason}. Write it like \"landmark = 'Petra' and width > 800\"."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glam.errors import GlamError
 from glam.index.storage.milvus_config import MilvusConfig
+from glam.index.storage.source_config import SourceConfig
 from glam.index.types import ImageIds
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and most operations on an index need no model
@@ -30,6 +31,8 @@ class IndexConfig:
         structure: chosen kind of search structure; '' to choose by the number of images.
         milvus: the Milvus collection that is searched; None if FAISS searches the index.
         keeps: kinds of data stored for re-ranking, from `glam.index.rerank_store.files.KINDS`.
+        source: where the images come from; None if the index is of an earlier version, or the caller of `build` put the
+            images together.
     """
 
     model: str
@@ -41,6 +44,7 @@ class IndexConfig:
     structure: str = ""
     milvus: MilvusConfig | None = None
     keeps: tuple[str, ...] = ()
+    source: SourceConfig | None = None
 
     def check_model(self, index: Path, model: "Model") -> None:
         """Checks that the descriptors of a model can be compared with those in the index.

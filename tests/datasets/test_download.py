@@ -1,238 +1,25 @@
-"""Downloads from a local server that drops connections, sends wrong answers, and sends wrong bytes."""
+"""Downloads of data sets: checks, archives, and what is there already."""
 
 import hashlib
 import io
 import pickle
 import re
-import shutil
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-import glam.datasets.fetch as fetch_module
 from glam.datasets.download import DownloadReport, download
-from glam.datasets.fetch import fetch
 from glam.datasets.registry import DATA_SETS, DataSet, Remote, find
 from glam.errors import GlamError
 from glam.progress import Progress
-
-BODY = np.random.default_rng(0).bytes(3_000_000)
-OTHER = np.random.default_rng(1).bytes(3_000_000)
-
-Answer = Callable[["Handler", bytes, int], None]
-"""Answers a request for the bytes of a file from an offset."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves `files`. Each request is answered by the next entry of `script`, and correctly after the last one."""
-
-    files: dict[str, bytes]
-    script: list[Answer]
-    asked: list[tuple[str, int]]
-
-    def do_GET(self) -> None:
-        told = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
-        assert told is not None
-        start = int(told[1])
-        self.asked.append((self.path, start))
-        body = self.files.get(self.path)
-        answer = self.script.pop(0) if self.script else rightly
-        if body is None:
-            self.send_error(404)
-        else:
-            answer(self, body, start)
-
-    def begin(self, status: int, length: int, **headers: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-def rightly(
-    handler: Handler, body: bytes, start: int, *, claimed: int | None = None, sent: bytes | None = None
-) -> None:
-    """Sends the requested bytes, or others that claim to be the requested ones."""
-    claimed = start if claimed is None else claimed
-    if start == 0:
-        handler.begin(200, len(body), Content_Type="application/octet-stream")
-    elif start < len(body):
-        content_range = f"bytes {claimed}-{len(body) - 1}/{len(body)}"
-        handler.begin(206, len(body) - start, Content_Range=content_range)
-    else:
-        handler.send_error(416)
-        return
-    handler.wfile.write(body[start:] if sent is None else sent)
-
-
-def dropping(count: int) -> Answer:
-    return lambda handler, body, start: rightly(handler, body, start, sent=body[start : start + count])
-
-
-def wrong_range(handler: Handler, body: bytes, start: int) -> None:
-    rightly(handler, body, start, claimed=start // 2, sent=body[start // 2 :][: len(body) - start])
-
-
-def lying_range(handler: Handler, body: bytes, start: int) -> None:
-    rightly(handler, body, start, sent=body[: len(body) - start])
-
-
-def ignoring_range(handler: Handler, body: bytes, start: int) -> None:
-    rightly(handler, body, 0)
-
-
-def corrupted(handler: Handler, body: bytes, start: int) -> None:
-    """Sends a wrong last byte."""
-    rightly(handler, body, start, sent=body[start:-1] + bytes([body[-1] ^ 1]))
-
-
-def failing(handler: Handler, body: bytes, start: int) -> None:
-    handler.send_error(503)
-
-
-def web_page(handler: Handler, body: bytes, start: int) -> None:
-    handler.begin(200, len(body), Content_Type="text/html; charset=utf-8")
-    handler.wfile.write(body)
-
-
-@pytest.fixture
-def server() -> Iterator[SimpleNamespace]:
-    """A server with `files` and `script` to fill, its address `at`, and the requests `asked`; ``/file`` is `BODY`."""
-    state: dict[str, object] = {"files": {"/file": BODY}, "script": [], "asked": []}
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), state))
-    threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield SimpleNamespace(at=f"http://127.0.0.1:{listening.server_address[1]}", **state)
-    listening.shutdown()
-    listening.server_close()
-
-
-fetch_at_once = partial(fetch, pause=0.0)
-
-
-def right(file: Path) -> None:
-    if hashlib.md5(file.read_bytes()).digest() != hashlib.md5(BODY).digest():
-        raise GlamError("another checksum")
-
-
-def test_three_interruptions_end_with_the_right_bytes_and_little_is_fetched_twice(
-    server: SimpleNamespace, tmp_path: Path
-) -> None:
-    server.script[:] = [dropping(700_000), dropping(700_000), dropping(700_000)]
-    reports: list[tuple[int, int]] = []
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right, progress=lambda *report: reports.append(report))
-    assert (tmp_path / "f").read_bytes() == BODY
-    step = 700_000 - fetch_module.OVERLAP
-    assert [start for _, start in server.asked] == [0, step, 2 * step, 3 * step]
-    assert reports[-1] == (len(BODY), len(BODY))
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
-
-
-def test_a_drop_a_wrong_range_and_a_corrupted_body_end_with_the_right_bytes(
-    server: SimpleNamespace, tmp_path: Path
-) -> None:
-    server.script[:] = [dropping(1_000_000), wrong_range, dropping(2_000_000), corrupted]
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
-    assert (tmp_path / "f").read_bytes() == BODY
-    assert [start > 0 for _, start in server.asked] == [False, True, False, True, False]
-
-
-@pytest.mark.parametrize("script", [[corrupted] * 99, [dropping(900_000), failing, *[corrupted] * 99]])
-def test_wrong_bytes_are_never_put_in_place(server: SimpleNamespace, tmp_path: Path, script: list[Answer]) -> None:
-    server.script[:] = script
-    (tmp_path / "f").write_bytes(b"the former file")
-    with pytest.raises(GlamError, match=r"f could not be downloaded .* another checksum"):
-        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
-    assert (tmp_path / "f").read_bytes() == b"the former file"
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
-    assert sum(start == 0 for _, start in server.asked) == 2  # a wrong file is not fetched five times
-
-
-@pytest.mark.parametrize("answer", [lying_range, ignoring_range, wrong_range])
-def test_a_server_that_cannot_resume_is_detected_without_a_checksum(
-    server: SimpleNamespace, tmp_path: Path, answer: Answer
-) -> None:
-    server.script[:] = [dropping(1_500_000), answer]
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
-    assert (tmp_path / "f").read_bytes() == BODY
-
-
-def test_another_range_is_refused_even_where_its_first_bytes_are_alike(server: SimpleNamespace, tmp_path: Path) -> None:
-    server.files["/even"] = bytes(2_000_000) + BODY
-    server.script[:] = [dropping(1_000_000), wrong_range]
-    fetch_at_once([f"{server.at}/even"], tmp_path / "f", verify=lambda file: None)
-    assert (tmp_path / "f").read_bytes() == server.files["/even"]
-
-
-def test_a_file_that_changed_meanwhile_is_begun_anew(server: SimpleNamespace, tmp_path: Path) -> None:
-    (tmp_path / "f.partial").write_bytes(OTHER[:2_000_000])
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
-    assert (tmp_path / "f").read_bytes() == BODY
-
-
-def test_remains_of_a_longer_file_are_dropped(server: SimpleNamespace, tmp_path: Path) -> None:
-    (tmp_path / "f.partial").write_bytes(BODY + OTHER)
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
-    assert (tmp_path / "f").read_bytes() == BODY
-
-
-def test_the_next_call_goes_on_where_the_last_one_gave_up(server: SimpleNamespace, tmp_path: Path) -> None:
-    server.script[:] = [dropping(1_000_000), *[failing] * fetch_module.TRIES]
-    with pytest.raises(GlamError, match="503"):
-        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
-    assert not (tmp_path / "f").exists()
-    server.script.clear()
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
-    assert server.asked[-1][1] == 1_000_000 - fetch_module.OVERLAP
-    assert (tmp_path / "f").read_bytes() == BODY
-
-
-def test_a_long_file_over_a_bad_line_arrives_as_long_as_each_try_brings_some(
-    server: SimpleNamespace, tmp_path: Path
-) -> None:
-    server.script[:] = [dropping(200_000)] * 30
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
-    assert (tmp_path / "f").read_bytes() == BODY
-
-
-def test_the_next_address_resumes_the_partial_download(server: SimpleNamespace, tmp_path: Path) -> None:
-    server.files["/mirror"] = BODY
-    server.script[:] = [dropping(1_000_000), *[failing] * fetch_module.TRIES]
-    addresses = ["http://127.0.0.1:9/file", f"{server.at}/none", f"{server.at}/file", f"{server.at}/mirror"]
-    server.script.insert(0, rightly)  # for the file that does not exist
-    fetch_at_once(addresses, tmp_path / "f", verify=right)
-    assert server.asked[-1] == ("/mirror", 1_000_000 - fetch_module.OVERLAP)
-    assert (tmp_path / "f").read_bytes() == BODY
-
-
-def test_the_error_names_every_address_and_its_fault(server: SimpleNamespace, tmp_path: Path) -> None:
-    server.script[:] = [rightly, web_page]
-    with pytest.raises(GlamError, match=r"/none: the server answers 404 .*/file: the server answers with a web page"):
-        fetch_at_once([f"{server.at}/none", f"{server.at}/file"], tmp_path / "f", verify=lambda file: None)
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_told_before_anything_is_written(
-    server: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = len(BODY) + fetch_module.SPARE_ROOM
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
-    with pytest.raises(GlamError, match=r"the disk has 0\.1 GB free"):
-        fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right, room=2)
-    assert len(server.asked) == 1
-    assert not any(tmp_path.iterdir())
-    fetch_at_once([f"{server.at}/file"], tmp_path / "f", verify=right)
+from tests.datasets.file_server import (
+    BODY,
+    OTHER,
+)
 
 
 def tar(files: dict[str, bytes], mode: str) -> bytes:
@@ -309,6 +96,7 @@ def test_a_data_set_is_fetched_once_and_what_is_missing_or_other_again(
         ("/z.tgz", tar({"../../escaped.jpg": b"x"}, "w:gz"), "leads out", "jpg/a.jpg"),
         ("/list.pkl", b"<html>", "not a pickle", "list.pkl"),
     ],
+    ids=("md5", "no md5", "checksum", "half", "path", "pickle"),  # the archives hold the time at which they were made
 )
 def test_what_is_not_as_published_is_never_in_place(
     server: SimpleNamespace, data_set: DataSet, tmp_path: Path, path: str, body: bytes, message: str, absent: str

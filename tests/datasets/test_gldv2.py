@@ -102,3 +102,14 @@ def test_an_image_costs_little_memory_and_no_look_at_the_disk(tmp_path: Path, mo
     assert len(collection) == images
     assert looks < 50
     assert held / images < 250  # bytes per image
+
+
+@pytest.mark.parametrize("name", ["train_clean.csv", "train.csv"])
+def test_blank_lines_are_passed_over(tmp_path: Path, name: str) -> None:
+    lines = {
+        "train_clean.csv": ("landmark_id,images", f"7,{IDS[0]}"),
+        "train.csv": ("id,url,landmark_id", f"{IDS[0]},u,7"),
+    }
+    header, row = lines[name]
+    (tmp_path / name).write_text(f"\n{header}\n\n{row}\n  \n\n")
+    assert read_gldv2(tmp_path / name).images == (ImageFile("6/e/1/6e158a47eb2ca3f6.jpg", "7"),)

@@ -162,6 +162,47 @@ def test_images_are_never_written_over_each_other(source: Path, tmp_path: Path) 
         )
 
 
+@pytest.mark.parametrize("out", ["out", "tower", "tower/out", ".", "..", ".out"])
+def test_an_output_and_its_images_stay_apart(source: Path, out: str) -> None:
+    """The first run is refused, so that no later one can take its results for images."""
+    before = sorted(source.parent.rglob("*"))
+    with pytest.raises(GlamError, match=r"inside|overwrite themselves"):
+        prepare(read_collection(source), source / out, 150)
+    assert sorted(source.parent.rglob("*")) == before
+
+
+def test_a_link_does_not_hide_that_an_output_holds_the_images(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(source, target_is_directory=True)
+    with pytest.raises(GlamError, match="overwrite themselves"):
+        prepare(read_collection(source), tmp_path / "link", 150)
+    with pytest.raises(GlamError, match="is inside"):
+        prepare(read_collection(tmp_path / "link"), source / "out", 150)
+
+
+def test_an_output_beside_listed_images_is_not_among_them(source: Path, tmp_path: Path) -> None:
+    """A later run gives the same, unless the list names results of the first one."""
+    rows = ["path,landmark", *(f"{path.relative_to(source)},a" for path in sorted(source.glob("tower/*")))]
+    (source / "few.csv").write_text("\n".join(rows))
+    for _ in range(2):
+        prepare(read_collection(source / "few.csv"), source / "out", 150)
+        assert len(read_collection(source / "out")) == 3
+    (source / "all.csv").write_text("\n".join([*rows, "out/tower/wide.jpg,a"]))
+    with pytest.raises(GlamError, match="overwrite themselves"):
+        prepare(read_collection(source / "all.csv"), source / "out", 150)
+
+
+def test_the_manifest_has_the_metadata_of_the_source(source: Path, tmp_path: Path) -> None:
+    """Equal fields are read back from it, and an empty one stays empty."""
+    header, rows = "path,year,landmark,who", ("tower/wide.jpg,1999,t,Ann", "tower/small.JPEG,,t,007")
+    (source / "few.csv").write_text("\n".join([header, *rows]))
+    collection = read_collection(source / "few.csv")
+    prepare(collection, tmp_path / "out", 64)
+    found = read_collection(tmp_path / "out").images
+    assert [image.metadata for image in found] == [image.metadata for image in collection.images]
+    assert found[0].metadata == {"year": 1999, "who": "Ann"}
+    assert found[1].metadata == {"who": "007"}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_a_clear_error(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
@@ -182,3 +223,11 @@ def test_the_command_prepares_any_source(source: Path, tmp_path: Path) -> None:
     assert "1 image written" in done.output
     assert "bridge/text.png" in done.output
     assert read_collection(tmp_path / "out").images == (ImageFile("tower/wide.jpg", "t", (32, 64)),)
+
+
+def test_an_image_whose_name_is_not_utf8_is_listed_and_the_others_are_prepared(source: Path, tmp_path: Path) -> None:
+    (source / "tower" / os.fsdecode(b"\xff.jpg")).write_bytes((source / "tower/wide.jpg").read_bytes())
+    done = prepare(read_folder(source), tmp_path / "out", 150)
+    assert (done.encoded, done.present) == (4, 0)
+    assert "tower/\\udcff.jpg,its name is not UTF-8" in (tmp_path / "out" / "unreadable.csv").read_text()
+    assert {image.path for image in read_collection(tmp_path / "out").images} == set(SHAPES)

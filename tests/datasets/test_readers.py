@@ -163,3 +163,30 @@ def test_training_never_sees_what_is_left_out(tmp_path: Path) -> None:
     data = LandmarkData(tmp_path, leave_out=names)
     seen = {image.path for image in data.train.images} | {image.path for image in data.val.images}
     assert seen == {f"{landmark}/{i}.png" for landmark in "abdef" for i in range(2)} - {"d/1.png"}
+
+
+def test_blank_lines_of_a_list_are_passed_over_and_a_path_counts_once(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(f"\na.jpg\n./a.jpg\n\n{tmp_path}/b.jpg\na.jpg\n")
+    assert paths(read_collection(file)) == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "x" * 300 + ".csv"])
+def test_a_source_that_the_system_refuses_is_a_clear_error(source: str) -> None:
+    with pytest.raises(GlamError, match="cannot be opened: file name too long"):
+        read_collection(source)
+
+
+def test_a_source_that_may_not_be_opened_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(GlamError, match="cannot be opened: permission denied"):
+        read_collection(tmp_path)
+
+
+def test_a_folder_of_links_alone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "album").symlink_to("/usr")
+    with pytest.raises(GlamError, match=r"contains no images \(skipped: 1 link\)"):
+        read_collection(tmp_path)

@@ -16,9 +16,9 @@ from tests.docs.pages import ROOT
 GLAM: Any = typer.main.get_command(importlib.import_module("glam.app.cli.main").app)
 
 TOOLS = frozenset({
-    "cat", "cd", "cp", "curl", "du", "echo", "exit", "export", "git", "journalctl", "kubectl", "ls", "milvus-lite",
-    "mkdir", "mv", "pip", "pipx", "pre-commit", "python3", "rm", "rsync", "sbatch", "source", "sudo", "systemctl",
-    "tar", "test", "cmp",
+    "cat", "cd", "cp", "curl", "docker", "du", "echo", "exit", "export", "git", "journalctl", "kubectl", "ls",
+    "milvus-lite", "mkdir", "mv", "pip", "pipx", "pre-commit", "python3", "rm", "rsync", "sbatch", "source", "sudo",
+    "systemctl", "tar", "test", "cmp",
 })  # fmt: skip
 """Programs other than ours that pages may name."""
 

@@ -14,8 +14,8 @@ from tests.test_layout import modules
 
 VERBS = """
     add build change check choose close compute convert copy correct create delete describe divide download evaluate
-    fix free get give install keep leave make move name normalize pass put remove rename restore run save search send
-    separate set shorten simplify sync update upgrade use wait write
+    fix free get give install keep leave make move name normalize pass put remove rename restore resume run save search
+    see send separate set shorten simplify store sync update upgrade use wait write
 """
 """Verbs that tell the reader what to do."""
 
@@ -23,9 +23,7 @@ CURE = re.compile(rf"(?:[.;:]|, so|[.;:] If [^.;:]+,) (?i:{'|'.join(VERBS.split(
 """An order at the start of a sentence or clause that is not the first: the first says what is wrong."""
 
 EXCEPTIONS = {
-    ("app/bench/load.py", "...: ..."): "quotes the message of the service",
     ("app/client.py", "...: ..."): "quotes the message of the service",
-    ("app/client.py", "...: ... ..."): "quotes the message of the service",
     ("datasets/download.py", "its ... is not the published ..."): "becomes a part of '... could not be downloaded'",
     ("datasets/download.py", "no md5 found in it"): "becomes a part of '... could not be downloaded'",
     ("eval/ground_truth.py", "...: ..."): "adds the path to a message about one query or image",

@@ -25,7 +25,7 @@ from tests.docs.pages import ROOT, Block, blocks, user_pages
 TESTED_ELSEWHERE = frozenset({"bash", "yaml"})
 """Languages of the recipes that `tests/docs/test_many_machines.py` runs."""
 
-OUTPUT, FILES = frozenset({"text"}), frozenset({"csv", "ini", "json", "nginx"})
+OUTPUT, FILES = frozenset({"text"}), frozenset({"csv", "dockerfile", "ini", "json", "nginx"})
 
 LANDMARKS = ("Colosseum", "Petra", "Pantheon", "Parthenon")
 PAGES = {str(page.relative_to(ROOT)): page for page in user_pages()}

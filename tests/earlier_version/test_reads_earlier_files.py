@@ -225,6 +225,7 @@ def test_shards_are_merged_and_indexed(workspace: Path, command: Command) -> Non
     rows *= -1
     rows.flush()
     options = ("--model", FILES / "model.safetensors", "--device", "cpu")
+    options = (*options, "--landmark-from", "folder")
     command("index", "build", index, workspace / "photos", "--descriptors", merged, *options)
     with glam.index.open(index) as opened:
         for search in EXPECTED["indexes"]["exact"]["searches"]:

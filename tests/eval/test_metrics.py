@@ -86,3 +86,14 @@ def test_in_the_interval_a_query_weighs_the_same_in_a_large_group_and_in_a_small
     low, high = bootstrap_interval([np.ones(90)] * 5 + [np.zeros(10)] * 5)
     assert low < 0.9 < high
     assert (low + high) / 2 > 0.7
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_images_without_a_descriptor_rank_last_and_find_nothing(value: float) -> None:
+    """Row 0 is one of three images of its landmark; the order of the rows is in its favor."""
+    descriptors = np.eye(6, dtype=np.float32)
+    descriptors[1] = descriptors[2] = descriptors[0]
+    descriptors[0] = value
+    scores = score_folder(descriptors, np.array([0, 0, 0, -1, -1, -1]))
+    assert scores.ap[0] == average_precision(np.array([3, 4]))
+    assert scores.ap[1] == scores.ap[2] == average_precision(np.array([0, 4]))

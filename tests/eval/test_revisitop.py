@@ -52,7 +52,7 @@ def official_scores(
 
 
 def random_case(rng: np.random.Generator) -> tuple[GroundTruth, Descriptors, Descriptors, list[Descriptors]]:
-    """A ground truth with queries that have no positive, and descriptors with ties and NaN."""
+    """A ground truth with queries that have no positive, and descriptors with ties, NaN, and zeros."""
     n = int(rng.integers(20, 120))
     dim = int(rng.integers(2, 12))
     queries = []
@@ -62,6 +62,8 @@ def random_case(rng: np.random.Generator) -> tuple[GroundTruth, Descriptors, Des
     made = [rng.integers(-2, 3, (count, dim)).astype(np.float32) for count in (6, n, 40, 13)]
     for descriptors in made[1:]:
         descriptors[rng.random(len(descriptors)) < 0.1, 0] = np.nan
+        descriptors[rng.random(len(descriptors)) < 0.1] = 0
+    made[0][0], made[0][1] = np.nan, 0
     return GroundTruth(tuple(map(str, range(n))), tuple(queries)), made[0], made[1], made[2:]
 
 
@@ -71,12 +73,21 @@ def test_ties_nan_and_queries_without_positives_are_scored_as_by_sorting(seed: i
     scores = score_revisited(truth, queries, database, distractors)
     similar = queries.astype(float) @ np.concatenate([database, *distractors]).astype(float).T
     rankings = np.argsort(-np.where(np.isnan(similar), -np.inf, similar), axis=1, kind="stable")
+    is_lost = np.isnan(similar) | ~queries.any(axis=1)[:, None]
+    is_lost |= ~np.concatenate([database, *distractors]).any(axis=1)
+
+    def positives_last(row: int, positives: NDArray[np.int64]) -> NDArray[np.int64]:
+        moved = is_lost[row, rankings[row]] & np.isin(rankings[row], positives)
+        return np.concatenate([rankings[row][~moved], rankings[row][moved]])
+
     for name, (positive, junk) in PROTOCOLS.items():
         wanted = [
-            official_scores(ranking, query.indices(*positive), query.indices(*junk))
+            official_scores(
+                positives_last(row, query.indices(*positive)), query.indices(*positive), query.indices(*junk)
+            )
             if len(query.indices(*positive))
             else None
-            for ranking, query in zip(rankings, truth.queries, strict=True)
+            for row, query in enumerate(truth.queries)
         ]
         asked = [found for found in wanted if found is not None]
         aps = [np.nan if found is None else found[0] for found in wanted]
@@ -85,6 +96,18 @@ def test_ties_nan_and_queries_without_positives_are_scored_as_by_sorting(seed: i
             assert scores[name].mean_ap == pytest.approx(np.mean([ap for ap, _ in asked]), abs=1e-12)
             precision = np.mean([cuts for _, cuts in asked], axis=0)
             np.testing.assert_allclose(list(scores[name].precision.values()), precision, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_query_without_a_descriptor_gains_nothing_by_the_order_of_the_database(value: float) -> None:
+    """Its positives are the first rows, and come last."""
+    truth = GroundTruth(tuple("abcdef"), (BenchmarkQuery("q", None, (0, 1), (), ()),))
+    database = np.eye(6, dtype=np.float32)
+    query = np.full((1, 6), value, np.float32)
+    dead = score_revisited(truth, query, database)["easy"].ap[0]
+    worst = score_revisited(truth, np.array([[-2, -1, 0, 1, 2, 3]], np.float32), database)["easy"].ap[0]
+    assert dead == worst
+    assert score_revisited(truth, database[:1], database * value)["easy"].ap[0] == worst
 
 
 def test_a_protocol_nobody_asks_in_has_no_scores() -> None:

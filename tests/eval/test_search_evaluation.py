@@ -205,6 +205,11 @@ def test_photographs_in_inverted_lists(photographs: Path, tmp_path: Path) -> Non
     cut = json.loads(out.read_text())
     assert cut["results"]["map"] == exact["map"]
     assert cut["searched"]["results"]["map"] < exact["map"] - 0.02, "most landmarks have more than five other images"
+    left_out = val.landmarks[0]
+    _, output = evaluate("folder", photographs / "val", "--index", index, "--exclude", f"/{left_out}/", "--out", out)
+    fewer = json.loads(out.read_text())
+    assert fewer["skipped"]["excluded"] == 1
+    assert fewer["results"]["ap"].keys() == {path for path in exact["ap"] if not path.startswith(f"{left_out}/")}
     for options, sentence in [
         (("--distractors", photographs / "distractors"), "Leave out --distractors"),
         (("--size", 96), "Leave out --size"),

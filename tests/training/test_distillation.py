@@ -122,6 +122,7 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
     arguments = [*student.split(), "--data.train", str(tmp_path / "landmarks"), "--data.val_share", "0.3"]
     arguments += ["--teachers", f"['{small} --data.val_share 0.3', '{small} --data.val_share 0.3 --data.seed 1']"]
     arguments += ["--model.stride", "16", "--model.patched", "1", "--out", str(tmp_path / "run")]
+    arguments += ["--data.exclude", "*.tmp", "--data.landmark_from", "parent"]
     path = train(arguments)
     assert capfd.readouterr().out.count("glam train") == 2
     model = glam.load(path, "cpu")
@@ -129,6 +130,9 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
     assert model.network.backbone(torch.zeros(1, 3, 64, 64)).shape[2:] == (4, 4)
     teachers = [glam.load(tmp_path / "run" / "teachers" / n / "model.safetensors", "cpu") for n in "01"]
     assert teachers[0].fingerprint != teachers[1].fingerprint
+    config = (tmp_path / "run" / "teachers" / "0" / "config.yaml").read_text()
+    assert "exclude:\n  - '*.tmp'" in config, "a teacher sees the images of its student"
+    assert "landmark_from: parent" in config
     train([*arguments, "--resume", "--trainer.max_epochs", "2"])
     assert "glam train" not in capfd.readouterr().out
 

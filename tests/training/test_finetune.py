@@ -16,7 +16,7 @@ from glam.datasets.readers import read_folder
 from glam.eval.folder import score_folder
 from glam.model_file import ModelHeader, fingerprint, save
 from glam.network import Architecture, DescriptorNetwork
-from glam.training import cli
+from glam.training import run_end
 from glam.training.cli import train
 from glam.training.finetune import Comparison, compare_models
 from glam.training.module import Batch, LandmarkModule
@@ -98,7 +98,7 @@ def test_a_training_that_helps_is_kept_and_says_what_it_brought(
 ) -> None:
     """The comparison is made with another network instead of the start, and is forced to favor the result."""
     other = glam.load(small_model(tmp_path / "other.safetensors", seed=1), "cpu")
-    monkeypatch.setattr(cli, "compare_models", lambda before, after, *rest: compare_models(other, after, *rest))
+    monkeypatch.setattr(run_end, "compare_models", lambda before, after, *rest: compare_models(other, after, *rest))
     monkeypatch.setattr(Comparison, "better", True)
     kept = glam.load(train(options(landmarks, start, tmp_path / "run")), "cpu")
     assert kept.fingerprint != glam.load(start, "cpu").fingerprint

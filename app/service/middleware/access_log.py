@@ -1,12 +1,9 @@
-"""Access log in JSON, one line per request; request ids; and the response to unexpected exceptions."""
+"""Access log, one line per request; request ids; and the response to unexpected exceptions."""
 
-import json
 import logging
 import re
 import secrets
-import sys
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glam.app.service.metrics import Metrics
 from glam.app.service.middleware.errors import SHUTDOWN_RETRY_SECONDS, SHUTTING_DOWN, send_error
+from glam.app.service.middleware.roles import is_api, route_path
 
 log = logging.getLogger("glam.service")
 
@@ -37,7 +35,7 @@ class InFlightRequests:
 
 
 class AccessLogMiddleware:
-    """The outermost ASGI middleware: request id, access log, and metrics.
+    """ASGI middleware around all others: request id, access log, and metrics.
 
     It answers 500 to an unexpected exception, and 503 to new requests during a shutdown.
     """
@@ -65,7 +63,7 @@ class AccessLogMiddleware:
         self.in_flight.count += 1
         self.metrics.set_in_flight(self.in_flight.count)
         try:
-            if self.in_flight.stopping and not _is_probe(scope["path"]):
+            if self.in_flight.stopping and not is_probe(scope):
                 headers = {"Retry-After": SHUTDOWN_RETRY_SECONDS, "Connection": "close"}
                 await send_error(send_and_record, 503, SHUTTING_DOWN, headers)
             else:
@@ -89,33 +87,7 @@ def route(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
     if path is not None:
         return str(path)
-    return "refused" if scope["path"].startswith("/api") else "page"
-
-
-class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record, with the values of ``extra={"facts": ...}``."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "facts", {}),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def log_to_stderr() -> None:
-    """Log the service and the warnings of uvicorn to standard error, one line of JSON per record."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for name, level in (("glam.service", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    return "refused" if is_api(route_path(scope)) else "page"
 
 
 def _facts(scope: Scope, request_id: str, status: int, sent_bytes: int, seconds: float) -> dict[str, Any]:
@@ -136,5 +108,6 @@ def _method(scope: Scope) -> str:
     return method if method in ("GET", "HEAD", "OPTIONS", "POST", "DELETE") else "other"
 
 
-def _is_probe(path: str) -> bool:
-    return path in ("/healthz", "/readyz", "/metrics")
+def is_probe(scope: Scope) -> bool:
+    """Whether a request asks how the service is, which is answered under any load."""
+    return route_path(scope) in ("/healthz", "/readyz", "/metrics")

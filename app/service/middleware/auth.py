@@ -4,6 +4,7 @@
 """
 
 import hmac
+import re
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
@@ -12,13 +13,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glam.app.service.middleware.errors import send_error
+from glam.app.service.middleware.roles import SAFE_METHODS, Role, is_api, role_of, route_path
 
 COOKIE = "glam_token"
 """The page stores its token in this cookie, because a browser sends no custom headers when it loads images. The cookie
 grants reading only, because a browser may also send cookies with requests that another site makes."""
 
-OPEN = frozenset({"/api/info"})
-"""Paths under /api/ that need no token: the page asks there whether a token is needed."""
+HOST = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::[0-9]*)?|(?P<bare>[0-9A-Fa-f]*(?::[0-9A-Fa-f.]*){2,})",
+    re.ASCII,
+)
+"""A Host header: a name or address, and perhaps a port; some programs leave out the brackets of an IPv6 address."""
 
 LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
@@ -31,13 +36,18 @@ class Access:
         read_token: token for reading the index; None if reading requires no token.
         write_token: token for adding and removing images, which also grants reading; None for none.
         allow_writes: whether adding and removing is allowed without a token.
-        loopback_only: whether to reject requests whose Host header is not a loopback name, against DNS rebinding.
+        loopback_only: whether to reject requests whose Host header is neither a loopback name nor one of
+            ``public_hosts``, against DNS rebinding.
+        public_hosts: names, in lower case, by which a proxy makes the service reachable.
+        allowed_origins: origins of other sites whose pages may use the API, such as ``https://example.org``.
     """
 
     read_token: str | None = None
     write_token: str | None = None
     allow_writes: bool = False
     loopback_only: bool = False
+    public_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
 
     @property
     def writable(self) -> bool:
@@ -55,8 +65,7 @@ class AuthMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        rejection = self._rejection(scope["method"], scope["path"], headers)
+        rejection = self._rejection(scope["method"], route_path(scope), Headers(scope=scope))
         if rejection is None:
             await self.app(scope, receive, send)
             return
@@ -65,14 +74,22 @@ class AuthMiddleware:
 
     def _rejection(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
         """Status and message of the error; None if the request is allowed."""
-        if self.access.loopback_only and not is_loopback(host_name(headers.get("host", ""))):
-            return 400, "This service accepts requests from its own machine only. Open it as localhost or 127.0.0.1."
-        reads = method in ("GET", "HEAD", "OPTIONS")
-        if not reads and not _same_origin(headers):
-            return 403, "Requests from pages of other sites are rejected. Use the page of this service."
-        if is_write(method, path):
+        access, host = self.access, host_name(headers.get("host", ""))
+        if access.loopback_only and not is_loopback(host) and host.lower() not in access.public_hosts:
+            return 400, (
+                "This service accepts requests from its own machine only. Open it as localhost or 127.0.0.1, or start "
+                "it with the name of its proxy: --public-host NAME."
+            )
+        role = role_of(method, path)
+        is_guarded = method not in SAFE_METHODS or is_api(path) or role is not Role.OPEN
+        if is_guarded and not self._is_same_site(headers):
+            return 403, (
+                "Requests from pages of other sites are rejected. Use the page of this service, or start it with "
+                "--public-host NAME for its proxy or --allow-origin ORIGIN for another site."
+            )
+        if role is Role.WRITE:
             return self._write_rejection(headers)
-        if needs_reading(path) and self.access.read_token is not None and not self._may_read(headers, reads):
+        if role is Role.READ and access.read_token is not None and not self._may_read(headers):
             return 401, "A token is required. Send it in the header Authorization: Bearer TOKEN."
         return None
 
@@ -84,27 +101,31 @@ class AuthMiddleware:
             return 401, "A write token is required. Send it in the header Authorization: Bearer TOKEN."
         return None
 
-    def _may_read(self, headers: Headers, reads: bool) -> bool:
+    def _may_read(self, headers: Headers) -> bool:
         tokens = [token for token in (self.access.read_token, self.access.write_token) if token is not None]
-        # The cookie also grants POST /api/search, because `_same_origin` has checked the origin of the request.
+        # The cookie also grants POST /api/search, because `_is_same_site` has checked the origin of the request.
         return _is_one_of(bearer(headers), *tokens) or _is_one_of(cookie(headers), *tokens)
 
+    def _is_same_site(self, headers: Headers) -> bool:
+        """Whether a request comes from a page of this service, from an allowed one, or not from a browser's page.
 
-def is_write(method: str, path: str) -> bool:
-    """Whether a request changes the index."""
-    return (method == "POST" and path.rstrip("/") == "/api/images") or method in ("DELETE", "PUT", "PATCH")
-
-
-def needs_reading(path: str) -> bool:
-    """Whether the response reveals the index or the usage of the service."""
-    return (path.startswith("/api/") and path not in OPEN) or path == "/metrics"
+        GET is checked, too: a page of another site can start a search with an image tag.
+        """
+        origin = headers.get("origin")
+        if origin in self.access.allowed_origins:
+            return True
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return False
+        if origin is None:
+            return True
+        host = origin.partition("://")[2].lower()
+        return host == headers.get("host", "").lower() or host_name(host) in self.access.public_hosts
 
 
 def host_name(header: str) -> str:
-    """The host in a Host header without the port, such as ``::1`` for ``[::1]:8000``."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0] if header.count(":") == 1 else header
+    """The host in a Host header without the port, such as ``::1`` for ``[::1]:8000``; "" if the header is malformed."""
+    found = HOST.fullmatch(header)
+    return (found["address"] or found["name"] or found["bare"]) if found else ""
 
 
 def is_loopback(host: str) -> bool:
@@ -136,11 +157,3 @@ def _is_one_of(given: str, *tokens: str) -> bool:
     """Compare in constant time."""
     matches = [hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()) for token in tokens]
     return bool(given) and any(matches)
-
-
-def _same_origin(headers: Headers) -> bool:
-    """Whether the request comes from a page of this service, or from a program that is not a browser."""
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = headers.get("origin")
-    return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()

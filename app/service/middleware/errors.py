@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
@@ -28,6 +29,23 @@ def service_busy() -> HTTPException:
 def upload_too_large(limits: ServiceLimits) -> HTTPException:
     """413: the file is larger than ``limits.upload_bytes``."""
     return HTTPException(413, f"The file is too large. Send a file of at most {limits.upload_bytes / 1e6:g} MB.")
+
+
+def public_sentence(error: Exception, *folders: Path) -> str:
+    """Message of an error for clients: one that does not tell where the index is on this machine.
+
+    Args:
+        error: the error.
+        folders: folders whose paths the message may have; only their names stay.
+    """
+    text = str(error)
+    for folder in folders:
+        for path in sorted({str(folder), str(folder.absolute()), str(folder.resolve())}, key=len, reverse=True):
+            if "/" in path.strip("/"):
+                text = text.replace(path, folder.name)
+    if text.split(" ", 1)[0].isalpha():  # not a file name
+        text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
 
 
 async def send_error(send: Send, status: int, sentence: str, headers: Mapping[str, str] = {}) -> None:

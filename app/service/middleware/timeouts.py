@@ -1,11 +1,11 @@
-"""Timeouts for the body and the response of a request, and a limit on concurrent uploads."""
+"""Timeouts for the body and the response of a request."""
 
 import asyncio
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glam.app.service.middleware.errors import RETRY_SECONDS, send_error, service_busy
+from glam.app.service.middleware.errors import RETRY_SECONDS, send_error
 from glam.app.service.settings import ServiceLimits
 
 
@@ -51,25 +51,3 @@ class TimeoutMiddleware:
                 raise
             sentence = f"The request took more than {self.limits.request_seconds:g} seconds. Try again later."
             await send_error(send, 503, sentence, {"Retry-After": RETRY_SECONDS})
-
-
-class AdmissionMiddleware:
-    """ASGI middleware that limits the number of concurrent requests with a body; one more gets 503, unread."""
-
-    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
-        self.app, self.max_requests = app, limits.uploads
-        self.admitted = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self.app(scope, receive, send)
-            return
-        if self.admitted >= self.max_requests:
-            error = service_busy()
-            await send_error(send, error.status_code, error.detail, error.headers or {})
-            return
-        self.admitted += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.admitted -= 1

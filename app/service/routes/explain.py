@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from glam.app.service import schemas
+from glam.app.service.decode_cost import Decode
 from glam.app.service.routes.search import (
     FORMATS,
     EntryDep,
@@ -22,7 +24,7 @@ from glam.app.service.routes.search import (
     error_responses,
     get_entry,
 )
-from glam.app.service.uploads import read_upload
+from glam.app.service.uploads import read_upload, upload_cost
 from glam.app.service.workers.search import check_box
 from glam.attention_maps import AttentionMaps, attention_maps
 from glam.errors import GlamError
@@ -80,8 +82,28 @@ router = APIRouter(prefix="/api", tags=["explain"])
 Upload = Annotated[UploadFile, File(description=FORMATS)]
 
 
-ImageReader = Callable[[], Image.Image]
-"""Reads an upright image. Call it in a thread, because decoding takes time."""
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads an image. Call its functions in a thread, because they take time.
+
+    Attributes:
+        cost: returns the estimated peak memory of ``read`` in bytes; see `glam.app.service.decode_cost`.
+        read: returns the upright image.
+    """
+
+    cost: Callable[[], int]
+    read: Callable[[], Image.Image]
+
+
+def _upload_reader(services: Services, image: UploadFile) -> ImageReader:
+    return ImageReader(
+        partial(upload_cost, image.file, services.limits), partial(read_upload, image.file, services.limits)
+    )
+
+
+def _indexed_reader(services: Services, image_id: int) -> ImageReader:
+    files = services.image_files
+    return ImageReader(partial(files.cost, image_id), partial(files.read, image_id))
 
 
 def query_reader(
@@ -93,9 +115,9 @@ def query_reader(
 ) -> ImageReader:
     """Dependency: the reader of the query, which is an upload or an indexed image."""
     if image is not None and query is None:
-        return partial(read_upload, image.file, services.limits)
+        return _upload_reader(services, image)
     if image is None and query is not None:
-        return partial(services.image_files.read, get_entry(query, services).image_id)
+        return _indexed_reader(services, get_entry(query, services).image_id)
     raise HTTPException(422, "Send exactly one of image (an uploaded file) and query (an image_id).")
 
 
@@ -104,7 +126,7 @@ def other_reader(
     image_id: Annotated[int, Form(alias="with", description="image_id of the indexed image to compare with.")],
 ) -> ImageReader:
     """Dependency: the reader of the indexed image to compare with."""
-    return partial(services.image_files.read, get_entry(image_id, services).image_id)
+    return _indexed_reader(services, get_entry(image_id, services).image_id)
 
 
 @router.post(
@@ -117,7 +139,9 @@ async def matches(
     box: Annotated[Box | None, Depends(box_in_form)],
 ) -> MatchesAnswer:
     """Compares the local features of a query, or of a region of it, with those of an indexed image."""
-    return await services.run_serially(lambda: match_images(query(), other(), box))
+    return await services.decode(
+        lambda: Decode(query.cost() + other.cost(), lambda: match_images(query.read(), other.read(), box), serial=True)
+    )
 
 
 @router.get(
@@ -129,7 +153,7 @@ async def attention_of_indexed(
     services: ServicesDep, entry: EntryDep, box: Annotated[Box | None, Depends(box_in_url)]
 ) -> AttentionAnswer:
     """Computes the attention maps of an indexed image, or of a region of it."""
-    return await services.run_serially(lambda: _attention(services, services.image_files.read(entry.image_id), box))
+    return await _attention(services, _indexed_reader(services, entry.image_id), box)
 
 
 @router.post(
@@ -139,7 +163,7 @@ async def attention_of_upload(
     services: ServicesDep, image: Upload, box: Annotated[Box | None, Depends(box_in_form)]
 ) -> AttentionAnswer:
     """Computes the attention maps of an uploaded image, or of a region of it."""
-    return await services.run_serially(lambda: _attention(services, read_upload(image.file, services.limits), box))
+    return await _attention(services, _upload_reader(services, image), box)
 
 
 def match_images(query: Image.Image, other: Image.Image, box: Box | None) -> MatchesAnswer:
@@ -181,12 +205,16 @@ def to_bytes(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
     return scaled
 
 
-def _attention(services: Services, image: Image.Image, box: Box | None) -> AttentionAnswer:
-    if box is not None:
-        check_box(box, *image.size)
-    try:
-        return encode_maps(attention_maps(services.model, image, box, services.index.size))
-    except GlamError as error:
-        raise HTTPException(
-            422, f"The model {services.model_name} has no attention to show: it was trained without GLAM."
-        ) from error
+async def _attention(services: Services, reader: ImageReader, box: Box | None) -> AttentionAnswer:
+    def compute() -> AttentionAnswer:
+        image = reader.read()
+        if box is not None:
+            check_box(box, *image.size)
+        try:
+            return encode_maps(attention_maps(services.model, image, box, services.index.size))
+        except GlamError as error:
+            raise HTTPException(
+                422, f"The model {services.model_name} has no attention to show: it was trained without GLAM."
+            ) from error
+
+    return await services.decode(lambda: Decode(reader.cost(), compute, serial=True))

@@ -7,8 +7,9 @@ from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 
 from glam.app.service import schemas
 from glam.app.service.routes.search import FORMATS, EntryDep, ServicesDep, error_responses
-from glam.app.service.uploads import UPLOAD_FORMATS, ImageHeader, read_header, upload_bytes
+from glam.app.service.uploads import ImageHeader, read_header, upload_bytes
 from glam.app.service.workers.write import NewFile, addition, normalize_landmark, parse_metadata, removal
+from glam.images import SUFFIX_OF
 from glam.index.storage.checksums import digest
 
 router = APIRouter(prefix="/api", tags=["images"])
@@ -44,7 +45,7 @@ async def add_image(
     content = await asyncio.to_thread(upload_bytes, image.file, services.limits)
     header: ImageHeader = await asyncio.to_thread(read_header, content, services.limits)
     described = await services.describe(lambda: content, None)
-    name = digest(content) + UPLOAD_FORMATS[header.format]
+    name = digest(content) + SUFFIX_OF[header.format]
     image_id = await services.change(
         addition(
             NewFile(

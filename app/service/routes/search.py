@@ -6,15 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Header, HTTPException, Path, Query, Response, UploadFile
 from fastapi.responses import FileResponse
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from glam.app.service import schemas
+from glam.app.service.decode_cost import Decode
 from glam.app.service.dependencies import Services, get_services
 from glam.app.service.uploads import read_header, upload_bytes
 from glam.app.service.workers.describe import ImageDescriptor
 from glam.app.service.workers.search import SearchOptions, Stopwatch, check_box
 from glam.errors import GlamError
-from glam.images import Box, read_upright_size
+from glam.images import Box, list_formats, read_upright_size
 from glam.index import Entry
 from glam.index.local_matching.rootsift import LocalFeatures, extract
 from glam.index.rerank.base import Query as SearchQuery
@@ -44,8 +46,15 @@ MAX_FILTER_LENGTH, MAX_CHAIN_LENGTH = 2_000, 500
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
+def _check_digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
+        raise ValueError("Send the digits of an image_id")
+    return value
+
+
 def get_entry(
-    image_id: Annotated[int, Path(description="image_id of an indexed image.")], services: ServicesDep
+    image_id: Annotated[int, BeforeValidator(_check_digits), Path(description="image_id of an indexed image.")],
+    services: ServicesDep,
 ) -> Entry:
     """Dependency: the entry of an indexed image.
 
@@ -154,7 +163,7 @@ def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 IMAGE_ANSWER: dict[str, Any] = {"description": "The image.", "content": {"image/*": {}}}
-FORMATS = "Image file: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, or PPM. /api/info has the limits on its size."
+FORMATS = f"Image file: {list_formats()}. /api/info has the limits on its size."
 
 router = APIRouter(prefix="/api")
 
@@ -200,15 +209,20 @@ async def search_with_indexed(
     entry: EntryDep,
     box: Annotated[Box | None, Depends(box_in_url)],
     options: Annotated[SearchOptions, Depends(options_in_url)],
+    response: Response,
 ) -> schemas.SearchAnswer:
     """Finds the images that are most similar to an indexed image, or to a region of it. The results leave it out."""
+    response.headers["Cache-Control"] = "no-store"  # the durations differ each time
     stopwatch = Stopwatch()
     if box is None:
         descriptor = await run_in_threadpool(services.index.descriptor, entry.image_id)
 
         def features() -> LocalFeatures:
             stored = services.index.local_features(entry.image_id)
-            return extract(services.image_files.read(entry.image_id)) if stored is None else stored
+            if stored is not None:
+                return stored
+            with services.app_state.decoders.budget.reserve(services.image_files.cost(entry.image_id)):
+                return extract(services.image_files.read(entry.image_id))
 
         described, query = ImageDescriptor(descriptor, entry.width, entry.height), SearchQuery(descriptor, features)
     else:
@@ -246,13 +260,15 @@ def image(entry: EntryDep) -> schemas.Image:
     response_class=Response,
     responses={200: IMAGE_ANSWER, **error_responses(404, 422)},
 )
-def image_file(services: ServicesDep, entry: EntryDep) -> Response:
+async def image_file(services: ServicesDep, entry: EntryDep) -> Response:
     """Returns the unchanged file, or a JPEG if browsers cannot display its format."""
-    media_type = services.image_files.browser_type(entry.image_id)
+    files, image_id = services.image_files, entry.image_id
+    media_type = await run_in_threadpool(files.browser_type, image_id)
     if media_type is None:
-        return Response(services.image_files.jpeg(entry.image_id), media_type="image/jpeg")
+        jpeg = await services.decode(lambda: Decode(files.cost(image_id), lambda: files.jpeg(image_id)))
+        return Response(jpeg, media_type="image/jpeg")
     return FileResponse(
-        services.image_files.path(entry.image_id),
+        await run_in_threadpool(files.path, image_id),
         media_type=media_type,
         filename=PurePosixPath(entry.path).name,
         content_disposition_type="inline",
@@ -270,7 +286,7 @@ def image_file(services: ServicesDep, entry: EntryDep) -> Response:
         **error_responses(404, 422),
     },
 )
-def image_thumbnail(
+async def image_thumbnail(
     services: ServicesDep,
     entry: EntryDep,
     size: Annotated[
@@ -279,7 +295,12 @@ def image_thumbnail(
     if_none_match: Annotated[str, Header(description="ETag of an earlier response, for status 304 if unchanged.")] = "",
 ) -> Response:
     """Returns an upright JPEG. An image smaller than the requested size is not enlarged."""
-    thumbnail = services.image_files.thumbnail(entry.image_id, size, if_none_match)
+    files, image_id = services.image_files, entry.image_id
+    thumbnail = await run_in_threadpool(files.known_thumbnail, image_id, size, if_none_match)
+    if thumbnail is None:
+        thumbnail = await services.decode(
+            lambda: Decode(files.cost(image_id, size), lambda: files.thumbnail(image_id, size))
+        )
     headers = {"ETag": thumbnail.etag}
     if thumbnail.jpeg is None:
         return Response(status_code=304, headers=headers)
@@ -287,9 +308,9 @@ def image_thumbnail(
 
 
 @router.get("/filters", tags=["search"], summary="List the columns for filters", responses=error_responses())
-def filters(services: ServicesDep) -> schemas.Filters:
+async def filters(services: ServicesDep) -> schemas.Filters:
     """Returns the columns that filter expressions can use, with their values: landmark, width, metadata, and others."""
-    return schemas.Filters(columns=services.served.columns)
+    return schemas.Filters(columns=await services.served.columns())
 
 
 @router.get("/info", tags=["service"], summary="Get facts about the index and the service", responses=error_responses())

@@ -6,11 +6,13 @@ It uses threads instead of asyncio tasks because the work is CPU-bound.
 """
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Condition, Thread
+from threading import Condition, Thread, get_native_id
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -18,6 +20,13 @@ Result = TypeVar("Result")
 
 Work = Callable[[Sequence[Item]], Sequence[Result | Exception]]
 """Computes one result per item of a batch. An exception in place of a result is raised for that item only."""
+
+
+LOW_PRIORITY = 10
+"""Nice value of threads whose work takes long: a tenth of the processor time of others. Arbitrary."""
+
+CLOSE_SECONDS = 5.0
+"""Longest wait for the threads of a queue at shutdown; arbitrary."""
 
 
 class FullError(Exception):
@@ -55,6 +64,12 @@ class BatchRule(Generic[Item]):
 
 ONE_BY_ONE: BatchRule[Any] = BatchRule()
 """Every item is a batch of its own."""
+
+
+def lower_priority() -> None:
+    """Let the other threads of the process go first on a busy machine. Only Linux has priorities per thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), LOW_PRIORITY)
 
 
 class Batcher(Generic[Item, Result]):
@@ -125,14 +140,18 @@ class Batcher(Generic[Item, Result]):
         """
         return await asyncio.wrap_future(self.submit(item))
 
-    def close(self) -> None:
-        """Reject new items, finish those in the queue, and return after the threads have ended."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Reject new items, finish those in the queue, and return after the threads have ended, or after ``seconds``.
+
+        The threads are daemons: what runs longer ends with the process.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._started:
+            end = time.monotonic() + seconds
             for thread in self._threads:
-                thread.join()
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
         self._prepare()

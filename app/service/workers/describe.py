@@ -1,15 +1,15 @@
 """Batched computation of descriptors for concurrent requests.
 
-    bytes --decoders, one per core--> resized pixels --batches of equal size--> network --> descriptors
-                                  --> local features, for geometric re-ranking
+    bytes --DecodePool--> resized pixels --batches of equal size--> network --> descriptors
+                      --> local features, for geometric re-ranking
 
-The decoders resize images before the images wait for the network, which saves memory: only the image in each decoder
-has its full size. Images are not padded, so a batch holds images of equal size. `docs/lab/service.md` has measurements.
+Images are resized before they wait for the network, which saves memory: only those being decoded have their full size.
+Images are not padded, so a batch holds images of equal size. `docs/lab/service.md` has measurements.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +17,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from glam.app.service.decode_cost import Decode, decode_cost
 from glam.app.service.lru_cache import LruCache
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, BatchRule
+from glam.app.service.workers.decode import DecodePool
 from glam.images import Box, read_image
 from glam.index.local_matching.rootsift import LocalFeatures, extract
 from glam.index.storage.checksums import digest
-from glam.inference.decode import DecodedImage, prepare
+from glam.inference.decode import DRAFT_OVERSAMPLING, DecodedImage, prepare
 from glam.inference.pipeline import describe_pixels
 from glam.model import Model
 from glam.stage_times import Times
@@ -51,17 +53,7 @@ class ImageDescriptor(NamedTuple):
     local_features: LocalFeatures | None = None
 
 
-@dataclass(frozen=True)
-class _DecodeRequest:
-    """An image to decode; see `Describer.describe`."""
-
-    read: Callable[[], bytes]
-    box: Box | None
-    local_features: bool
-
-
-@dataclass(frozen=True)
-class _DecodeResult:
+class _DecodeResult(NamedTuple):
     """Resized image, or None if its descriptor is cached; and its local features, if requested."""
 
     key: Key
@@ -79,23 +71,23 @@ class Describer:
         scales: relative sizes that a descriptor is averaged over.
         limits: limits on queues, batches, and the descriptor cache.
         metrics: metrics to update.
+        decoders: decodes the images.
     """
 
     def __init__(
-        self, model: Model, size: int, scales: Sequence[float], limits: ServiceLimits, metrics: Metrics
+        self,
+        model: Model,
+        size: int,
+        scales: Sequence[float],
+        limits: ServiceLimits,
+        metrics: Metrics,
+        decoders: DecodePool,
     ) -> None:
         self._model, self._size, self._scales = model, size, scales
-        self._metrics = metrics
+        self._metrics, self._decoders = metrics, decoders
         self._cache: LruCache[Key, ImageDescriptor] = LruCache(limits.descriptors)
         on_cpu = next(model.fast.parameters()).device.type == "cpu"
         threads = torch.get_num_threads()
-        self._decoders: Batcher[_DecodeRequest, _DecodeResult] = Batcher(
-            lambda requests: [self._decode(request) for request in requests],
-            name="decode",
-            capacity=limits.waiting,
-            threads=max(2, os.cpu_count() or 2),
-            prepare=lambda: torch.set_num_threads(1),  # there is one decoder per core
-        )
         self._network: Batcher[DecodedImage, NDArray[np.float32]] = Batcher(
             self._run,
             name="network",
@@ -108,7 +100,6 @@ class Describer:
             prepare=lambda: torch.set_num_threads(threads),
             report=metrics.batch("network"),
         )
-        metrics.watch_queue("decode", self._decoders)
         metrics.watch_queue("network", self._network)
 
     async def describe(
@@ -124,9 +115,10 @@ class Describer:
         Raises:
             ImageError: the image cannot be decoded.
             FullError: a queue is full.
+            MemoryFullError: there is no memory for the image.
             ClosedError: the service is shutting down.
         """
-        decoded = await self._decoders.run(_DecodeRequest(read, box, local_features))
+        decoded = await self._decoders.run(partial(self._plan, read, box, local_features))
         described = decoded.cached
         if described is None:
             image = decoded.image
@@ -137,19 +129,24 @@ class Describer:
 
     def close(self) -> None:
         """Finish the work in the queues."""
-        self._decoders.close()
         self._network.close()
 
-    def _decode(self, request: _DecodeRequest) -> _DecodeResult:
-        data, box = request.read(), request.box
+    def _plan(self, read: Callable[[], bytes], box: Box | None, local_features: bool) -> Decode[_DecodeResult]:
+        data = read()
         key = digest(data), box
         cached = self._cache.get(key)
         self._metrics.descriptor_lookup(cached is not None)
-        image = None
+        if cached is not None and not local_features:
+            return Decode(0, lambda: _DecodeResult(key, None, cached, None))
+        reduce_to = None if box is not None or local_features else DRAFT_OVERSAMPLING * self._size
+        return Decode(decode_cost(data, reduce_to), partial(self._decode, data, key, cached, local_features))
+
+    def _decode(self, data: bytes, key: Key, cached: ImageDescriptor | None, local_features: bool) -> _DecodeResult:
+        box, image = key[1], None
         if cached is None:
             multiple = self._model.network.backbone.multiple
-            image = prepare(data, box, self._size, multiple, Times(), keep_full_size=request.local_features)
-        if not request.local_features:
+            image = prepare(data, box, self._size, multiple, Times(), keep_full_size=local_features)
+        if not local_features:
             return _DecodeResult(key, image, cached, None)
         if image is None or image.full_size is None:
             # A large JPEG is decoded at 1/2 to 1/8 of its size for the network. Local features of these pixels would

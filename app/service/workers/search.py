@@ -1,5 +1,6 @@
 """Batched search for concurrent requests.
 
+request with a filter --one filter at a time, in a thread of its own--> mask, then as without a filter
 request without re-ranking --batch of queries with the same index, filter, and threshold--> Index.search --> hits
 request with re-ranking --one at a time, in another thread--> Index.search --> hits
 """
@@ -11,13 +12,15 @@ from typing import NamedTuple
 
 from glam.app.service import schemas
 from glam.app.service.metrics import Metrics
+from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.workers.batcher import Batcher, BatchRule
+from glam.app.service.workers.batcher import Batcher, BatchRule, lower_priority
 from glam.errors import GlamError
 from glam.images import Box
 from glam.index import Hit, Index
 from glam.index.rerank.base import Query
 from glam.index.rerank.chain import Chain
+from glam.index.types import Mask
 
 BATCH = 32
 """Queries per batch; arbitrary."""
@@ -67,16 +70,32 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class _Search:
-    """A search in the queue; ``count`` is the number of hits to request from the index."""
+    """A search in the queue; ``count`` is the number of hits to request from the index.
+
+    ``allowed`` is the mask of the filter; None for no filter.
+    """
 
     index: Index
     query: Query
     options: SearchOptions
     count: int
+    allowed: Mask | None
 
     def key(self) -> Hashable:
         """Searches with the same key share a batch."""
         return id(self.index), self.options.where, self.options.threshold
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """A filter expression in the queue."""
+
+    index: Index
+    where: str
+
+    def key(self) -> Hashable:
+        """Filters with the same key are evaluated once."""
+        return id(self.index), self.where
 
 
 class Searcher:
@@ -97,6 +116,16 @@ class Searcher:
             capacity=limits.waiting,
             report=metrics.batch("rerank"),
         )
+        # A filter may take seconds. Without a queue of its own, it would delay searches that have none.
+        self._filters: Batcher[_Filter, Mask] = Batcher(
+            _evaluate,
+            name="filter",
+            capacity=limits.waiting,
+            rule=BatchRule(max_size=limits.waiting, key=_Filter.key),
+            prepare=lower_priority,
+            report=metrics.batch("filter"),
+        )
+        metrics.watch_queue("filter", self._filters)
         metrics.watch_queue("search", self._batcher)
         metrics.watch_queue("rerank", self._reranker)
 
@@ -116,7 +145,8 @@ class Searcher:
         """
         # One more to know whether there are further hits, and another one because an indexed query finds itself.
         end = options.skip + options.top
-        search = _Search(index, query, options, end + 1 + (exclude is not None))
+        allowed = None if options.where is None else await self._filters.run(_Filter(index, options.where))
+        search = _Search(index, query, options, end + 1 + (exclude is not None), allowed)
         batcher = self._batcher if options.chain is None else self._reranker
         hits = await batcher.run(search)
         if exclude is not None:
@@ -125,8 +155,18 @@ class Searcher:
 
     def close(self) -> None:
         """Finish the work in the queues."""
+        self._filters.close()
         self._batcher.close()
         self._reranker.close()
+
+
+def _evaluate(filters: Sequence[_Filter]) -> Sequence[Mask]:
+    """Mask of each filter. All filters have the same key."""
+    first = filters[0]
+    try:
+        return [first.index.filter_mask(first.where)] * len(filters)
+    except GlamError as error:
+        raise FilterError(public_sentence(error, first.index.path, first.index.root)) from error
 
 
 def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
@@ -136,10 +176,10 @@ def _run(searches: Sequence[_Search]) -> Sequence[list[Hit]]:
     queries = [search.query for search in searches]
     try:
         found = first.index.search(
-            queries, most, where=options.where, threshold=options.threshold, rerank=options.chain
+            queries, most, where=first.allowed, threshold=options.threshold, rerank=options.chain
         )
     except GlamError as error:
-        raise FilterError(sentence(error)) from error
+        raise FilterError(public_sentence(error, first.index.path, first.index.root)) from error
     return [hits[: search.count] for search, hits in zip(searches, found, strict=True)]
 
 
@@ -171,9 +211,3 @@ def check_box(box: Box, width: int, height: int) -> None:
         raise BoxError("The box is empty. Send an x2 of at least x1 + 1 and a y2 of at least y1 + 1.")
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
         raise BoxError(f"The box extends beyond the image. Send edges from 0 to {width} (x) and 0 to {height} (y).")
-
-
-def sentence(error: Exception) -> str:
-    """Message of an error with a capital letter and a final period."""
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

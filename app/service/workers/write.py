@@ -19,9 +19,9 @@ from fastapi import HTTPException
 from numpy.typing import NDArray
 
 from glam.app.service.metrics import Metrics
+from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, BatchRule
-from glam.app.service.workers.search import sentence
 from glam.datasets.collection import ImageFile
 from glam.errors import GlamError
 from glam.index.operations.image_files import read_facts
@@ -152,11 +152,17 @@ def removal(image_id: int, path: str) -> Change:
     return change
 
 
-def write_error(error: GlamError) -> HTTPException:
-    """The response to a failed change: 409 if another program is writing to the index, otherwise 503."""
-    if isinstance(error, InUseError):
-        return HTTPException(409, sentence(error), headers={"Retry-After": "10"})
-    return HTTPException(503, sentence(error), headers={"Retry-After": "60"})
+def write_error(error: GlamError, *folders: Path) -> HTTPException:
+    """The response to a failed change: 409 if another program is writing to the index, otherwise 503.
+
+    Args:
+        error: the error.
+        folders: see `public_sentence`.
+    """
+    if isinstance(error, InUseError):  # its message has the command line of the other program
+        sentence = "The index is in use by another program. Wait until it has finished, and try again."
+        return HTTPException(409, sentence, headers={"Retry-After": "10"})
+    return HTTPException(503, public_sentence(error, *folders), headers={"Retry-After": "60"})
 
 
 def write_file(root: Path, path: str, content: bytes) -> bool:

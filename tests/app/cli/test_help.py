@@ -75,7 +75,7 @@ def test_defaults_are_shown() -> None:
     assert "--serve / --no-serve" in run("demo", "-h")
     assert "[default: serve]" in run("demo", "-h")
     assert "[default: False]" not in run("search", "-h")
-    assert "[env var: GLAM_READ_TOKEN]" in " ".join(run("serve", "-h").split())
+    assert "GLAM_READ_TOKEN" in run("serve", "-h")
 
 
 def test_common_commands_come_first() -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def test_info_speaks_english(index: Path, folder: Path) -> None:
     assert json.loads(glam("index", "info", index, "--json").stdout).keys() == {
         *("index", "images", "removed", "landmarks", "model", "fingerprint", "dim", "size", "scales", "root"),
         *("structure", "precomputed", "backend", "segments", "bytes", "clean", "writer", "unreadable"),
+        *("source", "exclude", "landmark_from", "skipped"),
     }
     glam("index", "remove", index, "landmark 0/0.jpg")
     glam("index", "precompute", index, "--knn-graph")
@@ -132,7 +134,7 @@ def test_sync_knows_the_folder_of_the_index(index: Path, folder: Path, tmp_path:
     folder.rename(tmp_path / "moved")
     gone = glam("index", "sync", index, code=1).stderr
     assert f"{folder}, the folder of {index}, no longer exists." in gone
-    assert f"glam index sync {index} FOLDER" in gone
+    assert f"run `glam index relocate {index} FOLDER`" in gone
     assert "5 unchanged" in glam("index", "sync", index, tmp_path / "moved").stdout
     assert "5 unchanged" in glam("index", "sync", index).stdout
     assert "no problems found" in glam("index", "verify", index, "--sample", 0).stdout
@@ -146,18 +148,28 @@ def test_a_folder_that_holds_none_of_the_images_is_no_moved_folder(index: Path, 
     assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 6
 
 
-def test_sync_of_an_index_that_was_built_from_a_list_asks_for_the_list(
+def test_sync_of_an_index_that_was_built_from_a_list_reads_the_list(
+    folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    (folder / "mine.csv").write_text("path,landmark\nlandmark 0/0.jpg,tower\nlandmark 1/1.jpg,gate\n")
+    index = tmp_path / "listed.glam"
+    build(index, read_collection(folder / "mine.csv"), content_model)
+    done = glam("index", "sync", index)
+    assert "2 unchanged" in done.stdout
+    assert f"Comparing {index} with {folder / 'mine.csv'}." in done.stderr
+
+
+def test_sync_of_an_earlier_index_that_was_built_from_a_list_asks_for_the_list(
     folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
     """Reading the folder would overwrite the landmarks of the list, and add images that it leaves out."""
     (folder / "mine.csv").write_text("path,landmark\nlandmark 0/0.jpg,tower\nlandmark 1/1.jpg,gate\n")
     index = tmp_path / "listed.glam"
-    build(index, read_collection(folder / "mine.csv"), content_model)
+    build(index, replace(read_collection(folder / "mine.csv"), source=None), content_model)
     done = glam("index", "sync", index, code=1)
     assert f"Give the list that has them: glam index sync {index} LIST" in done.stderr
     assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 2
     assert "2 unchanged" in glam("index", "sync", index, folder / "mine.csv").stdout
-    (folder / "mine.csv").rename(folder / "manifest.csv")  # which reading the folder finds
     assert "2 unchanged" in glam("index", "sync", index).stdout
 
 
@@ -172,6 +184,95 @@ def test_a_list_without_files_does_not_empty_an_index(index: Path, folder: Path)
     (folder / "manifest.csv").write_text("path\nunplugged/1.jpg\n")
     assert "lists no file that exists" in glam("index", "sync", index, folder, code=1).stderr
     assert json.loads(glam("index", "info", index, "--json").stdout)["images"] == 6
+
+
+def test_what_is_skipped_is_reported_and_the_options_are_kept(folder: Path, tmp_path: Path) -> None:
+    root, index = tmp_path / "album", tmp_path / "p.glam"
+    for name in ("1.png", "@eaDir/t.png", "drafts/2.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), "red").save(root / name)
+    for name in ("a.MOV", "b.mov", "c.psd", "bad.jpg"):
+        (root / name).touch()
+    (root / "linked").symlink_to(folder)
+    model = ("--model", "timm:tf_efficientnet_lite0", "--size", 64)
+    built = glam("index", "build", index, root, "--exclude", "drafts/", *model)
+    line = "skipped: 2 .mov, 1 .psd (format not read), 1 unreadable, 2 excluded, 1 link"
+    assert "1 image added" in built.stdout
+    assert line in built.stderr.splitlines()
+    assert "  linked: it leads out of the folder" in built.stderr.splitlines()
+    (root / "b.mov").unlink()
+    synced = glam("index", "sync", index)
+    assert "0 added, 0 changed, 0 moved, 0 removed, 1 unchanged" in synced.stdout
+    assert "skipped: 1 .mov, 1 .psd" in synced.stderr
+    assert "skipped: 1 .mov, 1 .psd (format not read), 1 unreadable" in glam("index", "info", index).stderr
+    facts = json.loads(glam("index", "info", index, "--json").stdout)
+    assert (facts["exclude"], facts["landmark_from"]) == (["drafts/"], "none")
+    assert facts["skipped"]["formats"] == {".mov": 1, ".psd": 1}
+    assert "1 added" in glam("index", "sync", index, "--exclude", "").stdout
+    assert json.loads(glam("index", "info", index, "--json").stdout)["exclude"] == []
+    named = glam("index", "sync", index, "--landmark-from", "parent")
+    assert "Landmark names such as" not in named.stderr
+    assert json.loads(glam("index", "info", index, "--json").stdout)["landmarks"] == 1
+
+
+def test_a_second_build_uses_the_options_of_the_first(tmp_path: Path) -> None:
+    root, index = tmp_path / "album", tmp_path / "p.glam"
+    for name in ("Rome/1.png", "drafts/2.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), "red").save(root / name)
+    build_it = ("index", "build", index, root, "--model", "timm:tf_efficientnet_lite0", "--size", 64)
+    assert "1 image added" in glam(*build_it, "--exclude", "drafts/", "--landmark-from", "folder").stdout
+    Image.new("RGB", (64, 64), "blue").save(root / "Rome" / "3.png")
+    again = glam(*build_it)
+    assert "1 image added, 1 already in the index" in again.stdout
+    assert "still synced" not in again.stderr
+    facts = json.loads(glam("index", "info", index, "--json").stdout)
+    assert (facts["exclude"], facts["landmark_from"], facts["landmarks"]) == (["drafts/"], "folder", 1)
+
+
+def test_another_source_than_the_recorded_one_is_named(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    (folder / "mine.csv").write_text("path,landmark\nlandmark 0/0.jpg,tower\nlandmark 1/1.jpg,gate\n")
+    index = tmp_path / "listed.glam"
+    build(index, read_collection(folder / "mine.csv"), content_model)
+    added = build(index, read_folder(folder), content_model)
+    assert added.added == 4
+    assert json.loads(glam("index", "info", index, "--json").stdout)["source"] == str(folder / "mine.csv")
+    synced = glam("index", "sync", index, folder)
+    assert "6 unchanged" in synced.stdout
+    assert f"`glam index sync {index}` now reads {folder} instead of {folder / 'mine.csv'}." in synced.stderr
+    assert "now reads" not in glam("index", "sync", index, folder).stderr
+    assert json.loads(glam("index", "info", index, "--json").stdout)["source"] == str(folder)
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_a_backslash_in_text_and_json(tmp_path: Path) -> None:
+    root, index = tmp_path / "album", tmp_path / "p.glam"
+    root.mkdir()
+    Image.new("RGB", (64, 64), "red").save(root / "1.png")
+    os.link(root / "1.png", os.fsdecode(bytes(root) + b"/caf\xe9.png"))
+    build_it = ("index", "build", index, root, "--model", "timm:tf_efficientnet_lite0", "--size", 64)
+    assert "  caf\\udce9.png: its name is not UTF-8" in glam(*build_it).stderr.splitlines()
+    synced = json.loads(glam("index", "sync", index, "--json").stdout)
+    assert (synced["unchanged"], synced["unreadable"]) == (1, [["caf\\udce9.png", "its name is not UTF-8"]])
+
+
+def test_an_interrupt_says_what_it_leaves(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glam.index.build", interrupted)
+    index = tmp_path / "i.glam"
+    done = CliRunner().invoke(app, ["index", "build", str(index), str(folder), "--model", "timm:tf_efficientnet_lite0"])
+    assert done.exit_code == 130
+    assert f"{index}: interrupted. It has what was done so far; run the command again to resume." in done.stderr
+
+
+def test_relocate_follows_the_images(index: Path, folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "new")
+    refused = glam("index", "build", index, tmp_path / "new", "--model", "timm:tf_efficientnet_lite0", code=1)
+    assert "was built with" in refused.stderr
+    done = glam("index", "relocate", index, tmp_path / "new")
+    assert f"now an index of {tmp_path / 'new'} (6 of 6 compared images as indexed, 0 missing)" in done.stdout
+    assert "6 unchanged" in glam("index", "sync", index).stdout
 
 
 def test_keep_is_an_alias_with_a_notice(index: Path) -> None:

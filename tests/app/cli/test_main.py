@@ -45,7 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(folder: Path) -> Path:
     path = folder.parent / "images.glam"
-    done = glam("index", "build", path, folder, "--model", "timm:tf_efficientnet_lite0", "--size", 96)
+    done = glam(
+        *("index", "build", path, folder, "--landmark-from", "folder"),
+        *("--model", "timm:tf_efficientnet_lite0", "--size", 96),
+    )
     assert "9 images added" in done.stdout
     assert "red tower/broken.jpg: not an image that can be read" in done.stderr
     return path
@@ -147,7 +150,8 @@ def test_a_port_in_use_is_said_before_the_work(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
     done = glam("serve", "nowhere.glam", "--port", port, code=1, folder=tmp_path)
     assert "no index there" in done.stderr
-    done = glam("serve", "nowhere.glam", "--host", "192.0.2.1", "--port", port, code=1, folder=tmp_path)
+    elsewhere = ("--host", "192.0.2.1", "--read-token", "secret", "--write-token", "other", "--port", port)
+    done = glam("serve", "nowhere.glam", *elsewhere, code=1, folder=tmp_path)
     assert done.stderr.strip() == "glam: 192.0.2.1 is not an address of this machine. Choose another with --host."
 
 
@@ -194,19 +198,18 @@ def test_the_image_is_read_once_and_errors_name_its_path(
         assert f"{file}: {reason}" in glam("search", index, file, code=1).stderr
     assert f"{image}: the box" in glam("search", index, image, "--bbox", 900, 900, 950, 950, code=1).stderr
     reads: list[Path] = []
-    usual_read, usual_open = Path.read_bytes, Image.open
+    usual_open, usual_file_open = os.open, Path.open
 
-    def note_read(self: Path) -> bytes:
-        reads.append(self)
-        return usual_read(self)
-
-    def note_open(file: Any, *arguments: Any, **options: Any) -> Any:
-        if isinstance(file, (str, Path)):
-            reads.append(Path(file))
+    def note_open(file: Any, *arguments: Any, **options: Any) -> int:
+        reads.append(Path(file))
         return usual_open(file, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", note_read)
-    monkeypatch.setattr(Image, "open", note_open)
+    def note_file_open(self: Path, *arguments: Any, **options: Any) -> Any:
+        reads.append(self)
+        return usual_file_open(self, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", note_open)
+    monkeypatch.setattr(Path, "open", note_file_open)
     search = ["search", str(index), str(image), "--rerank", "geometric", "--device", "cpu"]
     assert CliRunner().invoke(commands, search, catch_exceptions=False).exit_code == 0
     assert reads.count(image) == 1

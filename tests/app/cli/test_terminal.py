@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from glam.app.cli import terminal
+from glam.datasets.collection import Skipped
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,34 @@ def test_paths_open_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path / "here")
     assert terminal.openable(tmp_path / "here" / "a" / "1.jpg") == "a/1.jpg"
     assert terminal.openable(tmp_path / "1.jpg") == str(tmp_path / "1.jpg")
+
+
+def test_what_a_scan_passed_over_is_one_line_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Skipped(
+        {".psd": 3, ".mov": 1_041, "": 2},
+        excluded=12,
+        links=(("album", "it leads to nothing"),),
+        unlisted=(("new\nline", "permission denied"), ("b", "input/output error")),
+    )
+    terminal.skipped(found, unreadable_count=2)
+    assert capsys.readouterr().err.splitlines() == [
+        "skipped: 1,041 .mov, 3 .psd, 2 without a suffix (format not read), 2 unreadable, "
+        "2 folders that could not be listed, 12 excluded, 1 link",
+        "Folders that could not be listed:",
+        "  new\\nline: permission denied",
+        "  b: input/output error",
+        "Links that were not followed:",
+        "  album: it leads to nothing",
+    ]
+
+
+def test_nothing_is_said_if_nothing_was_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.skipped(Skipped())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_rare_suffixes_are_counted_together(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.skipped(Skipped({f".{i:02}": 20 - i for i in range(9)}))
+    assert capsys.readouterr().err.startswith("skipped: 20 .00, 19 .01,")
+    terminal.skipped(Skipped({f".{i:02}": 20 - i for i in range(13)}))
+    assert capsys.readouterr().err.endswith(" 13 .07, and 5 other suffixes (format not read)\n")

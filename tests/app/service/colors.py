@@ -98,8 +98,9 @@ def app_of(
     model: ColorModel,
     limits: ServiceLimits = ServiceLimits(),  # noqa: B008
     access: Access = Access(),  # noqa: B008
+    root_path: str = "",
 ) -> FastAPI:
-    return create_app(index, cast(Model, model), limits, access)
+    return create_app(index, cast(Model, model), limits, access, root_path=root_path)
 
 
 def upload(client: TestClient, data: bytes, **fields: object) -> Any:

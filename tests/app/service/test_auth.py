@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from glam.app.cli.serve import COOKIE_VALUE
+from glam.app.cli.tokens import COOKIE_VALUE
 from glam.app.service.middleware.auth import Access, AuthMiddleware, host_name, is_loopback
 
 READ, WRITE = "read-token", "write-token"
@@ -97,6 +97,45 @@ def test_a_page_of_another_site_cannot_post(path: str, headers: dict[str, str]) 
     assert client.post(path, headers=headers).status_code == 403
     assert client.post(path, headers={"Origin": "http://localhost:8000"}).status_code == 200
     assert client.post(path, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+CROSS_SITE = [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+@pytest.mark.parametrize("path", ["/api/images/1/search", "/api/images/1/file", "/api/info", "/api/info/", "/metrics"])
+def test_a_page_of_another_site_cannot_read(path: str, headers: dict[str, str]) -> None:
+    """Not even without seeing the answer: an image tag is enough to start a search."""
+    client = client_of(Access(read_token=READ))
+    allowed = {**bearer(READ), "Sec-Fetch-Site": "none"}
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert client.request(method, path, headers={**bearer(READ), **headers}).status_code == 403
+        assert client.request(method, path, headers=allowed).status_code != 403
+    assert client.get("/", headers=headers).status_code == 200  # a link to the page is fine
+
+
+def test_an_allowed_site_may_use_the_api() -> None:
+    client = client_of(Access(allowed_origins=("https://friend.example",)))
+    sent = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
+    for method, path in READS:
+        assert client.request(method, path, headers=sent).status_code == 200
+        for other in ("https://evil.example", "http://friend.example", "https://friend.example.evil.example"):
+            assert client.request(method, path, headers={**sent, "Origin": other}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["photos.example.org", "photos.example.org:8443", "PHOTOS.example.org", "127.0.0.1:8"])
+def test_behind_a_proxy_its_public_name_is_a_name_of_the_service(host: str) -> None:
+    client = client_of(Access(loopback_only=True, public_hosts=("photos.example.org",)))
+    for origin in ("https://photos.example.org", "https://photos.example.org:8443"):
+        headers = {"Host": host, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/api/search", headers=headers).status_code == 200
+    assert client.post("/api/search", headers={"Host": host, "Origin": "https://evil.example"}).status_code == 403
+    assert client.get("/api/info", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80@evil.example", "localhost/evil", "localhost evil", "[::1", "a:b:c"])
+def test_a_malformed_host_is_no_loopback_name(host: str) -> None:
+    assert client_of(Access(loopback_only=True)).get("/api/info", headers={"Host": host}).status_code == 400
 
 
 @pytest.mark.parametrize(("header", "name"), [("a:1", "a"), ("a", "a"), ("[::1]:80", "::1"), ("::1", "::1"), ("", "")])

@@ -12,8 +12,10 @@ from PIL import Image
 import glam
 from glam.app.service.app import create_app
 from glam.app.service.middleware.auth import Access
+from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.workers.write import normalize_landmark, parse_metadata
 from glam.datasets.readers import read_folder
+from glam.errors import GlamError
 from glam.index import Index, build, sync, verify
 from glam.index.storage.lock import write_lock
 from glam.inference.pipeline import Settings
@@ -186,3 +188,18 @@ def test_landmarks_and_metadata_that_are_fine_pass() -> None:
     assert normalize_landmark(" São Paulo, Sé (1913) ") == "São Paulo, Sé (1913)"
     values = {"city": "東京", "year": 1958, "height": 332.9, "open": True, "closed": None}
     assert parse_metadata(json.dumps(values)) == values
+
+
+@pytest.mark.parametrize(
+    "named", [lambda path: path, lambda path: path.resolve(), lambda path: path / "checksums.json"]
+)
+def test_a_message_for_clients_does_not_tell_where_the_index_is(tmp_path: Path, named: Any) -> None:
+    index = tmp_path / "places.glam"
+    sentence = public_sentence(GlamError(f"{named(index)}: the disk is full"), index, tmp_path / "photos")
+    assert str(tmp_path) not in sentence
+    assert sentence.startswith("places.glam")
+    assert sentence.endswith(": the disk is full.")
+
+
+def test_a_message_for_clients_is_a_sentence() -> None:
+    assert public_sentence(GlamError("the disk is full"), Path("i.glam")) == "The disk is full."

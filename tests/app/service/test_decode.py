@@ -13,8 +13,10 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageFile
 
 import glam
+from glam.app.service.memory_budget import MemoryBudget
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
+from glam.app.service.workers.decode import DecodePool
 from glam.app.service.workers.describe import Describer, ImageDescriptor
 from glam.datasets.readers import read_folder
 from glam.images import Box, read_image
@@ -75,10 +77,6 @@ REDUCED = ("large jpeg", "large turned jpeg")
 """Those that the network gets from a decode at a fraction."""
 
 
-PNG_WITHOUT_EXIF = ("png", "gray png", "large png")
-"""Those whose upright size, which a box is checked against, takes a decode."""
-
-
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Receives width and height of each decode, of Pillow and of torchvision."""
@@ -109,10 +107,13 @@ def described(trained: Model, data: bytes, box: Box | None = None, *, times: int
     """What the service makes of a file, with local features, when asked as often."""
 
     async def ask() -> ImageDescriptor:
-        describer = Describer(trained, SIZE, (1.0,), ServiceLimits(), Metrics())
+        metrics = Metrics()
+        decoders = DecodePool(MemoryBudget(1_000_000_000), ServiceLimits(), metrics)
+        describer = Describer(trained, SIZE, (1.0,), ServiceLimits(), metrics, decoders)
         try:
             answers = [await describer.describe(lambda: data, box, local_features=True) for _ in range(times)]
         finally:
+            decoders.close()
             describer.close()
         return answers[-1]
 
@@ -188,7 +189,7 @@ def test_a_part_of_an_upload_is_decoded_once(client: TestClient, name: str, deco
     box = dict(zip(("x1", "y1", "x2", "y2"), BOX, strict=True))
     assert len(found(upload(client, FILES[name], **box, **GEOMETRIC))) == 4
     size = LARGE if name.startswith("large") else SMALL
-    assert of_query(decoded) == ([size, size] if name in PNG_WITHOUT_EXIF else [size])
+    assert of_query(decoded) == [size]
 
 
 def of_query(decoded: list[tuple[int, int]]) -> list[tuple[int, int]]:

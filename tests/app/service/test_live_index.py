@@ -21,7 +21,7 @@ from PIL import Image
 import glam
 from glam.app.client import form
 from glam.app.service.app import create_app
-from glam.app.service.middleware.access_log import JsonLines
+from glam.app.service.log import JsonLines
 from glam.app.service.middleware.auth import Access
 from glam.app.service.server import Server
 from glam.app.service.settings import ServiceLimits

@@ -13,7 +13,8 @@ from PIL import Image, features
 
 from glam.app.service.middleware.body_limit import ENVELOPE_BYTES, BodyLimitMiddleware
 from glam.app.service.settings import ServiceLimits
-from glam.app.service.uploads import UPLOAD_FORMATS, read_upload
+from glam.app.service.uploads import read_upload
+from glam.images import FORMATS
 
 EXIF_ORIENTATION = 0x0112
 TURNED_RIGHT = 6
@@ -43,7 +44,7 @@ def status_of(data: bytes) -> int:
     return 200
 
 
-@pytest.mark.parametrize("format", [*UPLOAD_FORMATS, "MPO"])
+@pytest.mark.parametrize("format", [*FORMATS, "MPO"])
 def test_every_promised_format_is_read(format: str) -> None:
     if format == "AVIF" and not features.check("avif"):
         pytest.skip("this build of Pillow has no AVIF")

@@ -1,64 +1,21 @@
 """Operations on an index whose folder changes: sync, add, remove, compact, near-duplicates, and metadata."""
 
-import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from glam.datasets.collection import Collection, ImageFile
+from glam.datasets.collection import Collection, ImageFile, ScanOptions
 from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
-from glam.index.limits import DEFAULT_LIMITS, IndexLimits
+from glam.index.limits import IndexLimits
 from glam.index.storage.segments import segment_file
-
-COUNT = 12
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "photos"
-    for i in range(COUNT):
-        write(root / f"place {i % 3}" / f"{i}.jpg", f"content {i}")
-    return root
-
-
-@pytest.fixture
-def index(folder: Path, tmp_path: Path, content_model: Any) -> Path:
-    build(tmp_path / "i.glam", read_folder(folder), content_model)
-    content_model.described.clear()
-    return tmp_path / "i.glam"
-
-
-def write(file: Path, content: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content.encode())
-
-
-def synced(index: Path, folder: Path, model: Any, limits: IndexLimits = DEFAULT_LIMITS) -> SyncReport:
-    """Syncs, and checks that the index matches the folder: each file once, with the descriptor of its content."""
-    report = sync(index, read_folder(folder), lambda: model, limits=limits)
-    check(index, folder, model)
-    return report
-
-
-def check(index: Path, folder: Path, model: Any) -> None:
-    files = {image.path: image.landmark for image in read_folder(folder).images}
-    with Index.open(index) as opened:
-        entries = opened.entries(opened.image_ids.tolist())
-        readable = {path: landmark for path, landmark in files.items() if path not in dict(opened.unreadable())}
-        assert {entry.path: entry.landmark for entry in entries} == readable
-        assert len(entries) == len(readable)
-        for entry in entries:
-            expected = model.descriptor((folder / entry.path).read_bytes())
-            np.testing.assert_array_equal(opened.descriptor(entry.image_id), expected)
-            assert opened.search(expected, k=1)[0][0].entry == entry
-    found = verify(index, lambda: model)
-    assert (found.problems, found.clean) == ((), True)
+from tests.index.operations.photos import COUNT, check, synced, write
 
 
 def nothing_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,18 +28,6 @@ def nothing_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return usual(file, *arguments, **options)
 
         monkeypatch.setattr(owner, "open", noted)
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, call: str, path: Path) -> None:
-    """Makes a call of the operating system fail for one path. Permissions would not stop root."""
-    usual = getattr(os, call)
-
-    def refused(name: Any, *arguments: Any, **options: Any) -> Any:
-        if Path(name) == path:
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return usual(name, *arguments, **options)
-
-    monkeypatch.setattr(os, call, refused)
 
 
 def contents(model: Any) -> set[str]:
@@ -119,30 +64,6 @@ def test_a_file_with_a_new_time_is_read_once_and_not_described(
     nothing_is_opened(folder, monkeypatch)
     assert sync(index, read_folder(folder), lambda: content_model).unchanged == COUNT
     assert contents(content_model) == set()
-
-
-def test_a_folder_that_cannot_be_listed_keeps_its_images(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(folder / "new.jpg", "brand new")
-    refuse(monkeypatch, "scandir", folder / "place 1")
-    report = sync(index, read_folder(folder), lambda: content_model)
-    assert report == SyncReport(1, 0, 0, 0, COUNT, (), inaccessible=(("place 1", "input/output error"),))
-    monkeypatch.undo()
-    assert synced(index, folder, content_model).unchanged == COUNT + 1
-
-
-@pytest.mark.parametrize("content", ["other con 0", "other content of another size"])
-def test_a_file_that_cannot_be_opened_just_now_keeps_its_image(
-    index: Path, folder: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
-    file = folder / "place 0" / "0.jpg"
-    write(file, content)
-    refuse(monkeypatch, "open", file)
-    report = sync(index, read_folder(folder), lambda: content_model)
-    assert report == SyncReport(0, 0, 0, 0, COUNT, (), inaccessible=(("place 0/0.jpg", "input/output error"),))
-    monkeypatch.undo()
-    assert synced(index, folder, content_model).changed == 1
 
 
 def test_a_name_that_is_not_utf8_is_listed_and_the_rest_is_synced(
@@ -377,3 +298,58 @@ def test_search_above_a_threshold(index: Path) -> None:
         assert len(opened.search(query, 2, threshold=cut)[0]) == 2
         assert len(opened.search(query, COUNT, threshold=cut)[0]) == 5
         assert len(opened.search(query, COUNT, threshold=scores[4])[0]) == 5, "a score at the threshold is a result"
+
+
+def test_an_index_without_landmarks_keeps_those_that_it_was_given(
+    folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    """A folder that names no landmarks says nothing about those of the catalog."""
+    index, options = tmp_path / "i.glam", ScanOptions(landmark_from="none")
+    plain = read_folder(folder, options)
+    image = plain.images[0]._replace(landmark="tower", metadata={"year": 2019})
+    build(index, replace(plain, images=(image, *plain.images[1:])), content_model)
+    write(folder / image.path, "changed")
+    report = sync(index, read_folder(folder, options), lambda: content_model)
+    assert report.changed == 1
+    (folder / image.path).rename(folder / "moved.jpg")
+    assert sync(index, read_folder(folder, options), lambda: content_model).moved == 1
+    with Index.open(index) as opened:
+        known = {entry.path: entry for entry in opened.entries(opened.image_ids.tolist())}
+    moved = known.pop("moved.jpg")
+    assert (moved.landmark, moved.metadata) == ("tower", {"year": 2019})
+    assert {entry.landmark for entry in known.values()} == {""}
+    (folder / "moved.jpg").rename(folder / image.path)
+    sync(index, read_folder(folder), lambda: content_model)
+    with Index.open(index) as opened:
+        assert {entry.landmark for entry in opened.entries(opened.image_ids.tolist())} == {
+            f"place {i}" for i in (0, 1, 2)
+        }
+
+
+def test_an_image_that_is_added_is_named_as_the_others(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    for landmark_from, expected in (("none", ""), ("parent", "deep"), ("folder", "place 0/deep")):
+        index = tmp_path / f"{landmark_from}.glam"
+        build(index, read_folder(folder, ScanOptions(landmark_from=landmark_from)), content_model)
+        write(folder / "place 0" / "deep" / f"{landmark_from}.jpg", landmark_from)
+        add(index, [folder / "place 0" / "deep" / f"{landmark_from}.jpg"], lambda: content_model)
+        with Index.open(index) as opened:
+            added = opened.entries(opened.image_ids.tolist())[-1]
+        assert added.landmark == expected
+
+
+def test_an_interrupt_keeps_what_was_described(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    index, usual = tmp_path / "i.glam", content_model.stream
+
+    def interrupted(*arguments: Any) -> Any:
+        for done, image in enumerate(usual(*arguments)):
+            if done == 5:
+                raise KeyboardInterrupt
+            yield image
+
+    content_model.stream = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        build(index, read_folder(folder), content_model)
+    content_model.stream = usual
+    report = build(index, read_folder(folder), content_model)
+    assert (report.present, report.added) == (5, COUNT - 5)
+    check(index, folder, content_model)

@@ -3,6 +3,8 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,9 +152,60 @@ def test_a_filter_cannot_read_or_change_anything_else(connection: sqlite3.Connec
     connection.execute("CREATE TABLE still_writable (x)")
 
 
-def test_a_filter_that_takes_too_long_is_stopped(connection: sqlite3.Connection) -> None:
+def long_text(digits: int) -> str:
+    """An SQL expression for a text of 9 * 10**digits letters a, from an expression of 40 characters per digit."""
+    text = "'aaaaaaaaa'"
+    for _ in range(digits):
+        text = f"replace({text}, 'a', 'aaaaaaaaaa')"
+    return text
+
+
+SLOW = "+".join(["length(trim(substr(path,1,0)||'{}','{}a'))".format("a" * 900, "c" * 700)] * 5)
+"""Comparisons of every letter with every other, for each image."""
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.2])
+def test_a_filter_that_takes_too_long_is_stopped(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) INSERT INTO images SELECT"
+        " n.i, n.i, label, width, height, hash, bytes, modified, metadata, state FROM images, n WHERE id = 5"
+    )
     with pytest.raises(GlamError, match="took more than"):
-        matching(connection, "year > 1", seconds=-1.0, steps=1)
+        matching(connection, f"{SLOW} > 0", seconds=seconds)
+    assert matching(connection, "year = 2005 and image_id < 20").tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        f"instr({long_text(6)}, {long_text(6)} || 'b') > 0",
+        f"{long_text(6)} like '%a%b'",
+        f"{long_text(6)} glob '*a*b'",
+        f"trim({long_text(5)}, 'b') = ''",
+        f"length({long_text(4)} || path) > 0",
+    ],
+)
+def test_no_function_gets_a_text_that_it_could_work_on_for_long(connection: sqlite3.Connection, where: str) -> None:
+    with pytest.raises(GlamError, match=r"longer than 10,000 bytes"):
+        matching(connection, where)
+
+
+def test_long_metadata_hinder_no_filter_that_does_not_name_them(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "UPDATE images SET metadata = json_set(metadata, '$.story', ?, '$.note', ?) WHERE id = 5",
+        ["x" * 50_000, "y" * 9_000],
+    )
+    assert matching(connection, "year = 2005").tolist() == [5]
+    assert matching(connection, "note like 'y%' and length(note) = 9000").tolist() == [5]
+    with pytest.raises(GlamError, match=r"longer than 10,000 bytes"):
+        matching(connection, "story like 'x%'")
+
+
+def test_an_expression_with_many_unknown_names_is_stopped_too(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE images SET metadata = json_set(metadata, '$.long', ?)", ["x" * 1_000_000])
+    names = " + ".join(f"a{i}" for i in range(1_000))
+    with pytest.raises(GlamError, match="took more than"):
+        matching(connection, names, seconds=0.2)
 
 
 def test_keys_that_differ_only_in_case_are_rejected_together(connection: sqlite3.Connection) -> None:
@@ -168,6 +221,8 @@ def test_a_column_hides_a_key_of_the_same_name(connection: sqlite3.Connection) -
     assert columns(connection).count("width") == 1
 
 
-def test_a_read_only_connection_is_enough(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA query_only = 1")
-    assert matching(connection, "year = 2005").tolist() == [5]
+def test_a_read_only_connection_is_enough(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog")) as copy:
+        connection.backup(copy)
+    with closing(sqlite3.connect(f"file:{tmp_path}/catalog?mode=ro", uri=True)) as reader:
+        assert matching(reader, "year = 2005").tolist() == [5]

@@ -1,0 +1,116 @@
+"""Resuming a run: what must be the same is compared before anything is written, and what may differ is applied.
+
+    last.ckpt --`checkpoint_to_resume`--> checkpoint --`check_same_run`--> fit --`apply_rates`--> optimizer
+
+Same: architecture, optimizer, loss, seed, landmarks, and lists of images. Free: learning rates, weight decay, epochs,
+batch size, image size, devices, workers, and all other options.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from glam.datasets.collection import Collection
+from glam.descriptor_files import listing_of
+from glam.errors import GlamError
+from glam.training.checkpoints import BEST, LAST, checkpoint_file, read_checkpoint
+
+IDENTITY = "run"
+"""Key of the identity of a run in its checkpoints. Those of earlier versions have none."""
+
+FREE = ("dropout", "gem_p")
+"""Parts of an architecture that no weight depends on, or only the initial ones."""
+
+NAMES = {
+    "images": "training images",
+    "val_images": "validation images",
+    "landmarks": "training landmarks",
+    "loss": "kind of loss",
+    "dim": "dimension",
+    "glam": "attention",
+}
+"""Names in messages, where they differ from the keys."""
+
+
+def run_identity(
+    architecture: dict[str, Any], train: Collection, val: Collection, **others: str | int
+) -> dict[str, Any]:
+    """The facts that make a run the same run, as JSON values.
+
+    Args:
+        architecture: settings of the network.
+        train: all training images, readable or not.
+        val: all validation images, readable or not.
+        others: further facts by name.
+    """
+    settings = {name: value for name, value in architecture.items() if name not in FREE}
+    return {
+        **settings,
+        **others,
+        "landmarks": listing_of(train.landmarks),
+        "images": listing_of(f"{image.path}\t{image.landmark}" for image in train.images),
+        "val_images": listing_of(f"{image.path}\t{image.landmark}" for image in val.images),
+    }
+
+
+def check_same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    """Makes sure that a checkpoint belongs to the run that would resume it.
+
+    Args:
+        before: the identity in the checkpoint; empty if an earlier version wrote it.
+        now: the identity of this run.
+        out: folder of the run, for the message.
+
+    Raises:
+        GlamError: the two differ.
+    """
+    for name in before.keys() & now.keys() if before else ():
+        old, new = before[name], now[name]
+        if old == new:
+            continue
+        if isinstance(old, dict) and "digest" in old:
+            counts = f"{old['total']:,}", f"{new['total']:,}"
+            changed = f"from {counts[0]} to {counts[1]}" if counts[0] != counts[1] else "their names"
+            reason = f"the {NAMES[name]} have changed ({changed})"
+        else:
+            reason = f"its {NAMES.get(name, name)} is {old}, not {new}"
+        advice = "Use the options and images of that run, or choose another --out."
+        raise GlamError(f"{out} holds another run: {reason}. {advice}")
+
+
+def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
+    """Finds the newest checkpoint of a run that can be read.
+
+    Args:
+        out: folder of the run, which has a ``last.ckpt``.
+
+    Returns:
+        The file, its content, and what is wrong with ``last.ckpt`` if it is not that one, else "".
+
+    Raises:
+        GlamError: neither ``last.ckpt`` nor ``best.ckpt`` can be read.
+    """
+    last, best = (checkpoint_file(out, name) for name in (LAST, BEST))
+    try:
+        return last, read_checkpoint(last), ""
+    except GlamError:
+        if not best.exists():
+            raise
+        checkpoint = read_checkpoint(best)
+        epoch = checkpoint["epoch"] + 1
+        return best, checkpoint, f"{last} cannot be read, so the run resumes from {best.name}, the end of epoch {epoch}"
+
+
+def apply_rates(checkpoint: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Replaces the learning rates and the weight decay in a checkpoint, in place; the schedule continues with them.
+
+    Args:
+        checkpoint: a checkpoint of Lightning with one optimizer.
+        groups: the parameter groups of the optimizer of this run.
+    """
+    for saved, group in zip(checkpoint["optimizer_states"][0]["param_groups"], groups, strict=True):
+        peak = saved.get("initial_lr", group["lr"])
+        if peak != group["lr"]:
+            saved.update(lr=saved["lr"] * (group["lr"] / peak if peak else 0.0), initial_lr=group["lr"])
+        saved["weight_decay"] = group["weight_decay"]
+    for schedule in checkpoint["lr_schedulers"]:
+        schedule["base_lrs"] = [group["lr"] for group in groups]
