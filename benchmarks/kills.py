@@ -397,9 +397,7 @@ def main() -> int:
     )
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument(
-        "--operations", nargs="+", default=["build", "precompute", "sync", "remove", "compact", "pairs"]
-    )
+    parser.add_argument("--operations", nargs="+", default=OPERATIONS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file to write the outcomes to")
     options = parser.parse_args()

@@ -3,20 +3,32 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from glam.datasets.readers import read_folder
-from glam.index import Index, add, build, compact, precompute, remove, sync, verify
+from glam.datasets.collection import Collection, ScanOptions
+from glam.index import Index, add, build, compact, info, precompute, relocate, remove, sync, verify
 from glam.index.limits import IndexLimits
+from glam.index.operations.source import read_images
 from glam.index.storage.schema import NoIndexError
 
 LIMITS = IndexLimits(commit_images=2, segment_rows=3, save_exact=True, added_in_memory=0)
 """So small that a few images take several batches, two segments, and a saved search structure."""
 
-Content = tuple[tuple[str, str, bytes], ...] | None
-"""Path, landmark and descriptor of each image of an index, in the order of the paths; None without an index."""
+
+class Content(NamedTuple):
+    """What an index holds.
+
+    Attributes:
+        root: root of the index.
+        source: folder that its images come from.
+        images: path, landmark, and descriptor of each image, in the order of the paths.
+    """
+
+    root: str
+    source: str
+    images: tuple[tuple[str, str, bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,12 @@ class Operation:
     run: Callable[[Path, Path, Any], None]
 
 
-def read_content(index: Path) -> Content:
-    """Reads what an index holds, as a search would, and checks that each image is found by its descriptor."""
+def read_content(index: Path) -> Content | None:
+    """Reads what an index holds, as a search would, and checks that each image is found by its descriptor.
+
+    Args:
+        index: folder of the index; None is returned if it holds none.
+    """
     try:
         opened = Index.open(index, limits=LIMITS)
     except NoIndexError:
@@ -50,7 +66,8 @@ def read_content(index: Path) -> Content:
             opened.local_features(image_ids[0])
             opened.search(descriptors, k=2, rerank="dba")  # reads the kNN graph
         found = zip(entries, descriptors, strict=True)
-        return tuple(sorted((entry.path, entry.landmark, descriptor.tobytes()) for entry, descriptor in found))
+        images = sorted((entry.path, entry.landmark, descriptor.tobytes()) for entry, descriptor in found)
+        return Content(str(opened.root), info(index).source, tuple(images))
 
 
 def problems(index: Path) -> Sequence[str]:
@@ -99,8 +116,16 @@ def _moved(photos: Path) -> None:
     photos.rename(photos.with_name("moved"))
 
 
+def _moved_again(photos: Path) -> None:
+    photos.with_name("moved").rename(photos.with_name("moved again"))
+
+
+def _read(photos: Path) -> Collection:
+    return read_images(photos, ScanOptions(landmark_from="folder"))
+
+
 def _build(index: Path, photos: Path, model: Any) -> None:
-    build(index, read_folder(photos), model, limits=LIMITS)
+    build(index, _read(photos), model, limits=LIMITS)
 
 
 def _precompute(index: Path, photos: Path, model: Any) -> None:
@@ -112,11 +137,12 @@ def _add(index: Path, photos: Path, model: Any) -> None:
 
 
 def _sync(index: Path, photos: Path, model: Any) -> None:
-    sync(index, read_folder(photos), lambda: model, limits=LIMITS)
+    sync(index, _read(photos), lambda: model, limits=LIMITS)
 
 
 def _remove(index: Path, photos: Path, model: Any) -> None:
-    if any(path == "B/1.png" for path, _, _ in read_content(index) or ()):
+    content = read_content(index)
+    if content is not None and any(path == "B/1.png" for path, _, _ in content.images):
         remove(index, ["B/1.png"], limits=LIMITS)
     else:  # it was removed before the power cut
         precompute(index, limits=LIMITS)
@@ -126,8 +152,12 @@ def _compact(index: Path, photos: Path, model: Any) -> None:
     compact(index, limits=LIMITS)
 
 
+def _follow(index: Path, photos: Path, model: Any) -> None:
+    sync(index, _read(photos.with_name("moved")), lambda: model, limits=LIMITS)
+
+
 def _relocate(index: Path, photos: Path, model: Any) -> None:
-    sync(index, read_folder(photos.with_name("moved")), lambda: model, limits=LIMITS)
+    relocate(index, photos.with_name("moved again"), limits=LIMITS)
 
 
 OPERATIONS = (
@@ -137,6 +167,7 @@ OPERATIONS = (
     Operation("sync", _changed_folder, _sync),
     Operation("remove", _nothing, _remove),
     Operation("compact", _nothing, _compact),
-    Operation("relocate", _moved, _relocate),
+    Operation("sync of a moved folder", _moved, _follow),
+    Operation("relocate", _moved_again, _relocate),
 )
 """The operations, each on the index that the one before left."""

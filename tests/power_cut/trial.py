@@ -119,7 +119,9 @@ def state_of(root: Path) -> State:
 class _Trial:
     """The power cuts of one recorded operation."""
 
-    def __init__(self, operation: Operation, work: Path, model: Any, recorder: Recorder, before: Content) -> None:
+    def __init__(
+        self, operation: Operation, work: Path, model: Any, recorder: Recorder, before: Content | None
+    ) -> None:
         self._operation, self._work, self._model = operation, work, model
         self._events: list[Event] = recorder.events
         self._begin = recorder.begin
@@ -145,7 +147,7 @@ class _Trial:
                 for fault in self._faults(state, allowed, resume=len(self.tried) % resume_every == 0):
                     yield f"after {cut - self._begin} events: {fault}"
 
-    def _faults(self, state: State, allowed: list[Content], *, resume: bool) -> Iterator[str]:
+    def _faults(self, state: State, allowed: list[Content | None], *, resume: bool) -> Iterator[str]:
         try:
             if self._content(state) not in allowed:
                 yield "the index is neither as before nor as after"
@@ -159,7 +161,7 @@ class _Trial:
         except Exception as error:  # noqa: BLE001  any exception is a fault
             yield f"{type(error).__name__}: {error}"
 
-    def _content(self, state: State) -> Content:
+    def _content(self, state: State) -> Content | None:
         return read_content(self._index(state))
 
     def _index(self, state: State) -> Path:
