@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.strict_json import parse_json
+
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 """NumPy types of the supported element types, by their names in a header."""
 
@@ -52,7 +54,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     metadata = header.pop("__metadata__", None) or {}
     entries = {}
     for name, entry in header.items():

@@ -121,13 +121,14 @@ class Writer:
             unreadable: path and reason of each file that could not be read.
 
         Raises:
-            GlamError: the index uses Milvus, and the server cannot be reached.
+            GlamError: a descriptor has another length than those of the index or is not finite, so nothing was written;
+                or the index uses Milvus, and the server cannot be reached.
         """
         if not batch and not unreadable:
             return
+        descriptors = self._checked_descriptors(batch) if batch else None
         self.begin_changes()
         images = [NewImage(image.facts, image.width, image.height) for image in batch]
-        descriptors = np.stack([image.descriptor for image in batch]) if batch else None
         features = write_features(self.path, self.catalog, self._extract_features(batch))
         number, first = (0, 0) if descriptors is None else self._append(descriptors)
         with self.catalog.transaction():
@@ -141,6 +142,26 @@ class Writer:
             self._delete(features.replaced)
         if descriptors is not None:
             self._put_in_milvus(image_ids, descriptors)
+
+    def _checked_descriptors(self, batch: Sequence[ImageToAdd]) -> Descriptors:
+        """The descriptors of a batch, (n, dim) float32.
+
+        Raises:
+            GlamError: one has another length than those of the index, or is not finite.
+        """
+        descriptors = np.empty((len(batch), self.config.dim), np.float32)
+        for row, image in zip(descriptors, batch, strict=True):
+            if np.shape(image.descriptor) != row.shape:
+                raise GlamError(
+                    f"The descriptor of {image.facts.path} has the shape {np.shape(image.descriptor)}, and those of "
+                    f"{self.path} have the shape {row.shape}. Describe the image with the model of the index."
+                )
+            row[:] = image.descriptor
+            if not np.isfinite(row).all():
+                raise GlamError(
+                    f"The descriptor of {image.facts.path} has numbers that are not finite. Describe the image again."
+                )
+        return descriptors
 
     def add_features(self, image_ids: ImageIds, features: Sequence[LocalFeatures | None]) -> None:
         """Stores local features of images in the index that have none stored yet.

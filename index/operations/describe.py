@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from glam.datasets.collection import ImageFile, is_utf8, printable_path
 from glam.images import ImageSource
 from glam.index.operations.image_files import read_ahead
@@ -102,6 +104,8 @@ def describe_into(
             if image.descriptor is None:
                 assert image.error is not None
                 unreadable.append((file.path, image.error.reason))
+            elif not np.isfinite(image.descriptor).all():
+                unreadable.append((file.path, "its descriptor is not finite"))
             else:
                 batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
                 added += 1
