@@ -100,7 +100,7 @@ class Index(IndexReader):
         self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # row in `matrix` of each structure row
         self._present: Mask | None = None if (self._structure_rows >= 0).all() else self._structure_rows >= 0
         self._store = RerankStore(path, self.root, catalog, self._lock)
-        self._filter_catalog = open_catalog(path)  # of their own, so that filters delay no other reader
+        self._filter_catalog = catalog.another(path)  # so that filters delay no other reader
         self._filter_lock = Lock()  # guards it
         self._cached_mask = lru_cache(FILTERS_CACHED)(self._evaluate_filter)
 

@@ -94,6 +94,14 @@ class Catalog:
             raise
         return catalog
 
+    def another(self, index: Path) -> "Catalog":
+        """Another connection to the catalog, which is not checked again. A long query on it delays no other.
+
+        Args:
+            index: folder of the index.
+        """
+        return Catalog(connect(index / CATALOG, "rw"))
+
     def close(self) -> None:
         """Closes the connection."""
         self.connection.close()

@@ -16,7 +16,7 @@ import numpy as np
 from glam.atomic_file import flush, make_folder
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
-from glam.index.storage.checks import check_folder, check_values
+from glam.index.storage.checks import check_content, check_folder
 from glam.index.storage.checksums import delete_checksums
 from glam.index.storage.lock import write_lock
 from glam.index.storage.records import DescriptorBatch
@@ -113,7 +113,7 @@ def _rewrite_1(index: Path, catalog: Catalog) -> None:
             )
         for table in ("about", "images", "unreadable"):
             database.execute(f"DROP TABLE {table}_1")
-        check_values(database)
+        check_content(database)
 
 
 def _from_2(index: Path) -> None:

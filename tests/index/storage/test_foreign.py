@@ -13,11 +13,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glam.datasets.readers import read_folder
+from glam.datasets.collection import ScanOptions
 from glam.errors import GlamError
-from glam.index import Index, add, build, compact, info, near_duplicates, precompute, remove, sync, verify
+from glam.index import (
+    Index,
+    add,
+    build,
+    compact,
+    info,
+    near_duplicates,
+    precompute,
+    read_source,
+    relocate,
+    remove,
+    sync,
+    verify,
+)
 from glam.index.limits import IndexLimits
-from glam.index.storage.checksums import CHECKSUMS
+from glam.index.operations.source import read_images
+from glam.index.storage.checksums import CHECKSUMS, digest_file, write_checksums
 from glam.index.storage.schema import CATALOG
 from glam.index.storage.segments import segment_file
 
@@ -31,6 +45,27 @@ STATEMENTS = [
         for key in ("dim", "size", "scales", "fingerprint", "model", "root", "structure", "milvus", "keeps", "x")
         for value in ("-1", "0", "1e999", "1e30", "[]", '"x"', "null", "true", '{"a": 1}', "[null]", "[1e999]", "[0]")
     ),
+    *(
+        f"UPDATE about SET description = json_set(description, '$.source.{key}', json('{value}'))"
+        for key in (
+            *("path", "exclude", "follow_links", "landmark_from", "is_list", "skipped", "more"),
+            *(f"skipped.{name}" for name in ("formats", "excluded", "links", "unlisted")),
+        )
+        for value in ("-1", "[]", '"x"', "null", '{"a": -1}', '[["a"]]')
+    ),
+    *(
+        f"UPDATE about SET description = json_set(description, '$.source.{key}', json('{value}'))"
+        for key, value in (
+            *(("path", f'"{text}"') for text in ("\\u0000", "\\ud800", "\\udc80", "/", "x/" * 3000)),
+            *(("exclude", f'["{text}"]') for text in ("[", "!", "\\u0000", "\\ud800", "\\udc80", "***")),
+        )
+    ),
+    *(
+        f"UPDATE about SET description = json_remove(description, '$.source.{key}')"
+        for key in ("path", "exclude", "follow_links", "landmark_from", "is_list", "skipped")
+    ),
+    *(f"UPDATE about SET description = json_set(description, '$.source', json('{value}'))" for value in ("[]", "{}")),
+    "UPDATE about SET description = json_set(description, '$.root', json('\"\\u0000\"'))",
     "UPDATE about SET description = json_set(description, '$.dim', 1000000000)",
     "UPDATE about SET description = json_remove(description, '$.dim')",
     "UPDATE about SET description = json_set(description, '$.model', json('\"\\ud800\"'))",
@@ -58,6 +93,14 @@ STATEMENTS = [
         for column in ("label", "width", "height", "hash", "bytes", "modified", "metadata", "state", "path")
         for value in ("x'ff'", "CAST(x'ff' AS TEXT)", "1.5", "'{'", "'[1]'", "char(0)", "9223372036854775807")
     ),
+    *(
+        f"UPDATE images SET metadata = '{{\"a\": {value}}}' WHERE id = 2"
+        for value in (
+            *("[" * depth + "]" * depth for depth in (90, 150, 900, 990, 1_500)),
+            *('"\\ud800"', "1e999", "NaN", "9" * 5_000, "0x10", '"\\u0000"'),
+        )
+    ),
+    "UPDATE images SET metadata = '{a: 1}' WHERE id = 2",
     "UPDATE images SET id = -7 WHERE id = 2",
     "UPDATE images SET id = 9223372036854775807 WHERE id = 2",
     "DELETE FROM images WHERE id = 2",
@@ -92,7 +135,7 @@ STATEMENTS = [
     "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 1 WHERE name = 'batches'",
     "PRAGMA journal_mode = WAL",
 ]
-"""Changes of the catalog of an index without checksums, as SQL."""
+"""Changes of a catalog, as SQL."""
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +154,7 @@ def original(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     index = tmp_path_factory.mktemp("index") / "i.glam"
     model: Any = ContentModel()
-    build(index, read_folder(photos), model, limits=LIMITS)
+    build(index, read_images(photos, ScanOptions(exclude=("drafts/",))), model, limits=LIMITS)
     precompute(index, local_features=True, knn_graph=True, limits=LIMITS)
     remove(index, ["9.png"], limits=LIMITS)
     return index
@@ -145,7 +188,9 @@ def use(index: Path, photos: Path, model: Any, chosen: Sequence[str] = ()) -> li
         "add": lambda: add(index, [photos / "0.png"], lambda: model, limits=LIMITS),
         "remove": lambda: remove(index, ["1.png"], limits=LIMITS),
         "compact": lambda: compact(index, limits=LIMITS),
-        "sync": lambda: sync(index, read_folder(photos), lambda: model, limits=LIMITS),
+        "sync": lambda: sync(index, read_images(photos), lambda: model, limits=LIMITS),
+        "sync as before": lambda: sync(index, read_source(index), lambda: model, limits=LIMITS),
+        "relocate": lambda: relocate(index, photos, limits=LIMITS),
         "precompute": lambda: precompute(index, local_features=True, knn_graph=True, limits=LIMITS),
         "search again": search,
     }
@@ -169,6 +214,28 @@ def test_any_change_of_the_catalog_works_or_is_one_sentence(
     use(index, photos, content_model)
 
 
+@pytest.mark.parametrize("statement", [text for text in STATEMENTS if text.startswith("UPDATE images")])
+def test_checksums_of_whoever_changed_the_catalog_prove_nothing(
+    statement: str, index: Path, photos: Path, content_model: Any
+) -> None:
+    with closing(sqlite3.connect(index / CATALOG, isolation_level=None)) as database:
+        database.executescript(statement)
+    write_checksums(index, {name: digest_file(index / name) for name in (CATALOG, "search/list.json")})
+    use(index, photos, content_model)
+
+
+@pytest.mark.parametrize("key", ["path", "exclude", "follow_links", "landmark_from", "is_list", "skipped"])
+def test_a_source_without_one_of_its_fields_is_refused(key: str, index: Path, photos: Path, content_model: Any) -> None:
+    (index / CHECKSUMS).unlink()
+    with closing(sqlite3.connect(index / CATALOG, isolation_level=None)) as database:
+        database.execute(f"UPDATE about SET description = json_remove(description, '$.source.{key}')")
+    before = files(index)
+    errors = use(index, photos, content_model)
+    assert len(errors) == 10
+    assert all(f"the configuration cannot be read, because it has no {key!r}" in error for error in errors)
+    assert files(index) == before
+
+
 @pytest.mark.parametrize("statement", [text for text in STATEMENTS if text.startswith(("CREATE", "DROP", "ALTER"))])
 def test_tables_of_another_form_are_refused_and_nothing_is_run(
     statement: str, index: Path, photos: Path, content_model: Any
@@ -178,7 +245,7 @@ def test_tables_of_another_form_are_refused_and_nothing_is_run(
         database.executescript(statement)
     before = files(index)
     errors = use(index, photos, content_model)
-    assert len(errors) == 8
+    assert len(errors) == 10
     assert all("its tables are not those of its version" in error for error in errors)
     assert files(index) == before
     assert [problem.file for problem in verify(index).problems] == [CATALOG]
@@ -259,7 +326,7 @@ def test_what_is_not_a_file_is_refused_and_stays(
         if name == CATALOG:
             before.pop(CATALOG, None)
         errors = use(index, photos, content_model)
-        assert len(errors) >= 8, name
+        assert len(errors) >= 10, name
         after = files(index)
         assert all(after[other] == content for other, content in before.items()), name
         assert path.is_dir() or path.is_symlink() or path.is_fifo()
@@ -317,7 +384,7 @@ def test_damaged_descriptors_are_refused_by_readers_and_writers(
         (index / CHECKSUMS).unlink()
     before = files(index)
     errors = use(index, photos, content_model)
-    assert len(errors) == 7  # all but `info` and `verify`
+    assert len(errors) == 9  # all but `info` and `verify`
     assert all("descriptors/00000" in error and "damaged" in error for error in errors)
     assert files(index) == before
     assert any(problem.file.startswith("descriptors/") for problem in verify(index).problems)
