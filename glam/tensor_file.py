@@ -76,13 +76,16 @@ def map_tensor(path: Path, entry: TensorEntry, mode: Literal["r", "c"]) -> NDArr
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the element type is not in `DTYPES`, or the shape does not match the number of bytes.
+        ValueError: the element type is not in `DTYPES`, the shape does not match the number of bytes, or the file ends
+            before the array.
     """
     if entry.dtype not in DTYPES:
         raise ValueError(f"the array has type {entry.dtype}, but must have float16, float32, or float64")
     dtype = np.dtype(DTYPES[entry.dtype])
     if entry.length != math.prod(entry.shape) * dtype.itemsize:
         raise ValueError(f"the array has shape {entry.shape}, which does not match its {entry.length} bytes")
+    if entry.offset + entry.length > path.stat().st_size:
+        raise ValueError("the array ends after the file")
     return memory_map(path, dtype, entry.offset, entry.shape, mode)
 
 

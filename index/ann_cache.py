@@ -217,9 +217,15 @@ def _read_ids(file: Path) -> ImageIds:
     """Reads image ids (n,).
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: the file holds anything else, or an id twice.
     """
-    image_ids: ImageIds = np.load(file)
+    try:
+        image_ids: ImageIds = np.load(file)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises anything for a header that it did not write, such as TokenError
+        raise ValueError(f"{file} holds no ids") from error
     if image_ids.dtype != np.int64 or image_ids.ndim != 1 or len(np.unique(image_ids)) < len(image_ids):
         raise ValueError(f"{file} holds no ids")
     return image_ids

@@ -38,7 +38,7 @@ from glam.index.storage.migrations import upgrade
 from glam.index.storage.records import DescriptorBatch, FileFacts, IndexConfig, NewImage
 from glam.index.storage.schema import CATALOG, NoIndexError, catalog_digest
 from glam.index.storage.segment_check import check_segments, check_sizes
-from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, segment_file
+from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, is_usable, segment_file
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, ImageIds
 from glam.progress import Progress, no_progress
@@ -121,8 +121,8 @@ class Writer:
             unreadable: path and reason of each file that could not be read.
 
         Raises:
-            GlamError: a descriptor has another length than those of the index or is not finite, so nothing was written;
-                or the index uses Milvus, and the server cannot be reached.
+            GlamError: a descriptor has another length than those of the index, is zero, or is not finite, and nothing
+                was written; or the index uses Milvus, and the server cannot be reached.
         """
         if not batch and not unreadable:
             return
@@ -147,7 +147,7 @@ class Writer:
         """The descriptors of a batch, (n, dim) float32.
 
         Raises:
-            GlamError: one has another length than those of the index, or is not finite.
+            GlamError: one has another length than those of the index, or is zero or not finite.
         """
         descriptors = np.empty((len(batch), self.config.dim), np.float32)
         for row, image in zip(descriptors, batch, strict=True):
@@ -157,9 +157,9 @@ class Writer:
                     f"{self.path} have the shape {row.shape}. Describe the image with the model of the index."
                 )
             row[:] = image.descriptor
-            if not np.isfinite(row).all():
+            if not is_usable(row):
                 raise GlamError(
-                    f"The descriptor of {image.facts.path} has numbers that are not finite. Describe the image again."
+                    f"The descriptor of {image.facts.path} is zero or not finite. Describe the image again."
                 )
         return descriptors
 

@@ -19,6 +19,7 @@ from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
 from glam.index.storage.records import IndexConfig
+from glam.index.storage.segments import is_usable
 from glam.index.writer import ImageToAdd, Writer
 from glam.stage_times import Times
 
@@ -208,7 +209,7 @@ def _read_file(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[I
 
 def _with_facts(root: Path, image: ImageFile, record: FileRecord, descriptor: NDArray[np.float32]) -> ImageToAdd | None:
     """An image with its descriptor (dim,); None if it was not described, or its file has changed."""
-    if not record.hash or not np.isfinite(descriptor).all():
+    if not record.hash or not is_usable(descriptor):
         return None
     try:
         is_unchanged = size_and_time(root / image.path) == (record.bytes, record.modified)

@@ -40,6 +40,11 @@ def digest_descriptors(descriptors: Descriptors) -> str:
     return digest(np.ascontiguousarray(descriptors, dtype="<f4").data)
 
 
+def is_usable(descriptor: Descriptors) -> bool:
+    """Whether a descriptor (dim,) can be searched: it is finite, and not zero."""
+    return bool(np.isfinite(descriptor).all() and descriptor.any())
+
+
 def append(
     file: Path, row: int, descriptors: Descriptors, exclusively: AbstractContextManager[None] = _NOT_EXCLUSIVELY
 ) -> None:

@@ -1,5 +1,6 @@
 """The saved search structure: used while it is up to date, saved again when it is not, and safe to delete."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from glam.index.ann import DescriptorSource
 from glam.index.ann.exact import Exact
 from glam.index.ann_cache import open_cached, read_list
 from glam.index.limits import IndexLimits
+from glam.index.storage.checksums import CHECKSUMS, digest_file
 
 COUNT = 20
 
@@ -193,3 +195,22 @@ def test_the_chosen_structure_stays_until_another_is_chosen(index: Path, folder:
         build(index, read_folder(folder), content_model, structure=chosen, limits=LIMITS)
         with Index.open(index, limits=LIMITS) as opened:
             assert opened._config.structure == expected
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00v\x00" + b"{" * 118, b"\x93NUMPY\x01\x00\xff\xff", b"PK\x03\x04", b"\x80\x04]."]
+)
+def test_ids_that_are_none_are_replaced_although_their_digest_matches(
+    content: bytes, index: Path, folder: Path, content_model: Any
+) -> None:
+    listed = index / "search" / "list.json"
+    values = json.loads(listed.read_text())
+    (listed.parent / values["ids"]).write_bytes(content)
+    values["digests"][values["ids"]] = digest_file(listed.parent / values["ids"])
+    listed.write_text(json.dumps(values))
+    (index / CHECKSUMS).unlink()
+    check(index, folder)
+    (folder / "new.jpg").write_text("new")
+    sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)
+    check(index, folder)
+    assert verify(index).problems == ()

@@ -390,6 +390,20 @@ def test_damaged_descriptors_are_refused_by_readers_and_writers(
     assert any(problem.file.startswith("descriptors/") for problem in verify(index).problems)
 
 
+def test_an_image_without_a_descriptor_is_refused(index: Path, photos: Path, content_model: Any) -> None:
+    """The number of images and the outer ids are those of the descriptors."""
+    remove(index, ["4.png"], limits=LIMITS)
+    compact(index, limits=LIMITS)
+    with closing(sqlite3.connect(index / CATALOG, isolation_level=None)) as database:
+        database.execute("UPDATE images SET id = 4 WHERE id = 5")
+    write_checksums(index, {name: digest_file(index / name) for name in (CATALOG, "search/list.json")})
+    before = files(index)
+    errors = use(index, photos, content_model)
+    assert len(errors) == 10
+    assert all("the images do not match the descriptors one to one" in error for error in errors)
+    assert files(index) == before
+
+
 def test_a_catalog_older_than_its_descriptors_is_refused_and_nothing_is_deleted(
     index: Path, photos: Path, content_model: Any
 ) -> None:

@@ -74,8 +74,9 @@ def test_descriptors_are_on_disk_before_the_transaction_that_lists_them(
         (np.ones(DIM + 1, np.float32), r"9\.jpg has the shape \(5,\)"),
         (np.ones((1, DIM), np.float32), r"9\.jpg has the shape \(1, 4\)"),
         (np.float32(1), r"9\.jpg has the shape \(\)"),
-        (np.array([1, 0, np.nan, 0], np.float32), r"9\.jpg has numbers that are not finite\. Describe"),
-        (np.array([1, 0, -np.inf, 0], np.float32), r"9\.jpg has numbers that are not finite"),
+        (np.array([1, 0, np.nan, 0], np.float32), r"9\.jpg is zero or not finite\. Describe"),
+        (np.zeros(DIM, np.float32), r"9\.jpg is zero"),
+        (np.array([1, 0, -np.inf, 0], np.float32), r"9\.jpg is zero or not finite"),
     ],
 )
 def test_a_descriptor_that_does_not_fit_is_refused_before_anything_is_written(
