@@ -231,7 +231,7 @@ class _Check:
         self._milvus(catalog)
 
     def _image_ids(self, catalog: Catalog) -> None:
-        """Checks that the data for re-ranking is of images in the index, each of which it lists once."""
+        """Checks that the data for re-ranking lists images of the index, and each of them once."""
         image_ids = np.concatenate([np.empty(0, np.int64), *(batch.image_ids for batch in catalog.batches())])
         for file in rerank_files.store_files(catalog):
             if len(np.unique(file.image_ids)) < len(file.image_ids):
