@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from glam.datasets import gldv2, sfm120k
-from glam.datasets.collection import Collection, ScanOptions, Skipped
+from glam.datasets.collection import Collection, ScanOptions, Skipped, printable_path
 from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.revisitop import read_list, read_revisited
-from glam.datasets.scan import exclude_patterns, landmark_of, scan_folder
+from glam.datasets.scan import LEADS_OUT, OutwardLinks, exclude_patterns, landmark_of, scan_folder
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
 from glam.errors import GlamError, system_reason
@@ -91,16 +91,22 @@ def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:
 
 
 def _with_options(collection: Collection, options: ScanOptions) -> Collection:
-    """The images of a list without the excluded ones, with the landmarks that the options ask for."""
+    """The images of a list, with the landmarks that the options ask for, without those to pass over."""
     images = collection.images
-    if options.exclude:
-        spec = exclude_patterns(options.exclude)
+    spec = exclude_patterns(options.exclude)
+    if spec is not None:
         images = tuple(image for image in images if not spec.match_file(image.path))
     excluded = len(collection.images) - len(images)
+    links: tuple[tuple[str, str], ...] = ()
+    if options.within_root:
+        outward = OutwardLinks(collection.root)
+        out = {image.path for image in images if outward.has(image.path)}
+        images = tuple(image for image in images if image.path not in out)
+        links = tuple((printable_path(path), LEADS_OUT) for path in sorted(out))
     names = options.landmark_from
     if names is not None and names != "manifest":
         images = tuple(image._replace(landmark=landmark_of(image.path, names)) for image in images)
-    return replace(collection, images=images, skipped=Skipped(excluded=excluded), is_list=True)
+    return replace(collection, images=images, skipped=Skipped(excluded=excluded, links=links), is_list=True)
 
 
 def _cannot_be_opened(source: Path | str, error: OSError) -> GlamError:

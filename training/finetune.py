@@ -11,12 +11,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from glam.datasets.collection import Collection
 from glam.eval.folder import FolderReport, evaluate_folder
 from glam.eval.metrics import bootstrap_interval
 from glam.model import Model
 from glam.model_file import ModelHeader
+from glam.training.compute_once import compute_once
 from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
 from glam.training.pca_init import balanced_sample
@@ -31,14 +33,16 @@ class StartAtMeans(L.Callback):
         if pl_module.resumed or isinstance(pl_module.loss, Distillation):
             return
         data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
-        indices = balanced_sample(data.train, pl_module.options.start_images, pl_module.options.seed)
-        model = Model("start", network.eval(), ModelHeader(network.architecture, size=data.val_size))
-        descriptors = model.describe([data.train.file(i) for i in indices], errors=[])
-        read = ~np.isnan(descriptors[:, 0])
-        landmark_ids = data.train.landmark_ids[indices]
-        pl_module.loss.start_at_means(
-            *(torch.from_numpy(values[read]).to(pl_module.device) for values in (descriptors, landmark_ids))
-        )
+
+        def compute() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            indices = balanced_sample(data.train, pl_module.options.start_images, pl_module.options.seed)
+            model = Model("start", network.eval(), ModelHeader(network.architecture, size=data.val_size))
+            descriptors = model.describe([data.train.file(i) for i in indices], errors=[])
+            read = ~np.isnan(descriptors[:, 0])
+            return descriptors[read], data.train.landmark_ids[indices][read]
+
+        found = compute_once(trainer, compute)
+        pl_module.loss.start_at_means(*(torch.from_numpy(values).to(pl_module.device) for values in found))
 
 
 @dataclass(frozen=True)

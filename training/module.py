@@ -20,6 +20,7 @@ from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.arcface import ArcFace, change_centers, upgrade_centers
 from glam.training.arguments import OptionError
+from glam.training.compute_once import compute_once
 from glam.training.data import Batch, ImageFormat, LandmarkData
 from glam.training.distillation import Distillation, cutmix
 from glam.training.optimizer import build_optimizer, parameter_groups, parameter_index, warmup_and_cosine
@@ -180,16 +181,25 @@ class LandmarkModule(L.LightningModule):
             self.network.backbone.compile(dynamic=False)  # except for the dimensions that `training_step` marks
 
     def _start_from_pca(self) -> None:
-        descriptors, landmark_ids = start_from_pca(
-            self.network,
-            self.data.train,
-            self._settings(),
-            whitening=self.options.whitening,
-            max_images=self.options.start_images,
-            seed=self.options.seed,
-        )
+        """Sets the head and the centers; the first process computes them."""
+        head = self.network.head
+
+        def compute() -> tuple[dict[str, Tensor], Tensor, Tensor]:
+            descriptors, landmark_ids = start_from_pca(
+                self.network,
+                self.data.train,
+                self._settings(),
+                whitening=self.options.whitening,
+                max_images=self.options.start_images,
+                seed=self.options.seed,
+            )
+            state = {name: values.cpu() for name, values in head.state_dict().items()}
+            return state, descriptors.cpu(), landmark_ids.cpu()
+
+        state, descriptors, landmark_ids = compute_once(self.trainer, compute)
+        head.load_state_dict(state)
         if not isinstance(self.loss, Distillation):
-            self.loss.start_at_means(descriptors, landmark_ids)
+            self.loss.start_at_means(descriptors.to(self.device), landmark_ids.to(self.device))
 
     def whiten(self, device: torch.device) -> None:
         """Whitens the descriptors of the trained network by the option ``end_whitening``.

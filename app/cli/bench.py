@@ -60,7 +60,7 @@ def bench_serve(
     url: Annotated[
         str, typer.Argument(metavar="URL", help="Address of a running service, such as http://localhost:8000.")
     ],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images to search with.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", readable=False, help="Folder of images to search with.")],
     clients: Annotated[int, typer.Option(min=1, metavar="N", help="Number of concurrent clients.")] = 64,
     seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Duration of the test.")] = 60.0,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Most images to load from the folder.")] = 3000,

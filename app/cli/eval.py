@@ -92,11 +92,14 @@ class EvalCommand(Command):
 @app.command("folder", cls=EvalCommand)
 def eval_folder(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder with one sub-folder per landmark, or a CSV manifest.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", readable=False, help="Folder with one sub-folder per landmark, or a CSV manifest."
+        ),
     ],
     model: ModelName = DEFAULT_MODEL,
     distractors: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of further database images.")
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of further database images.")
     ] = None,
     exclude: Exclude = None,
     follow_links: FollowLinks = False,
@@ -145,7 +148,8 @@ def eval_folder(
 def eval_revisited(
     name: Name,
     root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the benchmark, with gnd_NAME.pkl or .json.")
+        Path | None,
+        typer.Option(metavar="FOLDER", readable=False, help="Folder of the benchmark, with gnd_NAME.pkl or .json."),
     ] = None,
     model: ModelName = DEFAULT_MODEL,
     gnd: Annotated[

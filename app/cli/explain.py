@@ -20,8 +20,10 @@ JPEG_QUALITY = 88
 
 
 def explain(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to explain.")],
-    other: Annotated[Path | None, typer.Argument(metavar="IMAGE2", help="Image to match it with.")] = None,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", readable=False, help="Image to explain.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE2", readable=False, help="Image to match it with.")
+    ] = None,
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write: NAME.png, NAME.webp, or NAME.jpg.")],
     model: ModelName = DEFAULT_MODEL,

@@ -35,14 +35,19 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=CommandGroup, help="Build, update, check, and inspect indexes.")
 
 Backend = Literal["faiss", "milvus"]
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files in the folder of the index.")]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE", readable=False, help="Image files in the folder of the index.")
+]
 
 
 @app.command("build", cls=Command)
 def index_build(
     index: IndexPath,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of images, or a CSV manifest with a column 'path'.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", readable=False, help="Folder of images, or a CSV manifest with a column 'path'."
+        ),
     ],
     model: ModelName = DEFAULT_MODEL,
     size: Size = None,
@@ -124,6 +129,7 @@ def index_sync(
         Path | None,
         typer.Argument(
             metavar="FOLDER",
+            readable=False,
             help="Folder or manifest of the images.",
             show_default="the folder that the index was built from",
         ),
@@ -170,7 +176,8 @@ def index_add(
 def index_remove(
     index: IndexPath,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE", help="Paths in the index, image files, or folders of images.")
+        list[Path],
+        typer.Argument(metavar="IMAGE", readable=False, help="Paths in the index, image files, or folders of images."),
     ],
     json: AsJson = False,
 ) -> None:
@@ -190,7 +197,9 @@ def index_remove(
 @app.command("relocate", cls=Command)
 def index_relocate(
     index: IndexPath,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that the images are in now.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", readable=False, help="Folder that the images are in now.")
+    ],
     sample: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images whose contents are compared.")] = 32,
     json: AsJson = False,
 ) -> None:

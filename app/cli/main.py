@@ -4,6 +4,7 @@ Every command imports what it needs when it runs, so that `glam --help` answers 
 sentence on standard error and exit code 1; wrong usage exits with 2.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from glam.app.cli.help import ADVANCED, MAX_WIDTH, Command, CommandGroup
 from glam.app.cli.search import search
 from glam.app.cli.serve import serve
 from glam.app.cli.train import TrainCommand, train
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 
 COMMON = ("index", "search", "serve", "explain", "eval", "train", "demo")
 """The commands that most people use, in the order of the help."""
@@ -92,13 +93,21 @@ def demo(
 
 
 def main() -> None:
-    """Entry point of the `glam` command."""
+    """Entry point of the `glam` command. Expected errors end it with one sentence and exit code 1."""
     try:
         app()
-    except GlamError as error:
-        if "--debug" in sys.argv[1:2]:
+    except (GlamError, OSError) as error:
+        is_expected = isinstance(error, GlamError) or error.filename is not None
+        if not is_expected or "--debug" in sys.argv[1:2]:
             raise
         from glam.app.cli import terminal
 
-        terminal.note(f"glam: {error}")
+        terminal.note(f"glam: {error if isinstance(error, GlamError) else _refused_path(error)}")
         sys.exit(1)
+
+
+def _refused_path(error: OSError) -> str:
+    """The sentence of a path that the system refuses to open."""
+    name = error.filename
+    path = os.fsdecode(name) if isinstance(name, (str, bytes)) else name
+    return f"{path} cannot be opened: {system_reason(error)}. Check the path and its permissions."

@@ -18,7 +18,7 @@ DEFAULT_MODEL = "glam-lite0"
 LandmarkChoice = Literal["folder", "parent", "manifest", "none"]
 """`glam.datasets.collection.LandmarkFrom`, without loading that module for a help page."""
 
-IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
+IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", readable=False, help="Folder of the index.")]
 ModelName = Annotated[
     str,
     typer.Option("--model", metavar="MODEL", help="Model file, name of a bundled model, or timm:NAME."),

@@ -16,7 +16,7 @@ DEFAULT_TOP = 10
 
 def search(
     index: IndexPath,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search with.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", readable=False, help="The image to search with.")],
     bbox: Annotated[
         tuple[float, float, float, float] | None,
         typer.Option(metavar="X1 Y1 X2 Y2", help="Search with this region, in pixels of the upright image."),

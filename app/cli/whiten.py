@@ -30,7 +30,10 @@ def group() -> None:
 @app.command("fit", cls=Command)
 def whiten_fit(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Images in one sub-folder per landmark, or a CSV manifest.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", readable=False, help="Images in one sub-folder per landmark, or a CSV manifest."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Model file to write, NAME.safetensors.")],
     model: ModelName = DEFAULT_MODEL,

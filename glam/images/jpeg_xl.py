@@ -99,7 +99,7 @@ def read_header(file: BinaryIO) -> JpegXLHeader:
         elif kind == b"Exif":
             exif = _exif_of(file.read(length))
     if not codestream.startswith(_CODESTREAM):
-        raise ValueError("damaged JPEG XL header")
+        raise ValueError("no JPEG XL header")
     size, orientation = _read_codestream(codestream)
     return JpegXLHeader(size, orientation, exif if orientation == 1 else b"")
 

@@ -12,6 +12,10 @@ NOT_A_FILE = (errno.ENXIO, errno.ENODEV)
 """Errors of opening a socket, or a device without a driver."""
 
 
+class NotAFileError(OSError):
+    """What was opened is a pipe, a socket, or a device."""
+
+
 def open_regular_file(path: str | Path) -> BinaryIO:
     """Opens a regular file for reading. Anything else, such as a named pipe or a device, could block or never end.
 
@@ -19,20 +23,21 @@ def open_regular_file(path: str | Path) -> BinaryIO:
         path: path of the file; symbolic links are followed.
 
     Raises:
-        OSError: the file cannot be opened, or is not a regular file.
+        NotAFileError: there is no regular file at the path.
+        OSError: the file cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in NOT_A_FILE:
-            raise OSError("not a regular file") from error
+            raise NotAFileError("not a regular file") from error
         raise
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(f"{path} is a folder")
         if not stat.S_ISREG(mode):
-            raise OSError("not a regular file")
+            raise NotAFileError("not a regular file")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -47,7 +52,8 @@ def read_regular_file(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         max_bytes: maximum size of the file in bytes.
 
     Raises:
-        OSError: the file cannot be read, or is not a regular file.
+        NotAFileError: there is no regular file at the path.
+        OSError: the file cannot be read.
         TooLargeError: the file is larger than ``max_bytes``.
     """
     with open_regular_file(path) as file:

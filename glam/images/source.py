@@ -12,9 +12,13 @@ from PIL import Image, UnidentifiedImageError
 
 from glam.errors import GlamError, ImageError, TooLargeError, system_reason
 from glam.images.limits import MAX_PIXELS
+from glam.images.regular_file import NotAFileError
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.generic]
 """An image: a path, the content of an image file, a Pillow image, or an array (see `glam.images.read_image`)."""
+
+DETAIL_CHARACTERS = 120
+"""Most characters of a decoder's message that are shown; arbitrary, so that a message stays one line."""
 
 
 def source_name(source: object) -> str:
@@ -79,7 +83,16 @@ def _reason(source: ImageSource, error: BaseException) -> str:
         return "not enough memory to decode it"
     if isinstance(error, OSError) and error.errno:
         return system_reason(error)
-    return str(error) or type(error).__name__
+    if isinstance(error, NotAFileError) or not isinstance(source, (str, os.PathLike, bytes)):
+        return str(error)
+    return f"damaged or not supported ({_detail(error)})"
+
+
+def _detail(error: BaseException) -> str:
+    """Returns the message of a decoder as one short line; the type of the error if there is none."""
+    texts = [text.decode("ascii", "replace") if isinstance(text, bytes) else str(text) for text in error.args]
+    line = " ".join("".join(c if c.isprintable() else " " for c in " ".join(texts)).split())
+    return line[:DETAIL_CHARACTERS] or type(error).__name__
 
 
 def _is_empty_file(source: ImageSource) -> bool:

@@ -14,7 +14,7 @@ from glam.index.ann import KINDS
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import check_available
-from glam.index.operations.describe import Unreadable, describe_into
+from glam.index.operations.describe import Unreadable, describe_into, refuse_names
 from glam.index.operations.image_files import is_same_path
 from glam.index.operations.import_descriptors import check_descriptor_files, import_descriptors
 from glam.index.storage.records import IndexConfig
@@ -119,6 +119,7 @@ def build(
         known, images = writer.catalog.paths(), unique_by_path(collection.images)
         todo = [image for image in images if image.path not in known]
         present = len(images) - len(todo)
+        todo, refused = refuse_names(writer, todo)
         left = import_descriptors(
             writer, collection.root, todo, descriptors, lambda done: progress(present + done, len(images))
         )
@@ -136,7 +137,7 @@ def build(
     return BuildReport(
         added=taken + described.added,
         present=present,
-        unreadable=described.unreadable,
+        unreadable=(*refused, *described.unreadable),
         taken=taken,
         inaccessible=(*collection.skipped.unlisted, *described.inaccessible),
         skipped=collection.skipped,

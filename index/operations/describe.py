@@ -1,6 +1,6 @@
 """`describe_into`: describes images and adds them to an index.
 
-    build, sync, add --describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
+    build, sync, add --refuse_names, describe_into--> read_ahead --> Model.stream --> batches --> Writer.add
 
 The catalog commits one batch at a time, so a run that is killed resumes after its last complete batch.
 """
@@ -42,6 +42,25 @@ class Described(NamedTuple):
     gone: tuple[str, ...] = ()
 
 
+def refuse_names(writer: Writer, images: Sequence[ImageFile]) -> tuple[list[ImageFile], Unreadable]:
+    """Lists images as unreadable whose names are not UTF-8, which the catalog cannot hold.
+
+    Args:
+        writer: writer of the index.
+        images: images to describe.
+
+    Returns:
+        The other images; and path and reason of those that were refused.
+    """
+    others = [image for image in images if is_utf8(image.path)]
+    refused = tuple(
+        (printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image.path)
+    )
+    if refused:
+        writer.add([], refused)
+    return others, refused
+
+
 def describe_into(
     writer: Writer,
     root: Path,
@@ -60,7 +79,7 @@ def describe_into(
     Args:
         writer: writer of the index.
         root: folder that the paths of the images are relative to.
-        images: images to describe.
+        images: images to describe, with names in UTF-8.
         model: model that describes them.
         settings: size and scales at which images are described.
         progress: called with the number of images done.
@@ -70,8 +89,7 @@ def describe_into(
     Returns:
         How many images were added, and which files were not described.
     """
-    unreadable = [(printable_path(image.path), "its name is not UTF-8") for image in images if not is_utf8(image.path)]
-    images = [image for image in images if is_utf8(image.path)]
+    unreadable: list[tuple[str, str]] = []
     inaccessible: list[tuple[str, str]] = []
     gone: list[str] = []
     facts: dict[int, FileFacts] = {}

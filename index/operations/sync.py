@@ -11,12 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.datasets.collection import NOTHING_SKIPPED, Collection, ImageFile, LandmarkFrom, Skipped
-from glam.datasets.scan import landmark_of
+from glam.datasets.collection import (
+    NOTHING_SKIPPED,
+    Collection,
+    ImageFile,
+    LandmarkFrom,
+    ScanOptions,
+    Skipped,
+    printable_path,
+)
+from glam.datasets.scan import landmark_of, reason_passed_over
 from glam.errors import GlamError, system_reason
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.operations.build import other_folder, unique_by_path
-from glam.index.operations.describe import Described, Unreadable, describe_into
+from glam.index.operations.describe import Described, Unreadable, describe_into, refuse_names
 from glam.index.operations.image_files import is_gone, is_same_path
 from glam.index.operations.plan import Plan, is_below, make_plan, with_names
 from glam.index.operations.relocate import has_moved_to
@@ -90,7 +98,7 @@ def sync(
         if source is not None:
             writer.change_config(source=source)
         plan = make_plan(stored, collection.root, files, complete=True, keep_names=keep_names, unlisted=unlisted)
-        _forget_unreadable(writer, {file.path for file in files}, unlisted)
+        _forget_unreadable(writer, {printable_path(file.path) for file in files}, unlisted)
         report = _apply(plan, writer, collection.root, load, progress, must_exist=collection.is_list)
         return replace(report, skipped=collection.skipped)
 
@@ -118,8 +126,8 @@ def add(
         What was changed, and which files could not be read.
 
     Raises:
-        GlamError: there is no index, it belongs to another model, an image does not exist or is outside the root
-            folder, another writer is active, or the disk is full.
+        GlamError: there is no index, it belongs to another model, an image does not exist, is outside the root folder,
+            or is one that `sync` passes over, another writer is active, or the disk is full.
     """
     with open_writer(Path(path), limits=limits) as writer:
         root = Path(writer.config.root)
@@ -128,6 +136,7 @@ def add(
         source = writer.config.source
         landmark_from = "folder" if source is None else source.landmark_from
         files = unique_by_path(_image_file(Path(image), root, known, landmark_from) for image in images)
+        _check_found_by_sync(root, files, source)
         plan = make_plan(stored, root, files, complete=False, keep_names=landmark_from in ("manifest", "none"))
         return _apply(plan, writer, root, load, progress, must_exist=True)
 
@@ -182,6 +191,22 @@ def _image_file(image: Path, root: Path, known: dict[str, FileFacts], landmark_f
     return ImageFile(path, landmark_of(path, landmark_from))
 
 
+def _check_found_by_sync(root: Path, files: Sequence[ImageFile], source: SourceConfig | None) -> None:
+    """Makes sure that the next sync of an index does not remove images that are added now.
+
+    Raises:
+        GlamError: a scan with the options of the index passes over one of the files.
+    """
+    options = ScanOptions(within_root=True) if source is None else source.options
+    for file in files:
+        reason = reason_passed_over(root, file.path, options, is_listed=source is not None and source.is_list)
+        if reason:
+            raise GlamError(
+                f"{root / file.path} cannot be added, because {reason} and `glam index sync` would remove it. "
+                "Move or rename it, and try again."
+            )
+
+
 def _says_nothing_new(source: SourceConfig | None, stored: SourceConfig | None) -> bool:
     """Whether a source names no landmarks, as when the index was built, so that those of the catalog are kept."""
     return source is not None and stored is not None and source.landmark_from == stored.landmark_from == "none"
@@ -225,13 +250,14 @@ def _apply(
             catalog.remove(plan.gone)
             catalog.update_files([*plan.facts.items(), *plan.moved.items()])
     described = Described()
-    if plan.describe:
+    images, refused = refuse_names(writer, plan.describe)
+    if images:
         config, model = writer.config, load()
         config.check_model(writer.path, model)
         settings = replace(model.settings(), size=config.size, scales=config.scales)
-        total = len(plan.describe)
+        total = len(images)
         described = describe_into(
-            writer, root, plan.describe, model, settings, lambda done: progress(done, total), must_exist=must_exist
+            writer, root, images, model, settings, lambda done: progress(done, total), must_exist=must_exist
         )
     vanished = [plan.replaced[path] for path in described.gone if path in plan.replaced]
     if vanished:
@@ -247,7 +273,7 @@ def _apply(
         moved=len(plan.moved),
         removed=len(plan.gone) + len(lost) + len(vanished),
         unchanged=plan.unchanged + len(kept),
-        unreadable=described.unreadable,
+        unreadable=(*refused, *described.unreadable),
         inaccessible=(*plan.inaccessible, *described.inaccessible),
     )
 

@@ -213,3 +213,18 @@ def test_a_folder_whose_files_may_not_be_looked_at_is_one_sentence(
     for read in (is_list, read_collection):
         with pytest.raises(GlamError, match="cannot be opened: stale file handle"):
             read(tmp_path)
+
+
+def test_listed_files_that_a_link_leads_out_are_passed_over_where_asked(tmp_path: Path) -> None:
+    touch(tmp_path, "root/1.jpg", "root/a/2.jpg", "out/3.jpg", "out/4.jpg")
+    root = tmp_path / "root"
+    (root / "file.jpg").symlink_to(tmp_path / "out" / "3.jpg")
+    (root / "folder").symlink_to(tmp_path / "out")
+    (root / "inside.jpg").symlink_to("a/2.jpg")
+    (root / "dead.jpg").symlink_to("nowhere.jpg")
+    names = ["1.jpg", "file.jpg", "folder/4.jpg", "inside.jpg", "dead.jpg", "lost.jpg"]
+    (root / "list.csv").write_text("\n".join(["path", *names]))
+    collection = read_collection(root / "list.csv", ScanOptions(within_root=True))
+    assert paths(collection) == ["1.jpg", "inside.jpg", "dead.jpg", "lost.jpg"]
+    assert collection.skipped.links == tuple((path, "it leads out of the folder") for path in names[1:3])
+    assert paths(read_collection(root / "list.csv")) == names

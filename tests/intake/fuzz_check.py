@@ -29,6 +29,9 @@ LONGEST, MULTIPLE = 64, 32
 NO_MEMORY = "not enough memory"
 """Part of the reason that `image_errors` gives after a `MemoryError`."""
 
+REASON_CHARACTERS = 200
+"""Most characters of a reason; arbitrary, so that a list of unreadable files has a line for each."""
+
 Size = tuple[int, int]
 
 
@@ -44,7 +47,7 @@ def check_image(content: bytes, max_pixels: int = MAX_PIXELS) -> None:
         max_pixels: pixels up to which the image is decoded, to limit the time. The header is always read.
 
     Raises:
-        Fault: it took too much memory, or the ways do not agree on the size.
+        Fault: it took too much memory, a reason is not one short line, or the ways do not agree on the size.
         Exception: a way raised something other than an `ImageError`.
     """
     pixels, decoded = _header(content)
@@ -69,6 +72,8 @@ def _size(way: Callable[[], Size], bound: int) -> Size | None:
     except ImageError as error:
         if NO_MEMORY in error.reason:
             raise Fault(f"{error.reason}: the image was refused only after the memory was exhausted") from error
+        if not error.reason.strip() or not error.reason.isprintable() or len(error.reason) > REASON_CHARACTERS:
+            raise Fault(f"a reason that is no short line: {error.reason!r}") from error
         return None
 
 

@@ -1,5 +1,6 @@
 """The command line as people and scripts use it, in processes of its own."""
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from glam.app.cli import main
 from glam.app.cli.main import app as commands
+from glam.errors import GlamError
+from tests.refusal import refuse
 
 Draw = Callable[..., Image.Image]
 GLAM = str(Path(sys.executable).with_name("glam"))
@@ -231,3 +235,30 @@ def test_wrong_usage_is_exit_code_2(index: Path) -> None:
     glam("search", index, "x.jpg", "--top", 0, code=2)
     glam("index", "build", index, ".", "--size", "large", code=2)
     glam("train", "--config", "demo", "--no_such_option", "1", code=2)
+
+
+def test_a_folder_that_the_system_refuses_to_list_is_a_failure_and_no_wrong_usage(
+    index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) not in (index, folder))
+    refuse(monkeypatch, "scandir", folder)
+    for arguments in (("index", "sync", index, folder), ("eval", "folder", folder), ("whiten", "fit", folder)):
+        options = ("--out", folder.parent / "whitened") if arguments[0] == "whiten" else ()
+        done = CliRunner().invoke(commands, [*map(str, (*arguments, *options))])
+        assert isinstance(done.exception, GlamError)
+        assert "could not be listed: permission denied" in str(done.exception)
+
+
+def test_a_path_that_the_system_refuses_is_one_sentence_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["glam", "search"])
+
+    def failing() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "secret/list.csv")
+
+    monkeypatch.setattr(main, "app", failing)
+    with pytest.raises(SystemExit, match="1"):
+        main.main()
+    sentence = "glam: secret/list.csv cannot be opened: permission denied. Check the path and its permissions.\n"
+    assert capsys.readouterr().err == sentence

@@ -14,10 +14,13 @@ from glam.app.service.app import create_app
 from glam.app.service.middleware.auth import Access
 from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.workers.write import normalize_landmark, parse_metadata
+from glam.datasets.collection import NOTHING_SKIPPED
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build, sync, verify
 from glam.index.storage.lock import write_lock
+from glam.index.storage.source_config import SourceConfig
+from glam.index.writer import open_writer
 from glam.inference.pipeline import Settings
 from glam.model import Model
 
@@ -122,6 +125,15 @@ def test_the_name_of_an_upload_becomes_no_part_of_a_path(
     assert set(index.parent.iterdir()) == around
 
 
+def test_a_landmark_whose_folder_the_index_leaves_out_is_refused(client: TestClient, index: Path, data: bytes) -> None:
+    with open_writer(index) as writer:
+        writer.change_config(source=SourceConfig(".", ("draft*",), False, "none", False, NOTHING_SKIPPED))
+    for landmark in ("@eaDir", "draft 1"):
+        answer = post(client, data, landmark=landmark)
+        assert (answer.status_code, answer.json()["detail"][:9]) == (422, "landmark:")
+    assert post(client, data, landmark="tower").status_code == 201
+
+
 @pytest.mark.parametrize(
     "landmark", ["..", "../up", "/etc", "a/b", "a\\b", ".git", "a\0b", "a\nb", "x" * 101, "\u202eevil"]
 )
@@ -140,7 +152,7 @@ def test_a_folder_that_is_a_link_out_of_the_index_is_not_written_to(
     outside = index.parent / "outside"
     outside.mkdir()
     (index.parent / "images" / "tower").symlink_to(outside)
-    assert post(client, data, landmark="tower").status_code == 503
+    assert post(client, data, landmark="tower").status_code == 422
     assert list(outside.iterdir()) == []
 
 

@@ -14,6 +14,7 @@ from glam.datasets.readers import read_collection, read_folder
 from glam.errors import GlamError
 from glam.index import Index, SyncReport, add, build, compact, near_duplicates, remove, sync, verify
 from glam.index.limits import IndexLimits
+from glam.index.operations.source import read_images, read_source
 from glam.index.storage.segments import segment_file
 from tests.index.operations.photos import COUNT, check, synced, write
 
@@ -75,6 +76,7 @@ def test_a_name_that_is_not_utf8_is_listed_and_the_rest_is_synced(
     for added in (1, 0):
         report = sync(index, read_folder(folder), lambda: content_model)
         assert (report.added, report.unreadable) == (added, (("place 0/caf\\udce9.jpg", "its name is not UTF-8"),))
+    assert sync(index, read_folder(folder), lambda: pytest.fail("loaded a model for nothing")).unreadable
 
 
 def test_files_that_swap_names_keep_their_descriptors(index: Path, folder: Path, content_model: Any) -> None:
@@ -167,6 +169,23 @@ def test_adding_single_images(index: Path, folder: Path, content_model: Any, tmp
         add(index, [tmp_path / "outside.jpg"], lambda: content_model)
     with pytest.raises(GlamError, match="no such file"):
         add(index, [folder / "nowhere.jpg"], lambda: content_model)
+
+
+def test_adding_what_the_next_sync_would_remove_is_refused(folder: Path, content_model: Any, tmp_path: Path) -> None:
+    index, outside = tmp_path / "scanned.glam", tmp_path / "outside.jpg"
+    write(outside, "outside")
+    build(index, read_images(folder, ScanOptions(exclude=("draft*", "raw/"))), content_model)
+    for path in ("a/.hidden/1.jpg", ".1.jpg", "draft 1.jpg", "a/raw/x/1.jpg", "@eaDir/1.jpg", "1.text"):
+        write(folder / path, path)
+        with pytest.raises(GlamError, match=r"cannot be added, because it.*`glam index sync` would remove it"):
+            add(index, [folder / path], lambda: content_model)
+    (folder / "link.jpg").symlink_to(outside)
+    with pytest.raises(GlamError, match="because it leads out of the folder"):
+        add(index, [folder / "link.jpg"], lambda: content_model)
+    write(folder / "a" / "raw.jpg", "new")
+    assert add(index, [folder / "a" / "raw.jpg"], lambda: content_model).added == 1
+    report = sync(index, read_source(index), lambda: content_model)
+    assert (report.added, report.removed) == (0, 0)
 
 
 def test_removing_by_path_file_and_folder(index: Path, folder: Path) -> None:
