@@ -2,10 +2,13 @@
 
     .venv/bin/python benchmarks/kills.py --photographs ../shared/landmarks/train --out benchmarks/results/kills.json
 
-For each of build, sync, remove, and compact, a process is started, killed with SIGKILL after a random time, and started
-again, until it was killed --kills times. After each kill, the index must open, `verify` must find no problem, each
-image must find itself, and the next run must not describe images that are already in the index. When an operation
-finishes, the index must contain each file of the folder exactly once, with the descriptor of its content.
+For each of build, precompute, sync, remove, and compact, a process is started, killed with SIGKILL after a random time,
+and started again, until it was killed --kills times. Except in build, local features and the kNN graph are stored. In
+`pairs` two operations are killed one after the other, on a fresh copy of the index each time.
+
+After each kill, the index must open, `verify` must find no problem, each image must find itself, and the next run must
+not describe images that are already in the index. When an operation finishes, the index must contain each file of the
+folder exactly once, with the descriptor of its content.
 
 The model is fake (a random descriptor per content, and a small decode per image), because the index is under test. The
 tests run the same with few images.
@@ -44,6 +47,12 @@ from glam.index.writer import open_writer
 DIM = 64
 LIMITS = IndexLimits(commit_images=16, save_exact=True)
 """Small commits and saved structures, so that even a small index has many moments to be killed at."""
+
+
+OPERATIONS = ["build", "precompute", "sync", "remove", "compact", "pairs"]
+
+LONGEST_IN_PAIR = 0.4
+"""Seconds after which the first two operations of a pair are killed at the latest (arbitrary)."""
 
 
 def content_hash(data: bytes) -> str:
@@ -104,6 +113,8 @@ def run(operation: str, index: Path, folder: Path, log: Path, started: Connectio
     started.send(None)
     if operation == "build":
         glam.index.build(index, read_folder(folder), model, limits=LIMITS)
+    elif operation == "precompute":
+        glam.index.precompute(index, local_features=True, knn_graph=True, limits=LIMITS)
     elif operation == "sync":
         glam.index.sync(index, read_folder(folder), lambda: model, limits=LIMITS)
     elif operation == "remove":
@@ -161,9 +172,9 @@ class Trial:
         self._work.mkdir(parents=True)
         self._set_up(self._work)
 
-    def start(self) -> tuple[Any, Connection]:
+    def start(self, operation: str | None = None) -> tuple[Any, Connection]:
         here, there = multiprocessing.Pipe(duplex=False)
-        arguments = (self.outcome.operation, self.index, self.folder, self.log, there)
+        arguments = (operation or self.outcome.operation, self.index, self.folder, self.log, there)
         process = multiprocessing.get_context("forkserver").Process(target=run, args=arguments)
         process.start()
         there.close()
@@ -216,6 +227,9 @@ class Trial:
                 entries = index.entries(index.image_ids.tolist())
                 descriptors = index.descriptors(index.image_ids.tolist())
                 hits = [found[0] for found in index.search(descriptors, k=1)] if len(index) else []
+                for image_id in index.image_ids.tolist()[:3]:
+                    index.local_features(image_id)
+                index.neighbors(np.arange(min(3, len(index))))
         except NoIndexError:
             return
         self.outcome.opened_after_kills += expected is None
@@ -241,7 +255,7 @@ class Trial:
         files = {image.path: self.folder / image.path for image in read_folder(self.folder).images}
         wanted = (
             files
-            if self.outcome.operation in ("build", "sync")
+            if self.outcome.operation not in ("remove", "compact")
             else {path: file for path, file in files.items() if not path.startswith("gone/")}
         )
         return {path: content_hash(file.read_bytes()) for path, file in wanted.items()}
@@ -277,13 +291,39 @@ class Trial:
         self.finish(expected)
         return self.outcome
 
+    def kill_pairs(self, kills: int, moments: random.Random) -> Outcome:
+        """Kills two different operations, one after the other, then runs sync to its end; and so on.
+
+        Args:
+            kills: number of kills.
+            moments: source of the random operations and delays.
+        """
+        self.restore()
+        expected = self.contents()
+        self.outcome.images = len(expected)
+        while self.outcome.kills < kills:
+            self.restore()
+            for operation in moments.sample(["sync", "remove", "compact", "precompute"], 2):
+                process, pipe = self.start(operation)
+                process.join(moments.uniform(0, LONGEST_IN_PAIR))
+                self.outcome.kills += process.is_alive()
+                process.kill()
+                process.join()
+                pipe.close()
+                self.check(None)
+            process, pipe = self.start("sync")
+            process.join()
+            pipe.close()
+            self.finish(expected)
+        return self.outcome
+
     def finish(self, expected: dict[str, str]) -> None:
         self.outcome.finished += 1
         self.check(expected)
 
 
 def prepare(work: Path, files: list[Path]) -> dict[str, Callable[[Path], None]]:
-    """Creates the initial states of the four operations; returns the function that sets up each."""
+    """Creates the initial states of the operations; returns the function that sets up each."""
     full, changed = work / "full", work / "changed"
     for i, file in enumerate(files):
         target = full / "photographs" / ("gone" if i % 4 == 0 else f"place {i % 7}") / f"{i:05d}{file.suffix}"
@@ -291,6 +331,9 @@ def prepare(work: Path, files: list[Path]) -> dict[str, Callable[[Path], None]]:
         shutil.copyfile(file, target)
     model: Any = MadeUpModel(work / "log")
     glam.index.build(full / "i.glam", read_folder(full / "photographs"), model, limits=LIMITS)
+    bare = work / "bare"
+    shutil.copytree(full, bare)
+    glam.index.precompute(full / "i.glam", local_features=True, knn_graph=True, limits=LIMITS)
     shutil.copytree(full, changed)
     change(changed / "photographs")
     less = work / "less"
@@ -309,9 +352,11 @@ def prepare(work: Path, files: list[Path]) -> dict[str, Callable[[Path], None]]:
 
     return {
         "build": state(full, index=False),
+        "precompute": state(bare),
         "sync": state(changed),
         "remove": state(full),
         "compact": state(less),
+        "pairs": state(changed),
     }
 
 
@@ -352,7 +397,7 @@ def main() -> int:
     )
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--operations", nargs="+", default=["build", "sync", "remove", "compact"])
+    parser.add_argument("--operations", nargs="+", default=OPERATIONS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file to write the outcomes to")
     options = parser.parse_args()
@@ -364,7 +409,9 @@ def main() -> int:
         states = prepare(Path(temporary) / "states", files)
         for i, operation in enumerate(options.operations):
             trial = Trial(operation, Path(temporary) / operation, states[operation])
-            outcome = trial.kill(options.kills, random.Random(options.seed + i))
+            moments = random.Random(options.seed + i)
+            kill = trial.kill_pairs if operation == "pairs" else trial.kill
+            outcome = kill(options.kills, moments)
             outcomes.append(outcome)
             print(
                 f"{operation}: {outcome.images} images, {outcome.kills} kills, finished {outcome.finished} times, "

@@ -9,18 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from glam.errors import GlamError
-
-_DAMAGE = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-)
-"""Exceptions that the unpickler raises on bytes that are not a pickle or only part of one."""
+from glam.images import open_regular_file
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -41,11 +30,11 @@ def read_plain_pickle(path: Path) -> Any:
         GlamError: the file cannot be opened, is damaged, or imports a class or a function.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             return _PlainUnpickler(file).load()
     except OSError as error:
         raise GlamError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
-    except _DAMAGE as error:
+    except Exception as error:  # the unpickler raises anything for bytes that are not a pickle, or only part of one
         raise GlamError(
             f"{path} is not a pickle that can be read safely ({error}). Download the published file again."
         ) from error

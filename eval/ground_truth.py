@@ -4,7 +4,9 @@
 """
 
 import json
+import math
 import pickle
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 
 from glam.datasets.pickles import read_plain_pickle
 from glam.errors import GlamError
-from glam.images import Box
+from glam.images import Box, read_regular_file
 from glam.output import OutputKind, write_output
+from glam.strict_json import parse_json
 
 FORMAT = 1
 """Version of the JSON format."""
@@ -77,9 +80,10 @@ class GroundTruth:
             judged = query.indices(*GRADES)
             if len(judged) and not 0 <= judged.min() <= judged.max() < len(self.images):
                 raise GlamError(
-                    f"the query {query.name!r} lists a row outside the {len(self.images)} images. Correct this row."
+                    f"the query {_short(query.name)} lists a row outside the {len(self.images)} images. "
+                    "Correct this row."
                 )
-            _check_unique(f"images judged for the query {query.name!r}", judged.tolist())
+            _check_unique(f"images judged for the query {_short(query.name)}", judged.tolist())
 
 
 def read_ground_truth(path: Path) -> GroundTruth:
@@ -97,14 +101,15 @@ def read_ground_truth(path: Path) -> GroundTruth:
             return _from_pickle(table)
         if table["format"] != FORMAT:
             raise GlamError(
-                f"the file has format {table['format']}, but this version of glam reads format {FORMAT}. Update glam."
+                f"the file has format {_short(table['format'])}, but this version of glam reads format {FORMAT}. "
+                "Update glam."
             )
         return _from_json(table)
     except GlamError as error:
         raise GlamError(f"{path}: {error}") from error
     except KeyError as error:
-        raise GlamError(f"{path} is not a ground truth, because {error} is missing. {_CURE}") from error
-    except (TypeError, ValueError, OverflowError) as error:
+        raise GlamError(f"{path} is not a ground truth, because {_short(error.args[0])} is missing. {_CURE}") from error
+    except Exception as error:  # any value may be anywhere in a file from elsewhere
         raise GlamError(f"{path} is not a ground truth ({error}). {_CURE}") from error
 
 
@@ -138,7 +143,7 @@ GROUND_TRUTH = OutputKind("a ground truth", _is_ground_truth)
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_regular_file(path))
     except OSError as error:
         raise GlamError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
     except ValueError as error:
@@ -175,7 +180,8 @@ def _from_json(table: Any) -> GroundTruth:
             queries.append(BenchmarkQuery(_name(entry["name"]), _box(entry.get("box")), *grades))
         except KeyError as error:
             raise GlamError(
-                f"the query {entry.get('name')!r}: {error} is missing. Add it, or remove the reference to it."
+                f"the query {_short(entry.get('name'))}: {_short(error.args[0])} is missing. "
+                "Add it, or remove the reference to it."
             ) from error
     return GroundTruth(images, tuple(queries))
 
@@ -193,15 +199,16 @@ def _to_json(truth: GroundTruth) -> dict[str, Any]:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a name, not {value!r}")
+    if not isinstance(value, str) or "\0" in value or ".." in value.split("/") or value.startswith("/") or not value:
+        raise TypeError(f"expected the name of an image, not {_short(value)}")
+    value.encode()  # a lone surrogate raises a ValueError
     return value
 
 
 def _rows(values: Any) -> Iterator[int]:
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"expected the row of an image, not {value!r}")
+            raise TypeError(f"expected the row of an image, not {_short(value)}")
         yield value
 
 
@@ -209,12 +216,18 @@ def _box(values: Any) -> Box | None:
     if values is None:
         return None
     x1, y1, x2, y2 = values
-    if not all(isinstance(value, int | float) for value in values):
-        raise TypeError(f"expected a box, not {values!r}")
+    numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    if not numbers or x1 >= x2 or y1 >= y2:
+        raise TypeError(f"expected a box, not {_short(values)}")
     return x1, y1, x2, y2
+
+
+def _short(value: Any) -> str:
+    """The value as Python writes it, shortened."""
+    return reprlib.repr(value)
 
 
 def _check_unique(what: str, values: Sequence[Any]) -> None:
     if len(set(values)) < len(values):
         double = Counter(values).most_common(1)[0][0]
-        raise GlamError(f"{double!r} is listed twice among the {what}. Remove one of the two.")
+        raise GlamError(f"{_short(double)} is listed twice among the {what}. Remove one of the two.")

@@ -1,4 +1,4 @@
-"""Atomic writes: a file appears complete, or not at all."""
+"""Atomic writes: a file appears complete, or not at all. And folders that survive a power failure."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def atomic_write(path: Path, *, on_disk: bool = False) -> Iterator[Path]:
     Yields:
         Temporary path in the same folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, on_disk=on_disk)
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
@@ -31,6 +31,20 @@ def atomic_write(path: Path, *, on_disk: bool = False) -> Iterator[Path]:
         raise
     if on_disk:
         flush(path.parent)
+
+
+def make_folder(path: Path, *, on_disk: bool = False) -> None:
+    """Creates a folder and its missing parents; does nothing if it exists.
+
+    Args:
+        path: path of the folder.
+        on_disk: whether to flush the names of the new folders to disk before returning, to survive a power failure.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    if on_disk:
+        for folder in reversed(missing):
+            flush(folder.parent)
 
 
 def flush(path: Path) -> None:

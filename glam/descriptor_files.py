@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from glam.errors import GlamError
 from glam.output import OutputKind, check_output, has_json_keys, write_output
 from glam.stage_times import Times
+from glam.strict_json import parse_json
 from glam.tensor_file import create_tensor_file, map_tensor, read_header
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and an index reads such files without it
@@ -290,7 +291,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         GlamError: the JSON file is missing, or `glam describe` did not write it.
     """
     try:
-        metadata: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        metadata: dict[str, Any] = parse_json(path.with_suffix(".json").read_bytes())
     except (OSError, ValueError) as error:
         description = path.with_suffix(".json")
         raise GlamError(

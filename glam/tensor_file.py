@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.strict_json import parse_json
+
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 """NumPy types of the supported element types, by their names in a header."""
 
@@ -52,7 +54,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     metadata = header.pop("__metadata__", None) or {}
     entries = {}
     for name, entry in header.items():
@@ -74,13 +76,16 @@ def map_tensor(path: Path, entry: TensorEntry, mode: Literal["r", "c"]) -> NDArr
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the element type is not in `DTYPES`, or the shape does not match the number of bytes.
+        ValueError: the element type is not in `DTYPES`, the shape does not match the number of bytes, or the file ends
+            before the array.
     """
     if entry.dtype not in DTYPES:
         raise ValueError(f"the array has type {entry.dtype}, but must have float16, float32, or float64")
     dtype = np.dtype(DTYPES[entry.dtype])
     if entry.length != math.prod(entry.shape) * dtype.itemsize:
         raise ValueError(f"the array has shape {entry.shape}, which does not match its {entry.length} bytes")
+    if entry.offset + entry.length > path.stat().st_size:
+        raise ValueError("the array ends after the file")
     return memory_map(path, dtype, entry.offset, entry.shape, mode)
 
 

@@ -8,26 +8,37 @@ removed images are masked.
 """
 
 import json
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from glam.atomic_file import flush
+from glam.atomic_file import flush, make_folder
 from glam.errors import GlamError
-from glam.index.ann import Structure, build_structure, choose_kind, read_structure
+from glam.index.ann import DescriptorSource, Structure, build_structure, choose_kind, read_structure
 from glam.index.ann.exact import Exact
 from glam.index.limits import IndexLimits
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.checks import SEARCH_FOLDER
 from glam.index.storage.checksums import atomic_write_bytes, digest_file
 from glam.index.storage.records import IndexConfig
 from glam.index.storage.snapshot import Snapshot, take_snapshot
 from glam.index.types import ImageIds
+from glam.strict_json import from_values, parse_json
 
-FOLDER = "search"
+FOLDER = SEARCH_FOLDER
 LIST = "list.json"
+
+NAMES = re.compile(r"structure-\d+\.faiss ids-\d+\.npy")
+"""Names of the two files of a saved structure."""
+
+TRIALS = 16
+"""Descriptors that a saved structure must find when it is opened (arbitrary): a few milliseconds."""
+
+FOUND = 0.999
+"""Lowest score of an image as the best result for its own descriptor, up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,24 @@ class SavedStructure:
     kind: str
     digests: dict[str, str]
 
+    def is_sound(self) -> bool:
+        """Whether both files match their digests.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        return all(digest_file(file) == self.digests[file.name] for file in (self.structure_file, self.ids_file))
+
+
+@dataclass(frozen=True)
+class _List:
+    """The content of `list.json`: names of the two files and their digests; see `SavedStructure`."""
+
+    kind: str
+    structure: str
+    ids: str
+    digests: dict[str, str]
+
 
 def read_list(index: Path) -> SavedStructure | None:
     """Reads `list.json`.
@@ -61,12 +90,16 @@ def read_list(index: Path) -> SavedStructure | None:
     """
     file = index / FOLDER / LIST
     try:
-        values: dict[str, Any] = json.loads(file.read_bytes())
-        folder, digests = file.parent, dict(values["digests"])
-        return SavedStructure(folder / values["structure"], folder / values["ids"], str(values["kind"]), digests)
+        found = from_values(_List, parse_json(file.read_bytes()))
+        if not NAMES.fullmatch(f"{found.structure} {found.ids}") or found.digests.keys() != {
+            found.structure,
+            found.ids,
+        }:
+            raise ValueError("it names other files")
+        return SavedStructure(file.parent / found.structure, file.parent / found.ids, found.kind, found.digests)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise GlamError(f"{file} is damaged. Delete {file.parent}; it is a cache and will be rebuilt.") from error
 
 
@@ -90,21 +123,22 @@ def open_cached(index: Path, snapshot: Snapshot) -> tuple[Structure, ImageIds] |
 
     Returns:
         The structure and the image_id of each of its rows, (n,) int64, which may include removed images. None if no
-        structure is saved or it is unusable; the caller then has to build one.
+        structure is saved or it is unusable; the caller then has to build one. It is unusable if its files do not match
+        their digests, or if it does not find the descriptors of this index.
     """
     try:
         saved = read_list(index)
-        if saved is None:
+        if saved is None or not saved.is_sound():
             return None
-        covered: ImageIds = np.load(saved.ids_file)
+        covered = _read_ids(saved.ids_file)
         image_ids = np.concatenate([covered, np.setdiff1d(snapshot.image_ids, covered, assume_unique=True)])
         descriptors = snapshot.descriptors_of(image_ids)
         structure = read_structure(saved.structure_file, descriptors)
-        if len(structure) != len(covered):
+        if len(structure) != len(covered) or not _finds(structure, descriptors, len(covered)):
             return None
         if len(image_ids) > len(covered):
             structure.add(descriptors[len(covered) : len(image_ids)])
-    except (GlamError, OSError, ValueError):
+    except Exception:  # noqa: BLE001  FAISS raises anything for a file that it did not write; the cache is built again
         return None
     return structure, image_ids
 
@@ -174,9 +208,38 @@ def _covered(index: Path, kind: str) -> ImageIds | None:
     """Image ids in the saved structure; None if no usable structure of this kind is saved."""
     try:
         saved = read_list(index)
-        return None if saved is None or saved.kind != kind else np.load(saved.ids_file)
+        return _read_ids(saved.ids_file) if saved is not None and saved.kind == kind and saved.is_sound() else None
     except (GlamError, OSError, ValueError):
         return None
+
+
+def _read_ids(file: Path) -> ImageIds:
+    """Reads image ids (n,).
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file holds anything else, or an id twice.
+    """
+    try:
+        image_ids: ImageIds = np.load(file)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises anything for a header that it did not write, such as TokenError
+        raise ValueError(f"{file} holds no ids") from error
+    if image_ids.dtype != np.int64 or image_ids.ndim != 1 or len(np.unique(image_ids)) < len(image_ids):
+        raise ValueError(f"{file} holds no ids")
+    return image_ids
+
+
+def _finds(structure: Structure, descriptors: DescriptorSource, count: int) -> bool:
+    """Whether most of some descriptors among the first ``count``, which the structure holds, find themselves."""
+    rows = np.unique(np.linspace(0, max(count - 1, 0), min(TRIALS, count)).astype(np.int64))
+    queries = np.ascontiguousarray(descriptors[rows])
+    queries = queries[queries.any(axis=1)]  # those of removed images are zeros
+    if not len(queries):
+        return True
+    scores, found = structure.search(queries, 1)
+    return bool(((found[:, 0] >= 0) & (found[:, 0] < count) & (scores[:, 0] >= FOUND)).mean() > 0.5)
 
 
 def _is_near(covered: ImageIds, present: ImageIds, limits: IndexLimits) -> bool:
@@ -191,12 +254,13 @@ def _removed(covered: ImageIds, present: ImageIds) -> float:
 
 def _write(folder: Path, structure: Structure, image_ids: ImageIds) -> None:
     """Writes a structure under new names, then replaces the list atomically: a reader sees the old or the new one."""
-    folder.mkdir(exist_ok=True)
-    number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob("ids-*.npy")), default=0)
+    make_folder(folder, on_disk=True)
+    number = 1 + max((int(file.stem[4:]) for file in folder.glob("ids-*.npy") if file.stem[4:].isdecimal()), default=0)
     files = folder / f"structure-{number:06d}.faiss", folder / f"ids-{number:06d}.npy"
     structure.write(files[0])
     np.save(files[1], image_ids)
     flush(files[1])
+    flush(folder)
     digests = {file.name: digest_file(file) for file in files}
     values = {"kind": structure.kind, "structure": files[0].name, "ids": files[1].name, "digests": digests}
     atomic_write_bytes(folder / LIST, (json.dumps(values, indent=2) + "\n").encode())

@@ -32,6 +32,7 @@ from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.queries import as_queries
 from glam.index.rerank_store.store import RerankStore
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.errors import storage_errors
 from glam.index.storage.filters import matching
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.reader import IndexReader
@@ -99,7 +100,7 @@ class Index(IndexReader):
         self._structure_rows = self._snapshot.rows_of(self._structure_ids)  # row in `matrix` of each structure row
         self._present: Mask | None = None if (self._structure_rows >= 0).all() else self._structure_rows >= 0
         self._store = RerankStore(path, self.root, catalog, self._lock)
-        self._filter_catalog = open_catalog(path)  # of their own, so that filters delay no other reader
+        self._filter_catalog = catalog.another(path)  # so that filters delay no other reader
         self._filter_lock = Lock()  # guards it
         self._cached_mask = lru_cache(FILTERS_CACHED)(self._evaluate_filter)
 
@@ -119,12 +120,13 @@ class Index(IndexReader):
             GlamError: there is no index, it is damaged or written by a newer version, the device cannot be used, or
                 the index uses Milvus and the server cannot be reached.
         """
-        catalog = open_catalog(Path(path))
-        try:
-            return cls(Path(path), catalog, limits, device or "cpu")
-        except BaseException:
-            catalog.close()
-            raise
+        with storage_errors(Path(path)):
+            catalog = open_catalog(Path(path))
+            try:
+                return cls(Path(path), catalog, limits, device or "cpu")
+            except BaseException:
+                catalog.close()
+                raise
 
     def close(self) -> None:
         """Stops filters, and closes the catalog and the connection to Milvus."""

@@ -36,6 +36,7 @@ class IndexLimits:
         segment_rows: most rows of a segment. The default is 512 MB at 512 dimensions.
         exact_below: number of images below which search is exact, whatever structure was chosen: inverted lists need
             more descriptors than that for their training.
+        spot_bytes: bytes of descriptors that a writer compares with their digests before its first change.
         save_exact: whether an exact structure is saved too, although it only copies the descriptors.
         added_in_memory: most images that `Index` adds to a saved structure when it opens. A writer saves a new
             structure when more were added.
@@ -52,6 +53,7 @@ class IndexLimits:
     commit_seconds: float = 30.0
     segment_rows: int = 262_144
     exact_below: int = 1_000
+    spot_bytes: int = 32 << 20
     save_exact: bool = False
     added_in_memory: int = 1_000
     removed_share: float = 0.2

@@ -3,11 +3,11 @@
     build, sync, add, remove, compact --open_writer--> Writer --> segments, local features, then a catalog transaction
                                                        on closing --> ann_cache, knn_graph, checksums
 
-A batch belongs to the index as soon as its catalog transaction is committed. After a writer is killed, the index is in
-the state of its last committed batch and has no checksums; the next writer cleans up.
+A writer first checks all that it builds on. It changes files only while `Catalog.exclusive` keeps other writers out. A
+batch belongs to the index as soon as its transaction is committed. After a writer is killed, the
+index is in the state of its last committed batch and has no checksums; the next writer cleans up.
 """
 
-import errno
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.atomic_file import make_folder
 from glam.errors import GlamError
 from glam.index import ann_cache
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
@@ -26,15 +27,18 @@ from glam.index.milvus import Milvus, MilvusConfig
 from glam.index.milvus.sync import MilvusSync, check_available, sync_errors
 from glam.index.rerank_store import files as rerank_files
 from glam.index.rerank_store.knn_graph import update_graph
-from glam.index.rerank_store.local_features import NewFeatures, features_of_all, write_features
+from glam.index.rerank_store.local_features import features_of_all, write_features
 from glam.index.storage import segments
 from glam.index.storage.catalog import Catalog
-from glam.index.storage.checksums import delete_checksums, digest_file, read_checksums, write_checksums
-from glam.index.storage.lock import LOCK, write_lock
+from glam.index.storage.checks import check_folder
+from glam.index.storage.checksums import CHECKSUMS, delete_checksums, digest_file, read_checksums, write_checksums
+from glam.index.storage.errors import storage_errors
+from glam.index.storage.lock import LOCK, HeldLock, LockLostError, write_lock
 from glam.index.storage.migrations import upgrade
 from glam.index.storage.records import DescriptorBatch, FileFacts, IndexConfig, NewImage
-from glam.index.storage.schema import CATALOG, NoIndexError
-from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, segment_file
+from glam.index.storage.schema import CATALOG, NoIndexError, catalog_digest
+from glam.index.storage.segment_check import check_segments, check_sizes
+from glam.index.storage.segments import delete_unlisted_segments, digest_descriptors, is_usable, segment_file
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, ImageIds
 from glam.progress import Progress, no_progress
@@ -45,8 +49,9 @@ OWN_NAMES = frozenset({LOCK, CATALOG, f"{CATALOG}-journal", segments.FOLDER, ann
 FAISS: Literal["faiss"] = "faiss"
 """The backend that searches on this machine, as opposed to a `Milvus`."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of the operating system that mean that there is no room for more data."""
+FIRST_WAIT = 2.0
+"""Seconds that a new writer waits for the catalog (arbitrary). Readers have it for milliseconds; a writer that still
+has it is one whose lock was deleted."""
 
 
 class ImageToAdd(NamedTuple):
@@ -74,12 +79,20 @@ class Writer:
         limits: limits of the index.
     """
 
-    def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, *, clean: bool) -> None:
+    def __init__(self, path: Path, catalog: Catalog, limits: IndexLimits, lock: HeldLock, *, clean: bool) -> None:
         self.path = path
         self.catalog = catalog
         self.limits = limits
+        self._lock = lock
         self._changed = not clean
         self._milvus_sync: MilvusSync | None = None
+        catalog.before_change = self._before_change
+
+    def _before_change(self) -> None:
+        """Checks that no other writer can be active; see `glam.index.storage.lock`."""
+        self._lock.check()
+        if self._changed and (self.path / CHECKSUMS).exists():  # written by a writer that had lost its lock
+            delete_checksums(self.path)
 
     @property
     def config(self) -> IndexConfig:
@@ -108,15 +121,16 @@ class Writer:
             unreadable: path and reason of each file that could not be read.
 
         Raises:
-            GlamError: the index uses Milvus, and the server cannot be reached.
+            GlamError: a descriptor has another length than those of the index, is zero, or is not finite, and nothing
+                was written; or the index uses Milvus, and the server cannot be reached.
         """
         if not batch and not unreadable:
             return
+        descriptors = self._checked_descriptors(batch) if batch else None
         self.begin_changes()
         images = [NewImage(image.facts, image.width, image.height) for image in batch]
-        descriptors = np.stack([image.descriptor for image in batch]) if batch else None
+        features = write_features(self.path, self.catalog, self._extract_features(batch))
         number, first = (0, 0) if descriptors is None else self._append(descriptors)
-        features = self._write_features(batch)
         with self.catalog.transaction():
             self.catalog.add_unreadable(unreadable)
             if descriptors is not None:
@@ -129,6 +143,26 @@ class Writer:
         if descriptors is not None:
             self._put_in_milvus(image_ids, descriptors)
 
+    def _checked_descriptors(self, batch: Sequence[ImageToAdd]) -> Descriptors:
+        """The descriptors of a batch, (n, dim) float32.
+
+        Raises:
+            GlamError: one has another length than those of the index, or is zero or not finite.
+        """
+        descriptors = np.empty((len(batch), self.config.dim), np.float32)
+        for row, image in zip(descriptors, batch, strict=True):
+            if np.shape(image.descriptor) != row.shape:
+                raise GlamError(
+                    f"The descriptor of {image.facts.path} has the shape {np.shape(image.descriptor)}, and those of "
+                    f"{self.path} have the shape {row.shape}. Describe the image with the model of the index."
+                )
+            row[:] = image.descriptor
+            if not is_usable(row):
+                raise GlamError(
+                    f"The descriptor of {image.facts.path} is zero or not finite. Describe the image again."
+                )
+        return descriptors
+
     def add_features(self, image_ids: ImageIds, features: Sequence[LocalFeatures | None]) -> None:
         """Stores local features of images in the index that have none stored yet.
 
@@ -139,21 +173,21 @@ class Writer:
         Raises:
             GlamError: the index uses Milvus, and the server cannot be reached.
         """
-        written = write_features(self.path, self.catalog, features)
-        if written is None:
+        if all(found is None for found in features):
             return
         self.begin_changes()
+        written = write_features(self.path, self.catalog, features)
+        assert written is not None
         with self.catalog.transaction():
             written.register(self.catalog, image_ids)
         self._delete(written.replaced)
 
-    def _write_features(self, batch: Sequence[ImageToAdd]) -> NewFeatures | None:
-        """Writes the local features of a batch to a file, uncommitted; None if the index does not store them."""
+    def _extract_features(self, batch: Sequence[ImageToAdd]) -> Sequence[LocalFeatures | None]:
+        """The local features of a batch; none if the index does not store them."""
         config = self.config
         if rerank_files.LOCAL_FEATURES not in config.keeps:
-            return None
-        features = features_of_all(Path(config.root), [image.facts for image in batch])
-        return write_features(self.path, self.catalog, list(features))
+            return ()
+        return list(features_of_all(Path(config.root), [image.facts for image in batch]))
 
     def _delete(self, files: Iterable[rerank_files.StoreFile]) -> None:
         for file in files:
@@ -171,7 +205,7 @@ class Writer:
         number, count = max(self.catalog.segments().items(), default=(0, 0))
         if number == 0 or count + len(descriptors) > self.limits.segment_rows:
             number, count = self.catalog.next_segment(), 0
-        segments.append(segment_file(self.path, number), count, descriptors)
+        segments.append(segment_file(self.path, number), count, descriptors, self.catalog.exclusive())
         return number, count
 
     def choose_structure(self, kind: str) -> None:
@@ -229,16 +263,23 @@ class Writer:
             self._milvus_sync = None
 
     def tidy(self) -> None:
-        """Cleans up after a killed writer: deletes unlisted files, and uncommitted rows at the end of segments."""
-        known = self.catalog.segments()
+        """Cleans up after a killed writer: deletes unlisted files, and uncommitted rows at the end of segments.
+
+        Raises:
+            GlamError: a segment that the catalog lists is missing or too short. Then nothing is deleted, because what
+                the catalog does not list may be all that is left.
+        """
+        with self.catalog.exclusive():
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """See `tidy`; other writers are kept out."""
+        known, dim = self.catalog.segments(), self.config.dim
+        for number in check_sizes(self.path, known, dim):
+            segments.truncate(segment_file(self.path, number), known[number], dim)
         delete_unlisted_segments(self.path, known)
         ann_cache.delete_unlisted(self.path)
         rerank_files.delete_unlisted(self.path, self.catalog)
-        for number, count in known.items():
-            file, size = segment_file(self.path, number), count * self.config.dim * 4
-            if file.exists() and file.stat().st_size > size:
-                with file.open("r+b") as out:
-                    out.truncate(size)
 
     def update_structure(self) -> None:
         """Saves the search structure if it is out of date, or updates the Milvus collection.
@@ -252,7 +293,8 @@ class Writer:
         if not self._changed:
             return
         try:
-            ann_cache.update(self.path, self.catalog, self.limits)
+            with self.catalog.exclusive():
+                ann_cache.update(self.path, self.catalog, self.limits)
         except (OSError, RuntimeError) as error:
             raise GlamError(
                 f"{self.path} is complete, but its search structure could not be saved ({error}). Searches work, but "
@@ -271,10 +313,10 @@ class Writer:
         if not begin and not (self._changed and rerank_files.KNN_GRAPH in keeps):
             return
         self._delete_checksums()
-        before = rerank_files.store_files(self.catalog, rerank_files.KNN_GRAPH)
-        graph = update_graph(self.path, self.catalog, self.limits, progress)
-        if graph is not None or rerank_files.KNN_GRAPH not in keeps:
-            with self.catalog.transaction():
+        with self.catalog.transaction():
+            before = rerank_files.store_files(self.catalog, rerank_files.KNN_GRAPH)
+            graph = update_graph(self.path, self.catalog, self.limits, progress)
+            if graph is not None or rerank_files.KNN_GRAPH not in keeps:
                 rerank_files.register_file(self.catalog, graph, before if graph is not None else ())
                 self.catalog.set_config(
                     replace(self.config, keeps=rerank_files.with_kind(keeps, rerank_files.KNN_GRAPH))
@@ -291,17 +333,26 @@ class Writer:
     def seal(self) -> None:
         """Closes the catalog, and writes the checksums if anything changed."""
         self._close_milvus_sync()
-        if self._changed:
-            self.tidy()
-        self.catalog.close()
-        if self._changed:
-            listed = self.path / ann_cache.FOLDER / ann_cache.LIST
-            write_checksums(self.path, [self.path / CATALOG, *([listed] if listed.exists() else [])])
+        if not self._changed:
+            return
+        try:
+            with self.catalog.exclusive():
+                self._tidy()
+                digests = {CATALOG: catalog_digest(self.catalog.connection, self.path)}
+                listed = self.path / ann_cache.FOLDER / ann_cache.LIST
+                if listed.exists():
+                    digests[listed.relative_to(self.path).as_posix()] = digest_file(listed)
+                write_checksums(self.path, digests)
+        except LockLostError:
+            delete_checksums(self.path)  # those of another writer may miss the last change of this one
+            raise
 
 
 @contextmanager
 def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimits = DEFAULT_LIMITS) -> Iterator[Writer]:
-    """Opens an index for writing. On exit it saves the search structure, the kNN graph, and the checksums.
+    """Opens an index for writing, after checking all that is built on.
+
+    On exit it saves the search structure, the kNN graph, and the checksums.
 
     Args:
         path: folder of the index.
@@ -315,17 +366,17 @@ def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimit
         GlamError: there is no index, the folder holds something else, the index is damaged, another writer is active,
             or the disk is full.
     """
-    with _readable_errors(path):
+    with storage_errors(path):
         _check_folder(path, begin)
-        with write_lock(path):
-            writer = _open(path, begin, limits)
+        with write_lock(path) as lock:
+            writer = _open(path, begin, limits, lock)
             try:
                 yield writer
                 writer.update_structure()
                 writer.update_knn_graph()
             except BaseException:
-                # Committed batches stay. If there is no room for the checksums, the index is in the state after a kill.
-                with suppress(OSError, sqlite3.Error):
+                # Committed batches stay. If the checksums cannot be written, the index is in the state after a kill.
+                with suppress(OSError, sqlite3.Error, GlamError):
                     writer.seal()
                 raise
             else:
@@ -337,6 +388,7 @@ def open_writer(path: Path, begin: IndexConfig | None = None, limits: IndexLimit
 def _check_folder(path: Path, begin: IndexConfig | None) -> None:
     """Creates the folder of a new index, unless the path holds something else."""
     if (path / CATALOG).is_file():
+        check_folder(path)
         if not (path / segments.FOLDER).is_dir():
             raise GlamError(f"{path} is a copy without descriptors. Change the index that it was copied from.")
         return
@@ -344,49 +396,25 @@ def _check_folder(path: Path, begin: IndexConfig | None) -> None:
         raise NoIndexError(f"{path}: no index there. Check the path, or create an index with `glam index build`.")
     if path.exists() and (not path.is_dir() or any(file.name not in OWN_NAMES for file in path.iterdir())):
         raise GlamError(f"{path} is neither an index nor empty. Choose a new or empty folder.")
-    (path / segments.FOLDER).mkdir(parents=True, exist_ok=True)
+    check_folder(path)
+    make_folder(path / segments.FOLDER, on_disk=True)
 
 
-def _open(path: Path, begin: IndexConfig | None, limits: IndexLimits) -> Writer:
-    checksums = read_checksums(path)
-    if checksums is not None and checksums.get(CATALOG) != digest_file(path / CATALOG):
-        raise GlamError(
-            f"{path / CATALOG} does not match its checksum, so nothing was changed. Run `glam index verify {path}`."
-        )
+def _open(path: Path, begin: IndexConfig | None, limits: IndexLimits, lock: HeldLock) -> Writer:
     try:
         upgrade(path)
     except NoIndexError:
         if begin is None:
             raise
-        return Writer(path, Catalog.create(path, begin), limits, clean=False)
+        return Writer(path, Catalog.create(path, begin), limits, lock, clean=False)
     is_clean = read_checksums(path) is not None  # an upgrade is a change
-    writer = Writer(path, Catalog.open(path), limits, clean=is_clean)
-    if not is_clean:
-        (found,) = writer.catalog.connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise GlamError(f"{path / CATALOG} is damaged ({found}). Restore a backup, or build the index again.")
-        writer.tidy()
-    return writer
-
-
-@contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
-    """Turns errors of the file system and of SQLite into messages that say what to do."""
-    full = (
-        f"{path}: the disk is full. Nothing that was in the index is lost; free some space and run the command again."
-    )
+    writer = Writer(path, Catalog.open(path), limits, lock, clean=is_clean)
     try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise GlamError(full) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise GlamError(f"{path} cannot be written ({error.strerror}). Check its permissions.") from error
+        with writer.catalog.exclusive(wait=FIRST_WAIT):
+            check_segments(path, writer.catalog, spot_bytes=limits.spot_bytes)
+            if not is_clean:
+                writer._tidy()
+    except BaseException:
+        writer.catalog.close()
         raise
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise GlamError(full) from error
-        raise GlamError(
-            f"{path / CATALOG} cannot be written ({error}). Nothing that was in the index is lost; "
-            "check the permissions of the file and run the command again."
-        ) from error
+    return writer

@@ -9,6 +9,7 @@ import faiss
 
 from glam.atomic_file import atomic_write
 from glam.errors import GlamError
+from glam.strict_json import parse_json
 
 LONGEST_LINE = 4096
 """Most bytes of the line of JSON (arbitrary; far more than the tuning of `ivf_pq` takes)."""
@@ -53,7 +54,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - LONGEST_LINE, 0))
-            facts = json.loads(file.read().rpartition(b"\n")[2])
+            facts = parse_json(file.read().rpartition(b"\n")[2])
     except (OSError, ValueError) as error:
         raise _damaged(path) from error
     if not isinstance(facts, dict) or "kind" not in facts:
@@ -73,7 +74,7 @@ def read_file(path: Path) -> StructureFile:
     facts = read_facts(path)
     try:
         return StructureFile(faiss.read_index(str(path)), facts)
-    except RuntimeError as error:
+    except Exception as error:  # FAISS raises anything, such as MemoryError, for bytes that it did not write
         raise _damaged(path) from error
 
 

@@ -97,7 +97,7 @@ def _write(writer: Writer, snapshot: Snapshot, rows: Rows) -> Iterator[Descripto
             number, first = number + 1, 0
         block = rows[start : start + min(BLOCK_ROWS, most - first)]
         descriptors = stored[block]
-        segments.append(segment_file(writer.path, number), first, descriptors)
+        segments.append(segment_file(writer.path, number), first, descriptors, writer.catalog.exclusive())
         yield DescriptorBatch(number, first, snapshot.image_ids[block], digest_descriptors(descriptors))
         first += len(block)
         start += len(block)

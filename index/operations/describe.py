@@ -14,6 +14,7 @@ from glam.datasets.collection import ImageFile, is_utf8, printable_path
 from glam.images import ImageSource
 from glam.index.operations.image_files import read_ahead
 from glam.index.storage.records import FileFacts
+from glam.index.storage.segments import is_usable
 from glam.index.writer import ImageToAdd, Writer
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def describe_into(
             if image.descriptor is None:
                 assert image.error is not None
                 unreadable.append((file.path, image.error.reason))
+            elif not is_usable(image.descriptor):
+                unreadable.append((file.path, "its descriptor is zero or not finite"))
             else:
                 batch.append(ImageToAdd(file, image.width, image.height, image.descriptor))
                 added += 1

@@ -6,6 +6,7 @@
 The files of descriptors are read one by one, so the shards of `glam describe --shard` need no merging.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,7 @@ from glam.descriptor_files import map_descriptors, read_metadata
 from glam.errors import GlamError
 from glam.index.operations.image_files import facts_of, read_ahead, read_facts, size_and_time
 from glam.index.storage.records import IndexConfig
+from glam.index.storage.segments import is_usable
 from glam.index.writer import ImageToAdd, Writer
 from glam.stage_times import Times
 
@@ -30,6 +32,12 @@ BATCH = 1_024
 
 SAME = ("fingerprint", "dim", "size", "scales")
 """Values that a file of descriptors and the index must share."""
+
+HASH = re.compile("([0-9a-f]{32})?")
+"""Values of `FileRecord.hash`."""
+
+LARGEST = (1 << 63) - 1
+"""Largest number that SQLite stores."""
 
 
 class FileRecord(NamedTuple):
@@ -104,7 +112,7 @@ def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
         config: configuration of the index.
 
     Raises:
-        GlamError: a file was not written by `glam describe`, or with another model or other settings.
+        GlamError: a file is damaged, was not written by `glam describe`, or with another model or other settings.
     """
     for file in files:
         metadata = read_metadata(file)
@@ -126,6 +134,34 @@ def check_descriptor_files(files: Sequence[Path], config: IndexConfig) -> None:
                 raise GlamError(
                     f"{file}: {difference}. Describe the images again with the model and settings of the index."
                 )
+        if not _fit_together(metadata["paths"], metadata["files"], map_descriptors(file).shape, config.dim):
+            raise GlamError(
+                f"{file} and its JSON file do not fit together, or are damaged. Copy both again, or describe the "
+                "images again."
+            )
+
+
+def _fit_together(paths: object, files: object, shape: tuple[int, ...], dim: int) -> bool:
+    """Whether there are a path and a `FileRecord` for each row of descriptors of this shape."""
+    return (
+        isinstance(paths, list)
+        and isinstance(files, list)
+        and shape == (len(paths), dim) == (len(files), dim)
+        and all(isinstance(path, str) for path in paths)
+        and all(_is_record(values) for values in files)
+    )
+
+
+def _is_record(values: object) -> bool:
+    """Whether a JSON value has the fields of a `FileRecord`."""
+    if not isinstance(values, list) or len(values) != len(FileRecord._fields):
+        return False
+    content, *numbers = values
+    return (
+        isinstance(content, str)
+        and HASH.fullmatch(content) is not None
+        and all(type(number) is int and abs(number) <= LARGEST for number in numbers)
+    )
 
 
 def import_descriptors(
@@ -173,7 +209,7 @@ def _read_file(file: Path, root: Path, left: dict[str, ImageFile]) -> Iterator[I
 
 def _with_facts(root: Path, image: ImageFile, record: FileRecord, descriptor: NDArray[np.float32]) -> ImageToAdd | None:
     """An image with its descriptor (dim,); None if it was not described, or its file has changed."""
-    if not record.hash or np.isnan(descriptor[0]):
+    if not record.hash or not is_usable(descriptor):
         return None
     try:
         is_unchanged = size_and_time(root / image.path) == (record.bytes, record.modified)

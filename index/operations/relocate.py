@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from glam.datasets.collection import ImageFile
 from glam.errors import GlamError, system_reason
+from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.operations.image_files import NO_LONGER_A_FILE, read_facts_or_raise
 from glam.index.storage.records import StoredImage
 from glam.index.writer import open_writer
@@ -56,7 +57,9 @@ class MatchCounts(NamedTuple):
         return self.checked > 0 and self.matching >= SUFFICIENT * self.checked
 
 
-def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> RelocateReport:
+def relocate(
+    path: str | Path, folder: str | Path, *, sample: int = SAMPLE, limits: IndexLimits = DEFAULT_LIMITS
+) -> RelocateReport:
     """Records that the images of an index are in another folder: a new disk, mount point, machine, or container path.
 
     No image is described again. Files that were added, changed, or deleted on the way are left to `glam.index.sync`.
@@ -65,6 +68,7 @@ def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> R
         path: folder of the index.
         folder: folder that the images are in now, with the same paths below it.
         sample: number of files, spread evenly over the index, whose contents are compared; at least 1.
+        limits: limits of the index.
 
     Raises:
         GlamError: there is no index or no such folder, the index has no images, fewer than half of the compared files
@@ -79,7 +83,7 @@ def relocate(path: str | Path, folder: str | Path, *, sample: int = SAMPLE) -> R
     if not is_folder:
         raise GlamError(f"{folder}: no such folder. Check the path.")
     root = Path(folder).resolve()
-    with open_writer(Path(path)) as writer:
+    with open_writer(Path(path), limits=limits) as writer:
         former = writer.config.root
         stored = [image for image in writer.catalog.stored_images() if image.present]
         if not stored:

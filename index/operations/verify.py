@@ -10,6 +10,7 @@ catalog is then checked only by SQLite's own integrity check.
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glam.datasets.collection import ImageFile
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.index import ann_cache
 from glam.index.operations.image_files import read_facts
 from glam.index.rerank_store import files as rerank_files
 from glam.index.storage import segments
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.checks import check_content, folder_problems
 from glam.index.storage.checksums import CHECKSUMS, digest_file, read_checksums
 from glam.index.storage.lock import LOCK, read_lock, recorded_owner
 from glam.index.storage.migrations import open_catalog
 from glam.index.storage.records import DescriptorBatch, StoredImage
-from glam.index.storage.schema import CATALOG
+from glam.index.storage.schema import CATALOG, DamagedCatalogError, NoIndexError, catalog_digest
 from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
 from glam.index.storage.snapshot import take_snapshot
 
@@ -92,7 +94,15 @@ def verify(
     """
     index = Path(path)
     if not (index / CHECKSUMS).exists():
-        open_catalog(index).close()  # migrates a catalog of an older version
+        try:
+            open_catalog(index).close()  # migrates a catalog of an older version
+        except NoIndexError:
+            raise
+        except GlamError:
+            pass  # the damage is reported below
+    misplaced = tuple(Problem(file.relative_to(index).as_posix(), what) for file, what in folder_problems(index))
+    if misplaced:
+        return Verification(0, 0, clean=False, problems=misplaced, notes=())
     with read_lock(index):
         check = _Check(index)
         check.files()
@@ -120,6 +130,9 @@ def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> I
             descriptors = open_segment(file, counts[number], dim)
         except FileNotFoundError:
             yield file, "missing"
+            continue
+        except OSError as error:
+            yield file, f"cannot be read: {system_reason(error)}"
             continue
         except GlamError:
             yield file, f"too short for its {counts[number]} descriptors"
@@ -162,7 +175,8 @@ class _Check:
                     "the last writer did not finish, so the catalog has no checksum; the next writer creates it"
                 )
         for name, digest in (self._checksums or {}).items():
-            self._digest(self._index / name, digest)
+            if name != CATALOG:  # it is read through SQLite
+                self._digest(self._index / name, digest)
         try:
             found = ann_cache.read_list(self._index)
         except GlamError:
@@ -177,24 +191,27 @@ class _Check:
     def result(self, load: "Callable[[], Model] | None", sample: int, seed: int | None) -> Verification:
         """Checks the catalog and the files that it lists, unless the catalog is damaged; returns all findings."""
         images = sampled = 0
-        if all(problem.file != CATALOG for problem in self._problems):
-            try:
-                catalog = Catalog.open(self._index)
-                try:
-                    self._catalog(catalog)
-                    images = len(catalog)
-                    if load is not None and sample and images and not self._problems:
-                        sampled = self._sample(catalog, load(), sample, seed)
-                finally:
-                    catalog.close()
-            except (sqlite3.DatabaseError, ValueError, TypeError, GlamError) as error:
-                self._problem(self._index / CATALOG, f"damaged: {error}")
+        try:
+            with closing(Catalog.open(self._index, self._catalog_content)) as catalog:
+                self._catalog(catalog)
+                images = len(catalog)
+                if load is not None and sample and images and not self._problems:
+                    sampled = self._sample(catalog, load(), sample, seed)
+        except NoIndexError:
+            self._problem(self._index / CATALOG, "missing")
+        except DamagedCatalogError as error:
+            self._problem(self._index / CATALOG, f"damaged: {error.what}")
+        except (sqlite3.DatabaseError, OSError, GlamError) as error:
+            self._problem(self._index / CATALOG, f"damaged: {error}")
         return Verification(images, sampled, self._checksums is not None, tuple(self._problems), tuple(self._notes))
 
+    def _catalog_content(self, connection: sqlite3.Connection, index: Path) -> None:
+        """Checks every byte of the catalog, and every value; raises ValueError if one is wrong."""
+        if self._checksums is not None and self._checksums.get(CATALOG) != catalog_digest(connection, index):
+            raise ValueError("the digest does not match")
+        check_content(connection)
+
     def _catalog(self, catalog: Catalog) -> None:
-        (found,) = catalog.connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            self._problem(self._index / CATALOG, f"damaged: {found}")
         counts, dim = catalog.segments(), catalog.config.dim
         for file, what in damaged_segments(self._index, catalog, list(counts)):
             self._problem(file, what)
@@ -210,28 +227,22 @@ class _Check:
             )
         for file, what in rerank_files.damaged_files(self._index, catalog):
             self._problem(file, what)
-        self._counts(catalog, counts)
+        self._image_ids(catalog)
         self._milvus(catalog)
 
-    def _counts(self, catalog: Catalog, counts: dict[int, int]) -> None:
-        """Checks that each row is in exactly one batch and belongs to exactly one image, and each image has a row."""
-        batches = catalog.batches()
-        image_ids = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.image_ids for batch in batches)]))
-        images = catalog.connection.execute("SELECT id FROM images ORDER BY id")
-        if not np.array_equal(image_ids, np.fromiter((image_id for (image_id,) in images), np.int64)):
-            self._problem(self._index / CATALOG, "the images do not match the descriptors one to one")
-        covered = dict.fromkeys(counts, 0)
-        for batch in batches:
-            if batch.first != covered[batch.segment]:
-                self._problem(self._index / CATALOG, f"segment {batch.segment} has rows in no batch or in two batches")
-            covered[batch.segment] = batch.first + len(batch.image_ids)
-        if covered != counts:
-            self._problem(self._index / CATALOG, "the numbers of rows of the segments and of their batches differ")
+    def _image_ids(self, catalog: Catalog) -> None:
+        """Checks that the data for re-ranking lists images of the index, and each of them once."""
+        image_ids = np.concatenate([np.empty(0, np.int64), *(batch.image_ids for batch in catalog.batches())])
         for file in rerank_files.store_files(catalog):
-            if len(np.unique(file.image_ids)) < len(file.image_ids) or not np.isin(file.image_ids, image_ids).all():
-                self._problem(
-                    self._index / CATALOG, f"{file.path(self._index).name} lists images that are not in the index"
-                )
+            if len(np.unique(file.image_ids)) < len(file.image_ids):
+                self._problem(self._index / CATALOG, f"{file.path(self._index).name} lists an image twice")
+            if np.isin(file.image_ids, image_ids).all():
+                continue
+            what = f"{file.path(self._index).name} lists images that are not in the index"
+            if self._checksums is None:  # a writer was killed between removing images for good and updating the file
+                self._notes.append(f"{what}; the next writer repairs this")
+            else:
+                self._problem(self._index / CATALOG, what)
 
     def _milvus(self, catalog: Catalog) -> None:
         """Compares the Milvus collection with the folder, if the index has one."""
@@ -280,10 +291,13 @@ class _Check:
         return len(same)
 
     def _digest(self, file: Path, digest: str) -> None:
-        if not file.exists():
+        try:
+            if digest_file(file) != digest:
+                self._problem(file, "damaged: the digest does not match")
+        except FileNotFoundError:
             self._problem(file, "missing")
-        elif digest_file(file) != digest:
-            self._problem(file, "damaged: the digest does not match")
+        except OSError as error:
+            self._problem(file, f"cannot be read: {system_reason(error)}")
 
     def _strays(self, folder: str, known: set[str]) -> None:
         for file in sorted((self._index / folder).glob("*")):

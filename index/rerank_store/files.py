@@ -14,14 +14,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.atomic_file import flush
+from glam.atomic_file import flush, make_folder
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.checks import RERANK_FOLDER
 from glam.index.storage.checksums import digest_file, digest_parts
 from glam.index.storage.schema import STORE_FILES_SINCE
 from glam.index.types import ImageIds
 
-FOLDER = "rerank"
+FOLDER = RERANK_FOLDER
 
 LOCAL_FEATURES, KNN_GRAPH = "features", "neighbours"
 """The kinds of file, as they are called in file names and in the catalog since schema version 3."""
@@ -110,20 +111,19 @@ def write_store_file(
     Returns:
         The file, for `register_file`.
     """
-    query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'kept'), 0)"
-    (last,) = catalog.connection.execute(query).fetchone()
-    # The catalog does not know the numbers of files that are not registered yet.
-    on_disk = [int(path.stem) for path in (index / FOLDER).glob("*") if path.stem.isdecimal()]
-    number = 1 + max([last, *on_disk])
     parts = [np.ascontiguousarray(array).data for array in arrays]
-    file = StoreFile(number, kind, recipe, image_ids, digest_parts(parts))
-    path = file.path(index)
-    path.parent.mkdir(exist_ok=True)
-    with path.open("wb") as out:
-        out.writelines(parts)
-    flush(path)
-    flush(path.parent)
-    flush(index)
+    query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'kept'), 0)"
+    with catalog.exclusive():
+        (last,) = catalog.connection.execute(query).fetchone()
+        # The catalog does not know the numbers of files that are not registered yet.
+        on_disk = [int(path.stem) for path in (index / FOLDER).glob("*") if path.stem.isdecimal()]
+        file = StoreFile(1 + max([last, *on_disk]), kind, recipe, image_ids, digest_parts(parts))
+        path = file.path(index)
+        make_folder(path.parent, on_disk=True)
+        with path.open("wb") as out:
+            out.writelines(parts)
+        flush(path)
+        flush(path.parent)
     return file
 
 
@@ -146,6 +146,8 @@ def register_file(catalog: Catalog, file: StoreFile | None, instead_of: Iterable
 def delete_unlisted(index: Path, catalog: Catalog) -> None:
     """Deletes files that the catalog does not list: those of a killed writer, and those that were replaced.
 
+    The deletion is on disk on return.
+
     Args:
         index: folder of the index.
         catalog: its catalog.
@@ -154,6 +156,8 @@ def delete_unlisted(index: Path, catalog: Catalog) -> None:
     for path in (index / FOLDER).glob("*"):
         if path not in known:
             path.unlink()
+    if (index / FOLDER).is_dir():
+        flush(index / FOLDER)
 
 
 def damaged_files(index: Path, catalog: Catalog) -> Iterator[tuple[Path, str]]:

@@ -185,11 +185,14 @@ def stored_graph(index: Path, catalog: Catalog) -> Graph:
             data = np.asarray(np.memmap(file.path(index), dtype="<i4", mode="r"))
         except FileNotFoundError:  # a writer has just replaced it, or this is a copy of the index without it
             continue
-        except ValueError as error:  # the file is empty, or its size is not a multiple of four
+        except (ValueError, OSError) as error:  # the file is empty, or its size is not a multiple of four
             raise file.damaged() from error
-        if digest(data.data) != file.digest:
+        count = len(file.image_ids)
+        if data.size != 2 * count * K or digest(data.data) != file.digest:
             raise file.damaged()
-        rows, scores = data.reshape(2, len(file.image_ids), K)
+        rows, scores = data.reshape(2, count, K)
+        if rows.min() < -1 or rows.max() >= count or (np.diff(file.image_ids) <= 0).any():
+            raise file.damaged()
         return Graph(file.image_ids, rows, scores.view("<f4"))
     return NO_IMAGES
 

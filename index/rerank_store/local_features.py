@@ -40,6 +40,10 @@ FILE_IMAGES = 4_096
 """Most images per file (arbitrary): 240 MB of features."""
 
 
+CHECKED_BYTES = 32 << 20
+"""Largest file whose digest is compared before it is used (arbitrary): 30 ms of work. `verify` compares all."""
+
+
 class Packed(NamedTuple):
     """The features of n images, as they are stored in a file.
 
@@ -201,10 +205,10 @@ def read_features(index: Path, file: StoreFile) -> Packed:
     """
     path, end = file.path(index), HEAD.itemsize * len(file.image_ids)
     size = path.stat().st_size
-    if size >= end and (size - end) % FEATURE.itemsize == 0:
+    if size >= end > 0 and (size - end) % FEATURE.itemsize == 0:
         data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         packed = Packed(data[:end].view(HEAD), data[end:].view(FEATURE))
-        if packed.begins[-1] == len(packed.features):
+        if packed.begins[-1] == len(packed.features) and np.isfinite(packed.heads["scale"]).all():
             return packed
     raise file.damaged()
 
@@ -229,6 +233,8 @@ class StoredFeatures:
         image_ids, locations = [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
         for file in usable_files(catalog):
             try:
+                if file.path(index).stat().st_size <= CHECKED_BYTES and not file.is_sound(index):
+                    raise file.damaged()
                 packed = read_features(index, file)
             except FileNotFoundError:  # a writer has just replaced it, or this is a copy of the index without it
                 continue

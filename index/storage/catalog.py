@@ -8,18 +8,28 @@ Only descriptors that the catalog lists belong to the index. `glam.index.storage
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from glam.errors import GlamError
-from glam.index.storage.milvus_config import MilvusConfig
+from glam.index.storage.checks import check_catalog, check_folder
+from glam.index.storage.config_json import config_from_json, config_to_json
+from glam.index.storage.lock import InUseError
 from glam.index.storage.records import DescriptorBatch, Entry, FileFacts, IndexConfig, NewImage, StoredImage
-from glam.index.storage.schema import CATALOG, READABLE, SCHEMA_VERSION, connect, create_tables, open_any_version
-from glam.index.storage.source_config import SourceConfig
+from glam.index.storage.schema import (
+    BUSY_SECONDS,
+    CATALOG,
+    READABLE,
+    SCHEMA_VERSION,
+    catalog_error,
+    connect,
+    create_tables,
+    damaged_catalog,
+    open_any_version,
+)
 from glam.index.types import ImageIds, Rows, SegmentNumbers
 
 
@@ -28,10 +38,13 @@ class Catalog:
 
     Attributes:
         connection: connection to the database, on which `glam.index.storage.filters` runs its queries.
+        before_change: called whenever other writers have been kept out, before anything is changed. An error that it
+            raises ends that.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.before_change: Callable[[], None] = _nothing
 
     @classmethod
     def create(cls, index: Path, config: IndexConfig) -> "Catalog":
@@ -44,47 +57,102 @@ class Catalog:
         catalog = cls(connect(index / CATALOG, "rwc"))
         with catalog.transaction():
             create_tables(catalog.connection)
-            catalog.connection.execute("INSERT INTO about VALUES (?)", [json.dumps(asdict(config))])
+            catalog.connection.execute("INSERT INTO about VALUES (?)", [config_to_json(config)])
         return catalog
 
     @classmethod
-    def open(cls, index: Path) -> "Catalog":
+    def open(cls, index: Path, check: Callable[[sqlite3.Connection, Path], None] = check_catalog) -> "Catalog":
         """Opens a catalog.
 
         Args:
             index: folder of the index.
+            check: checks the content; see `check_catalog`.
 
         Raises:
-            GlamError: there is no catalog, the file is not a catalog, or another version of glam wrote it.
+            GlamError: there is no catalog, the file is not a sound catalog, or another version of glam wrote it.
         """
+        check_folder(index)
         connection, version = open_any_version(index)
-        if version not in READABLE:
+        try:
+            if version not in READABLE:
+                raise GlamError(
+                    f"{index} has schema version {version}; this version of glam reads {SCHEMA_VERSION}. "
+                    f"{'Upgrade glam.' if version > SCHEMA_VERSION else 'Build the index again.'}"
+                )
+            catalog = cls(connection)
+            with catalog.snapshot():
+                check(connection, index)
+                _ = catalog.config
+        except ValueError as error:
             connection.close()
-            raise GlamError(
-                f"{index} has schema version {version}; this version of glam reads {SCHEMA_VERSION}. "
-                f"{'Upgrade glam.' if version > SCHEMA_VERSION else 'Build the index again.'}"
-            )
-        return cls(connection)
+            raise damaged_catalog(index, str(error)) from error
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise catalog_error(index, error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return catalog
+
+    def another(self, index: Path) -> "Catalog":
+        """Another connection to the catalog, which is not checked again. A long query on it delays no other.
+
+        Args:
+            index: folder of the index.
+        """
+        return Catalog(connect(index / CATALOG, "rw"))
 
     def close(self) -> None:
         """Closes the connection."""
         self.connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """A transaction: the changes inside are committed together, or rolled back if an exception is raised."""
-        self.connection.execute("BEGIN IMMEDIATE")
+    def exclusive(self, wait: float = BUSY_SECONDS) -> Iterator[None]:
+        """Keeps other writers out; readers are not affected. Inside a transaction, it is part of that one.
+
+        Args:
+            wait: seconds to wait for another process or thread that changes the catalog.
+
+        Raises:
+            InUseError: it has not finished by then.
+        """
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute(f"PRAGMA busy_timeout = {round(wait * 1000)}")
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            raise InUseError(
+                "Another process changes the catalog of the index. Wait until it has finished, and try again."
+            ) from error
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        try:
+            self.before_change()
+            yield
+        finally:
+            self.connection.rollback()  # nothing, if it was committed
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction: the changes inside are committed together, or rolled back if an exception is raised.
+
+        Raises:
+            InUseError: another process or thread is changing the catalog.
+        """
+        with self.exclusive():
             yield
             self.connection.execute("COMMIT")
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A read transaction: all queries inside see the same state of the catalog."""
+        """A read transaction: all queries inside see the same state of the catalog, and no writer commits meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
         self.connection.execute("BEGIN")
         try:
             yield
@@ -98,20 +166,15 @@ class Catalog:
 
     @property
     def config(self) -> IndexConfig:
-        """The configuration of the index."""
-        (text,) = self.connection.execute("SELECT description FROM about").fetchone()
-        values = json.loads(text)
-        milvus = values.get("milvus")
-        lists = {name: tuple(values.get(name, ())) for name in ("scales", "keeps")}
-        source = values.get("source")
-        return IndexConfig(
-            **{
-                **values,
-                **lists,
-                "milvus": MilvusConfig(**milvus) if milvus else None,
-                "source": SourceConfig.from_json(source) if source else None,
-            }
-        )
+        """The configuration of the index.
+
+        Raises:
+            ValueError: it is damaged; `open` has checked it.
+        """
+        texts = self.connection.execute("SELECT description FROM about LIMIT 2").fetchall()
+        if len(texts) != 1:
+            raise ValueError("it does not have one configuration")
+        return config_from_json(texts[0][0])
 
     def __len__(self) -> int:
         return self._number("SELECT coalesce(sum(rows), 0) FROM segments") - self.removed_count()
@@ -302,7 +365,7 @@ class Catalog:
 
     def set_config(self, config: IndexConfig) -> None:
         """Replaces the configuration of the index."""
-        self.connection.execute("UPDATE about SET description = ?", [json.dumps(asdict(config))])
+        self.connection.execute("UPDATE about SET description = ?", [config_to_json(config)])
 
     def _remove_at_paths(self, paths: Iterable[str]) -> None:
         """Marks present images at these paths as removed, and deletes the paths from the list of unreadable files."""
@@ -313,3 +376,7 @@ class Catalog:
     def _number(self, query: str) -> int:
         (number,) = self.connection.execute(query).fetchone()
         return int(number)
+
+
+def _nothing() -> None:
+    """The default of `Catalog.before_change`."""

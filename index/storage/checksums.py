@@ -9,6 +9,7 @@ descriptors and of the search structure. So a small change does not require hash
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,12 @@ from typing import BinaryIO
 
 from glam.atomic_file import atomic_write, flush
 from glam.errors import GlamError
+from glam.strict_json import parse_json
 
 CHECKSUMS = "checksums.json"
+
+NAME = re.compile(r"(\w+/)?\w+\.\w+")
+"""Names of files that checksums.json can list: in the folder of the index, or in a folder in it."""
 
 _blake2b = partial(hashlib.blake2b, digest_size=16)
 
@@ -50,14 +55,13 @@ def digest_file(file: Path) -> str:
         return digest_stream(data)
 
 
-def write_checksums(index: Path, files: list[Path]) -> None:
+def write_checksums(index: Path, digests: dict[str, str]) -> None:
     """Writes checksums.json atomically.
 
     Args:
         index: folder of the index.
-        files: files in the folder whose digests it should hold.
+        digests: digest of each file by its path relative to ``index``.
     """
-    digests = {file.relative_to(index).as_posix(): digest_file(file) for file in files}
     atomic_write_bytes(index / CHECKSUMS, _text(digests).encode())
 
 
@@ -78,8 +82,11 @@ def read_checksums(index: Path) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     try:
-        digests: dict[str, str] = json.loads(text)["files"]
-        if _text(digests).encode() == text:  # byte by byte; the text includes a digest of the digests
+        digests: dict[str, str] = parse_json(text)["files"]
+        names_are_ours = all(NAME.fullmatch(name) for name in digests)
+        if (
+            names_are_ours and _text(digests).encode() == text
+        ):  # byte by byte; the text includes a digest of the digests
             return digests
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

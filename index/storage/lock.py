@@ -3,7 +3,9 @@
     Writer, migrations --exclusive--> PATH.glam/lock <--shared-- verify
 
 The kernel releases the lock when its owner ends, even by a kill, so a stale lock is impossible. The record of a killed
-owner stays in the file.
+owner stays in the file. If somebody deletes the file while a writer is active, another writer can lock a new file. So a
+writer checks before each change that the file is still the one it locked, inside an SQLite transaction, which only one
+process at a time can begin.
 """
 
 import fcntl
@@ -19,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 
 from glam.errors import GlamError
+from glam.strict_json import from_values, parse_json
 
 LOCK = "lock"
 """Name of the file."""
@@ -48,23 +51,61 @@ class Owner:
         return f"process {self.pid} on {self.host} ({self.command}), since {self.since}"
 
 
+class LockLostError(InUseError):
+    """Somebody deleted the lock of a writer, so another writer may be active; nothing more may be changed."""
+
+
+@dataclass(frozen=True)
+class HeldLock:
+    """The lock of an index, held for writing.
+
+    Attributes:
+        file: path of the lock.
+        descriptor: descriptor of the open file.
+    """
+
+    file: Path
+    descriptor: int
+
+    def check(self) -> None:
+        """Checks that the file is still the one that was locked.
+
+        Raises:
+            LockLostError: it was deleted or replaced.
+        """
+        try:
+            found = self.file.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            found = None
+        if found is None or not os.path.samestat(found, os.fstat(self.descriptor)):
+            raise LockLostError(
+                f"{self.file} was deleted while this command was writing, so it stopped. What it had committed is in "
+                "the index. Run the command again."
+            )
+
+
 @contextmanager
-def write_lock(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path) -> Iterator[HeldLock]:
     """Holds the lock of an index for writing.
 
     Args:
         folder: folder of the index.
 
+    Yields:
+        The lock.
+
     Raises:
         InUseError: another process or thread holds the lock.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         _take(descriptor, fcntl.LOCK_EX, folder)
+        held = HeldLock(folder / LOCK, descriptor)
+        held.check()  # it may have been deleted between the two steps
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(_this_process())).encode(), 0)
         try:
-            yield
+            yield held
         finally:
             os.ftruncate(descriptor, 0)
     finally:
@@ -123,10 +164,10 @@ def recorded_owner(folder: Path) -> Owner | None:
     """
     try:
         text = (folder / LOCK).read_bytes()
-        return Owner(**json.loads(text)) if text else None
+        return from_values(Owner, parse_json(text)) if text else None
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise GlamError(
             f"{folder / LOCK} is damaged: it is neither empty nor the record of a writer. If a writer is active, wait "
             "until it has finished; the next one replaces the record."

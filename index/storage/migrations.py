@@ -8,18 +8,20 @@ index opens even on a read-only disk.
 """
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from glam.atomic_file import flush
+from glam.atomic_file import flush, make_folder
 from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.checks import check_content, check_folder
 from glam.index.storage.checksums import delete_checksums
 from glam.index.storage.lock import write_lock
 from glam.index.storage.records import DescriptorBatch
-from glam.index.storage.schema import SCHEMA_VERSION, STORE_FILES, create_tables, open_any_version
-from glam.index.storage.segments import digest_descriptors, open_segment, segment_file
+from glam.index.storage.schema import SCHEMA_VERSION, STORE_FILES, create_tables, damaged_catalog, open_any_version
+from glam.index.storage.segments import digest_descriptors, missing, open_segment, segment_file
 
 DESCRIPTORS_1 = "descriptors.f32"
 """File of descriptors in version 1."""
@@ -37,6 +39,7 @@ def open_catalog(index: Path) -> Catalog:
     Raises:
         GlamError: there is no index, its catalog is damaged or of a newer version, or it cannot be upgraded.
     """
+    check_folder(index)
     connection, version = open_any_version(index)
     connection.close()
     if version == 1:
@@ -61,24 +64,27 @@ def upgrade(index: Path) -> None:
         GlamError: there is no index, or it is damaged.
     """
     connection, version = open_any_version(index)
-    try:
-        if version == 1:
-            _from_1(index, Catalog(connection))
-        elif version == 2:
-            _from_2(index, Catalog(connection))
-    finally:
-        connection.close()
+    connection.close()
+    if version == 1:
+        _from_1(index)
+    elif version == 2:
+        _from_2(index)
     (index / DESCRIPTORS_1).unlink(missing_ok=True)
 
 
-def _from_1(index: Path, catalog: Catalog) -> None:
-    if catalog.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone():
-        raise GlamError(
-            f"{index} is damaged: its catalog has the tables of another version than it says. Restore a backup, or "
-            "build the index again."
-        )
+def _from_1(index: Path) -> None:
+    connection, _ = open_any_version(index)
+    try:
+        _rewrite_1(index, Catalog(connection))
+    except ValueError as error:
+        raise damaged_catalog(index, str(error)) from error
+    finally:
+        connection.close()
+
+
+def _rewrite_1(index: Path, catalog: Catalog) -> None:
     old, segment = index / DESCRIPTORS_1, segment_file(index, 1)
-    segment.parent.mkdir(exist_ok=True)
+    make_folder(segment.parent, on_disk=True)
     if old.exists():
         old.replace(segment)
         flush(segment.parent)
@@ -87,7 +93,7 @@ def _from_1(index: Path, catalog: Catalog) -> None:
     database.execute("PRAGMA journal_mode = DELETE")
     (count,) = database.execute("SELECT count(*) FROM images").fetchone()
     if count and not segment.exists():
-        raise GlamError(f"{old} is missing: the index is damaged. Restore a backup, or build the index again.")
+        raise missing(old)
     descriptors = open_segment(segment, count, catalog.config.dim)
     described = segment.stat().st_mtime_ns if count else 0
     with catalog.transaction():
@@ -107,10 +113,12 @@ def _from_1(index: Path, catalog: Catalog) -> None:
             )
         for table in ("about", "images", "unreadable"):
             database.execute(f"DROP TABLE {table}_1")
+        check_content(database)
 
 
-def _from_2(index: Path, catalog: Catalog) -> None:
-    delete_checksums(index)
-    with catalog.transaction():
-        catalog.connection.execute(STORE_FILES)
-        catalog.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+def _from_2(index: Path) -> None:
+    with closing(Catalog.open(index)) as catalog:
+        delete_checksums(index)
+        with catalog.transaction():
+            catalog.connection.execute(STORE_FILES)
+            catalog.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glam.index.ann import DescriptorSource
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.records import Entry
+from glam.index.storage.segment_check import check_segments
 from glam.index.storage.snapshot import take_snapshot
 from glam.index.types import Descriptors, Rows
 
@@ -42,7 +43,7 @@ class IndexReader:
         matrix: (n, dim), descriptors of the images; the row of an image is its position in ``image_ids``.
 
     Raises:
-        GlamError: a segment is missing or too short.
+        GlamError: a segment is missing, has the wrong size, or holds other descriptors than the catalog says.
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -57,7 +58,9 @@ class IndexReader:
         self._config = config
         self._catalog = catalog
         self._lock = Lock()  # guards the catalog
-        self._snapshot = take_snapshot(path, catalog)
+        with catalog.snapshot():
+            check_segments(path, catalog)
+            self._snapshot = take_snapshot(path, catalog)
         self.image_ids = self._snapshot.image_ids
         self.matrix: DescriptorSource = self._snapshot.descriptors_of(self.image_ids)
 

@@ -6,10 +6,14 @@ The database is a single file with a rollback journal. The journal exists only d
 only while a batch is being committed.
 """
 
+import re
 import sqlite3
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from glam.errors import GlamError
+from glam.index.storage.checksums import digest
 
 CATALOG = "catalogue.sqlite"
 """Name of the database; the spelling is that of schema version 1."""
@@ -66,12 +70,76 @@ CREATE TABLE unreadable (
 );
 """
 
+SCHEMA_1 = """
+CREATE TABLE about (description TEXT NOT NULL);
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    label TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL
+);
+CREATE TABLE unreadable (path TEXT PRIMARY KEY, reason TEXT NOT NULL);
+"""
+"""Tables of version 1, which `glam.index.storage.migrations` upgrades."""
+
+SCHEMAS = {1: [SCHEMA_1], 2: [SCHEMA], 3: [SCHEMA, STORE_FILES]}
+"""SQL that creates the tables, by schema version."""
+
+TOKENS = re.compile(r"--[^\n]*|\s+|'[^']*'|\w+|.", re.DOTALL)
+"""Tokens of an SQL statement: comment, white space, string, word, any other character."""
+
 BUSY_SECONDS = 60
 """How long a reader waits for a commit, and a commit for readers (arbitrary)."""
 
 
+TEMPORARY = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+"""Errors of SQLite that do not come from the content of the catalog."""
+
+
 class NoIndexError(GlamError):
     """A folder holds no index, or only the leftovers of a build that was killed before its first batch."""
+
+
+class DamagedCatalogError(GlamError):
+    """A catalog is not sound; `damaged_catalog` creates the error.
+
+    Args:
+        message: the message.
+        what: what is wrong with the catalog.
+
+    Attributes:
+        what: what is wrong with the catalog.
+    """
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
+
+
+def damaged_catalog(index: Path, what: str) -> DamagedCatalogError:
+    """The error for a catalog that is not sound.
+
+    Args:
+        index: folder of the index.
+        what: what is wrong with the catalog.
+    """
+    return DamagedCatalogError(
+        f"{index / CATALOG} is damaged: {what}. Run `glam index verify {index}`; then restore a backup, or build the "
+        "index again.",
+        what,
+    )
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
@@ -88,8 +156,14 @@ def connect(file: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute("PRAGMA synchronous = EXTRA")
-    connection.execute("PRAGMA cache_spill = OFF")  # so that readers wait only for the commit, not the transaction
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA cache_spill = OFF")  # so that readers wait only for the commit, not the transaction
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -104,23 +178,83 @@ def open_any_version(index: Path) -> tuple[sqlite3.Connection, int]:
 
     Raises:
         NoIndexError: there is no index.
-        GlamError: the file is not a catalog.
+        GlamError: the file is not a catalog, or its tables are not those of its version.
     """
     file = index / CATALOG
     if not file.is_file():
         raise NoIndexError(f"{index}: no index there. Check the path, or create an index with `glam index build`.")
     try:
         connection = connect(file, "rw")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        raise GlamError(
-            f"{file} is not the catalog of an index ({error}). Restore a backup, or build the index again."
-        ) from error
-    if not tables:
+        raise catalog_error(index, error) from error
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        found = _definitions(connection)
+        if not found:
+            raise NoIndexError(f"{index}: no index there, only an unfinished build. Run `glam index build` again.")
+        if version in SCHEMAS and found != _expected(version):
+            raise damaged_catalog(index, "its tables are not those of its version")
+    except sqlite3.DatabaseError as error:
         connection.close()
-        raise NoIndexError(f"{index}: no index there, only an unfinished build. Run `glam index build` again.")
+        raise catalog_error(index, error) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection, int(version)
+
+
+def catalog_digest(connection: sqlite3.Connection, index: Path) -> str:
+    """Digest of the file of the catalog; '' if SQLite does not use all of the file.
+
+    The file is read through SQLite. If this process opened and closed it itself, the operating system would drop the
+    locks that SQLite holds on it for other threads (https://sqlite.org/howtocorrupt.html, section 2.2).
+
+    Args:
+        connection: connection to the catalog, in a transaction that has not changed it.
+        index: folder of the index.
+    """
+    content = connection.serialize()
+    return digest(content) if len(content) == (index / CATALOG).stat().st_size else ""
+
+
+def catalog_error(index: Path, error: sqlite3.Error) -> GlamError:
+    """The error for a catalog that SQLite cannot read.
+
+    Args:
+        index: folder of the index.
+        error: what SQLite raised.
+    """
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in TEMPORARY:
+        return GlamError(
+            f"{index / CATALOG} cannot be used now ({error}). Check its permissions and the disk, and that no other "
+            "program has it open; then try again."
+        )
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+        return GlamError(
+            f"{index / CATALOG} is not the catalog of an index ({error}). Run `glam index verify {index}`; then "
+            "restore a backup, or build the index again."
+        )
+    return damaged_catalog(index, str(error))
+
+
+def _definitions(connection: sqlite3.Connection) -> set[tuple[str, str, str, str | None]]:
+    """Type, name, table, and SQL of each table, index, view, and trigger; the SQL without comments and white space."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return {(kind, name, table, None if sql is None else _normal(str(sql))) for kind, name, table, sql in found}
+
+
+def _normal(sql: str) -> str:
+    tokens = TOKENS.findall(sql)
+    return " ".join(token for token in tokens if not token.startswith("--") and not token.isspace())
+
+
+@cache
+def _expected(version: int) -> set[tuple[str, str, str, str | None]]:
+    """What `_definitions` returns for a sound catalog."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statements in SCHEMAS[version]:
+            connection.executescript(statements)
+        return _definitions(connection)
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ and are overwritten.
 
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from glam.index.storage.checksums import digest
 from glam.index.types import Descriptors, Rows, Scores, SegmentNumbers
 
 FOLDER = "descriptors"
+
+_NOT_EXCLUSIVELY = nullcontext()
 
 
 def segment_file(index: Path, number: int) -> Path:
@@ -37,23 +40,55 @@ def digest_descriptors(descriptors: Descriptors) -> str:
     return digest(np.ascontiguousarray(descriptors, dtype="<f4").data)
 
 
-def append(file: Path, row: int, descriptors: Descriptors) -> None:
+def is_usable(descriptor: Descriptors) -> bool:
+    """Whether a descriptor (dim,) can be searched: it is finite, and not zero."""
+    return bool(np.isfinite(descriptor).all() and descriptor.any())
+
+
+def append(
+    file: Path, row: int, descriptors: Descriptors, exclusively: AbstractContextManager[None] = _NOT_EXCLUSIVELY
+) -> None:
     """Appends descriptors to a segment. They are on disk on return.
 
     Args:
         file: path of the segment; created if it does not exist.
         row: number of rows that the catalog lists; rows after these are overwritten.
         descriptors: (n, dim) float32.
+        exclusively: entered while the file is written, to keep other writers out: `Catalog.exclusive`.
+
+    Raises:
+        GlamError: the catalog lists rows, and the segment is missing or too short.
     """
-    new = not file.exists()
-    with file.open("wb" if new else "r+b") as out:
-        out.truncate(row * descriptors.shape[1] * 4)
-        out.seek(0, os.SEEK_END)
-        out.write(np.ascontiguousarray(descriptors, dtype="<f4").data)
-        out.flush()
+    new = row == 0
+    size = row * descriptors.shape[1] * 4
+    with exclusively:
+        try:
+            opened = file.open("wb" if new else "r+b")
+        except FileNotFoundError as error:
+            raise missing(file) from error
+        with opened as out:
+            if out.seek(0, os.SEEK_END) < size:
+                raise too_short(file, row)
+            out.truncate(size)
+            out.seek(size)
+            out.write(np.ascontiguousarray(descriptors, dtype="<f4").data)
+            out.flush()
+            os.fsync(out.fileno())
+        if new:
+            flush(file.parent)
+
+
+def truncate(file: Path, count: int, dim: int) -> None:
+    """Cuts off the rows of a segment that the catalog does not list. The change is on disk on return.
+
+    Args:
+        file: path of the segment, which has at least ``count`` rows.
+        count: number of rows that the catalog lists.
+        dim: length of a descriptor.
+    """
+    with file.open("r+b") as out:
+        out.truncate(count * dim * 4)
         os.fsync(out.fileno())
-    if new:
-        flush(file.parent)
 
 
 def open_segment(file: Path, count: int, dim: int) -> Descriptors:
@@ -74,11 +109,20 @@ def open_segment(file: Path, count: int, dim: int) -> Descriptors:
     if count == 0:
         return np.empty((0, dim), dtype=np.float32)
     if file.stat().st_size < count * dim * 4:
-        raise GlamError(
-            f"{file} is damaged: it is too short for its {count} descriptors. Restore a backup, or build the index "
-            "again."
-        )
+        raise too_short(file, count)
     return np.asarray(np.memmap(file, dtype="<f4", mode="r", shape=(count, dim)))
+
+
+def missing(file: Path) -> GlamError:
+    """The error for a segment that the catalog lists and that does not exist."""
+    return GlamError(f"{file} is missing: the index is damaged. Restore a backup, or build the index again.")
+
+
+def too_short(file: Path, count: int) -> GlamError:
+    """The error for a segment that is too short for the ``count`` descriptors that the catalog lists."""
+    return GlamError(
+        f"{file} is damaged: it is too short for its {count} descriptors. Restore a backup, or build the index again."
+    )
 
 
 class StoredDescriptors(DescriptorSource):
@@ -137,7 +181,7 @@ class StoredDescriptors(DescriptorSource):
 
 
 def delete_unlisted_segments(index: Path, known: Iterable[int]) -> None:
-    """Deletes segments that the catalog does not list, which are leftovers of a killed writer.
+    """Deletes segments that the catalog does not list, which are leftovers of a killed writer. On disk on return.
 
     Args:
         index: folder of the index.
@@ -147,3 +191,4 @@ def delete_unlisted_segments(index: Path, known: Iterable[int]) -> None:
     for file in (index / FOLDER).glob("*"):
         if file.name not in names:
             file.unlink()
+    flush(index / FOLDER)

@@ -10,16 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from glam.errors import GlamError
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.segment_check import check_sizes
 from glam.index.storage.segments import FOLDER, StoredDescriptors, open_segment, segment_file
 from glam.index.types import Descriptors, ImageIds, Rows, SegmentNumbers, rows_of_ids
 
 NOWHERE = -1
 """Segment number of an image that is not present."""
-
-ATTEMPTS = 5
-"""Attempts to take a snapshot while a writer compacts the index (arbitrary)."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,11 @@ def take_snapshot(index: Path, catalog: Catalog) -> Snapshot:
     Raises:
         GlamError: a segment is missing or too short.
     """
-    for _ in range(ATTEMPTS):
-        with catalog.snapshot():
-            config, counts, present = catalog.config, catalog.segments(), catalog.present_rows()
-        dim = config.dim
+    with catalog.snapshot():  # until it ends no writer commits, so all segments that the catalog lists exist
+        config, counts, present = catalog.config, catalog.segments(), catalog.present_rows()
         if config.milvus is not None and not (index / FOLDER).is_dir():
-            return Snapshot(*present, {}, dim)
-        try:
-            maps = {number: open_segment(segment_file(index, number), count, dim) for number, count in counts.items()}
-        except FileNotFoundError as error:
-            missing = error  # a writer compacted the index between the two steps
-            continue
-        return Snapshot(*present, maps, dim)
-    raise GlamError(
-        f"{missing.filename} is missing: the index is damaged. Restore a backup, or build the index again."
-    ) from missing
+            return Snapshot(*present, {}, config.dim)
+        check_sizes(index, counts, config.dim)
+        files = {number: segment_file(index, number) for number in counts}
+        maps = {number: open_segment(files[number], count, config.dim) for number, count in counts.items()}
+    return Snapshot(*present, maps, config.dim)

@@ -4,12 +4,10 @@ build, sync --of--> SourceConfig, in the configuration of the index --> glam.ind
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from glam.datasets.collection import NOTHING_SKIPPED, Collection, LandmarkFrom, ScanOptions, Skipped
+from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions, Skipped
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,11 @@ class SourceConfig:
     """
 
     path: str
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = False
-    landmark_from: LandmarkFrom = "none"
-    is_list: bool = False
-    skipped: Skipped = NOTHING_SKIPPED
+    exclude: tuple[str, ...]
+    follow_links: bool
+    landmark_from: LandmarkFrom
+    is_list: bool
+    skipped: Skipped
 
     @classmethod
     def of(cls, collection: Collection) -> "SourceConfig | None":
@@ -42,20 +40,6 @@ class SourceConfig:
         landmark_from = options.landmark_from or ("manifest" if collection.is_list else "folder")
         path = _portable(collection.source, collection.root.resolve())
         return cls(path, options.exclude, options.follow_links, landmark_from, collection.is_list, collection.skipped)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "SourceConfig":
-        """The source that `dataclasses.asdict` wrote as JSON."""
-        skipped = values["skipped"]
-        links, unlisted = (tuple((path, reason) for path, reason in skipped[name]) for name in ("links", "unlisted"))
-        return cls(
-            path=values["path"],
-            exclude=tuple(values["exclude"]),
-            follow_links=values["follow_links"],
-            landmark_from=values["landmark_from"],
-            is_list=values["is_list"],
-            skipped=Skipped(skipped["formats"], skipped["excluded"], links, unlisted),
-        )
 
     @property
     def options(self) -> ScanOptions:

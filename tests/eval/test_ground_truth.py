@@ -3,7 +3,10 @@
 import json
 import os
 import pickle
+from contextlib import suppress
+from functools import reduce
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +18,9 @@ from glam.eval.benchmark import open_benchmark
 from glam.eval.ground_truth import BenchmarkQuery, GroundTruth, read_ground_truth, write_ground_truth
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
+
+DEEP = reduce(lambda inner, _: [inner], range(300), [])
+"""A list of a list of a list ..."""
 
 TRUTH = GroundTruth(
     ("a", "b", "é", "d"),
@@ -69,6 +75,15 @@ def test_a_pickle_that_is_a_program_is_refused_and_not_run(tmp_path: Path) -> No
         ({"easy": [0.5]}, "row of an image"),
         ({"bbx": [1, 2, 3]}, "not a ground truth"),
         ({"bbx": ["1", 2, 3, 4]}, "expected a box"),
+        ({"bbx": [1, 2, float("nan"), 4]}, "expected a box"),
+        ({"bbx": [1, 2, float("inf"), 4]}, "expected a box"),
+        ({"bbx": [1, 2, 1, 4]}, "expected a box"),
+        ({"bbx": [1, 2, 10**400, 4]}, "not a ground truth"),
+        ({"bbx": 7}, "not a ground truth"),
+        ({"easy": 7}, "not a ground truth"),
+        ({"easy": [10**400]}, "not a ground truth"),
+        ({"easy": [DEEP]}, "row of an image"),
+        ({"easy": ["x" * 10**6]}, "row of an image"),
     ],
 )
 def test_contradictions_are_told(changes: dict[str, Any], complaint: str, tmp_path: Path) -> None:
@@ -76,12 +91,62 @@ def test_contradictions_are_told(changes: dict[str, Any], complaint: str, tmp_pa
         read_ground_truth(pickled(tmp_path, published(**changes)))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 2}', '{"format": 1}', '{"format": 1, "images": [1]}'])
+QUERY = '{"format": 1, "images": ["a"], "queries": [%s]}'
+
+OTHER_JSON = [
+    "",
+    "[]",
+    "{",
+    "7",
+    "null",
+    "[" * 200_000,
+    '{"format": 2}',
+    '{"format": 1}',
+    '{"format": {}}',
+    '{"format": 1, "images": 7, "queries": []}',
+    '{"format": 1, "images": {}, "queries": 7}',
+    *(f'{{"format": 1, "images": [{name}], "queries": []}}' for name in ("1", "[]", '""', '"a\\u0000"', '"\\ud800"')),
+    *(f'{{"format": 1, "images": [{name}], "queries": []}}' for name in ('"../a"', '"/etc/a"', '"a/../../b"')),
+    *(QUERY % query for query in ("7", "[]", '"q"', "{}", '{"name": []}', '{"name": "q", "easy": 7}')),
+    *(QUERY % query for query in ('{"name": "q", "easy": [[]]}', '{"name": "q", "easy": [{}]}')),
+    *(
+        QUERY % (f'{{"name": "q", "box": {box}}}')
+        for box in ("7", "[1]", "[1, 2, NaN, 4]", "[1, 2, 1e999, 4]", '"abcd"')
+    ),
+]
+
+
+@pytest.mark.parametrize("content", OTHER_JSON, ids=lambda content: content[:60].replace("/", " "))
 def test_other_json_is_refused_in_one_sentence(content: str, tmp_path: Path) -> None:
     file = tmp_path / "gnd.json"
     file.write_text(content)
-    with pytest.raises(GlamError, match=r"gnd\.json"):
+    with pytest.raises(GlamError, match=r"gnd\.json") as refused:
         read_ground_truth(file)
+    assert len(str(refused.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["gnd.json", "gnd.pkl"])
+def test_what_is_not_a_ground_truth_file_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    for make in (file.mkdir, lambda: os.mkfifo(file), lambda: file.symlink_to("nowhere")):
+        make()
+        with pytest.raises(GlamError, match="cannot be opened"):
+            read_ground_truth(file)
+        file.rmdir() if file.is_dir() else file.unlink()
+
+
+def test_a_damaged_pickle_is_refused(tmp_path: Path) -> None:
+    content = pickle.dumps(published())
+    random = Random(0)
+    spoilt = [content[:size] for size in range(len(content))]
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[random.randrange(len(content))] = random.randrange(256)
+        spoilt.append(bytes(changed))
+    for data in (*spoilt, b"(" * 100_000, b"]" * 100_000 + b"a" * 99_999 + b"."):
+        (tmp_path / "gnd.pkl").write_bytes(data)
+        with suppress(GlamError):  # some changes make another ground truth
+            read_ground_truth(tmp_path / "gnd.pkl")
 
 
 def test_an_unknown_name_is_told_with_its_query(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The saved search structure: used while it is up to date, saved again when it is not, and safe to delete."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
-from glam.index import Index, build, compact, remove, sync
+from glam.index import Index, build, compact, remove, sync, verify
 from glam.index.ann import DescriptorSource
 from glam.index.ann.exact import Exact
-from glam.index.ann_cache import read_list
+from glam.index.ann_cache import open_cached, read_list
 from glam.index.limits import IndexLimits
+from glam.index.storage.checksums import CHECKSUMS, digest_file
 
 COUNT = 20
 
@@ -119,6 +121,65 @@ def test_the_cache_may_be_deleted_or_damaged(index: Path, folder: Path, built: l
     assert built == [COUNT] * 4
 
 
+def flipped(content: bytes, offset: int) -> bytes:
+    return content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :]
+
+
+def test_a_structure_with_a_flipped_byte_is_not_used_and_saved_again(
+    index: Path, folder: Path, content_model: Any, built: list[int]
+) -> None:
+    for turn in range(6):
+        found = read_list(index)
+        assert found is not None
+        file = (found.structure_file, found.ids_file)[turn % 2]
+        content = file.read_bytes()
+        file.write_bytes(flipped(content, (turn + 1) * len(content) // 8))
+        check(index, folder)
+        sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)  # changes nothing
+        assert [problem.file for problem in verify(index).problems] == [f"search/{file.name}"]
+        add_files(folder, 1)
+        sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)
+        assert verify(index).problems == ()
+        built.clear()
+        check(index, folder)
+        assert built == []
+
+
+def test_a_structure_of_another_index_is_not_used(folder: Path, tmp_path: Path, content_model: Any) -> None:
+    """It matches its own digests, and has as many rows."""
+    limits = IndexLimits(exact_below=0)
+    indexes = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        for i in range(2_000):
+            (tmp_path / name / f"{i}.jpg").write_text(f"{name} {i}")
+        indexes.append(tmp_path / f"{name}.glam")
+        build(indexes[-1], read_folder(tmp_path / name), content_model, structure="ivf_pq", limits=limits)
+    with Index.open(indexes[0], limits=limits) as opened:
+        assert open_cached(indexes[0], opened._snapshot) is not None
+        shutil.rmtree(indexes[0] / "search")
+        shutil.copytree(indexes[1] / "search", indexes[0] / "search")
+        assert open_cached(indexes[0], opened._snapshot) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "7",
+        "[" * 200_000,
+        '{"kind": "exact", "structure": "../a", "ids": "../b", "digests": {}}',
+        '{"kind": "exact", "structure": 7, "ids": [], "digests": {}}',
+    ],
+    ids=lambda text: text[:60].replace("/", " "),
+)
+def test_a_list_of_another_form_is_damaged(text: str, index: Path, folder: Path) -> None:
+    (index / "search" / "list.json").write_text(text)
+    with pytest.raises(GlamError, match=r"list\.json is damaged"):
+        read_list(index)
+    check(index, folder)
+
+
 def test_an_unknown_kind_is_rejected_before_anything_is_written(
     folder: Path, tmp_path: Path, content_model: Any
 ) -> None:
@@ -134,3 +195,22 @@ def test_the_chosen_structure_stays_until_another_is_chosen(index: Path, folder:
         build(index, read_folder(folder), content_model, structure=chosen, limits=LIMITS)
         with Index.open(index, limits=LIMITS) as opened:
             assert opened._config.structure == expected
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00v\x00" + b"{" * 118, b"\x93NUMPY\x01\x00\xff\xff", b"PK\x03\x04", b"\x80\x04]."]
+)
+def test_ids_that_are_none_are_replaced_although_their_digest_matches(
+    content: bytes, index: Path, folder: Path, content_model: Any
+) -> None:
+    listed = index / "search" / "list.json"
+    values = json.loads(listed.read_text())
+    (listed.parent / values["ids"]).write_bytes(content)
+    values["digests"][values["ids"]] = digest_file(listed.parent / values["ids"])
+    listed.write_text(json.dumps(values))
+    (index / CHECKSUMS).unlink()
+    check(index, folder)
+    (folder / "new.jpg").write_text("new")
+    sync(index, read_folder(folder), lambda: content_model, limits=LIMITS)
+    check(index, folder)
+    assert verify(index).problems == ()

@@ -16,6 +16,7 @@ from glam.errors import GlamError
 from glam.index import Index, build
 from glam.index.limits import IndexLimits
 from glam.index.storage.catalog import Catalog
+from glam.index.storage.checksums import CHECKSUMS
 from glam.index.storage.segments import segment_file
 from glam.model import Model
 
@@ -139,6 +140,7 @@ def test_a_killed_build_resumes(model: Model, folder: Path, tmp_path: Path, monk
     monkeypatch.undo()
     with segment_file(tmp_path / "i.glam", 1).open("ab") as file:
         file.write(b"half a row")
+    (tmp_path / "i.glam" / CHECKSUMS).unlink()
     build(tmp_path / "i.glam", read_folder(folder), model)
     with Index.open(tmp_path / "i.glam") as index:
         assert sorted(index.entry(i).path for i in range(len(index))) == sorted(

@@ -14,6 +14,7 @@ from glam.app.service.app import create_app
 from glam.app.service.middleware.auth import Access
 from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.workers.write import normalize_landmark, parse_metadata
+from glam.datasets.collection import NOTHING_SKIPPED
 from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.index import Index, build, sync, verify
@@ -126,7 +127,7 @@ def test_the_name_of_an_upload_becomes_no_part_of_a_path(
 
 def test_a_landmark_whose_folder_the_index_leaves_out_is_refused(client: TestClient, index: Path, data: bytes) -> None:
     with open_writer(index) as writer:
-        writer.change_config(source=SourceConfig(".", exclude=("draft*",)))
+        writer.change_config(source=SourceConfig(".", ("draft*",), False, "none", False, NOTHING_SKIPPED))
     for landmark in ("@eaDir", "draft 1"):
         answer = post(client, data, landmark=landmark)
         assert (answer.status_code, answer.json()["detail"][:9]) == (422, "landmark:")

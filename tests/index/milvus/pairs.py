@@ -96,3 +96,4 @@ def forget_digest(index: Path) -> None:
         config["milvus"]["images"] = ""
         connection.execute("UPDATE about SET description = ?", [json.dumps(config)])
     connection.close()
+    (index / "checksums.json").unlink(missing_ok=True)  # a killed writer leaves none

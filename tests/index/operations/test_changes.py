@@ -372,3 +372,21 @@ def test_an_interrupt_keeps_what_was_described(folder: Path, tmp_path: Path, con
     report = build(index, read_folder(folder), content_model)
     assert (report.present, report.added) == (5, COUNT - 5)
     check(index, folder, content_model)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_an_image_without_a_usable_descriptor_is_unreadable(
+    value: float, folder: Path, tmp_path: Path, content_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that holds such a descriptor could not be opened again."""
+    name = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))[0]
+    content, real = (folder / name).read_bytes(), content_model.descriptor
+    monkeypatch.setattr(
+        content_model,
+        "descriptor",
+        lambda found: np.full(content_model.dim, value, np.float32) if found == content else real(found),
+    )
+    report = build(tmp_path / "new.glam", read_folder(folder), content_model)
+    assert (name, "its descriptor is zero or not finite") in report.unreadable
+    with Index.open(tmp_path / "new.glam") as opened:
+        assert len(opened) == report.added > 0

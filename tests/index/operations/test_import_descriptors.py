@@ -2,15 +2,17 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from glam.datasets.collection import Collection
 from glam.datasets.readers import read_folder
-from glam.descriptor_files import Shard, merge_shards, read_metadata, write_descriptors
+from glam.descriptor_files import Shard, map_descriptors, merge_shards, read_metadata, write_descriptors
 from glam.errors import GlamError
 from glam.index import Index, build, sync, verify
 from glam.index.operations.import_descriptors import NotedFiles
@@ -119,3 +121,75 @@ def test_descriptors_of_another_model_or_other_settings_are_rejected(
     refused("2.safetensors was written by an older version of glam")
     monkeypatch.setattr(content_model, "fingerprint", "d" * 16)
     refused("1.safetensors: its model is 'contents', and the index has another model, 'contents'. Describe the images")
+
+
+def change_values(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], str]:
+    """Writes the JSON file after a change of its values."""
+
+    def text(values: dict[str, Any]) -> str:
+        change(values)
+        return json.dumps(values)
+
+    return text
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        change_values(lambda values: values["paths"].pop()),
+        change_values(lambda values: values["files"].pop()),
+        change_values(lambda values: values.update(paths=7)),
+        change_values(lambda values: values.update(files=None)),
+        change_values(lambda values: values["paths"].__setitem__(0, ["a"])),
+        *(
+            change_values(lambda values, record=record: values["files"].__setitem__(1, record))  # type: ignore[misc]
+            for record in (
+                7,
+                [],
+                ["a" * 32, 1, 1, 1],
+                ["\0" * 32, 1, 1, 1, 1],
+                ["a", 1, 1, 1, 1],
+                ["a" * 32, "1", 1, 1, 1],
+                ["a" * 32, 1, 1.5, 1, 1],
+                ["a" * 32, 1, 1, True, 1],
+                ["a" * 32, 1, 1, 1, 1 << 63],
+            )
+        ),
+        lambda values: "[" * 200_000,
+        lambda values: "\ud800",
+    ],
+)
+def test_a_damaged_description_is_one_sentence_and_starts_no_index(
+    spoil: Callable[[dict[str, Any]], str], shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    text = spoil(read_metadata(shards[2]))
+    shards[2].with_suffix(".json").write_text(text, errors="surrogatepass")
+    with pytest.raises(GlamError, match=r"3\.(safetensors and its JSON file do not fit|json cannot be read)") as raised:
+        build(tmp_path / "new.glam", read_folder(folder), content_model, descriptors=shards)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "new.glam").exists()
+
+
+def test_descriptors_of_another_length_than_the_json_file_says_are_refused(
+    shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    about = read_metadata(shards[0])
+    facts = {name: about[name] for name in ("model", "fingerprint", "size", "scales", "shard")}
+    write_descriptors(shards[0], [], about["paths"], content_model.dim + 1, facts, files=about["files"])
+    shards[0].with_suffix(".json").write_text(json.dumps(about))
+    with pytest.raises(GlamError, match=r"1\.safetensors and its JSON file do not fit together"):
+        build(tmp_path / "new.glam", read_folder(folder), content_model, descriptors=shards)
+
+
+def test_images_whose_descriptors_are_not_finite_are_described(
+    shards: list[Path], folder: Path, tmp_path: Path, content_model: Any
+) -> None:
+    rows = map_descriptors(shards[0])
+    content = shards[0].read_bytes()
+    assert content.count(rows[0].tobytes()) == 1
+    spoilt = rows[0].copy()
+    spoilt[5] = np.inf
+    shards[0].write_bytes(content.replace(rows[0].tobytes(), spoilt.tobytes()))
+    done = build(tmp_path / "new.glam", read_folder(folder), content_model, descriptors=shards)
+    assert (done.added, done.taken) == (COUNT - 1, COUNT - 2)
+    check(tmp_path / "new.glam", content_model)

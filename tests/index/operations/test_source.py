@@ -1,5 +1,6 @@
 """The source of an index: it is read again as it was read before, and what is gone or refused is said."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from glam.datasets.collection import Collection, ScanOptions
 from glam.errors import GlamError
-from glam.index import build, info, read_source, sync
+from glam.index import build, info, read_source, sync, verify
 from glam.index.operations.source import read_images, recorded_source
 from tests.refusal import refuse
 
@@ -37,6 +38,19 @@ def test_the_folder_and_the_options_are_those_of_the_build(folder: Path, tmp_pat
     again = read_source(index)
     assert names(again) == {"a/1.jpg": "a", "b/2.jpg": "b"}
     assert again.options == ScanOptions(("drafts/",), within_root=True, landmark_from="parent")
+
+
+def test_names_that_are_not_utf_8_are_recorded_and_read_again(tmp_path: Path, content_model: Any) -> None:
+    root, pattern = tmp_path / os.fsdecode(b"photos \xe9"), os.fsdecode(b"drafts \xff/")
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "1.jpg").write_text("1")
+    index = tmp_path / os.fsdecode(b"index \xe9.glam")
+    build(index, read_images(root, ScanOptions(exclude=(pattern,))), content_model)
+    found = info(index)
+    assert (found.root, found.source, found.exclude) == (str(root), str(root), (pattern,))
+    again = read_source(index)
+    assert sync(index, again, lambda: content_model).unchanged == 1
+    assert verify(index).problems == ()
 
 
 def test_a_folder_names_no_landmarks_unless_asked_and_a_list_does(folder: Path) -> None:

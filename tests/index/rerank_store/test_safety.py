@@ -64,6 +64,15 @@ def test_missing_stray_and_truncated_files_are_named(index: Path) -> None:
     ]
 
 
+def test_local_features_of_the_right_size_and_other_content_are_not_used(index: Path) -> None:
+    (features,) = (index / "rerank").glob("*.features")
+    content = bytearray(features.read_bytes())
+    content[-1] ^= 1
+    features.write_bytes(content)
+    with Index.open(index) as opened, pytest.raises(GlamError, match="Run `glam index precompute INDEX"):
+        opened.local_features_in_row(0)
+
+
 def test_a_damaged_file_is_never_used_and_is_computed_again(
     index: Path, folder: Path, content_model: Any, draw_image: Draw
 ) -> None:
@@ -161,6 +170,34 @@ def test_killed_at_random_moments(index: Path, folder: Path, content_model: Any,
     precompute(index, local_features=True, knn_graph=True)
     assert check(index) == COUNT + 12
     assert verify(index).clean
+
+
+def _killed_before_the_graph(index: Path, operation: Any, *arguments: Any) -> None:
+    """Runs an operation in a process that is killed after its transaction, before the graph is updated."""
+    child = multiprocessing.get_context("fork").Process(target=_run_to_the_graph, args=(index, operation, *arguments))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+
+
+def _run_to_the_graph(index: Path, operation: Any, *arguments: Any) -> None:
+    Writer.update_knn_graph = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+    operation(index, *arguments)
+
+
+def test_verify_finds_nothing_after_a_remove_and_a_compact_were_killed(index: Path) -> None:
+    """The graph then refers to images that are gone for good, which no reader minds."""
+    _killed_before_the_graph(index, remove, ["place 0"])
+    assert verify(index).problems == ()
+    _killed_before_the_graph(index, compact)
+    found = verify(index)
+    assert (found.clean, found.problems) == (False, ())
+    assert any("lists images that are not in the index; the next writer repairs this" in note for note in found.notes)
+    with Index.open(index) as opened:
+        rows, _ = expected_neighbors(opened.descriptors(opened.image_ids.tolist()))
+        np.testing.assert_array_equal(opened.neighbors(np.arange(len(opened))).rows[:, : rows.shape[1]], rows)
+    precompute(index)
+    assert (verify(index).clean, verify(index).problems, verify(index).notes) == (True, (), ())
 
 
 def _keep_with_a_limit(index: Path) -> None:

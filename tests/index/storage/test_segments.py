@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from glam.errors import GlamError
+from glam.index import verify
 from glam.index.storage import segments
 from glam.index.storage.records import FileFacts, IndexConfig
 from glam.index.writer import ImageToAdd, open_writer
@@ -59,3 +62,33 @@ def test_descriptors_are_on_disk_before_the_transaction_that_lists_them(
     assert (file.stat().st_ino, 3 * DIM * 4) in first
     assert file.parent.stat().st_ino in [inode for inode, _ in first]
     assert (file.stat().st_ino, 5 * DIM * 4) in second
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "sentence"),
+    [
+        (
+            np.ones(DIM - 1, np.float32),
+            r"9\.jpg has the shape \(3,\), and those of .* have the shape \(4,\)\. Describe",
+        ),
+        (np.ones(DIM + 1, np.float32), r"9\.jpg has the shape \(5,\)"),
+        (np.ones((1, DIM), np.float32), r"9\.jpg has the shape \(1, 4\)"),
+        (np.float32(1), r"9\.jpg has the shape \(\)"),
+        (np.array([1, 0, np.nan, 0], np.float32), r"9\.jpg is zero or not finite\. Describe"),
+        (np.zeros(DIM, np.float32), r"9\.jpg is zero"),
+        (np.array([1, 0, -np.inf, 0], np.float32), r"9\.jpg is zero or not finite"),
+    ],
+)
+def test_a_descriptor_that_does_not_fit_is_refused_before_anything_is_written(
+    descriptor: Any, sentence: str, tmp_path: Path
+) -> None:
+    index = tmp_path / "i.glam"
+    with open_writer(index, CONFIG) as writer:
+        writer.add(described(3, 0))
+    before = {file: file.read_bytes() for file in index.rglob("*") if file.is_file()}
+    wrong = described(1, 9)[0]._replace(descriptor=descriptor)
+    with open_writer(index) as writer, pytest.raises(GlamError, match=sentence) as raised:
+        writer.add([*described(1, 3), wrong])
+    assert "\n" not in str(raised.value)
+    assert {file: file.read_bytes() for file in index.rglob("*") if file.is_file()} == before
+    assert verify(index).problems == ()
