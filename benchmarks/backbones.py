@@ -17,14 +17,16 @@ import argparse
 import csv
 import json
 import math
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +44,14 @@ from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import build_cli
 
 BACKBONES = (
-    *("resnet18", "resnext26ts", "resnetv2_18", "regnety_002", "efficientnet_b0", "tf_efficientnet_lite0"),
-    *("mobilenetv3_small_050", "mobilenetv4_conv_small_050", "densenet121", "vgg11", "convnext_atto", "nfnet_l0"),
-    *("dpn48b", "inception_v3", "inception_next_atto", "hrnet_w18_small", "dla46_c", "repvgg_a0", "cs3darknet_s"),
-    *("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2"),
-    *("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "maxvit_pico_rw_256", "coatnet_pico_rw_224"),
-    *("beit_base_patch16_224", "eva02_tiny_patch14_224", "xcit_nano_12_p16_224", "twins_svt_small", "pvt_v2_b0"),
-    *("poolformer_s12", "focalnet_tiny_srf", "edgenext_xx_small", "mobilevit_xxs", "efficientformer_l1"),
-    *("tiny_vit_5m_224", "ghostnet_050", "res2net50_14w_8s", "resnest14d", "legacy_seresnet18", "selecsls42"),
-    *("ese_vovnet19b_dw", "levit_128s"),
+    *("resnet18", "resnext26ts", "regnety_002", "efficientnet_b0", "tf_efficientnet_lite0", "mobilenetv3_small_050"),
+    *("densenet121", "vgg11", "convnext_atto", "nfnet_l0", "dpn48b", "inception_v3", "hrnet_w18_small", "dla46_c"),
+    *("repvgg_a0", "cs3darknet_s", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"),
+    *("vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224", "swin_tiny_patch4_window7_224"),
+    *("swinv2_tiny_window8_256", "maxvit_pico_rw_256", "coatnet_pico_rw_224", "beit_base_patch16_224"),
+    *("xcit_nano_12_p16_224", "twins_svt_small", "pvt_v2_b0", "poolformer_s12", "focalnet_tiny_srf"),
+    *("edgenext_xx_small", "mobilevit_xxs", "efficientformer_l1", "tiny_vit_5m_224", "ghostnet_050"),
+    *("res2net50_14w_8s", "resnest14d", "legacy_seresnet18", "selecsls42", "ese_vovnet19b_dw"),
 )
 """Small networks of unlike families; some take images of one size only."""
 
@@ -71,6 +72,9 @@ TOLERANCE = 1e-4
 """Largest difference between an entry of a descriptor by ONNX Runtime and by PyTorch, as in tests/test_export.py."""
 
 PROCESSES, BATCH = 2, 4
+
+FORK = multiprocessing.get_context("fork")
+"""Processes that need not import PyTorch again."""
 
 
 def check(name: str, folder: Path) -> Iterator[tuple[str, str]]:
@@ -188,37 +192,59 @@ def draw_image(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def run(name: str, limit: float) -> dict[str, str]:
+def run(name: str, steps: Sequence[str], limit: float) -> dict[str, str]:
     """Takes a backbone through the steps in a process of its own, which may crash or hang.
 
     Args:
         name: name of a timm model.
+        steps: names of the steps, the first ones of `STEPS`.
         limit: time limit in seconds.
 
     Returns:
         Row of the result.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [sys.executable, __file__, "--one", name, "--folder", folder],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, errors = process.communicate(timeout=limit)
-            end = f"exit status {process.returncode}: {' '.join(errors.strip().splitlines()[-1:])}"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
-            output, _ = process.communicate()
-            end = f"not done after {limit:g} s"
-    results = dict(json.loads(line) for line in output.splitlines() if line.startswith("["))
-    if process.returncode:
-        results[next(step for step in STEPS if step not in results)] = f"failed: {end}"
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=send_results, args=(name, steps, sender))
+    process.start()
+    sender.close()
+    results: dict[str, str] = {}
+    failure = f"not done after {limit:g} s"
+    try:
+        while receiver.poll(began + limit - time.perf_counter()):
+            step, result = receiver.recv()
+            results[step] = result
+    except EOFError:
+        process.join()
+        failure = f"exit status {process.exitcode}"
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)  # with the processes that it started
+    if "failed" in results:
+        failure = results.pop("failed")
+    if not any(result.startswith("refused") for result in results.values()):
+        missing = [step for step in steps if step not in results]
+        results |= dict.fromkeys(missing[:1], f"failed: {failure}")
     seconds = f"{time.perf_counter() - began:.0f}"
     return {"backbone": name, "timm": timm.__version__, **results, "seconds": seconds}
+
+
+def send_results(name: str, steps: Sequence[str], sender: Connection) -> None:
+    """Sends the results of a backbone, in a process of its own.
+
+    Args:
+        name: name of a timm model.
+        steps: names of the steps.
+        sender: connection that takes pairs of a step and its result.
+    """
+    os.setsid()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for step, result in check(name, Path(folder)):
+                sender.send((step, result))
+                if step == steps[-1]:
+                    return
+    except Exception as error:  # noqa: BLE001  # networks raise many types
+        sender.send(("failed", " ".join(f"{type(error).__name__}: {error}".split())[:300]))
 
 
 def main() -> None:
@@ -227,17 +253,13 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", metavar="NAME", default=BACKBONES, help="names of timm models")
     parser.add_argument("--limit", type=float, default=180, help="seconds per backbone")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backbones.csv"))
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # what `run` starts
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--last", choices=STEPS, default=STEPS[-1], help="leave out the steps after this one")
     options = parser.parse_args()
-    if options.one:
-        for result in check(options.one, options.folder):
-            print(json.dumps(result), flush=True)
-        return
+    steps = STEPS[: STEPS.index(options.last) + 1]
     rows = []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.backbones:
-        rows.append(run(name, options.limit))
+        rows.append(run(name, steps, options.limit))
         print(*rows[-1].values(), sep="  ", flush=True)
         with options.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ("backbone", "timm", "parameters", *STEPS, "seconds"), lineterminator="\n")
