@@ -65,6 +65,12 @@ def test_packaged_imagenet_weights_are_loaded() -> None:
     assert trained.channels == 1280
 
 
+@pytest.mark.parametrize("name", ["vgg11", "vit_tiny_patch16_224", "dla34"])
+def test_a_stride_that_a_backbone_does_not_support_is_refused(name: str) -> None:
+    with pytest.raises(GlamError, match=f"'{name}' does not support another stride"):
+        Backbone(name, stride=16)
+
+
 def test_an_unknown_backbone_is_one_sentence() -> None:
     with pytest.raises(GlamError, match="no model named 'resnet_9000'"):
         Backbone("resnet_9000")
