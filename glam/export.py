@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from timm.models.mobilevit import MobileVitBlock, MobileVitV2Block
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from timm.models.twins import LocallyGroupedAttn
 from torch.export import Dim
 
 from glam.errors import GlamError
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 FORMATS = ("onnx",)
 """Formats that `glam export` supports."""
 
-NOT_EXPORTED = (MobileVitBlock, MobileVitV2Block)
-"""Modules that divide sides in floating point: PyTorch traces them for many minutes, and the graph needs even sides."""
+NOT_EXPORTED = (MobileVitBlock, MobileVitV2Block, SwinTransformerBlock, SwinTransformerV2Block, LocallyGroupedAttn)
+"""Modules that pad or resize maps to patches or windows, whose sides PyTorch's exporter does not simplify: it runs for
+more than nine minutes (Swin), or makes a graph that fails at odd sides (MobileViT)."""
 
 CHECKED_SHAPES = ((1, 1, 3), (3, 5, 2), (2, 4, 4))
 """Images per batch, and rows and columns in multiples of the network's, at which a graph is compared with its network:
@@ -61,7 +65,7 @@ def export_onnx(model: "Model", path: Path) -> None:
         (type(module).__name__ for module in model.network.modules() if isinstance(module, NOT_EXPORTED)), ""
     )
     if refused:
-        raise _refusal(model, f"ONNX lacks what {refused} computes")
+        raise _refusal(model, f"PyTorch does not trace {refused} for images of any size")
     multiple = model.network.backbone.multiple
     images = torch.zeros(2, 3, 4 * multiple, 6 * multiple, device=next(model.network.parameters()).device)
     # Declared as multiples of a number, the sides stay simple expressions after five strides of 2.

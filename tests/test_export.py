@@ -52,10 +52,14 @@ def test_it_gives_the_same_descriptors_at_every_size_and_batch(exported: tuple[M
         assert np.abs(found - expected).max() < 1e-4
 
 
-def test_a_network_whose_sides_are_divided_in_floating_point_is_refused(tmp_path: Path) -> None:
-    network = DescriptorNetwork(Architecture("mobilevit_xxs", dim=None, glam=None)).eval()
-    model = Model("mobile", network, ModelHeader(network.architecture, size=96))
-    with pytest.raises(GlamError, match="mobile cannot be written as ONNX: ONNX lacks what MobileVitBlock computes"):
+@pytest.mark.parametrize(
+    ("backbone", "module"),
+    [("mobilevit_xxs", "MobileVitBlock"), ("swin_tiny_patch4_window7_224", "SwinTransformerBlock")],
+)
+def test_a_network_that_pads_maps_to_windows_is_refused(backbone: str, module: str, tmp_path: Path) -> None:
+    network = DescriptorNetwork(Architecture(backbone, dim=None, glam=None)).eval()
+    model = Model("windows", network, ModelHeader(network.architecture, size=96))
+    with pytest.raises(GlamError, match=f"windows cannot be written as ONNX: PyTorch does not trace {module} for"):
         export_onnx(model, tmp_path / "model.onnx")
 
 
