@@ -109,7 +109,7 @@ def check(name: str, folder: Path) -> Iterator[tuple[str, str]]:
     try:
         difference = onnx_difference(model, folder / "model.onnx")
     except GlamError as error:
-        yield "export", f"refused: {error}"
+        yield "export", f"refused: {error}".replace(str(file), file.name)
         return
     assert difference < TOLERANCE, f"descriptors differ by {difference:.1g}"
     yield "export", OK

@@ -6,6 +6,7 @@ the 320 channels before it.
 """
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -58,7 +59,7 @@ class Backbone(nn.Module):
             self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
             self.unused = self._try_sizes()
         except Exception as error:  # networks of timm raise many types at a size that they are not made for
-            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            reason = shorten(str(error), 150, placeholder=" ...") or type(error).__name__
             raise GlamError(
                 f"{name!r} does not give a feature map for images of any size ({reason}). "
                 "Choose another network, such as resnet50."

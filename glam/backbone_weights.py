@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -82,7 +83,7 @@ def load_file(net: nn.Module, path: Path) -> None:
         if missing:
             raise KeyError(f"it lacks {missing[0]}")
     except Exception as error:  # files hold anything
-        reason = " ".join(str(error.args[0] if error.args else type(error).__name__).split())[:100]
+        reason = shorten(str(error.args[0] if error.args else type(error).__name__), 150, placeholder=" ...")
         raise GlamError(
             f"{path} does not contain the weights of {type(net).__name__}: {reason}. Choose a file with the weights of "
             "this network of timm, such as its model.safetensors on huggingface.co."
