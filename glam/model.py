@@ -22,6 +22,9 @@ from glam.network import Architecture, DescriptorNetwork
 from glam.progress import Progress, no_progress
 from glam.stage_times import Times
 
+TIMM = "timm:"
+"""Prefix of the names of timm backbones."""
+
 DEFAULT_SIZE = 512
 """Longest side in pixels for ``timm:`` models, which have no size of their own; arbitrary."""
 
@@ -176,7 +179,8 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
 
     Args:
         name: name of a bundled model (`bundled_models`), path of a .safetensors file, or ``timm:NAME`` for a timm
-            backbone with its ImageNet weights and GeM pooling, without attention.
+            backbone with its ImageNet weights and GeM pooling, without attention. ``timm:NAME@FILE`` takes its weights
+            from a file (`glam.backbone_weights.load_file`).
         device: device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
 
     Returns:
@@ -187,9 +191,13 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
     """
     network, header = _open(str(name))
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    # An index stores this name, and must find the file from any working directory.
-    known_as = str(Path(name).resolve()) if Path(name).is_file() else str(name)
-    return Model(known_as, network.to_device(chosen).eval(), header)
+    return Model(_from_anywhere(str(name)), network.to_device(chosen).eval(), header)
+
+
+def _from_anywhere(name: str) -> str:
+    """The name with the path of its file absolute: an index stores it, and is used in any working directory."""
+    backbone, at, file = name.partition("@") if name.startswith(TIMM) else ("", "", name)
+    return f"{backbone}{at}{Path(file).resolve()}" if Path(file).is_file() else name
 
 
 def bundled_models() -> dict[str, Path]:
@@ -209,9 +217,12 @@ def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
 
 
 def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
-    if name.startswith("timm:"):
-        architecture = Architecture(name.removeprefix("timm:"), dim=None, glam=None)
-        return DescriptorNetwork(architecture, pretrained=True), ModelHeader(architecture, DEFAULT_SIZE)
+    if name.startswith(TIMM):
+        backbone, at, file = name.removeprefix(TIMM).partition("@")
+        architecture = Architecture(backbone, dim=None, glam=None)
+        return DescriptorNetwork(architecture, pretrained=Path(file) if at else True), ModelHeader(
+            architecture, DEFAULT_SIZE
+        )
     bundled = bundled_models()
     if name in bundled:
         return model_file.load(bundled[name])

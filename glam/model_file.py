@@ -175,8 +175,9 @@ def load(path: Path) -> tuple[DescriptorNetwork, ModelHeader]:
     name = _not_finite(tensors)
     if name is not None:
         raise GlamError(f"{path}: {name} has a weight that is not finite. Get or train the model again.")
+    unused = {f"backbone.net.{key}" for key in network.backbone.unused}  # older files have them
     try:
-        network.load_state_dict({key: _single(tensor) for key, tensor in tensors.items()})
+        network.load_state_dict({key: _single(tensor) for key, tensor in tensors.items() if key not in unused})
     except RuntimeError as error:
         raise GlamError(
             f"{path}: the weights do not fit the architecture in the header. Get or train the model again. ({error})"

@@ -1,6 +1,7 @@
 """The descriptor network: backbone, GLAM, GeM, and a fully connected layer."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,7 +60,8 @@ class DescriptorNetwork(nn.Module):
 
     Args:
         architecture: settings of the network.
-        pretrained: whether the backbone starts from ImageNet weights; all other weights are random.
+        pretrained: whether the backbone starts from ImageNet weights, or the file of its weights; all other weights are
+            random.
 
     Attributes:
         architecture: settings of the network.
@@ -72,10 +74,10 @@ class DescriptorNetwork(nn.Module):
         depthwise: whether the backbone has grouped convolutions.
 
     Raises:
-        GlamError: timm has no such backbone, or its ImageNet weights cannot be loaded.
+        GlamError: timm has no such backbone, it takes images of one size only, or its weights cannot be loaded.
     """
 
-    def __init__(self, architecture: Architecture, *, pretrained: bool = False) -> None:
+    def __init__(self, architecture: Architecture, *, pretrained: bool | Path = False) -> None:
         super().__init__()
         self.architecture = architecture
         self.backbone = Backbone(architecture.backbone, pretrained=pretrained, stride=architecture.stride)

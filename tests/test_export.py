@@ -9,6 +9,8 @@ import torch
 
 import glam
 from glam import model_file
+from glam.errors import GlamError
+from glam.export import export_onnx
 from glam.model import Model
 from glam.model_file import ModelHeader
 from glam.network import Architecture, DescriptorNetwork
@@ -25,8 +27,6 @@ SHAPES = ((1, 32, 32), (3, 96, 64), (2, 224, 160), (5, 32, 416))
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
-    from glam.export import export_onnx
-
     torch.manual_seed(0)
     network = DescriptorNetwork(Architecture(BACKBONE, dim=16, glam={"reduction": 8}, whitening=12))
     folder = tmp_path_factory.mktemp("export")
@@ -50,6 +50,34 @@ def test_it_gives_the_same_descriptors_at_every_size_and_batch(exported: tuple[M
             expected = model.network(images).numpy()
         found = session.run(None, {"images": images.numpy()})[0]
         assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("backbone", "module"),
+    [("mobilevit_xxs", "MobileVitBlock"), ("swin_tiny_patch4_window7_224", "SwinTransformerBlock")],
+)
+def test_a_network_that_pads_maps_to_windows_is_refused(backbone: str, module: str, tmp_path: Path) -> None:
+    network = DescriptorNetwork(Architecture(backbone, dim=None, glam=None)).eval()
+    model = Model("windows", network, ModelHeader(network.architecture, size=96))
+    with pytest.raises(GlamError, match=f"windows cannot be written as ONNX: PyTorch does not trace {module} for"):
+        export_onnx(model, tmp_path / "model.onnx")
+
+
+def test_a_graph_that_gives_other_descriptors_is_not_written(tmp_path: Path) -> None:
+    """The network does something else with a square map, and the image that it is traced with is not square."""
+
+    class Flipped(torch.nn.Module):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            if torch.compiler.is_compiling() or features.shape[2] != features.shape[3]:
+                return features
+            return features.flip(1)
+
+    network = DescriptorNetwork(Architecture("resnet10t", dim=None, glam=None)).eval()
+    network.glam = Flipped()
+    model = Model("flipped", network, ModelHeader(network.architecture, size=96))
+    with pytest.raises(GlamError, match="flipped cannot be written as ONNX: at 128 x 128 pixels, descriptors would"):
+        export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_file_says_what_images_go_through_before(exported: tuple[Model, Path]) -> None:

@@ -36,6 +36,8 @@ def test_gems_exponent_is_learned() -> None:
         ("vit_tiny_patch16_224", (48, 80)),
         ("vit_small_patch14_reg4_dinov2", (28, 56)),
         ("swin_tiny_patch4_window7_224", (64, 96)),
+        ("xcit_nano_12_p16_224", (48, 80)),
+        ("twins_svt_small", (64, 96)),
     ],
 )
 def test_any_timm_backbone_gives_a_map_for_any_size(name: str, size: tuple[int, int]) -> None:
@@ -61,6 +63,12 @@ def test_packaged_imagenet_weights_are_loaded() -> None:
     trained = Backbone("tf_efficientnet_lite0", pretrained=True)
     assert not torch.equal(trained.net.bn1.running_var, torch.ones(32))
     assert trained.channels == 1280
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vit_tiny_patch16_224", "dla34"])
+def test_a_stride_that_a_backbone_does_not_support_is_refused(name: str) -> None:
+    with pytest.raises(GlamError, match=f"'{name}' does not support another stride"):
+        Backbone(name, stride=16)
 
 
 def test_an_unknown_backbone_is_one_sentence() -> None:
@@ -96,7 +104,7 @@ def test_the_whole_network_has_gradients() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["mixer_s32_224", "hiera_tiny_224", "levit_128s", "xcit_nano_12_p16_224", "efficientformer_l1", "inception_v3"],
+    ["mixer_s32_224", "hiera_tiny_224", "levit_128s", "crossvit_9_240", "efficientformer_l1", "inception_v3"],
 )
 def test_a_backbone_for_one_image_size_is_refused_when_it_is_made(name: str) -> None:
     with pytest.raises(GlamError, match=rf"'{name}' does not give a feature map for images of any size"):

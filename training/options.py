@@ -9,6 +9,7 @@ pass their keyword arguments on to them.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from glam.datasets.collection import LandmarkFrom
@@ -64,7 +65,7 @@ class ModelOptions:
         glam: Options of the attention module GLAM, such as {reduction: 256}; null for no attention.
         gem_p: Initial exponent of GeM pooling, above 0.
         dropout: Share of the descriptor's entries dropped in training, from 0 to below 1.
-        pretrained: Start the backbone from ImageNet weights.
+        pretrained: Start the backbone from ImageNet weights, or from a file with weights of timm (.safetensors, .pth).
         start: Initial descriptor layer and landmark centers: "pca" for a PCA of the backbone's features and the means
             of the landmarks, or "random".
         whitening: Strength of the whitening in the initial PCA, from 0 (none) to 1 (full PCA whitening).
@@ -92,7 +93,7 @@ class ModelOptions:
     glam: dict[str, Any] | None = None
     gem_p: float = 3.0
     dropout: float = 0.0
-    pretrained: bool = True
+    pretrained: bool | Path = True
     start: Literal["pca", "random"] = "pca"
     whitening: float = 0.5
     start_images: int = 20_000
