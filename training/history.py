@@ -27,6 +27,7 @@ class History(L.Callback):
         self.changes = changes
         self.epochs: list[dict[str, Any]] = []
         self.resumed: list[dict[str, Any]] = []
+        self._validated = False  # in the present epoch; else the scores are those of an earlier one
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs and the times of resuming."""
@@ -42,10 +43,18 @@ class History(L.Callback):
             changes = {name: list(values) for name, values in self.changes.items()}
             self.resumed.append({"step": trainer.global_step, "changes": changes})
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Awaits a validation."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes that the scores are those of the present epoch."""
+        self._validated = True
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes and prints the mean loss and the validation scores of the epoch."""
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}  # a collective operation
-        scores = {key: values[key] for key in SCORES if key in values}
+        scores = {key: values[key] for key in SCORES if key in values and (self._validated or key == "epoch_loss")}
         epoch, complete = trainer.current_epoch + 1, trainer.is_last_batch
         facts = {"epoch": epoch, "step": trainer.global_step, "complete": complete, **scores}
         if "val_map" in scores:

@@ -79,6 +79,11 @@ def _cut(out: Path, rng: random.Random) -> None:
         os.truncate(file, rng.randrange(file.stat().st_size))
 
 
+def _max_time(seconds: float) -> Sequence[str]:
+    """The option that ends a training after some seconds, of which it takes a natural number."""
+    return "--trainer.max_time", f"00:00:00:{max(1, round(seconds / 2)):02}"  # the rest is for reading and writing
+
+
 @contextmanager
 def _failing_views(share: float) -> Iterator[None]:
     """Makes an image raise an exception that is no `ImageError`, after a share of the images of the small run."""
@@ -101,9 +106,7 @@ KINDS = (
     Kind("SIGTERM", (143,), _send(signal.SIGTERM)),
     Kind("Ctrl-C", (130,), _press_ctrl_c),
     Kind("SIGKILL", (-signal.SIGKILL,), _send(signal.SIGKILL)),
-    Kind(
-        "max_time", (0,), options=lambda seconds: ("--trainer.max_time", f"{{seconds: {seconds:.3f}}}"), has_model=True
-    ),
+    Kind("max_time", (0,), options=_max_time, has_model=True),
     Kind("exception in a worker", (1,), patch=_failing_views),
     Kind("killed worker", (1,), _kill_worker, workers=1),
     Kind("full disk", (1,), _fill_disk),

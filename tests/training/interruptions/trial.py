@@ -1,4 +1,4 @@
-"""One trial: a run is interrupted, maybe twice, and resumed by the line that it printed, and compared with the unbroken one."""
+"""One trial: a run is interrupted, resumed by the line that it printed, and compared with the unbroken one."""
 
 import random
 import re
