@@ -5,6 +5,7 @@ files --> LandmarkData --> LandmarkModule --> OUT/checkpoints --`run_end`--> OUT
 
 import copy
 import logging
+import shutil
 import sys
 import warnings
 from argparse import ArgumentError
@@ -30,7 +31,14 @@ from glam.model import Model, load
 from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
 from glam.training import throughput
 from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
-from glam.training.checkpoints import AtomicCheckpointIO, MovableCheckpoint, checkpoint_callbacks, has_state
+from glam.training.checkpoints import (
+    LAST,
+    AtomicCheckpointIO,
+    MovableCheckpoint,
+    checkpoint_callbacks,
+    checkpoint_file,
+    has_state,
+)
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
 from glam.training.finetune import StartAtMeans
@@ -228,10 +236,12 @@ def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
     if not has_state(out):
         raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
     file, checkpoint, damage = checkpoint_to_resume(out)
-    if damage:
-        rank_zero_only(print)(damage, file=sys.stderr)
     now = cli.model.identity(distilled=bool(cli.config.teachers))
     check_same_run(checkpoint.get(IDENTITY, {}), now, out)
+    if damage and cli.trainer.is_global_zero:
+        print(damage, file=sys.stderr)
+        with write_output(checkpoint_file(out, LAST)) as unfinished:
+            shutil.copyfile(file, unfinished)
     return file
 
 
