@@ -49,17 +49,18 @@ def main() -> int:
     options = parser.parse_args()
     began = time.monotonic()
     load_commands()
-    trials, faulty = Counter[str](), Counter[str]()
+    trials, interruptions, faulty = Counter[str](), Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         run = partial(run_trial, seed=options.seed, unbroken=run_unbroken(Path(folder)), keep=options.keep)
         with ProcessPoolExecutor(options.workers, multiprocessing.get_context("fork")) as pool:
             for report in pool.map(run, range(options.first, options.first + options.count)):
                 trials[report.kind] += 1
+                interruptions[report.kind] += report.interruptions
                 faulty[report.kind] += bool(report.faults)
                 for fault in report.faults:
                     print(f"{fault}\n  ({'; '.join(report.moments)})", file=sys.stderr, flush=True)
     for kind, count in trials.items():
-        print(f"{kind}: {count} trials, {faulty[kind]} with faults")
+        print(f"{kind}: {count} trials, {interruptions[kind]} interruptions, {faulty[kind]} with faults")
     seconds = time.monotonic() - began
     print(f"{options.count} trials in {seconds:.0f} s with seed {options.seed}: {faulty.total()} with faults")
     return 1 if faulty.total() else 0

@@ -16,7 +16,7 @@ LANDMARKS, IMAGES = {"train": 8, "val": 4}, 4
 """Landmarks of each folder, and images of each landmark."""
 
 OPTIONS = {
-    "model.backbone": "resnet10t",
+    "model.backbone": "test_resnet",
     "model.pretrained": "false",
     "model.dim": "8",
     "model.glam": "{reduction: 8}",
@@ -28,7 +28,7 @@ OPTIONS = {
     "trainer.max_epochs": "3",
     "trainer.accelerator": "cpu",
 }
-"""Options of a training of 24 steps that takes seconds and uses all that has a state: the start by PCA, dropout, batch
+"""Options of a training of 27 steps that takes seconds and uses all that has a state: the start by PCA, dropout, batch
 norms, and the whitening at the end."""
 
 

@@ -4,6 +4,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -43,12 +44,14 @@ class Report:
 
     Attributes:
         kind: name of the kind of interruption.
-        moments: exit code of each interrupted run, with the step that was saved.
+        moments: exit code and moment of each interruption.
+        interruptions: number of runs that were interrupted before their end.
         faults: one text per fault.
     """
 
     kind: str
     moments: list[str]
+    interruptions: int
     faults: list[str]
 
 
@@ -65,6 +68,7 @@ class Trial:
     def __init__(self, folder: Path, kind: Kind, rng: random.Random, unbroken: Unbroken) -> None:
         self.out, self.kind, self.rng, self.unbroken = folder / "run", kind, rng, unbroken
         self.moments: list[str] = []
+        self.interruptions = 0
         self.faults: list[str] = []
         workers = rng.randrange(2) if kind.workers is None else kind.workers
         self.line = train_line(unbroken.data, self.out, workers, rng.choice((1, 3, 8, 1000)))
@@ -97,6 +101,7 @@ class Trial:
         with patch:
             result = run_command((*line, *self.kind.options(moment)), SECONDS, strike)
         self._note(result, self._interruption_faults(result))
+        self.interruptions += result.code != 0 or self.kind.has_model
         self.moments.append(f"exit code {result.code} after {moment:.2f} s")
         if self.kind.damage is not None:
             self.kind.damage(self.out, self.rng)
@@ -114,6 +119,8 @@ class Trial:
     def _interruption_faults(self, result: Result) -> Iterator[str]:
         """What is wrong with the end of an interrupted run; it may have been done before."""
         yield from command_faults(result)
+        if result.code == -signal.SIGTERM and not self.out.exists():
+            return  # before the command did anything
         if result.code != 0 and result.code not in self.kind.codes:
             yield f"exit code {result.code}, not {self.kind.codes[0]}"
         if result.code in (143, 130) and not RESUME.search(result.err) and AGAIN not in result.err:
@@ -172,4 +179,5 @@ def run_trial(number: int, *, seed: int, unbroken: Unbroken, keep: Path | None =
             shutil.move(folder, keep / f"{seed}-{number}")
         else:
             shutil.rmtree(folder)
-    return Report(kind.name, trial.moments, [f"trial {number}: {kind.name}: {fault}" for fault in trial.faults])
+    faults = [f"trial {number}: {kind.name}: {fault}" for fault in trial.faults]
+    return Report(kind.name, trial.moments, trial.interruptions, faults)
