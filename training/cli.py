@@ -31,6 +31,7 @@ from glam.model import Model, load
 from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
 from glam.training import throughput
 from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
+from glam.training.batch_memory import CheckMemory
 from glam.training.checkpoints import (
     LAST,
     AtomicCheckpointIO,
@@ -357,7 +358,7 @@ def _add_callbacks(cli: TrainingCLI, out: Path, history: History) -> MovableChec
         shown.append(ProgressLines())
     first = [] if cli.start is None else [StartAtMeans()]
     others = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    checks = [*others, StopIfDiverged(cli.config.save_every)]
+    checks = [*others, CheckMemory(), StopIfDiverged(cli.config.save_every)]
     cli.trainer.callbacks = [*checks, *first, *shown, StopAfterStep(out), *saving]  # type: ignore[attr-defined]
     cli.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return best

@@ -7,7 +7,6 @@ batch size, image size, devices, workers, and all other options.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +94,15 @@ def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
     try:
         return last, read_checkpoint(last), ""
     except GlamError as error:
-        readable = []
-        for name in (PREVIOUS, BEST):
-            with suppress(GlamError):
-                readable.append((checkpoint_file(out, name), read_checkpoint(checkpoint_file(out, name))))
-        if not readable:
-            raise error
+        damage = error
+    readable = []
+    for file in filter(Path.exists, (checkpoint_file(out, name) for name in (PREVIOUS, BEST))):
+        try:
+            readable.append((file, read_checkpoint(file)))
+        except GlamError as error:
+            damage = error
+    if not readable:
+        raise damage
     file, checkpoint = max(readable, key=lambda found: int(found[1]["global_step"]))
     step = checkpoint["global_step"]
     return file, checkpoint, f"{last} cannot be read, so the run resumes from {file.name}, step {step}"
