@@ -13,14 +13,15 @@ demo: $(VENV)/.done
 test: $(VENV)/.done browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-# Long tests, within an hour on 2 cores: damaged images, hostile folders, power cuts and kills of an index, and attacks on
-# the service beside honest searches.
+# Long tests, within an hour on 2 cores: damaged images, hostile folders, power cuts and kills of an index, interrupted
+# trainings, and attacks on the service beside honest searches.
 soak: $(VENV)/.done
 	@failed=0; export OMP_NUM_THREADS=1; \
 	$(BIN)/python -m tests.intake.fuzz --count 50000 --save build/soak || failed=1; \
 	$(BIN)/python -m tests.intake.trees --trees 200 --keep build/soak || failed=1; \
 	$(BIN)/python -m tests.power_cut || failed=1; \
 	$(BIN)/python benchmarks/kills.py --photographs ../shared/landmarks/val --images 40 --kills 67 || failed=1; \
+	$(BIN)/python -m tests.training.interruptions --count 30 --keep build/soak || failed=1; \
 	$(BIN)/python benchmarks/attack.py ../shared/landmarks --pairs 7 --seconds 60 || failed=1; \
 	exit $$failed
 

@@ -228,9 +228,9 @@ def main() -> None:
         return
     from serve import make_index, service
 
-    from glam.app.service.memory_budget import machine_memory
     from glam.app.service.server import raise_file_limit
     from glam.index import Index
+    from glam.machine_memory import machine_memory
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)

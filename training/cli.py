@@ -5,6 +5,7 @@ files --> LandmarkData --> LandmarkModule --> OUT/checkpoints --`run_end`--> OUT
 
 import copy
 import logging
+import shutil
 import sys
 import warnings
 from argparse import ArgumentError
@@ -14,6 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -29,18 +31,37 @@ from glam.model import Model, load
 from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
 from glam.training import throughput
 from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
-from glam.training.checkpoints import LAST, MovableCheckpoint, checkpoint_callbacks, checkpoint_file
+from glam.training.batch_memory import CheckMemory
+from glam.training.checkpoints import (
+    LAST,
+    AtomicCheckpointIO,
+    MovableCheckpoint,
+    checkpoint_callbacks,
+    checkpoint_file,
+    has_state,
+)
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
 from glam.training.finetune import StartAtMeans
+from glam.training.history import History
+from glam.training.interruption import StopAfterStep, interruptions, resume_line
 from glam.training.module import LandmarkModule
 from glam.training.options import COUNT, SEED, check_range
 from glam.training.overlap import shared_images
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
-from glam.training.progress_lines import EpochLines, ProgressLines
-from glam.training.resume import IDENTITY, check_same_run, checkpoint_to_resume
-from glam.training.run_end import COMPARISON, COMPARISON_FILE, stop_signals, write_best, write_better
+from glam.training.progress_lines import ProgressLines
+from glam.training.resume import IDENTITY, changed_options, check_same_run, checkpoint_to_resume
+from glam.training.run_end import (
+    COMPARISON,
+    COMPARISON_FILE,
+    RESULT,
+    RESULT_FILE,
+    end_of,
+    write_best,
+    write_better,
+    write_result,
+)
 from glam.training.teachers import MODEL_FILE, train_teachers
 from glam.training.unreadable import write_unreadable
 
@@ -126,7 +147,14 @@ def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = 
         GlamError: there is no such configuration; ``--out`` holds a run without ``--resume``, or none with it; the data
             cannot be used.
     """
-    cli = build_cli(arguments)
+    with interruptions(arguments):
+        cli = build_cli(arguments)
+    with interruptions(arguments, cli):
+        return _train(cli, arguments, show)
+
+
+def _train(cli: TrainingCLI, arguments: Sequence[str], show: Callable[[Collection], None] | None) -> Path:
+    """Checks all that can be known at the start, trains, and writes the model and the result."""
     if show is not None and cli.trainer.is_global_zero:
         for collection in cli.datamodule.collections:
             show(collection)
@@ -135,13 +163,10 @@ def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = 
     if cli.trainer.is_global_zero:
         _check_outputs(cli, out)
     _check_image_count(cli)
-    for error in cli.datamodule.unreadable:
-        rank_zero_only(print)(f"skipped: {error}", file=sys.stderr)
-    if cli.datamodule.without_landmark:
-        excluded = f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on"
-        rank_zero_only(print)(excluded, file=sys.stderr)
+    _say_left_out(cli)
     _warn_of_shared_images(cli)
-    best = _add_callbacks(cli, out)
+    history = History(_changes(cli, out) if resumed else {})
+    best = _add_callbacks(cli, out, history)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
         TensorBoardLogger(out, name="tensorboard"),
@@ -154,8 +179,7 @@ def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = 
             cli.parser.save(cli.config, unfinished, overwrite=True, skip_unset=False)
     diverged = False
     try:
-        with stop_signals(cli, arguments, out):
-            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resumed, weights_only=True)
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resumed, weights_only=True)
     except DivergedError as error:
         if cli.start is None:
             raise
@@ -165,11 +189,39 @@ def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = 
         if cli.trainer.is_global_zero:
             write_unreadable(out, cli.datamodule.unreadable)
     if cli.trainer.is_global_zero:
+        model = out / MODEL_FILE
         if cli.start is None:
-            write_best(cli, best, out / MODEL_FILE)
+            validation = write_best(cli, best, history, model)
         else:
-            write_better(cli, cli.start, out / MODEL_FILE, diverged=diverged)
+            validation = write_better(cli, cli.start, model, diverged=diverged)
+        write_result(cli, history, validation, model)
+        if end_of(cli.trainer) == "max_time":
+            line = resume_line(arguments, "--trainer.max_time", "null")
+            print(
+                f"ended by --trainer.max_time at step {cli.trainer.global_step}; resume with: {line}", file=sys.stderr
+            )
     return out / MODEL_FILE
+
+
+def _changes(cli: TrainingCLI, out: Path) -> dict[str, tuple[Any, Any]]:
+    """The options that differ from those of the run that is resumed; says them."""
+    try:
+        before = yaml.safe_load((out / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # gone or damaged; the checkpoint has what must be the same
+        return {}
+    now = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
+    changes = changed_options(before, now) if isinstance(before, dict) else {}
+    for name, (old, new) in changes.items():
+        rank_zero_only(print)(f"the run is resumed with --{name} {new} in place of {old}", file=sys.stderr)
+    return changes
+
+
+@rank_zero_only
+def _say_left_out(cli: TrainingCLI) -> None:
+    for error in cli.datamodule.unreadable:
+        print(f"skipped: {error}", file=sys.stderr)
+    if cli.datamodule.without_landmark:
+        print(f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on", file=sys.stderr)
 
 
 def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
@@ -178,18 +230,19 @@ def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
     Raises:
         GlamError: ``out`` holds a run, and this is a new one; or it holds none, or another one, to resume.
     """
-    last = checkpoint_file(out, LAST)
-    if last.exists() and not cli.config.resume:
+    if has_state(out) and not cli.config.resume:
         raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
     if not cli.config.resume:
         return None
-    if not last.exists():
+    if not has_state(out):
         raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
     file, checkpoint, damage = checkpoint_to_resume(out)
-    if damage:
-        rank_zero_only(print)(damage, file=sys.stderr)
     now = cli.model.identity(distilled=bool(cli.config.teachers))
     check_same_run(checkpoint.get(IDENTITY, {}), now, out)
+    if damage and cli.trainer.is_global_zero:
+        print(damage, file=sys.stderr)
+        with write_output(checkpoint_file(out, LAST)) as unfinished:
+            shutil.copyfile(file, unfinished)
     return file
 
 
@@ -224,6 +277,7 @@ def _check_outputs(cli: TrainingCLI, out: Path) -> None:
     check_output(out / MODEL_FILE, model_file.MODEL, models)
     check_output(out / CONFIG_FILE, CONFIG)
     check_output(out / COMPARISON_FILE, COMPARISON)
+    check_output(out / RESULT_FILE, RESULT)
     check_output(out / UNREADABLE, UNREADABLE_LIST)
 
 
@@ -292,17 +346,19 @@ def _precision() -> str:
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
-def _add_callbacks(cli: TrainingCLI, out: Path) -> MovableCheckpoint:
+def _add_callbacks(cli: TrainingCLI, out: Path, history: History) -> MovableCheckpoint:
     """Adds the callbacks that show progress and save checkpoints, the best epoch by mAP and the last state.
 
     Returns:
         The callback that saves the best epoch.
     """
     best, saving = checkpoint_callbacks(out, cli.config.save_every)
-    shown = [*throughput.callbacks(), EpochLines(), Plots(out)]
+    shown = [*throughput.callbacks(), history, Plots(out)]
     if cli.trainer.progress_bar_callback is None:
         shown.append(ProgressLines())
     first = [] if cli.start is None else [StartAtMeans()]
     others = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    cli.trainer.callbacks = [*others, StopIfDiverged(cli.config.save_every), *first, *shown, *saving]  # type: ignore[attr-defined]
+    checks = [*others, CheckMemory(), StopIfDiverged(cli.config.save_every)]
+    cli.trainer.callbacks = [*checks, *first, *shown, StopAfterStep(out), *saving]  # type: ignore[attr-defined]
+    cli.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return best

@@ -136,11 +136,15 @@ class LandmarkData(L.LightningDataModule):
             **self._loader_options(),
         )
 
+    def train_sizes(self) -> list[tuple[int, int]]:
+        """The (height, width) in pixels at which each training image is trained on."""
+        multiple = _multiple(self.image_format.multiple)
+        return group_sizes(self.train_shapes, self.options.size, multiple=multiple, smallest_group=self.batch_size)
+
     def train_sampler(self) -> SizeBatchSampler:
         """The sampler of this process's training batches, from the batch at which an earlier run stopped."""
-        multiple = _multiple(self.image_format.multiple)
         sampler = SizeBatchSampler(
-            group_sizes(self.train_shapes, self.options.size, multiple=multiple, smallest_group=self.batch_size),
+            self.train_sizes(),
             self.batch_size,
             landmark_ids=self.train.landmark_ids,
             per_landmark=self.options.per_landmark,

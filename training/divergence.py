@@ -1,4 +1,4 @@
-"""Divergence: a loss that is not finite ends the training, before any weights are saved or scored."""
+"""Divergence: a loss or a weight that is not finite ends the training, before any weights are saved or scored."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from glam.errors import GlamError
 
 
 class DivergedError(GlamError):
-    """The loss of a step is NaN or infinite."""
+    """The loss of a step or a weight is NaN or infinite."""
 
 
 class StopIfDiverged(L.Callback):
-    """Ends the training if the loss is not finite. Add it before the callbacks that save checkpoints.
+    """Ends the training if the loss or a weight is not finite. Add it before the callbacks that save checkpoints.
 
     The first such step is noted on the device. It is looked at only at intervals, because looking waits for the device,
     and in all processes at the same steps.
@@ -38,20 +38,22 @@ class StopIfDiverged(L.Callback):
             self._first = torch.zeros((), dtype=torch.long, device=loss.device)
         self._first = torch.where(torch.isfinite(loss) | (self._first > 0), self._first, max(1, step))
         if step % self.every == 0 or step % self.save_every == 0:
-            self._look(trainer)
+            self._look(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Looks."""
-        self._look(trainer)
+        self._look(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Looks."""
-        self._look(trainer)
+        self._look(trainer, pl_module)
 
-    def _look(self, trainer: L.Trainer) -> None:
+    def _look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         first = 0 if self._first is None else int(self._first)
-        if trainer.strategy.reduce_boolean_decision(first > 0, all=False):
+        finite = torch.stack([torch.isfinite(parameter).all() for parameter in module.parameters()]).all()
+        if trainer.strategy.reduce_boolean_decision(first > 0 or not bool(finite), all=False):
+            what = "The loss is" if first else "The weights are"  # a loss gets so first if a forward pass follows
             raise DivergedError(
-                f"The loss is not finite at step {first or trainer.global_step}, so the training diverged. "
+                f"{what} not finite at step {first or trainer.global_step}, so the training diverged. "
                 "Set a smaller --model.lr and --model.new_lr."
             )

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from glam.attention import GLAM
 from glam.datasets.image_dataset import mixed_seed
@@ -31,6 +32,9 @@ from glam.training.resume import IDENTITY, apply_rates, run_identity
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
 
+LOSS_SO_FAR = "loss_so_far"
+"""Key of the sum of the losses and of the weights of an unfinished epoch in a checkpoint."""
+
 
 class LandmarkModule(L.LightningModule):
     """Trains a descriptor network on landmarks.
@@ -47,6 +51,7 @@ class LandmarkModule(L.LightningModule):
         teachers: trained networks to learn from instead of landmarks (`glam.training.distillation`).
         loss: the loss, set by `configure_model`.
         resumed: whether the weights come from a checkpoint.
+        val_images: number of images in the last validation, of all processes.
     """
 
     data: LandmarkData
@@ -69,6 +74,8 @@ class LandmarkModule(L.LightningModule):
             for norm in _batch_norms(self.network.backbone):
                 norm.requires_grad_(False)
         self.retrieval = RetrievalScore()
+        self.val_images = 0
+        self.mean_loss = MeanMetric(nan_strategy="disable")  # of the epoch; divergence is checked elsewhere
         self.resumed = False
 
     def connect(self, data: LandmarkData) -> None:
@@ -156,10 +163,17 @@ class LandmarkModule(L.LightningModule):
             upgrade_centers(checkpoint, "loss.", index)
             change_centers(checkpoint, "loss.centers", index, self.loss.shard)
         apply_rates(checkpoint, self._parameter_groups())
+        if self.trainer.is_global_zero:  # those of earlier versions start with the rest of the epoch
+            self.mean_loss.mean_value, self.mean_loss.weight = torch.tensor(checkpoint.get(LOSS_SO_FAR, (0.0, 0.0)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""
         checkpoint[IDENTITY] = self.identity(distilled=isinstance(self.loss, Distillation))
+        loss = torch.stack([self.mean_loss.mean_value, self.mean_loss.weight]).to(self.device)
+        epoch_ends = self.trainer.is_last_batch
+        checkpoint[LOSS_SO_FAR] = (
+            [0.0, 0.0] if epoch_ends else self.trainer.strategy.reduce(loss, reduce_op="sum").tolist()
+        )
         if isinstance(self.loss, ArcFace):
             change_centers(
                 checkpoint,
@@ -245,7 +259,8 @@ class LandmarkModule(L.LightningModule):
             descriptors = self.network(images)
             loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else landmark_ids)
         self.log("loss", loss, batch_size=len(images))  # not in the progress bar, which would wait for it at every step
-        self.log("epoch_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
+        self.mean_loss.update(loss.detach(), len(images))
+        self.log("epoch_loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
     def train(self, mode: bool = True) -> "LandmarkModule":
@@ -275,6 +290,7 @@ class LandmarkModule(L.LightningModule):
         """Scores the validation images, each of them as a query against all others."""
         self.data.gather_unreadable()
         self.log_dict(self.retrieval.compute(), prog_bar=True)
+        self.val_images = len(self.retrieval.collected()[2])
         self.retrieval.reset()
         del self._describe  # the copy of the network
 

@@ -1,4 +1,4 @@
-"""Progress of a training run in plain lines, for logs: what is trained, then a line per minute, and one per epoch."""
+"""Progress of a training run in plain lines, for logs: what is trained, then a line per minute."""
 
 import sys
 import time
@@ -53,15 +53,3 @@ class ProgressLines(L.Callback):
     def _write(self, trainer: L.Trainer, line: str) -> None:
         if trainer.is_global_zero:
             print(line, file=sys.stderr, flush=True)
-
-
-class EpochLines(L.Callback):
-    """Prints a line per epoch to standard output."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the mean loss and the validation scores of the epoch."""
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}  # a collective operation
-        if not trainer.is_global_zero:
-            return
-        shown = [f"{key} {values[key]:.4f}" for key in ("epoch_loss", "val_map", "val_recall_at_1") if key in values]
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}", flush=True)

@@ -6,13 +6,14 @@ Same: architecture, optimizer, loss, seed, landmarks, and lists of images. Free:
 batch size, image size, devices, workers, and all other options.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from glam.datasets.collection import Collection
 from glam.descriptor_files import listing_of
 from glam.errors import GlamError
-from glam.training.checkpoints import BEST, LAST, checkpoint_file, read_checkpoint
+from glam.training.checkpoints import BEST, LAST, PREVIOUS, checkpoint_file, read_checkpoint
 
 IDENTITY = "run"
 """Key of the identity of a run in its checkpoints. Those of earlier versions have none."""
@@ -63,7 +64,7 @@ def check_same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> No
     Raises:
         GlamError: the two differ.
     """
-    for name in before.keys() & now.keys() if before else ():
+    for name in (name for name in before if name in now):  # in order, landmarks before images
         old, new = before[name], now[name]
         if old == new:
             continue
@@ -81,23 +82,51 @@ def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
     """Finds the newest checkpoint of a run that can be read.
 
     Args:
-        out: folder of the run, which has a ``last.ckpt``.
+        out: folder of the run, which has a ``last.ckpt`` or a ``previous.ckpt``.
 
     Returns:
         The file, its content, and what is wrong with ``last.ckpt`` if it is not that one, else "".
 
     Raises:
-        GlamError: neither ``last.ckpt`` nor ``best.ckpt`` can be read.
+        GlamError: no checkpoint can be read.
     """
-    last, best = (checkpoint_file(out, name) for name in (LAST, BEST))
+    last = checkpoint_file(out, LAST)
     try:
         return last, read_checkpoint(last), ""
-    except GlamError:
-        if not best.exists():
-            raise
-        checkpoint = read_checkpoint(best)
-        epoch = checkpoint["epoch"] + 1
-        return best, checkpoint, f"{last} cannot be read, so the run resumes from {best.name}, the end of epoch {epoch}"
+    except GlamError as error:
+        damage = error
+    readable = []
+    for file in filter(Path.exists, (checkpoint_file(out, name) for name in (PREVIOUS, BEST))):
+        try:
+            readable.append((file, read_checkpoint(file)))
+        except GlamError as error:
+            damage = error
+    if not readable:
+        raise damage
+    file, checkpoint = max(readable, key=lambda found: int(found[1]["global_step"]))
+    step = checkpoint["global_step"]
+    return file, checkpoint, f"{last} cannot be read, so the run resumes from {file.name}, step {step}"
+
+
+def changed_options(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The options that differ from those of the run that is resumed.
+
+    Args:
+        before: configuration of the run so far, with nested sections.
+        now: configuration of this run.
+        prefix: name of the section, with a point at its end.
+
+    Returns:
+        The earlier and the present value by dotted name.
+    """
+    changes: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(before.keys() & now.keys() - {"resume", "out"}):
+        old, new = before[name], now[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes |= changed_options(old, new, f"{prefix}{name}.")
+        elif old != new:
+            changes[prefix + name] = old, new
+    return changes
 
 
 def apply_rates(checkpoint: dict[str, Any], groups: list[dict[str, Any]]) -> None:

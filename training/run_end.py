@@ -1,28 +1,27 @@
-"""The end of a run: the model file that it leaves, or the line that resumes it.
+"""The end of a run: the model file that it leaves, and the result.
 
 A run from a backbone writes the best validated epoch, or the last weights if nothing was validated. A run that
 fine-tunes a model writes the better of that model and the last weights.
 """
 
-import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.callbacks import Timer
 
 from glam import model_file
 from glam.errors import GlamError
-from glam.model import Model
+from glam.eval.report import versions
+from glam.model import Model, load
 from glam.model_file import ModelHeader
 from glam.output import OutputKind, has_json_keys, write_json
-from glam.training.checkpoints import LAST, MovableCheckpoint, checkpoint_file, read_checkpoint
+from glam.training.checkpoints import MovableCheckpoint, read_checkpoint
 from glam.training.finetune import compare_models
+from glam.training.history import History
 
 if TYPE_CHECKING:
     from glam.training.cli import TrainingCLI
@@ -32,92 +31,127 @@ COMPARISON = OutputKind(
     "a comparison that `glam train` wrote", partial(has_json_keys, keys=("before", "after", "gain", "better"))
 )
 
-SIGTERM_EXIT, INTERRUPT_EXIT = 143, 130
-"""Exit status of a process that SIGTERM or Ctrl-C ended: 128 and the number of the signal, as in a shell."""
+RESULT_FILE = "result.json"
+RESULT = OutputKind("a result of `glam train`", partial(has_json_keys, keys=("model", "steps", "epochs", "validation")))
 
 
-@contextmanager
-def stop_signals(cli: "TrainingCLI", arguments: Sequence[str], out: Path) -> Iterator[None]:
-    """Turns the end of a training by a signal into an exit status other than 0, and says how to resume it.
-
-    Args:
-        cli: the run.
-        arguments: arguments of `glam train`.
-        out: folder of the run.
-
-    Raises:
-        SystemExit: SIGTERM or Ctrl-C ended the block.
-    """
-    try:
-        yield
-    except SIGTERMException:
-        _say_stopped(cli, "SIGTERM", arguments, out)
-        sys.exit(SIGTERM_EXIT)
-    except (KeyboardInterrupt, SystemExit) as error:  # Lightning exits with 1 after Ctrl-C
-        if isinstance(error, SystemExit) and not cli.trainer.interrupted:
-            raise
-        _say_stopped(cli, "Ctrl-C", arguments, out)
-        sys.exit(INTERRUPT_EXIT)
-
-
-@rank_zero_only
-def _say_stopped(cli: "TrainingCLI", signal: str, arguments: Sequence[str], out: Path) -> None:
-    if not checkpoint_file(out, LAST).exists():
-        print(f"stopped by {signal} before the first checkpoint; run the same command to start again", file=sys.stderr)
-        return
-    command = shlex.join(["glam", "train", *arguments, *([] if cli.config.resume else ["--resume"])])
-    print(f"stopped by {signal}; resume with: {command}", file=sys.stderr)
-
-
-def write_best(cli: "TrainingCLI", best: MovableCheckpoint, path: Path) -> None:
+def write_best(cli: "TrainingCLI", best: MovableCheckpoint, history: History, path: Path) -> dict[str, Any]:
     """Writes the weights of the best epoch as a model file, or the last weights if there is no such epoch.
 
     Args:
         cli: the run, which has ended.
         best: the callback that saved the best epoch.
+        history: the scores of the epochs.
         path: path of the model file.
+
+    Returns:
+        The epoch or step of the weights, their score, and the images that it was measured on.
 
     Raises:
         GlamError: no step was trained, or the file cannot be written.
     """
-    trainer, data = cli.trainer, cli.datamodule
+    trainer = cli.trainer
     if not trainer.global_step:
         raise GlamError("No step was trained, so there is no model. Set --trainer.max_epochs above 0.")
     score = best.best_model_score
+    validated = {epoch["step"]: epoch.get("val_images") for epoch in history.epochs}
+    facts: dict[str, Any]
     if best.best_model_path and score is not None and torch.isfinite(score):
         checkpoint = read_checkpoint(Path(best.best_model_path))
         cli.model.load_state_dict(checkpoint["state_dict"])
-        source = cli.config.data.val or f"landmarks held out of {cli.config.data.train}"
-        images = f"{len(data.val)} images of {len(data.val.landmarks)} landmarks"
-        facts = {"epoch": checkpoint["epoch"] + 1, "val_map": float(score), "validated_on": f"{source}: {images}"}
-        print(f"best of {trainer.current_epoch} epochs: {facts['epoch']}, by mAP on {images} ({source})")
+        facts = {"epoch": checkpoint["epoch"] + 1, "step": checkpoint["global_step"]}
+        images = _validation_images(cli, validated.get(facts["step"]))
+        facts |= {"val_map": float(score), "validated_on": images}
+        count = sum(epoch["complete"] for epoch in history.epochs)
+        print(f"best of {count} epochs: {facts['epoch']}, by mAP on {images}")
     else:
-        facts = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_map": None, "validated_on": None}
+        last = history.epochs[-1] if history.epochs else {}  # of a run that ended within its first epoch
+        known = last.get("step") == trainer.global_step and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        last_map = last.get("val_map", math.nan) if known else math.nan
+        val_map = last_map if math.isfinite(last_map) else None
+        images = _validation_images(cli, last.get("val_images"))
+        facts = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        facts |= {"val_map": val_map, "validated_on": None if val_map is None else images}
         print(f"no epoch has a validation score, so the model has the weights of the last step, {trainer.global_step}")
     cli.model.whiten(_device())
     cli.model.write_model(path, {**_training_metadata(cli), **facts}, half=cli.config.half)
+    return facts
 
 
-def write_better(cli: "TrainingCLI", start: Model, path: Path, *, diverged: bool) -> None:
-    """Compares the last epoch with the model it started from on held-out landmarks, and writes the better one."""
+def write_better(cli: "TrainingCLI", start: Model, path: Path, *, diverged: bool) -> dict[str, Any]:
+    """Compares the last epoch with the model it started from on held-out landmarks, and writes the better one.
+
+    Returns:
+        Whether the fine-tuned model was written, and the comparison.
+    """
     device = _device()
     network, data = cli.model.network.to_device(device).eval(), cli.datamodule
     before = Model(start.name, start.network.to_device(device), start.header)
     training = {**_training_metadata(cli), "weights": cli.config.weights}
     header = ModelHeader(network.architecture, data.val_size, start.scales, training)
-    better = False
+    better, compared = False, None
     if not diverged:
         cli.model.whiten(device)
         comparison = compare_models(before, Model("after", network, header), data.val, data.train)
-        write_json(path.parent / COMPARISON_FILE, comparison.to_dict())
+        compared, better = comparison.to_dict(), comparison.better
+        write_json(path.parent / COMPARISON_FILE, compared)
         print(comparison)
-        training["comparison"], better = comparison.to_dict(), comparison.better
+        training["comparison"] = compared
     if better:
         print("The fine-tuned model is better and is written.")
         model_file.save(path, network, header, half=cli.config.half)
     else:
         print("The training did not help on these landmarks. The model that it started from is written unchanged.")
         model_file.save(path, before.network, before.header, half=cli.config.half)
+    return {"fine_tuned": better, "comparison": compared, "validated_on": None if diverged else _validation_images(cli)}
+
+
+def write_result(cli: "TrainingCLI", history: History, validation: dict[str, Any], path: Path) -> None:
+    """Writes ``result.json``, what a run did, beside its model file.
+
+    Args:
+        cli: the run, which has ended.
+        history: the scores of the epochs.
+        validation: what the model file holds, from `write_best` or `write_better`.
+        path: path of the model file.
+
+    Raises:
+        GlamError: the file cannot be written.
+    """
+    result = {
+        "model": {"file": path.name, "fingerprint": load(str(path), "cpu").fingerprint},
+        "steps": cli.trainer.global_step,
+        "ended_by": end_of(cli.trainer),
+        "validation": validation,
+        "epochs": history.epochs,
+        "resumed": history.resumed,
+        "unreadable": len(cli.datamodule.unreadable),
+        "versions": versions(),
+    }
+    write_json(path.parent / RESULT_FILE, result)
+
+
+def end_of(trainer: L.Trainer) -> str:
+    """The option whose limit ended a run: ``max_epochs``, ``max_steps``, ``max_time``, or "callback" for a callback."""
+    if trainer.global_step == trainer.max_steps:
+        return "max_steps"
+    if not trainer.should_stop:
+        return "max_epochs"
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return "max_time" if any((timer.time_remaining() or 0) <= 0 for timer in timers) else "callback"
+
+
+def _validation_images(cli: "TrainingCLI", scored: int | None = None) -> str:
+    """The images of the validation, in words.
+
+    Args:
+        cli: the run.
+        scored: number of them that were scored; None for all.
+    """
+    data = cli.datamodule
+    source = cli.config.data.val or f"landmarks held out of {cli.config.data.train}"
+    part = "" if scored is None or scored == len(data.val) else f"{scored} of "
+    return f"{source}: {part}{len(data.val)} images of {len(data.val.landmarks)} landmarks"
 
 
 def _device() -> torch.device:

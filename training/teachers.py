@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.errors import GlamError
+from glam.training.checkpoints import has_state
 
 MODEL_FILE = "model.safetensors"
 """Name of the model file in the folder of a run."""
@@ -47,7 +48,7 @@ def _train_teacher(options: list[str], data: Any, out: Path) -> Path:
     path_options = [part for name, value in paths.items() if value is not None for part in (name, str(value))]
     path_options += [f"--data.exclude={json.dumps(list(data.exclude))}", f"--data.follow_links={data.follow_links}"]
     path_options += [] if data.landmark_from is None else [f"--data.landmark_from={data.landmark_from}"]
-    resumed = ["--resume"] if (out / "checkpoints" / "last.ckpt").exists() else []
+    resumed = ["--resume"] if has_state(out) else []
     print(f"teacher {out.name}: glam train {shlex.join(options)}", flush=True)
     process = subprocess.run([sys.executable, "-c", TRAIN, *options, *path_options, *resumed], check=False)
     if process.returncode:

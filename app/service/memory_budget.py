@@ -5,16 +5,13 @@ reserve --wait for room--> decode --> release
 """
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition
 
 from glam.errors import GlamError
-
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Files with the memory limit of a container, of versions 2 and 1 of cgroups."""
+from glam.machine_memory import machine_memory
 
 WAIT_SECONDS = 30.0
 """Longest wait for room; half of the time limit of a request. Arbitrary."""
@@ -110,15 +107,6 @@ def decoding_capacity(budget: int | None, least: int) -> int:
             f"Give it at least {(used + LEAST_BYTES) / 1e6:.0f} MB with --memory."
         )
     return budget - used
-
-
-def machine_memory() -> int:
-    """Memory of this machine, or of this container, in bytes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for file in CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # "max" means no limit
-            total = min(total, int(file.read_text(encoding="ascii")))
-    return total
 
 
 def used_memory() -> int:

@@ -8,6 +8,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from glam.inference.resnet_fusion import fuse_resnet
@@ -29,6 +30,7 @@ def inference_form(network: DescriptorNetwork) -> DescriptorNetwork:
     dtype = low_precision(device)
     if dtype is not None:
         form.backbone.to(dtype)
+        _guard_narrow_maps(form.backbone)
     if device.type == "cuda":
         form.backbone.net = fuse_resnet(form.backbone.net)
     return form.to_device(device)
@@ -49,6 +51,26 @@ def low_precision(device: torch.device) -> torch.dtype | None:
         return None
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
     return torch.bfloat16 if any(check is not None and check() for check in checks) else None
+
+
+def _guard_narrow_maps(net: nn.Module) -> None:
+    """Makes strided convolutions compute maps of one column in single precision on a CPU.
+
+    oneDNN's bfloat16 convolutions read memory beyond such maps (seen with PyTorch 2.14, 3 x 3 kernels, and 256 channels
+    on AMX), so that descriptors of very narrow images would vary, and could be NaN.
+    """
+
+    def recompute(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if output.dtype != torch.bfloat16 or output.device.type != "cpu" or output.shape[-1] > 1:
+            return None
+        weights = {name: weight.float() for name, weight in conv.named_parameters()}
+        with torch.autocast("cpu", enabled=False):
+            exact: Tensor = functional_call(conv, weights, inputs[0].float())
+        return exact.to(output.dtype)
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.stride != (1, 1) and module.kernel_size != (1, 1):
+            module.register_forward_hook(recompute)
 
 
 @torch.no_grad()

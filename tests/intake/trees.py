@@ -154,8 +154,12 @@ class TreeRun:
 
     def _run(self, *arguments: str, disturbance: Disturbance | None = None) -> Result:
         """Runs a command, and checks what holds for every command."""
-        meanwhile = (lambda: None) if disturbance is None else disturbance.step
-        result = run_command(arguments, SECONDS, meanwhile)
+
+        def disturb(pid: int) -> None:
+            if disturbance is not None:
+                disturbance.step()
+
+        result = run_command(arguments, SECONDS, disturb)
         self.commands += 1
         self._note(result, command_faults(result))
         return result

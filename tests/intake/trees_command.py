@@ -37,13 +37,15 @@ class Result:
     seconds: float
 
 
-def run_command(arguments: Sequence[str], seconds: float, meanwhile: Callable[[], None] = lambda: None) -> Result:
+def run_command(
+    arguments: Sequence[str], seconds: float, meanwhile: Callable[[int], None] = lambda pid: None
+) -> Result:
     """Runs a command.
 
     Args:
         arguments: arguments of `glam`.
         seconds: time after which it is killed.
-        meanwhile: called every `PAUSE` seconds while it runs.
+        meanwhile: called every `PAUSE` seconds while it runs, with the id of its process.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
@@ -56,7 +58,7 @@ def run_command(arguments: Sequence[str], seconds: float, meanwhile: Callable[[]
             if ended:
                 code = os.waitstatus_to_exitcode(status)
                 break
-            meanwhile()
+            meanwhile(pid)
             time.sleep(PAUSE)
         if code is None:
             os.kill(pid, signal.SIGKILL)

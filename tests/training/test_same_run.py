@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_best_epoch(
     last.write_bytes(last.read_bytes()[:size])
     resume(run)
     said = capsys.readouterr()
-    assert "last.ckpt cannot be read, so the run resumes from best.ckpt, the end of epoch 1" in said.err
+    assert "last.ckpt cannot be read, so the run resumes from best.ckpt, step 3" in said.err
     assert "epoch 1/2" not in said.out
     assert "epoch 2/2" in said.out
 

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, features
 
+from glam import machine_memory
 from glam.app.service import memory_budget
 from glam.app.service.decode_cost import decode_cost
 from glam.app.service.memory_budget import MemoryBudget, MemoryFullError, decoding_capacity, used_memory
@@ -59,7 +60,7 @@ def test_the_budget_is_a_quarter_of_the_machine_or_of_its_container(
 ) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text("8000000000\n")
-    monkeypatch.setattr(memory_budget, "CGROUP_LIMITS", [limit])
+    monkeypatch.setattr(machine_memory, "CGROUP_LIMITS", [limit])
     monkeypatch.setattr(memory_budget, "used_memory", lambda: 500 * MB)
     assert decoding_capacity(None, 0) == 1500 * MB
     assert decoding_capacity(None, 2000 * MB) == 2000 * MB
