@@ -253,7 +253,7 @@ def main() -> None:
     """Checks the backbones, writes a row for each, and ends with exit status 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", metavar="NAME", default=BACKBONES, help="names of timm models")
-    parser.add_argument("--limit", type=float, default=300, help="seconds per backbone")
+    parser.add_argument("--limit", type=float, default=600, help="seconds per backbone")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backbones.csv"))
     parser.add_argument("--last", choices=STEPS, default=STEPS[-1], help="leave out the steps after this one")
     options = parser.parse_args()
