@@ -52,6 +52,7 @@ RESUME = "stopped; resume with: glam train --resume"
         ("SIGTERM", 143, "", (), ["does not say how to resume"]),
         ("SIGTERM", 1, "glam: sorry", (), ["exit code 1, not 143"]),
         ("Ctrl-C", 130, RESUME, (), []),
+        ("Ctrl-C", 130, "", (), ["does not say how to resume"]),
         ("Ctrl-C", 0, "", (), ["no result"]),
         ("SIGKILL", None, "", (), ["did not end within 1 s", "exit code None, not -9"]),
         ("max_time", 0, "", ("model.safetensors",), []),
