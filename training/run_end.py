@@ -107,7 +107,7 @@ def write_better(cli: "TrainingCLI", start: Model, path: Path, *, diverged: bool
 
 
 def write_result(cli: "TrainingCLI", history: History, validation: dict[str, Any], path: Path) -> None:
-    """Writes ``result.json``, what a run did, beside its model file.
+    """Writes ``result.json``, what a run did, into the folder of its model file.
 
     Args:
         cli: the run, which has ended.

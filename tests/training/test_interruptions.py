@@ -16,7 +16,7 @@ from tests.training.interruptions.kinds import KINDS, Kind
 from tests.training.interruptions.small_run import Ending
 from tests.training.interruptions.trial import Trial, Unbroken
 
-SAMPLE = 4
+SAMPLE = 3
 """Trials of the sample, of a kind each. `make soak` runs 30."""
 
 ENDING = Ending({"steps": 27}, {"weight": torch.ones(2)}, {"weight": torch.ones(2)})
