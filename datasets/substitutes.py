@@ -10,7 +10,8 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
 
 from glam.datasets.collection import Collection
 from glam.datasets.sampler import Draw
@@ -65,7 +66,9 @@ class Readable(Dataset[tuple[Any, list[Reason]]]):
 def collate_readable(
     items: Sequence[tuple[Any, list[Reason]]], collate: Callable[[list[Any]], Any]
 ) -> tuple[Any, list[Reason]]:
-    """Collates the items of `Readable` into a batch.
+    """Collates the items of `Readable` into a batch, and in a worker puts it into shared memory.
+
+    PyTorch would do so in a thread that loses the batch, and lets the run wait for it, if there is too little of it.
 
     Args:
         items: the items.
@@ -75,4 +78,16 @@ def collate_readable(
         The batch, None if no image of it could be read, and the reasons of the unreadable images.
     """
     found = [item for item, _ in items if item is not None]
-    return (collate(found) if found else None), [reason for _, reasons in items for reason in reasons]
+    batch = collate(found) if found else None
+    if get_worker_info() is not None:
+        _share(batch)
+    return batch, [reason for _, reasons in items for reason in reasons]
+
+
+def _share(batch: Any) -> None:
+    """Moves the tensors of a nested tuple or list into shared memory."""
+    if isinstance(batch, Tensor):
+        batch.share_memory_()  # type: ignore[no-untyped-call]
+    elif isinstance(batch, tuple | list):
+        for part in batch:
+            _share(part)

@@ -44,7 +44,7 @@ def has_state(out: Path) -> bool:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically beside their final place, and keeps the last state but one.
+    """Writes checkpoints atomically in their own folder, and keeps the last state but one.
 
     Lightning itself writes to the system's temporary folder, and copies the file where that is on another disk.
     """

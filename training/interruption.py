@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def interruptions(arguments: Sequence[str], cli: "TrainingCLI | None" = None) ->
     """
     alone = cli is None or cli.trainer.world_size == 1
     try:
-        with _raising(signal.SIGTERM) if alone else _nothing():
+        with _raising(signal.SIGTERM) if alone else nullcontext(), _quiet_threads():
             yield
     except BaseException as error:
         number = _signal_of(error, cli)
@@ -166,6 +166,8 @@ def _sentence(error: Exception) -> str:
         return f"{where}{error.strerror or error}. Check the disk, its free space, and the permissions."
     from_worker = "Original Traceback" in str(error)  # of a data loader, whose last line is the error itself
     reason = lines[-1] if from_worker else f"{type(error).__name__}: {lines[0]}"
+    if "/torch_" in reason or "Bus error" in reason:
+        return f"{reason.rstrip('.')}. Make the shared memory, /dev/shm, larger, or set --data.workers 0."
     return f"{reason.rstrip('.')}. Run `glam --debug train` for its origin."
 
 
@@ -187,8 +189,19 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _quiet_threads() -> Iterator[None]:
+    """Keeps quiet about errors of the file system in threads of TensorBoard, which raises them in the run, too."""
+    usual = threading.excepthook
+
+    def show(error: threading.ExceptHookArgs) -> None:
+        if not isinstance(error.exc_value, OSError):
+            usual(error)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 def _in_main_thread() -> bool:

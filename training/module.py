@@ -168,7 +168,7 @@ class LandmarkModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""
-        checkpoint[IDENTITY] = self.identity(distilled=isinstance(self.loss, Distillation))
+        checkpoint[IDENTITY] = self._identity
         loss = torch.stack([self.mean_loss.mean_value, self.mean_loss.weight]).to(self.device)
         epoch_ends = self.trainer.is_last_batch
         checkpoint[LOSS_SO_FAR] = (
@@ -184,6 +184,7 @@ class LandmarkModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Initializes the new layers by PCA and compiles the backbone, if the options say so."""
+        self._identity = self.identity(distilled=isinstance(self.loss, Distillation))  # a digest of all images
         if isinstance(self.loss, Distillation):
             self.loss.to_device(self.device)
         if self.options.start == "pca" and not self.resumed:

@@ -34,13 +34,11 @@ class ProgressLines(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Writes a line if it is time."""
-        now = time.monotonic()
         done = trainer.global_step - self._first_step
-        if now - self._last < self.seconds or not done:
+        if not done or not self._is_time():
             return
-        self._last = now
         steps = int(trainer.estimated_stepping_batches)
-        left = (now - self._began) / done * (steps - trainer.global_step)
+        left = (self._last - self._began) / done * (steps - trainer.global_step)
         loss = trainer.callback_metrics.get("loss")
         parts = [
             f"step {trainer.global_step} of {steps}",
@@ -49,6 +47,28 @@ class ProgressLines(L.Callback):
             f"{timedelta(seconds=round(left))} left",
         ]
         self._write(trainer, ", ".join(parts))
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes a line if it is time."""
+        if self._is_time():
+            batches = trainer.num_val_batches[dataloader_idx]
+            self._write(trainer, f"validation of epoch {trainer.current_epoch + 1}: batch {batch_idx + 1} of {batches}")
+
+    def _is_time(self) -> bool:
+        """Whether the last line is old enough; if so, the next one is awaited from now."""
+        now = time.monotonic()
+        if now - self._last < self.seconds:
+            return False
+        self._last = now
+        return True
 
     def _write(self, trainer: L.Trainer, line: str) -> None:
         if trainer.is_global_zero:

@@ -54,13 +54,13 @@ def write_best(cli: "TrainingCLI", best: MovableCheckpoint, history: History, pa
     if not trainer.global_step:
         raise GlamError("No step was trained, so there is no model. Set --trainer.max_epochs above 0.")
     score = best.best_model_score
-    validated = {epoch["step"]: epoch.get("val_images") for epoch in history.epochs}
+    validated = {epoch["epoch"]: epoch.get("val_images") for epoch in history.epochs if epoch["complete"]}
     facts: dict[str, Any]
     if best.best_model_path and score is not None and torch.isfinite(score):
         checkpoint = read_checkpoint(Path(best.best_model_path))
         cli.model.load_state_dict(checkpoint["state_dict"])
         facts = {"epoch": checkpoint["epoch"] + 1, "step": checkpoint["global_step"]}
-        images = _validation_images(cli, validated.get(facts["step"]))
+        images = _validation_images(cli, validated.get(facts["epoch"]))
         facts |= {"val_map": float(score), "validated_on": images}
         count = sum(epoch["complete"] for epoch in history.epochs)
         print(f"best of {count} epochs: {facts['epoch']}, by mAP on {images}")
@@ -107,7 +107,7 @@ def write_better(cli: "TrainingCLI", start: Model, path: Path, *, diverged: bool
 
 
 def write_result(cli: "TrainingCLI", history: History, validation: dict[str, Any], path: Path) -> None:
-    """Writes ``result.json``, what a run did, beside its model file.
+    """Writes ``result.json``, what a run did, into the folder of its model file.
 
     Args:
         cli: the run, which has ended.

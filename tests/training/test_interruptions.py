@@ -16,7 +16,7 @@ from tests.training.interruptions.kinds import KINDS, Kind
 from tests.training.interruptions.small_run import Ending
 from tests.training.interruptions.trial import Trial, Unbroken
 
-SAMPLE = 4
+SAMPLE = 3
 """Trials of the sample, of a kind each. `make soak` runs 30."""
 
 ENDING = Ending({"steps": 27}, {"weight": torch.ones(2)}, {"weight": torch.ones(2)})
@@ -52,6 +52,7 @@ RESUME = "stopped; resume with: glam train --resume"
         ("SIGTERM", 143, "", (), ["does not say how to resume"]),
         ("SIGTERM", 1, "glam: sorry", (), ["exit code 1, not 143"]),
         ("Ctrl-C", 130, RESUME, (), []),
+        ("Ctrl-C", 130, "", (), ["does not say how to resume"]),
         ("Ctrl-C", 0, "", (), ["no result"]),
         ("SIGKILL", None, "", (), ["did not end within 1 s", "exit code None, not -9"]),
         ("max_time", 0, "", ("model.safetensors",), []),

@@ -18,6 +18,10 @@ LARGEST_FILE = 600_000
 """Bytes that a full disk still takes of one file, at most; a checkpoint of the small run has several million."""
 
 
+LEAST_BATCH = 90_000
+"""Bytes, less than any batch of the small run takes: two float32 images of 3 x 64 x 64 take 98,304."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of interruption.
@@ -72,6 +76,13 @@ def _fill_disk(pid: int, rng: random.Random) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (rng.randrange(LARGEST_FILE), resource.RLIM_INFINITY))
 
 
+def _fill_shared_memory(pid: int, rng: random.Random) -> None:
+    """Lets the workers take less shared memory than a batch needs."""
+    for worker in children(pid):
+        with suppress(ProcessLookupError):
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, (rng.randrange(LEAST_BATCH), resource.RLIM_INFINITY))
+
+
 def _cut(out: Path, rng: random.Random) -> None:
     """Cuts ``last.ckpt`` at a random byte."""
     file = out / "checkpoints" / "last.ckpt"
@@ -110,6 +121,7 @@ KINDS = (
     Kind("exception in a worker", (1,), patch=_failing_views),
     Kind("killed worker", (1,), _kill_worker, workers=1),
     Kind("full disk", (1,), _fill_disk),
+    Kind("full shared memory", (1,), _fill_shared_memory, workers=1),
     Kind("cut checkpoint", (-signal.SIGKILL,), _send(signal.SIGKILL), damage=_cut),
 )
 """All kinds of interruption."""

@@ -119,8 +119,8 @@ class Trial:
     def _interruption_faults(self, result: Result) -> Iterator[str]:
         """What is wrong with the end of an interrupted run; it may have been done before."""
         yield from command_faults(result)
-        if result.code == -signal.SIGTERM and not self.out.exists():
-            return  # before the command did anything
+        if result.code in (-signal.SIGTERM, 130) and not self.out.exists():
+            return  # before the training began; 143 and 130 in a shell
         if result.code != 0 and result.code not in self.kind.codes:
             yield f"exit code {result.code}, not {self.kind.codes[0]}"
         if result.code in (143, 130) and not RESUME.search(result.err) and AGAIN not in result.err:
