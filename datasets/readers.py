@@ -14,7 +14,8 @@ from glam.datasets.gldv2 import read_gldv2
 from glam.datasets.manifest import read_manifest
 from glam.datasets.pickles import read_plain_pickle
 from glam.datasets.revisitop import read_list, read_revisited
-from glam.datasets.scan import LEADS_OUT, OutwardLinks, exclude_patterns, landmark_of, scan_folder
+from glam.datasets.scan import landmark_of, scan_folder
+from glam.datasets.scan_rules import EXCLUDED, LEADS_OUT, ScanRules
 from glam.datasets.sfm120k import read_sfm120k
 from glam.datasets.tables import header_of
 from glam.errors import GlamError, system_reason
@@ -92,17 +93,11 @@ def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:
 
 def _with_options(collection: Collection, options: ScanOptions) -> Collection:
     """The images of a list, with the landmarks that the options ask for, without those to pass over."""
-    images = collection.images
-    spec = exclude_patterns(options.exclude)
-    if spec is not None:
-        images = tuple(image for image in images if not spec.match_file(image.path))
-    excluded = len(collection.images) - len(images)
-    links: tuple[tuple[str, str], ...] = ()
-    if options.within_root:
-        outward = OutwardLinks(collection.root)
-        out = {image.path for image in images if outward.has(image.path)}
-        images = tuple(image for image in images if image.path not in out)
-        links = tuple((printable_path(path), LEADS_OUT) for path in sorted(out))
+    rules = ScanRules(collection.root, options, is_list=True)
+    reasons = {image.path: rules.reason(image.path) for image in collection.images}
+    images = tuple(image for image in collection.images if not reasons[image.path])
+    excluded = sum(reasons[image.path] == EXCLUDED for image in collection.images)
+    links = tuple((printable_path(path), reason) for path, reason in sorted(reasons.items()) if reason == LEADS_OUT)
     names = options.landmark_from
     if names is not None and names != "manifest":
         images = tuple(image._replace(landmark=landmark_of(image.path, names)) for image in images)

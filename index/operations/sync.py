@@ -20,7 +20,8 @@ from glam.datasets.collection import (
     Skipped,
     printable_path,
 )
-from glam.datasets.scan import landmark_of, reason_passed_over
+from glam.datasets.scan import landmark_of
+from glam.datasets.scan_rules import ScanRules
 from glam.errors import GlamError, system_reason
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
 from glam.index.operations.build import other_folder, unique_by_path
@@ -197,10 +198,9 @@ def _check_found_by_sync(root: Path, files: Sequence[ImageFile], source: SourceC
     Raises:
         GlamError: a scan with the options of the index passes over one of the files.
     """
-    options = ScanOptions(within_root=True) if source is None else source.options
+    rules = ScanRules(root, ScanOptions(within_root=True)) if source is None else source.rules(root)
     for file in files:
-        reason = reason_passed_over(root, file.path, options, is_listed=source is not None and source.is_list)
-        if reason:
+        if reason := rules.reason(file.path):
             raise GlamError(
                 f"{root / file.path} cannot be added, because {reason} and `glam index sync` would remove it. "
                 "Move or rename it, and try again."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glam.datasets.collection import Collection, LandmarkFrom, ScanOptions, Skipped
+from glam.datasets.scan_rules import ScanRules
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ class SourceConfig:
     def options(self) -> ScanOptions:
         """The options to scan the source with again."""
         return ScanOptions(self.exclude, self.follow_links, within_root=True, landmark_from=self.landmark_from)
+
+    def rules(self, root: Path) -> ScanRules:
+        """Tells which files the next scan of the source passes over.
+
+        Args:
+            root: root folder of the index.
+        """
+        return ScanRules(root, self.options, is_list=self.is_list)
 
     def location(self, root: str) -> str:
         """The source on this machine.

@@ -23,7 +23,6 @@ from glam.app.service.middleware.errors import public_sentence
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, BatchRule
 from glam.datasets.collection import ImageFile
-from glam.datasets.scan import reason_passed_over
 from glam.errors import GlamError
 from glam.index.operations.image_files import read_facts
 from glam.index.storage.checksums import atomic_write_bytes
@@ -119,7 +118,7 @@ def addition(file: NewFile) -> Change:
     def change(writer: Writer) -> int:
         root = Path(writer.config.root).resolve()
         source = writer.config.source
-        if source is not None and reason_passed_over(root, file.path, source.options, is_listed=source.is_list):
+        if source is not None and source.rules(root).reason(file.path):
             raise HTTPException(422, "landmark: The index leaves out the folder of this name. Use another name.")
         image_file = ImageFile(file.path, file.landmark, metadata=file.metadata)
         is_new = write_file(root, file.path, file.content)
