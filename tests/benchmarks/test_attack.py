@@ -15,7 +15,7 @@ from PIL import Image
 from glam.app.bench.load import load
 from glam.app.service.settings import ServiceLimits
 from glam.index import Index
-from tests.app.service.colors import ColorModel, app_of, encoded, index_of
+from tests.app.service.colors import ColorModel, app_of, encoded, two_color_index
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,10 +31,7 @@ def attack(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "images").mkdir()
-    for name, color in {"red": (220, 20, 20), "green": (20, 220, 20)}.items():
-        Image.new("RGB", (40, 20), color).save(tmp_path / "images" / f"{name}.png")
-    with index_of(tmp_path / "images", ["red.png", "green.png"], ColorModel()) as index:
+    with two_color_index(tmp_path) as index:
         yield index
 
 

@@ -19,7 +19,7 @@ from glam.app.client import form
 from glam.app.service.middleware.auth import Access
 from glam.app.service.server import make_server
 from glam.index import Index
-from tests.app.service.colors import ColorModel, app_of, index_of, wait_until
+from tests.app.service.colors import ColorModel, app_of, two_color_index, wait_until
 from tests.docs.pages import DOCS, blocks
 
 DEPLOY = {block.language: block.text for block in blocks(DOCS / "deploy.md")}
@@ -31,12 +31,7 @@ NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/loca
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
-    from PIL import Image
-
-    (tmp_path / "images").mkdir()
-    for name, color in {"red": (220, 20, 20), "green": (20, 220, 20)}.items():
-        Image.new("RGB", (40, 20), color).save(tmp_path / "images" / f"{name}.png")
-    with index_of(tmp_path / "images", ["red.png", "green.png"], ColorModel()) as index:
+    with two_color_index(tmp_path) as index:
         yield index
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from tests.intake.fuzz_check import check_image
 from tests.intake.fuzz_mutators import Mutator
 from tests.intake.fuzz_seeds import format_of, seed_files
+from tests.soak import add_trial_options
 
 SECONDS = 20.0
 """Longest time for one file."""
@@ -256,9 +257,7 @@ def main() -> int:
     """Runs the fuzz target and prints a summary; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=50_000, help="number of mutants")
-    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
+    add_trial_options(parser, "mutant")
     parser.add_argument("--save", type=Path, help="folder for mutants that fail")
     options = parser.parse_args()
     began = time.monotonic()

@@ -26,6 +26,7 @@ from tests.intake.hostile_content import draw_image
 from tests.intake.hostile_tree import LANDMARKS, HostileTree
 from tests.intake.trees_check import command_faults, index_faults, naming_faults
 from tests.intake.trees_command import Result, load_commands, run_command
+from tests.soak import add_trial_options, keep_or_remove
 
 SECONDS = 60.0
 """Time after which a command counts as hanging; they take one or two seconds."""
@@ -199,12 +200,10 @@ def run_tree(number: int, *, seed: int, model: Path, can_refuse: bool, keep: Pat
     try:
         run.run()
     finally:
-        if run.faults and keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            shutil.move(folder, keep / f"{seed}-{number}")
-        else:
+        kept_as = keep / f"{seed}-{number}" if run.faults and keep is not None else None
+        if kept_as is None:
             run.tree.remove()
-            shutil.rmtree(folder)
+        keep_or_remove(folder, kept_as)
     return Report(run.faults, run.tree.left_out, run.commands)
 
 
@@ -258,9 +257,7 @@ def main() -> int:
     """Runs the trees and prints a summary; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trees", type=int, default=200, help="number of trees")
-    parser.add_argument("--first", type=int, default=0, help="number of the first tree")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
+    add_trial_options(parser, "tree")
     parser.add_argument("--keep", type=Path, help="folder for trees in which something is wrong")
     options = parser.parse_args()
     drop_rights()

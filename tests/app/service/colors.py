@@ -3,7 +3,8 @@
 import io
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -79,6 +80,16 @@ def index_of(root: Path, paths: Sequence[str], model: ColorModel) -> Index:
     build(path, Collection(root, image_files), cast(Model, model), settings=Settings(64, batch_size=1, workers=1))
     model.network.batches.clear()
     return Index.open(path)
+
+
+@contextmanager
+def two_color_index(folder: Path) -> Iterator[Index]:
+    """An index of a red and a green image, in a folder that has no images yet."""
+    (folder / "images").mkdir()
+    for name, color in {"red": (220, 20, 20), "green": (20, 220, 20)}.items():
+        Image.new("RGB", (40, 20), color).save(folder / "images" / f"{name}.png")
+    with index_of(folder / "images", ["red.png", "green.png"], ColorModel()) as index:
+        yield index
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:

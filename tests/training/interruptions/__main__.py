@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.intake.trees_command import load_commands, run_command
+from tests.soak import add_trial_options
 from tests.training.interruptions.small_run import draw_landmarks, read_ending, train_line
 from tests.training.interruptions.trial import SECONDS, Unbroken, run_trial
 
@@ -42,9 +43,7 @@ def main() -> int:
     """Runs the trials and prints a summary; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=30, help="number of trials")
-    parser.add_argument("--first", type=int, default=0, help="number of the first trial")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
+    add_trial_options(parser, "trial")
     parser.add_argument("--keep", type=Path, help="folder for runs in which something is wrong")
     options = parser.parse_args()
     began = time.monotonic()

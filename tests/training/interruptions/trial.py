@@ -3,7 +3,6 @@
 import random
 import re
 import shlex
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from tests.intake.trees_check import TRACES
 from tests.intake.trees_command import Result, run_command
+from tests.soak import keep_or_remove
 from tests.training.interruptions.kinds import KINDS, Kind, children
 from tests.training.interruptions.small_run import Ending, model_file, read_ending, train_line
 
@@ -174,10 +174,6 @@ def run_trial(number: int, *, seed: int, unbroken: Unbroken, keep: Path | None =
     try:
         trial.run()
     finally:
-        if trial.faults and keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            shutil.move(folder, keep / f"{seed}-{number}")
-        else:
-            shutil.rmtree(folder)
+        keep_or_remove(folder, keep / f"{seed}-{number}" if trial.faults and keep is not None else None)
     faults = [f"trial {number}: {kind.name}: {fault}" for fault in trial.faults]
     return Report(kind.name, trial.moments, trial.interruptions, faults)
