@@ -4,8 +4,8 @@
                                                        on closing --> ann_cache, knn_graph, checksums
 
 A writer first checks all that it builds on. It changes files only while `Catalog.exclusive` keeps other writers out. A
-batch belongs to the index as soon as its transaction is committed. After a writer is killed, the
-index is in the state of its last committed batch and has no checksums; the next writer cleans up.
+batch belongs to the index as soon as its transaction is committed. After a writer is killed, the index is in the state
+of its last committed batch and has no checksums; the next writer cleans up.
 """
 
 import sqlite3
@@ -270,16 +270,12 @@ class Writer:
                 the catalog does not list may be all that is left.
         """
         with self.catalog.exclusive():
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """See `tidy`; other writers are kept out."""
-        known, dim = self.catalog.segments(), self.config.dim
-        for number in check_sizes(self.path, known, dim):
-            segments.truncate(segment_file(self.path, number), known[number], dim)
-        delete_unlisted_segments(self.path, known)
-        ann_cache.delete_unlisted(self.path)
-        rerank_files.delete_unlisted(self.path, self.catalog)
+            known, dim = self.catalog.segments(), self.config.dim
+            for number in check_sizes(self.path, known, dim):
+                segments.truncate(segment_file(self.path, number), known[number], dim)
+            delete_unlisted_segments(self.path, known)
+            ann_cache.delete_unlisted(self.path)
+            rerank_files.delete_unlisted(self.path, self.catalog)
 
     def update_structure(self) -> None:
         """Saves the search structure if it is out of date, or updates the Milvus collection.
@@ -337,7 +333,7 @@ class Writer:
             return
         try:
             with self.catalog.exclusive():
-                self._tidy()
+                self.tidy()
                 digests = {CATALOG: catalog_digest(self.catalog.connection, self.path)}
                 listed = self.path / ann_cache.FOLDER / ann_cache.LIST
                 if listed.exists():
@@ -413,7 +409,7 @@ def _open(path: Path, begin: IndexConfig | None, limits: IndexLimits, lock: Held
         with writer.catalog.exclusive(wait=FIRST_WAIT):
             check_segments(path, writer.catalog, spot_bytes=limits.spot_bytes)
             if not is_clean:
-                writer._tidy()
+                writer.tidy()
     except BaseException:
         writer.catalog.close()
         raise

@@ -169,11 +169,11 @@ class LandmarkModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""
         checkpoint[IDENTITY] = self._identity
-        loss = torch.stack([self.mean_loss.mean_value, self.mean_loss.weight]).to(self.device)
-        epoch_ends = self.trainer.is_last_batch
-        checkpoint[LOSS_SO_FAR] = (
-            [0.0, 0.0] if epoch_ends else self.trainer.strategy.reduce(loss, reduce_op="sum").tolist()
-        )
+        loss = torch.zeros(2)
+        if not self.trainer.is_last_batch:
+            mine = torch.stack([self.mean_loss.mean_value, self.mean_loss.weight]).to(self.device)
+            loss = self.trainer.strategy.reduce(mine, reduce_op="sum")
+        checkpoint[LOSS_SO_FAR] = loss.tolist()
         if isinstance(self.loss, ArcFace):
             change_centers(
                 checkpoint,

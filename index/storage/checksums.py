@@ -83,10 +83,8 @@ def read_checksums(index: Path) -> dict[str, str] | None:
         return None
     try:
         digests: dict[str, str] = parse_json(text)["files"]
-        names_are_ours = all(NAME.fullmatch(name) for name in digests)
-        if (
-            names_are_ours and _text(digests).encode() == text
-        ):  # byte by byte; the text includes a digest of the digests
+        # Byte by byte; the text includes a digest of the digests.
+        if all(NAME.fullmatch(name) for name in digests) and _text(digests).encode() == text:
             return digests
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
