@@ -8,7 +8,8 @@
 The script first writes ``train_clean.csv`` and folders in the layout of Google Landmarks v2: 81,313 landmarks of one
 image each, 800 pixels on the longest side, about 120 KB. Only --distinct files differ, and the others are hard links,
 so that reads come from the disk cache and the speed of the disk is not measured. The network has random weights, which
-cost the same as ImageNet weights. The speed is that of the last --stretch steps.
+cost the same as ImageNet weights. The speed is the median over stretches of --stretch steps, without the first, which
+includes compilation.
 
 A variant consists of parts joined by "+": "eager"; "any" or "each" (compiled once for all image sizes, or for each);
 "frozen" (batch norm); "workers" (augmentation in the workers instead of on the GPU); "cudnn" (cuDNN benchmarks its
@@ -22,6 +23,7 @@ import json
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -61,14 +63,15 @@ class Result:
 
     Attributes:
         variant: name of the variant.
-        steps: number of steps; ``images_per_second`` and ``waiting`` are those of the last stretch.
-        images_per_second: training speed.
-        waiting: fraction of the time that the process waits for data.
+        steps: number of steps.
+        images_per_second: training speed, median over the stretches after the first.
+        waiting: fraction of the time that the process waits for data, median over the same stretches.
         first_seconds: seconds of the first stretch, which includes the start of the workers and compilation.
         workers: number of processes that read images.
         batch_size: number of images per step.
         peak_gib: peak of the GPU memory of tensors in GiB; 0 on a CPU.
         device: name of the device.
+        stretches: training speed of each stretch in images per second, in order.
     """
 
     variant: str
@@ -80,6 +83,7 @@ class Result:
     batch_size: int
     peak_gib: float
     device: str
+    stretches: tuple[float, ...] = ()
 
 
 def make_tree(root: Path, *, landmarks: int, distinct: int, ratios: Sequence[str]) -> None:
@@ -215,18 +219,20 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     cli.trainer.fit(cli.model, cli.datamodule)
     if not throughput.stretches:
         raise RuntimeError(f"{variant}: the time was up before {options.stretch} steps. Raise --minutes.")
-    first, last = throughput.stretches[0], throughput.stretches[-1]
+    first, *others = throughput.stretches
+    steady = others or [first]
     batch_size = cli.datamodule.batch_size
     return Result(
         variant=variant,
-        steps=last.step,
-        images_per_second=round(last.images_per_second, 1),
-        waiting=round(last.waiting, 4),
+        steps=steady[-1].step,
+        images_per_second=round(statistics.median(stretch.images_per_second for stretch in steady), 1),
+        waiting=round(statistics.median(stretch.waiting for stretch in steady), 4),
         first_seconds=round(options.stretch * batch_size / first.images_per_second, 1),
         workers=cli.datamodule.workers,
         batch_size=batch_size,
         peak_gib=round(torch.cuda.max_memory_allocated() / 2**30, 1) if on_gpu else 0.0,
         device=torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        stretches=tuple(round(stretch.images_per_second, 1) for stretch in throughput.stretches),
     )
 
 
@@ -262,7 +268,8 @@ def save(path: Path, results: Sequence[Result]) -> None:
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
     path.write_text(json.dumps({**machine, "results": [asdict(result) for result in results]}, indent=2) + "\n")
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(Result.__annotations__))
+        columns = [name for name in Result.__annotations__ if name != "stretches"]
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
         table.writeheader()
         table.writerows(asdict(result) for result in results)
 

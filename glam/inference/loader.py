@@ -97,11 +97,13 @@ class Loader:
             The batch, and the images that cannot be read.
         """
         if self.stream is None:
-            return self._load(images)
+            on_host = [self._on_host(image.decoded) for image in images]
+            batch = on_host[0].unsqueeze(0) if len(on_host) == 1 else torch.stack(on_host)
+            return LoadedBatch(images, batch, [], None)
         with torch.cuda.stream(self.stream):
-            return self._load(images)
+            return self._copy_to_gpu(images, self.stream)
 
-    def _load(self, images: list[PreparedImage]) -> LoadedBatch:
+    def _copy_to_gpu(self, images: list[PreparedImage], stream: torch.cuda.Stream) -> LoadedBatch:
         size = images[0].decoded.size
         failed: list[tuple[PreparedImage, ImageError]] = []
         pixels: dict[int, Tensor] = {}
@@ -123,10 +125,8 @@ class Loader:
                 pixels.update(zip((position for position, _ in on_host), sent, strict=True))
             loaded = [image for image in images if image.position in pixels]
             batch = self._stack([pixels[image.position] for image in loaded])
-        ready = None
-        if self.stream is not None:
-            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            ready.record(self.stream)
+        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        ready.record(stream)
         return LoadedBatch(loaded, batch, failed, ready)
 
     def _decode(self, jpegs: dict[int, Jpeg], size: Size) -> dict[int, Tensor]:
@@ -147,8 +147,6 @@ class Loader:
 
     def _send(self, images: list[Tensor]) -> Tensor:
         """Copies images, (h, w, 3) each, to the device: (b, h, w, 3)."""
-        if self.stream is None:
-            return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
         pinned = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=True)
         # NumPy copies in this thread. PyTorch would use a thread per core, and all cores are busy decoding.
         np.stack([image.numpy() for image in images], out=pinned.numpy())
@@ -157,8 +155,6 @@ class Loader:
     def _stack(self, images: list[Tensor]) -> Tensor | None:
         if not images:
             return None
-        if self.stream is None:
-            return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
         # cuDNN prepares every convolution for each new shape, and powers of two keep the number of shapes small.
         padded_count = 1 << (len(images) - 1).bit_length()
         return torch.stack(images + images[-1:] * (padded_count - len(images)))

@@ -9,7 +9,6 @@ fill in their own order, so each result carries the position of its image in the
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -99,27 +98,21 @@ def describe_stream(
     device = next(network.parameters()).device
     loader = Loader(device, settings.size, network.backbone.multiple, times, gpu_decoding=settings.gpu_decoding)
     describe = CudaGraphCache(partial(describe_pixels, network, settings.scales))
-    loading: deque[Future[LoadedBatch]] = deque()
+    batches = _load(loader, _batches(_prepare(loader, items, settings), settings, device))
     running: deque[_Run] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
-        try:
-            for batch in _batches(_prepare(loader, items, settings), settings, device):
-                if isinstance(batch, DescribedImage):
-                    yield batch
-                    continue
-                loading.append(thread.submit(loader.load, batch))
-                if len(loading) > 2:
-                    running.append(_start(describe, loading.popleft(), times))
-                if len(running) > 1:
-                    yield from running.popleft().results(times)
-            while loading or running:
-                if loading:
-                    running.append(_start(describe, loading.popleft(), times))
-                if len(running) > 1 or not loading:
-                    yield from running.popleft().results(times)
-        finally:
-            for future in loading:
-                future.cancel()
+    while True:
+        with times.stage("wait"):
+            batch = next(batches, None)
+        if batch is None:
+            break
+        if isinstance(batch, DescribedImage):
+            yield batch
+            continue
+        running.append(_start(describe, batch, times))
+        if len(running) > 1:
+            yield from running.popleft().results(times)
+    while running:
+        yield from running.popleft().results(times)
 
 
 @torch.inference_mode()
@@ -223,6 +216,19 @@ def _batches(
     yield from waiting.values()
 
 
+def _load(
+    loader: Loader, batches: Iterator[list[PreparedImage] | DescribedImage]
+) -> Iterator[LoadedBatch | DescribedImage]:
+    """Copies batches to the device, ahead in a thread on a GPU; passes errors of unreadable images through."""
+
+    def load(batch: list[PreparedImage] | DescribedImage) -> LoadedBatch | DescribedImage:
+        return batch if isinstance(batch, DescribedImage) else loader.load(batch)
+
+    if loader.stream is None:
+        return map(load, batches)
+    return parallel_map(load, batches, threads=1, ahead=4, name="load")
+
+
 @dataclass(frozen=True)
 class _Run:
     """A batch in flight on the device.
@@ -250,10 +256,8 @@ class _Run:
             yield DescribedImage(image.position, descriptor.copy(), None, image.decoded.width, image.decoded.height)
 
 
-def _start(describe: Callable[[Tensor], Tensor], future: Future[LoadedBatch], times: Times) -> _Run:
-    """Waits until a batch is loaded, and starts the network on it."""
-    with times.stage("wait"):
-        loaded = future.result()
+def _start(describe: Callable[[Tensor], Tensor], loaded: LoadedBatch, times: Times) -> _Run:
+    """Starts the network on a batch."""
     if loaded.pixels is None:
         return _Run(loaded, torch.empty(0), None)
     device = loaded.pixels.device

@@ -89,7 +89,7 @@ def features_of_all(root: Path, files: Sequence[FileFacts]) -> Iterator[LocalFea
         The result of `features_of` for each file, in the order of ``files``.
     """
     threads = max(2, os.cpu_count() or 2)
-    return parallel_map(partial(features_of, root), files, threads=threads, ahead=2 * threads, name="features")
+    return parallel_map(partial(features_of, root), files, threads=threads, ahead=4 * threads, name="features")
 
 
 def pack(images: Sequence[LocalFeatures]) -> Packed:
