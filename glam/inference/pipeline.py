@@ -226,7 +226,7 @@ def _load(
 
     if loader.stream is None:
         return map(load, batches)
-    return parallel_map(load, batches, threads=1, ahead=4, name="load")
+    return parallel_map(load, batches, threads=1, ahead=2, name="load")
 
 
 @dataclass(frozen=True)
