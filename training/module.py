@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from glam.attention import GLAM
 from glam.datasets.image_dataset import mixed_seed
@@ -24,6 +23,7 @@ from glam.training.arguments import OptionError
 from glam.training.compute_once import compute_once
 from glam.training.data import Batch, ImageFormat, LandmarkData
 from glam.training.distillation import Distillation, cutmix
+from glam.training.epoch_loss import EpochLoss
 from glam.training.optimizer import build_optimizer, parameter_groups, parameter_index, warmup_and_cosine
 from glam.training.options import COUNT, ModelOptions, check_range
 from glam.training.pca_init import start_from_pca
@@ -33,7 +33,7 @@ from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
 
 LOSS_SO_FAR = "loss_so_far"
-"""Key of the sum of the losses and of the weights of an unfinished epoch in a checkpoint."""
+"""Key of `EpochLoss.so_far` of an unfinished epoch, summed over all processes, in a checkpoint."""
 
 
 class LandmarkModule(L.LightningModule):
@@ -75,7 +75,7 @@ class LandmarkModule(L.LightningModule):
                 norm.requires_grad_(False)
         self.retrieval = RetrievalScore()
         self.val_images = 0
-        self.mean_loss = MeanMetric(nan_strategy="disable")  # of the epoch; divergence is checked elsewhere
+        self.epoch_loss = EpochLoss()
         self.resumed = False
 
     def connect(self, data: LandmarkData) -> None:
@@ -164,15 +164,14 @@ class LandmarkModule(L.LightningModule):
             change_centers(checkpoint, "loss.centers", index, self.loss.shard)
         apply_rates(checkpoint, self._parameter_groups())
         if self.trainer.is_global_zero:  # those of earlier versions start with the rest of the epoch
-            self.mean_loss.mean_value, self.mean_loss.weight = torch.tensor(checkpoint.get(LOSS_SO_FAR, (0.0, 0.0)))
+            self.epoch_loss.restore(torch.tensor(checkpoint.get(LOSS_SO_FAR, (0.0, 0.0))))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""
         checkpoint[IDENTITY] = self._identity
         loss = torch.zeros(2)
         if not self.trainer.is_last_batch:
-            mine = torch.stack([self.mean_loss.mean_value, self.mean_loss.weight]).to(self.device)
-            loss = self.trainer.strategy.reduce(mine, reduce_op="sum")
+            loss = self.trainer.strategy.reduce(self.epoch_loss.so_far().to(self.device), reduce_op="sum")
         checkpoint[LOSS_SO_FAR] = loss.tolist()
         if isinstance(self.loss, ArcFace):
             change_centers(
@@ -260,8 +259,8 @@ class LandmarkModule(L.LightningModule):
             descriptors = self.network(images)
             loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else landmark_ids)
         self.log("loss", loss, batch_size=len(images))  # not in the progress bar, which would wait for it at every step
-        self.mean_loss.update(loss.detach(), len(images))
-        self.log("epoch_loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(images))
+        self.epoch_loss.update(loss, len(images))
+        self.log("epoch_loss", self.epoch_loss, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
     def train(self, mode: bool = True) -> "LandmarkModule":
