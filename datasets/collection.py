@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 
 Value = str | int | float
 
@@ -119,8 +119,11 @@ def _most_frequent(counts: Mapping[str, int]) -> str:
     """Numbers of files by suffix, as in ``41 .mov, 3 .psd``."""
     by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in by_count[:SUFFIXES_SHOWN]]
-    rest = len(by_count) - len(shown)
-    return ", ".join([*shown, *([f"and {rest:,} other {'suffix' if rest == 1 else 'suffixes'}"] if rest else [])])
+    rest = by_count[SUFFIXES_SHOWN:]
+    if rest:
+        files = sum(number for _, number in rest)
+        shown.append(f"and {files:,} with {len(rest):,} other {'suffix' if len(rest) == 1 else 'suffixes'}")
+    return ", ".join(shown)
 
 
 NOTHING_SKIPPED = Skipped()
@@ -215,7 +218,7 @@ def read_names(file: Path) -> frozenset[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise GlamError(f"{file} cannot be opened: {error.strerror or error}. Check the path.") from error
+        raise GlamError(f"{file} cannot be opened: {system_reason(error)}. Check the path.") from error
     except UnicodeDecodeError as error:
         raise GlamError(f"{file} is not a text file in UTF-8. Save it with one landmark or path per line.") from error
     return frozenset(line.strip() for line in lines if line.strip())

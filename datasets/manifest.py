@@ -53,7 +53,8 @@ def read_manifest(manifest: Path, root: Path | None = None) -> Collection:
                     "Add the missing fields, which may be empty, and put a field with a comma in quotes."
                 )
             path, landmark, width, height = [row[index] if index >= 0 else "" for index in indices]
-            path, landmark = safe_path(path.rstrip(" ").replace("\\", "/"), manifest, root), landmark.rstrip(" ")
+            path = safe_path(path.rstrip(" ").replace("\\", "/"), f"{manifest}: line {line}", root)
+            landmark = landmark.rstrip(" ")
             shape = _shape(width, height, manifest, line)
             if shape is not None:
                 shape = shapes.setdefault(shape, shape)  # equal shapes share memory; few are distinct
@@ -75,7 +76,8 @@ def _header(names: list[str], manifest: Path) -> list[str]:
     """
     header = [name.strip() for name in names]
     if "path" not in header:
-        raise GlamError(f"{manifest} has no column 'path', only {header}. Add a header line with 'path' in it.")
+        columns = f"only {', '.join(map(repr, header))}" if header else "because it is empty"
+        raise GlamError(f"{manifest} has no column 'path', {columns}. Add a header line with 'path' in it.")
     twice = next((name for name in header if name and header.count(name) > 1), None)
     if twice is not None:
         raise GlamError(f"{manifest} has two columns {twice!r}. Rename or remove one of them.")

@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any, NoReturn
 
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.images import open_regular_file
 
 
@@ -33,7 +33,7 @@ def read_plain_pickle(path: Path) -> Any:
         with open_regular_file(path) as file:
             return _PlainUnpickler(file).load()
     except OSError as error:
-        raise GlamError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
+        raise GlamError(f"{path} cannot be opened: {system_reason(error)}. Check the path.") from error
     except Exception as error:  # the unpickler raises anything for bytes that are not a pickle, or only part of one
         raise GlamError(
             f"{path} is not a pickle that can be read safely ({error}). Download the published file again."

@@ -137,7 +137,8 @@ def _split(source: Path | str) -> tuple[Path, str]:
 
 def _read_list_file(file: Path, part: str) -> Collection:
     if not file.is_file():
-        raise GlamError(f"{file}: no such file or folder. Check the path.")
+        what = "neither a file nor a folder" if file.exists() else "no such file or folder"
+        raise GlamError(f"{file}: {what}. Check the path.")
     kind = file.suffix.lower()
     if kind == ".pkl":
         return _read_pickle(file, part)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def open_text(file: Path) -> Iterator[TextIO]:
         with file.open(newline="", encoding="utf-8-sig") as text:
             yield text
     except OSError as error:
-        raise GlamError(f"{file} cannot be opened: {error.strerror or error}. Check the path.") from error
+        raise GlamError(f"{file} cannot be opened: {system_reason(error)}. Check the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise GlamError(f"{file} is not a text file in UTF-8 ({error}). Save it as UTF-8.") from error
 
@@ -49,7 +49,7 @@ def csv_rows(text: TextIO, file: Path) -> Iterator[tuple[int, list[str]]]:
         file: path of the file, for error messages.
 
     Raises:
-        GlamError: a quote is not closed, or a line contains a NUL character.
+        GlamError: a quote is not closed, a field is too long, or a line contains a NUL character.
     """
     rows = csv.reader(text, skipinitialspace=True, strict=True)
     while True:
@@ -59,8 +59,11 @@ def csv_rows(text: TextIO, file: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
+            too_long = (
+                f", or a field of more than {csv.field_size_limit():,} characters" if "limit" in str(error) else ""
+            )
             raise GlamError(
-                f"{file}: line {line} has a quote that is not closed or that text follows ({error}). "
+                f"{file}: line {line} has a quote that is not closed or that text follows{too_long} ({error}). "
                 "Close it, and double each quote inside a quoted field."
             ) from error
         if any("\0" in field for field in row):
@@ -69,12 +72,12 @@ def csv_rows(text: TextIO, file: Path) -> Iterator[tuple[int, list[str]]]:
             yield line, row
 
 
-def safe_path(path: str, origin: Path, root: Path | None = None) -> str:
+def safe_path(path: str, origin: Path | str, root: Path | None = None) -> str:
     """Checks that a path stays below its folder, and returns it in its shortest form, relative to the folder.
 
     Args:
         path: path with forward slashes.
-        origin: the file that contains the path, for the error message.
+        origin: where the path was found, such as a file or its line, for the error message.
         root: the folder; an absolute path below it is made relative. None to refuse absolute paths.
 
     Raises:
@@ -82,7 +85,9 @@ def safe_path(path: str, origin: Path, root: Path | None = None) -> str:
     """
     if root is not None and path.startswith("/"):
         path = _relative(path, root)
-    if not path or path[0] == "/" or "\0" in path or (".." in path and ".." in path.split("/")):
+    if not path:
+        raise GlamError(f"{origin}: the path is empty. Give the path of an image file.")
+    if path[0] == "/" or "\0" in path or (".." in path and ".." in path.split("/")):
         raise GlamError(f"{origin}: the path {path!r} leads out of the folder. Use relative paths without '..'.")
     if "//" in path or "./" in path or path[-1] in "/.":
         path = posixpath.normpath(path)

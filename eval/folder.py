@@ -136,6 +136,16 @@ def folder_scores(ranks: Sequence[Ranks], landmark_ids: NDArray[np.int64]) -> Fo
     )
 
 
+def has_pair(landmark_ids: NDArray[np.int64]) -> bool:
+    """Returns whether a landmark has two images, so that a score can be computed.
+
+    Args:
+        landmark_ids: (n,) landmark ids; negative for a distractor.
+    """
+    known = landmark_ids[landmark_ids >= 0]
+    return len(np.unique(known)) < len(known)
+
+
 @dataclass(frozen=True)
 class FolderReport:
     """Result of an evaluation of a model on a folder.
@@ -195,6 +205,11 @@ def evaluate_folder(
     in_folder = np.flatnonzero(read[: len(collection)])
     others = np.flatnonzero(read[len(collection) :]) + len(collection)
     landmark_ids = collection.landmark_ids[in_folder]
+    if unreadable and not has_pair(landmark_ids):
+        raise GlamError(
+            "There is nothing to evaluate, because no landmark has two readable images. "
+            f"{len(unreadable):,} cannot be read; first: {unreadable[0]}. Restore the files and their permissions."
+        )
     lists = None
     if chain is not None:
         read_files = [files[i] for i in (*in_folder, *others)]

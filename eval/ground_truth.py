@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.datasets.pickles import read_plain_pickle
-from glam.errors import GlamError
+from glam.errors import GlamError, system_reason
 from glam.images import Box, read_regular_file
 from glam.output import OutputKind, write_output
 from glam.strict_json import parse_json
@@ -145,7 +145,7 @@ def _read_json(path: Path) -> Any:
     try:
         return parse_json(read_regular_file(path))
     except OSError as error:
-        raise GlamError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
+        raise GlamError(f"{path} cannot be opened: {system_reason(error)}. Check the path.") from error
     except ValueError as error:
         raise GlamError(f"{path} is not valid JSON ({error}). Correct it, or write it again.") from error
 

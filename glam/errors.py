@@ -46,6 +46,10 @@ class TooLargeError(ImageError):
     """An image has more pixels or bytes than the limit."""
 
 
+class InaccessibleError(ImageError):
+    """The operating system refused to read an image file, which may be sound."""
+
+
 class MissingDecoderError(ImageError):
     """An image has a format whose decoder is an optional dependency that is not installed."""
 

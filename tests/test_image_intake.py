@@ -1,5 +1,6 @@
 """What a folder may hold besides good images: damaged files of any format, pipes, other formats with its suffixes."""
 
+import errno
 import io
 import os
 import socket
@@ -16,7 +17,7 @@ from PIL import Image
 from glam.datasets.collection import Collection, ImageFile
 from glam.datasets.image_dataset import read_shapes
 from glam.datasets.readers import read_folder
-from glam.errors import ImageError, MissingDecoderError, TooLargeError
+from glam.errors import ImageError, InaccessibleError, MissingDecoderError, TooLargeError
 from glam.images import FORMATS, image_errors, open_image, read_image, read_upright_size, upright_size
 from glam.inference.decode import prepare
 from glam.stage_times import Times
@@ -208,3 +209,15 @@ def test_memory_is_at_most_four_times_the_decoded_pixels(mode: str, tmp_path: Pa
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     decoded = max(3, {"RGBA": 4, "I": 4, "F": 4, "CMYK": 4}.get(mode, 3)) * width * height
     assert int(done.stdout) <= 4 * decoded + (64 << 20)
+
+
+def test_a_refused_file_is_told_from_a_damaged_and_a_missing_one(tmp_path: Path) -> None:
+    def kind_of(error: Exception) -> type[ImageError]:
+        with pytest.raises(ImageError) as caught, image_errors(tmp_path / "a.png"):
+            raise error
+        return type(caught.value)
+
+    assert kind_of(PermissionError(errno.EACCES, "Permission denied")) is InaccessibleError
+    assert kind_of(OSError(errno.EIO, "Input/output error")) is InaccessibleError
+    assert kind_of(OSError("image file is truncated")) is ImageError
+    assert kind_of(FileNotFoundError(errno.ENOENT, "No such file or directory")) is ImageError

@@ -20,9 +20,9 @@ from glam.datasets.readers import read_collection
 from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
 from glam.datasets.views import Views, apply_changes, collate_views
 from glam.errors import GlamError, ImageError
+from glam.eval.folder import has_pair
 from glam.sizes import fitted_size
 from glam.training.options import DataOptions
-from glam.training.retrieval_score import has_pair
 from glam.training.unreadable import ReadableLoader, UnreadableLog
 
 Batch = tuple[Tensor, Tensor, Tensor]

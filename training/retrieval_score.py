@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from glam.eval.folder import score_folder
+from glam.eval.folder import has_pair, score_folder
 
 
 class RetrievalScore(Metric):
@@ -55,13 +55,3 @@ class RetrievalScore(Metric):
         descriptors, landmark_ids, indices = (dim_zero_cat(state).cpu().numpy() for state in states)
         unique, first = np.unique(indices, return_index=True)
         return descriptors[first], landmark_ids[first], unique
-
-
-def has_pair(landmark_ids: NDArray[np.int64]) -> bool:
-    """Returns whether a landmark has two images, so that a score can be computed.
-
-    Args:
-        landmark_ids: (n,) landmark ids; negative for a distractor.
-    """
-    known = landmark_ids[landmark_ids >= 0]
-    return len(np.unique(known)) < len(known)

@@ -21,6 +21,7 @@ from glam.app.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from glam.errors import ImageError
     from glam.inference.pipeline import DescribedImage
     from glam.stage_times import Times
 
@@ -86,10 +87,12 @@ def describe(
     if part is not None:
         facts["listing"] = listing_of(image.path for image in collection.images)
     times = Times()
+    errors: list[ImageError | None] = []
     with terminal.progress("describing") as report:
 
         def reported(stream: "Iterator[DescribedImage]") -> "Iterator[DescribedImage]":
             for done, described in enumerate(stream, start=1):
+                errors.append(described.error)
                 yield described
                 report(done, len(chosen))
 
@@ -108,8 +111,7 @@ def describe(
         images_done = terminal.count(len(chosen) - len(unreadable), "image")
         terminal.say(f"{out}: {images_done} described, {rate:.1f} per second")
         print_times(times)
-    if collection.skipped.unlisted:
-        raise typer.Exit(1)
+    terminal.exit_if_incomplete(collection.skipped, errors)
 
 
 def describe_merge(

@@ -127,7 +127,7 @@ def eval_folder(
 
     import glam
     from glam.app.cli import terminal
-    from glam.app.cli.eval_folders import check_listed, read_folders, report_skipped
+    from glam.app.cli.eval_folders import read_folders, report_skipped, skipped_before_error
     from glam.eval.folder import evaluate_folder
     from glam.eval.report import folder_result
 
@@ -135,13 +135,14 @@ def eval_folder(
     opened = glam.load(model, device)
     settings = settings_of(opened, size, scales)
     landmarks, others = read_folders(folder, distractors, scan)
-    with terminal.progress("describing") as progress:
+    with skipped_before_error(landmarks, others), terminal.progress("describing") as progress:
         report = evaluate_folder(opened, landmarks, others, settings=settings, chain=chain, progress=progress)
     skipped = report_skipped(landmarks, others, report)
     finish({**folder_result(str(folder), report, opened, settings), **skipped}, out, json)
     if not json:
         _print_scores(model, landmarks, report)
-    check_listed(landmarks, others)
+    terminal.exit_if_incomplete(landmarks.skipped, report.unreadable)
+    terminal.exit_if_incomplete(None if others is None else others.skipped)
 
 
 @app.command("revisited", cls=EvalCommand)

@@ -1,14 +1,15 @@
 """The folders that `glam eval folder` reads, and what it skips in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from glam.app.cli import terminal
 from glam.datasets.collection import Collection, ScanOptions
 from glam.datasets.readers import read_collection
+from glam.errors import GlamError
 from glam.eval.folder import FolderReport
 
 
@@ -42,7 +43,12 @@ def report_skipped(landmarks: Collection, distractors: Collection | None, report
     return {"skipped": landmarks.skipped.to_dict(), "skipped_distractors": distractors.skipped.to_dict()}
 
 
-def check_listed(*collections: Collection | None) -> None:
-    """Ends the command with exit code 1 if a folder could not be listed: the evaluation lacks its images."""
-    if any(collection is not None and collection.skipped.unlisted for collection in collections):
-        raise typer.Exit(1)
+@contextmanager
+def skipped_before_error(*collections: Collection | None) -> Iterator[None]:
+    """Says what was skipped if the block fails, because that is often the cause."""
+    try:
+        yield
+    except GlamError:
+        for collection in filter(None, collections):
+            terminal.skipped(collection.skipped)
+        raise

@@ -9,7 +9,7 @@ from typing import Any
 import glam
 from glam.app.cli import terminal
 from glam.app.cli.eval import finish
-from glam.app.cli.eval_folders import check_listed, read_folders, report_skipped
+from glam.app.cli.eval_folders import read_folders, report_skipped, skipped_before_error
 from glam.app.cli.options import settings_of
 from glam.app.cli.service_searcher import ServiceSearcher
 from glam.datasets.collection import ScanOptions
@@ -81,7 +81,7 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
             search = search_folder(service, collection, depth=depth, progress=progress)
         opened = glam.load(options.model, options.device)
         settings = settings_of(opened, options.size, options.scales)
-        with terminal.progress("describing") as progress:
+        with skipped_before_error(collection, others), terminal.progress("describing") as progress:
             report = evaluate_folder(opened, collection, others, settings=settings, progress=progress)
         check_size(service, len(report.paths) + report.distractors)
         facts = opened
@@ -100,7 +100,8 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
             f"{folder}: {images}, {others_note}, {searched_note(search.searched)}",
             [("mAP", report.scores.mean_ap, search.scores.mean_ap)],
         )
-    check_listed(collection, others)
+    terminal.exit_if_incomplete(collection.skipped, report.unreadable)
+    terminal.exit_if_incomplete(None if others is None else others.skipped)
 
 
 def eval_benchmark_search(

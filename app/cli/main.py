@@ -6,6 +6,7 @@ sentence on standard error and exit code 1; wrong usage exits with 2.
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,6 +95,8 @@ def demo(
 
 def main() -> None:
     """Entry point of the `glam` command. Expected errors end it with one sentence and exit code 1."""
+    # Decoders warn of damaged metadata without the name of the image. What they cannot read is an error of the image.
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
     try:
         app()
     except (GlamError, OSError) as error:

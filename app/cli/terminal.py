@@ -8,11 +8,12 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from glam.datasets.collection import Collection, Skipped
 from glam.datasets.workflow_folders import workflow_folders
+from glam.errors import ImageError, InaccessibleError
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -109,6 +111,17 @@ def skipped(found: Skipped, unreadable_count: int = 0) -> None:
     _list_reasons("Links that were not followed:", found.links)
 
 
+def exit_if_incomplete(found: Skipped | None, errors: Iterable[ImageError | None] = ()) -> None:
+    """Ends the command with exit code 1 if the system refused to list a folder or to read an image.
+
+    Args:
+        found: what a scan passed over; None without a scan.
+        errors: errors of images; None for an image that was read.
+    """
+    if (found is not None and found.unlisted) or any(isinstance(error, InaccessibleError) for error in errors):
+        raise typer.Exit(1)
+
+
 def contents(collection: Collection, option: str = "--landmark-from") -> None:
     """Says how many images and landmarks a collection has, and warns of landmarks that are folders for sorting.
 
@@ -190,14 +203,14 @@ def interval(low: float, high: float) -> str:
 def _lines(title: str) -> Progress:
     """Reports progress on plain lines, every few seconds and at the end."""
     began = time.monotonic()
-    last = began
+    last, shown = began, -1
 
     def report(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, shown
         now = time.monotonic()
-        if done < total and now - last < SECONDS_BETWEEN_LINES:
+        if done == shown or (done < total and now - last < SECONDS_BETWEEN_LINES):
             return
-        last = now
+        last, shown = now, done
         left = "" if not 0 < done < total else f", {(now - began) / done * (total - done):.0f} s left"
         note(f"{title}: {done} of {total}{left}")
 

@@ -96,5 +96,4 @@ def whiten_fit(
     model_file.save(out, whitened, header)
     images = terminal.count(int(read.sum()), "image")
     terminal.say(f"{out}: {terminal.count(whitened.dim, 'dimension')}, {method} whitening fitted to {images}")
-    if collection.skipped.unlisted:
-        raise typer.Exit(1)
+    terminal.exit_if_incomplete(collection.skipped, errors)

@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from glam.errors import GlamError, ImageError, TooLargeError, system_reason
+from glam.errors import GONE, GlamError, ImageError, InaccessibleError, TooLargeError, system_reason
 from glam.images.limits import MAX_PIXELS
 from glam.images.regular_file import NotAFileError
 
@@ -55,7 +56,7 @@ def image_errors(source: ImageSource) -> Iterator[None]:
         source: image that the block reads; the error names it.
 
     Raises:
-        ImageError: the block cannot read the image.
+        ImageError: the block cannot read the image; an `InaccessibleError` if the system refused to read the file.
     """
     try:
         yield
@@ -65,7 +66,10 @@ def image_errors(source: ImageSource) -> Iterator[None]:
         reason = f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
         raise TooLargeError(source_name(source), reason) from error
     except Exception as error:  # every decoder raises exceptions of its own
-        raise ImageError(source_name(source), _reason(source, error)) from error
+        # Decoders raise OSError without a number.
+        is_refused = isinstance(error, OSError) and error.errno is not None and error.errno not in GONE
+        kind = InaccessibleError if is_refused else ImageError
+        raise kind(source_name(source), _reason(source, error)) from error
 
 
 def _reason(source: ImageSource, error: BaseException) -> str:
@@ -74,8 +78,6 @@ def _reason(source: ImageSource, error: BaseException) -> str:
         return "no such file"
     if isinstance(error, IsADirectoryError):
         return "a folder, not an image"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
     if isinstance(error, UnidentifiedImageError):
         empty = not source if isinstance(source, bytes) else _is_empty_file(source)
         return "an empty file" if empty else "not an image that can be read"
@@ -92,7 +94,7 @@ def _detail(error: BaseException) -> str:
     """Returns the message of a decoder as one short line; the type of the error if there is none."""
     texts = [text.decode("ascii", "replace") if isinstance(text, bytes) else str(text) for text in error.args]
     line = " ".join("".join(c if c.isprintable() else " " for c in " ".join(texts)).split())
-    return line[:DETAIL_CHARACTERS] or type(error).__name__
+    return shorten(line, DETAIL_CHARACTERS, placeholder=" ...") or type(error).__name__
 
 
 def _is_empty_file(source: ImageSource) -> bool:

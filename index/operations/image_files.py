@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.errors import GONE, ImageError
+from glam.errors import GONE, ImageError, InaccessibleError
 from glam.images import image_errors, open_regular_file
 from glam.images.limits import MAX_BYTES, check_bytes
 from glam.index.storage.checksums import digest, digest_stream
@@ -137,15 +137,16 @@ def _read(root: Path, times: Times, image: ImageFile) -> FileRead:
             check_bytes(stat.st_size, MAX_BYTES, str(path))
             data = file.read()
     except ImageError as error:
-        return FileRead(path, facts_of(image, "", 0, 0), error.reason, _failure(error.__cause__))
+        return FileRead(path, facts_of(image, "", 0, 0), error.reason, _failure(error))
     return FileRead(data, facts_of(image, digest(data), len(data), stat.st_mtime_ns))
 
 
-def _failure(cause: BaseException | None) -> Literal["gone", "inaccessible", "unreadable"]:
+def _failure(error: ImageError) -> Literal["gone", "inaccessible", "unreadable"]:
     """The kind of an error that reading a file raised."""
-    if not isinstance(cause, OSError) or cause.errno is None:
-        return "unreadable"
-    return "gone" if cause.errno in GONE else "inaccessible"
+    if isinstance(error, InaccessibleError):
+        return "inaccessible"
+    cause = error.__cause__
+    return "gone" if isinstance(cause, OSError) and cause.errno in GONE else "unreadable"
 
 
 def facts_of(image: ImageFile, content: str, size: int, modified: int) -> FileFacts:

@@ -182,7 +182,8 @@ def _image_file(image: Path, root: Path, known: dict[str, FileFacts], landmark_f
             f"{image} cannot be opened: {system_reason(error)}. Check the path and its permissions."
         ) from error
     if not is_file:
-        raise GlamError(f"{image}: no such file. Check the path.")
+        what = "a folder; `glam index sync` adds its images" if file.is_dir() else "not a file"
+        raise GlamError(f"{image}: {what if file.exists() else 'no such file'}. Check the path.")
     root = root.resolve()
     if not file.is_relative_to(root):
         raise GlamError(f"{image} is outside {root}, the root folder of the index. Move or copy it there first.")

@@ -52,13 +52,14 @@ def test_paths_have_one_form(tmp_path: Path) -> None:
         ("path,place,place\na.jpg,x,y\n", "two columns 'place'"),
         ("path,landmark\na.jpg,x\n./a.jpg,y\n", "line 3 gives a.jpg the landmark 'y'"),
         ("path\n.\n", "names the folder itself"),
-        ("path,x\n,1\n", "leads out"),
-        ("path\n/etc/passwd.jpg\n", "leads out"),
+        ("path,x\n,1\n", "line 2: the path is empty"),
+        ("path\n/etc/passwd.jpg\n", "line 2: the path '/etc/passwd.jpg' leads out"),
+        ("path,x\na.jpg," + "x" * 200_000, "line 2 has .*, or a field of more than 131,072 characters"),
         (b"p\0a\0t\0h\0\n\0", "NUL"),
         ("path\n\u00e9.jpg\n".encode("latin-1"), "not a text file in UTF-8"),
         ("path\na.jpg\n".encode("utf-16"), "not a text file in UTF-8"),
         ("path;place\na.jpg;x\n", "no column 'path'"),
-        ("", "no column 'path'"),
+        ("", "no column 'path', because it is empty"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: str | bytes, message: str) -> None:

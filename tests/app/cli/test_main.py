@@ -262,3 +262,13 @@ def test_a_path_that_the_system_refuses_is_one_sentence_and_exit_code_1(
         main.main()
     sentence = "glam: secret/list.csv cannot be opened: permission denied. Check the path and its permissions.\n"
     assert capsys.readouterr().err == sentence
+
+
+def test_warnings_of_decoders_are_not_shown(folder: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(folder, tmp_path / "photos")
+    exif = Image.Exif()
+    exif[0x9286] = "x" * 100  # a comment, stored outside the entry, whose bytes are cut off
+    Image.new("RGB", (40, 40)).save(root / "red tower" / "cut.jpg", exif=exif.tobytes()[:-60])
+    done = glam("eval", "folder", root, "--model", "timm:tf_efficientnet_lite0", "--size", 32)
+    assert "Warning" not in done.stderr
+    assert "EXIF" not in done.stderr

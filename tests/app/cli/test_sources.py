@@ -159,3 +159,36 @@ def test_train_says_what_it_reads(photos: Path, tmp_path: Path, draw_image: Draw
         "skipped: 1 excluded",
     ]
     assert "- 20[12]?/" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.fixture
+def refused_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files named ``0.png`` cannot be opened."""
+    refuse(monkeypatch, "open", lambda path: path.name == "0.png")
+
+
+@pytest.mark.usefixtures("refused_file")
+def test_a_file_that_the_system_refuses_is_named_and_ends_with_1(photos: Path, tmp_path: Path) -> None:
+    describe = ("describe", photos, "--out", tmp_path / "d.safetensors")
+    for command in (describe, ("eval", "folder", photos, "--landmark-from", "parent")):
+        assert "2019/tower/0.png: permission denied" in run(*command, *MODEL, code=1).stderr
+
+
+def test_a_damaged_file_is_named_and_ends_with_0(photos: Path, tmp_path: Path) -> None:
+    (photos / "2019/tower/0.png").write_bytes(b"damaged")
+    describe = ("describe", photos, "--out", tmp_path / "d.safetensors")
+    for command in (describe, ("eval", "folder", photos, "--landmark-from", "parent")):
+        assert "2019/tower/0.png: not an image" in run(*command, *MODEL).stderr
+
+
+@pytest.mark.usefixtures("failing_disk")
+def test_an_evaluation_that_fails_says_first_what_was_skipped(photos: Path) -> None:
+    done = run("eval", "folder", photos, *MODEL, code=1)  # each landmark of a folder has one image
+    assert "nothing to evaluate" in str(done.exception)
+    assert "  draft: input/output error" in done.stderr.splitlines()
+
+
+@pytest.mark.usefixtures("refused_file")
+def test_an_evaluation_without_readable_pairs_names_an_unreadable_image(photos: Path) -> None:
+    done = run("eval", "folder", photos, *MODEL, code=1)
+    assert "1 cannot be read; first: " in str(done.exception)

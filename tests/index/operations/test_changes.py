@@ -171,6 +171,11 @@ def test_adding_single_images(index: Path, folder: Path, content_model: Any, tmp
         add(index, [folder / "nowhere.jpg"], lambda: content_model)
 
 
+def test_adding_a_folder_says_what_adds_its_images(index: Path, folder: Path, content_model: Any) -> None:
+    with pytest.raises(GlamError, match="a folder; `glam index sync` adds its images"):
+        add(index, [folder], lambda: content_model)
+
+
 def test_adding_what_the_next_sync_would_remove_is_refused(folder: Path, content_model: Any, tmp_path: Path) -> None:
     index, outside = tmp_path / "scanned.glam", tmp_path / "outside.jpg"
     write(outside, "outside")
