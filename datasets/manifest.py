@@ -75,9 +75,10 @@ def _header(names: list[str], manifest: Path) -> list[str]:
         GlamError: there is no column ``path``, or two columns have the same name.
     """
     header = [name.strip() for name in names]
+    if not header:
+        raise GlamError(f"{manifest} is empty. Write a header line with a column 'path', and a line per image.")
     if "path" not in header:
-        columns = f"only {', '.join(map(repr, header))}" if header else "because it is empty"
-        raise GlamError(f"{manifest} has no column 'path', {columns}. Add a header line with 'path' in it.")
+        raise GlamError(f"{manifest} has no column 'path', only {header}. Add a header line with 'path' in it.")
     twice = next((name for name in header if name and header.count(name) > 1), None)
     if twice is not None:
         raise GlamError(f"{manifest} has two columns {twice!r}. Rename or remove one of them.")

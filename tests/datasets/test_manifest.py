@@ -59,7 +59,7 @@ def test_paths_have_one_form(tmp_path: Path) -> None:
         ("path\n\u00e9.jpg\n".encode("latin-1"), "not a text file in UTF-8"),
         ("path\na.jpg\n".encode("utf-16"), "not a text file in UTF-8"),
         ("path;place\na.jpg;x\n", "no column 'path'"),
-        ("", "no column 'path', because it is empty"),
+        ("", "m.csv is empty"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: str | bytes, message: str) -> None:
