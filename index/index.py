@@ -30,6 +30,7 @@ from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.rerank.base import Neighbors, Query
 from glam.index.rerank.chain import Chain, parse_chain
 from glam.index.rerank.queries import as_queries
+from glam.index.rerank_store.local_features import DecodeGate
 from glam.index.rerank_store.store import RerankStore
 from glam.index.storage.catalog import Catalog
 from glam.index.storage.errors import storage_errors
@@ -266,6 +267,15 @@ class Index(IndexReader):
             GlamError: a file of stored local features is damaged.
         """
         return self._store.local_features(image_id)
+
+    def gate_decoding(self, gate: DecodeGate) -> None:
+        """Bounds the memory of extracting local features from image files.
+
+        Args:
+            gate: returns a context manager inside which the content of a file is decoded. If it raises an `ImageError`,
+                the image has no local features; other errors end the search.
+        """
+        self._store.gate = gate
 
     def _open_structure(self) -> tuple[Structure, ImageIds]:
         """Opens the search structure; returns it and the image_id of each of its rows, (n,).

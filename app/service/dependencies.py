@@ -72,10 +72,12 @@ class AppState:
     ) -> None:
         self.model, self.model_name, self.limits, self.access = model, model_name, limits, access
         self.metrics, self.in_flight = Metrics(), InFlightRequests()
-        self.live_index = LiveIndex(index, model, limits.thumbnail_cache_bytes, self.metrics, owns_index=owns_index)
         capacity = decoding_capacity(limits.memory_bytes, UPLOAD_BYTES_PER_PIXEL * limits.upload_pixels)
         self.body_budget = MemoryBudget(max(capacity // BODY_SHARE, limits.upload_bytes))
         self.decoders = DecodePool(MemoryBudget(capacity - capacity // BODY_SHARE), limits, self.metrics)
+        self.live_index = LiveIndex(
+            index, model, limits.thumbnail_cache_bytes, self.metrics, self.decoders.reserve, owns_index=owns_index
+        )
         self.describer = Describer(model, index.size, index.scales, limits, self.metrics, self.decoders)
         self.searcher = Searcher(limits, self.metrics)
         self.write_queue = WriteQueue(index.path, self.live_index.reload, limits, self.metrics)

@@ -21,6 +21,7 @@ from glam.app.service.lru_cache import LruCache
 from glam.app.service.metrics import Metrics
 from glam.errors import GlamError
 from glam.index import Index
+from glam.index.rerank_store.local_features import DecodeGate
 from glam.index.storage.schema import CATALOG
 from glam.model import Model
 
@@ -48,8 +49,17 @@ class ServedIndex:
         is_current: whether no newer snapshot has replaced it.
     """
 
-    def __init__(self, index: Index, thumbnails: LruCache[str, bytes], facets_lock: Lock, *, owns_index: bool) -> None:
+    def __init__(
+        self,
+        index: Index,
+        thumbnails: LruCache[str, bytes],
+        facets_lock: Lock,
+        gate: DecodeGate,
+        *,
+        owns_index: bool,
+    ) -> None:
         self.index = index
+        index.gate_decoding(gate)
         self._facets_lock = facets_lock
         self.owns_index = owns_index
         self.image_files = IndexedFiles(index, thumbnails)
@@ -85,15 +95,18 @@ class LiveIndex:
         model: model that the index was built with. A newer snapshot with another model is not served.
         cache_bytes: capacity of the thumbnail cache in bytes.
         metrics: metrics to update.
+        gate: re-ranking decodes image files inside this.
         owns_index: whether the service closes the first snapshot.
     """
 
-    def __init__(self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, *, owns_index: bool) -> None:
-        self._model, self._metrics = model, metrics
+    def __init__(
+        self, index: Index, model: Model, cache_bytes: int, metrics: Metrics, gate: DecodeGate, *, owns_index: bool
+    ) -> None:
+        self._model, self._metrics, self._gate = model, metrics, gate
         self._thumbnails: LruCache[str, bytes] = LruCache(cache_bytes, len)
         self._facets_lock = Lock()  # one snapshot at a time: an index that changes all the time would use all cores
         self._version = _version(index.path)
-        self._served = ServedIndex(index, self._thumbnails, self._facets_lock, owns_index=owns_index)
+        self._served = ServedIndex(index, self._thumbnails, self._facets_lock, gate, owns_index=owns_index)
         self._lock = Lock()
         self._reload_lock = Lock()
         metrics.set_index_images(len(index))
@@ -127,7 +140,7 @@ class LiveIndex:
             if version == self._version:
                 return False
             try:
-                served = ServedIndex(self._open(), self._thumbnails, self._facets_lock, owns_index=True)
+                served = ServedIndex(self._open(), self._thumbnails, self._facets_lock, self._gate, owns_index=True)
             except BaseException:
                 self._metrics.index_failed()
                 raise

@@ -8,11 +8,12 @@ rounding, so stored and newly extracted features give the same ranking.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,19 +62,27 @@ class Packed(NamedTuple):
         return np.concatenate([[0], np.cumsum(self.heads["count"], dtype=np.int64)])
 
 
-def features_of(root: Path, facts: FileFacts) -> LocalFeatures | None:
+DecodeGate: TypeAlias = Callable[[bytes], AbstractContextManager[object]]
+"""Returns a context manager inside which the content of an image file is decoded. It may wait, or refuse."""
+
+
+def features_of(root: Path, facts: FileFacts, gate: DecodeGate = nullcontext) -> LocalFeatures | None:
     """Extracts the local features of an image in an index from its file.
 
     Args:
         root: folder that the path of the image is relative to.
         facts: facts of the file; if they contain no hash, any content is accepted.
+        gate: decodes the image inside this; if it raises an `ImageError`, the file counts as unreadable.
 
     Returns:
         The local features; None if the file cannot be read or its content has changed.
     """
     try:
         data = read_regular_file(root / facts.path)
-        return extract(read_image(data)) if not facts.hash or digest(data) == facts.hash else None
+        if facts.hash and digest(data) != facts.hash:
+            return None
+        with gate(data):
+            return extract(read_image(data))
     except (OSError, ImageError):
         return None
 

@@ -3,6 +3,7 @@
 Index.neighbors, Index.local_features --> RerankStore --> rerank/, or else a search and the image files
 """
 
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -13,7 +14,7 @@ from glam.errors import GlamError
 from glam.index.ann import DescriptorSource
 from glam.index.local_matching.rootsift import LocalFeatures
 from glam.index.rerank_store.knn_graph import Graph, PartialGraph, Search, stored_graph
-from glam.index.rerank_store.local_features import StoredFeatures, features_of
+from glam.index.rerank_store.local_features import DecodeGate, StoredFeatures, features_of
 from glam.index.storage.catalog import Catalog
 from glam.index.types import ImageIds
 
@@ -29,10 +30,14 @@ class RerankStore:
         root: folder that the paths of the images are relative to.
         catalog: catalog of the index.
         lock: lock that guards the catalog.
+
+    Attributes:
+        gate: image files are decoded inside this.
     """
 
     def __init__(self, index: Path, root: Path, catalog: Catalog, lock: Lock) -> None:
         self._index, self._root, self._catalog, self._lock = index, root, catalog, lock
+        self.gate: DecodeGate = nullcontext
         self._opening = Lock()
         self._graph: Graph | None = None
         self._features: StoredFeatures | None = None
@@ -88,4 +93,4 @@ class RerankStore:
     def _extract(self, image_id: int) -> LocalFeatures | None:
         with self._lock:
             facts = self._catalog.facts(image_id)
-        return None if facts is None else features_of(self._root, facts)
+        return None if facts is None else features_of(self._root, facts, self.gate)

@@ -8,15 +8,18 @@ Large images have a thread of their own, with a low priority, so that they delay
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
 
-from glam.app.service.decode_cost import Decode
+from glam.app.service.decode_cost import Decode, decode_cost
 from glam.app.service.memory_budget import MemoryBudget
 from glam.app.service.metrics import Metrics
 from glam.app.service.settings import ServiceLimits
 from glam.app.service.workers.batcher import Batcher, lower_priority
+from glam.errors import TooLargeError
+from glam.images import source_name
 
 T = TypeVar("T")
 
@@ -72,6 +75,21 @@ class DecodePool:
         outcome = await self._small.run(plan)
         result: T = await self._large.run(outcome) if isinstance(outcome, Decode) else outcome
         return result
+
+    def reserve(self, data: bytes) -> AbstractContextManager[None]:
+        """Context manager: memory to decode a file at full size is reserved inside the block.
+
+        Args:
+            data: content of the file.
+
+        Raises:
+            ImageError: the header cannot be read, or the service never has as much memory.
+            MemoryFullError: there is no memory for the image now.
+        """
+        cost = decode_cost(data)
+        if cost > self.budget.capacity:
+            raise TooLargeError(source_name(data), "takes more memory to decode than the service may use")
+        return self.budget.reserve(cost)
 
     def close(self) -> None:
         """Finish the work in the queues."""

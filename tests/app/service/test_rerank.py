@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import glam
 from glam.app.cli.main import app as commands
 from glam.app.service.app import create_app
 from glam.app.service.image_files import IndexedFiles
+from glam.app.service.memory_budget import MemoryBudget
 from glam.app.service.routes import search
 from glam.app.service.settings import ServiceLimits
 from glam.datasets.readers import read_folder
@@ -275,3 +277,29 @@ def test_keep_is_a_deprecated_name_of_precompute(folder: Path) -> None:
         done = CliRunner().invoke(commands, ["index", "keep", str(copy), *options, "--json"], catch_exceptions=False)
         assert json.loads(done.stdout)["precomputed"] == expected
         assert "is now `glam index precompute`" in done.stderr
+
+
+def test_files_of_candidates_are_decoded_within_the_memory_budget(
+    folder: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path / "i.glam", read_folder(folder / "images"), model, settings=Settings(SIZE, workers=1))
+    reserved: list[int] = []
+    usual = MemoryBudget.reserve
+
+    def reserve(self: MemoryBudget, size: int) -> AbstractContextManager[None]:
+        reserved.append(size)
+        return usual(self, size)
+
+    monkeypatch.setattr(MemoryBudget, "reserve", reserve)
+    with Index.open(tmp_path / "i.glam") as opened, TestClient(create_app(opened, model)) as client:
+        ids(asked(client, folder / "query.jpg", rerank="geometric:depth=6:least=4"))
+    assert len([size for size in reserved if size]) == 1 + 6, "the query and the candidates"
+
+
+def test_an_image_that_does_not_fit_into_memory_has_no_local_features(
+    folder: Path, model: Model, tmp_path: Path
+) -> None:
+    build(tmp_path / "i.glam", read_folder(folder / "images"), model, settings=Settings(SIZE, workers=1))
+    with Index.open(tmp_path / "i.glam") as opened, TestClient(create_app(opened, model)) as client:
+        client.app.state.glam.decoders.budget.capacity = 1000  # type: ignore[attr-defined]
+        assert opened.local_features(0) is None
