@@ -26,8 +26,7 @@ from glam import model_file
 from glam.datasets.collection import Collection
 from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
 from glam.datasets.tables import header_of
-from glam.errors import GlamError
-from glam.model import Model, load
+from glam.model import Model, load, read_header
 from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
 from glam.training import throughput
 from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
@@ -38,20 +37,19 @@ from glam.training.checkpoints import (
     MovableCheckpoint,
     checkpoint_callbacks,
     checkpoint_file,
-    has_state,
 )
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
-from glam.training.finetune import StartAtMeans
+from glam.training.finetune import StartAtMeans, check_options, options_of
 from glam.training.history import History
 from glam.training.interruption import StopAfterStep, interruptions, resume_line
-from glam.training.module import LandmarkModule
-from glam.training.options import COUNT, SEED, check_range
+from glam.training.module import LandmarkModule, architecture_of
+from glam.training.options import COUNT, SEED, ModelOptions, check_range
 from glam.training.overlap import shared_images
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
 from glam.training.progress_lines import ProgressLines
-from glam.training.resume import IDENTITY, changed_options, check_same_run, checkpoint_to_resume
+from glam.training.resume import changed_options, checkpoint_of, settings_identity
 from glam.training.run_end import (
     COMPARISON,
     COMPARISON_FILE,
@@ -98,18 +96,35 @@ class TrainingCLI(LightningCLI):
         )
         parser.link_arguments("data.seed", "model.seed")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the arguments; a model to fine-tune sets the options that would replace it or its weights.
+
+        Raises:
+            OptionError: an option is given that such a model sets otherwise.
+        """
+        super().parse_arguments(parser, args)
+        weights = self.config.weights
+        if weights is None:
+            return
+        options = options_of(read_header(weights))
+        parser.set_defaults(options)  # a configuration or the command line replaces them
+        super().parse_arguments(parser, args)
+        check_options(self.config, options)
+
     def before_instantiate_classes(self) -> None:
-        """Seeds the random numbers, and takes architecture and size from the model to fine-tune."""
+        """Seeds the random numbers, checks what can be known without network and images, and loads the start.
+
+        Raises:
+            GlamError: an option is out of its range, or ``--out`` holds no run to resume, or another one.
+        """
         check_range("data.seed", self.config.data.seed, SEED)
         check_range("save_every", self.config.save_every, COUNT)
         check_range("trainer.accumulate_grad_batches", self.config.trainer.accumulate_grad_batches, COUNT)
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
+        if self.config.resume:  # before the weights of the network are downloaded
+            checkpoint_of(self.config, self._settings_identity())
         if self.config.weights is not None:
             self.start = load(self.config.weights, "cpu")
-            architecture = self.start.network.architecture
-            self.config.model.backbone, self.config.model.pretrained = architecture.backbone, False
-            self.config.model.dim, self.config.model.glam = self.start.dim, architecture.glam
-            self.config.model.start, self.config.model.input_weight = "random", None  # others would replace its weights
             self.config.data.val_size = self.config.data.val_size or self.start.size
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -132,6 +147,21 @@ class TrainingCLI(LightningCLI):
         if self.start is not None:
             self.model.network = copy.deepcopy(self.start.network)
         self.model.connect(self.datamodule)
+
+    def _settings_identity(self) -> dict[str, Any]:
+        """The part of the identity of the run that needs neither network nor images."""
+        config = self.config
+        if config.weights is not None:
+            architecture = read_header(config.weights).architecture
+        else:
+            options = config.model.as_dict()
+            architecture = architecture_of(options.pop("backbone"), options.pop("dim"), ModelOptions(**options))
+        return settings_identity(
+            architecture,
+            distilled=bool(config.teachers),
+            optimizer=config.model.optimizer,
+            seed=config.data.seed,
+        )
 
 
 def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = None) -> Path:
@@ -159,13 +189,17 @@ def _train(cli: TrainingCLI, arguments: Sequence[str], show: Callable[[Collectio
         for collection in cli.datamodule.collections:
             show(collection)
     out = Path(cli.config.out)
-    resumed = _checkpoint(cli, out)
+    resumed, damage = checkpoint_of(cli.config, cli.model.identity(distilled=bool(cli.config.teachers)))
     if cli.trainer.is_global_zero:
         _check_outputs(cli, out)
+        if damage and resumed:
+            print(damage, file=sys.stderr)
+            with write_output(checkpoint_file(out, LAST)) as unfinished:
+                shutil.copyfile(resumed, unfinished)
     _check_image_count(cli)
     _say_left_out(cli)
     _warn_of_shared_images(cli)
-    history = History(_changes(cli, out) if resumed else {})
+    history = History({} if resumed is None else _changes(cli, out))
     best = _add_callbacks(cli, out, history)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
@@ -222,28 +256,6 @@ def _say_left_out(cli: TrainingCLI) -> None:
         print(f"skipped: {error}", file=sys.stderr)
     if cli.datamodule.without_landmark:
         print(f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on", file=sys.stderr)
-
-
-def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
-    """The checkpoint that the run resumes from; None for a new run.
-
-    Raises:
-        GlamError: ``out`` holds a run, and this is a new one; or it holds none, or another one, to resume.
-    """
-    if has_state(out) and not cli.config.resume:
-        raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
-    if not cli.config.resume:
-        return None
-    if not has_state(out):
-        raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
-    file, checkpoint, damage = checkpoint_to_resume(out)
-    now = cli.model.identity(distilled=bool(cli.config.teachers))
-    check_same_run(checkpoint.get(IDENTITY, {}), now, out)
-    if damage and cli.trainer.is_global_zero:
-        print(damage, file=sys.stderr)
-        with write_output(checkpoint_file(out, LAST)) as unfinished:
-            shutil.copyfile(file, unfinished)
-    return file
 
 
 @rank_zero_only
