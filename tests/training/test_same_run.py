@@ -135,7 +135,7 @@ def test_images_that_are_in_both_sets_are_told_at_the_start(photos: Path, capsys
     """The content counts, not the name."""
     shutil.copy(photos / "train" / "train 0" / "00.jpg", photos / "val" / "val 0" / "other name.jpg")
     train(arguments(photos, "--trainer.max_steps", "1"))
-    assert "1 of the 13 validation images are also training images" in capsys.readouterr().err
+    assert "1 of the 13 validation images is also a training image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
