@@ -216,17 +216,35 @@ def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
         raise GlamError(f"An object of type {kind} is not an image. Pass an image or a list of images.") from error
 
 
+def read_header(name: str | Path) -> ModelHeader:
+    """Reads the settings of a model, without its weights and without a download.
+
+    Args:
+        name: see `load`.
+
+    Raises:
+        GlamError: there is no such model, or its file is not a valid model file.
+    """
+    if not str(name).startswith(TIMM):
+        return model_file.read_header(_file(str(name)))
+    backbone = str(name).removeprefix(TIMM).partition("@")[0]
+    return ModelHeader(Architecture(backbone, dim=None, glam=None), DEFAULT_SIZE)
+
+
 def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:
-    if name.startswith(TIMM):
-        backbone, at, file = name.removeprefix(TIMM).partition("@")
-        architecture = Architecture(backbone, dim=None, glam=None)
-        return DescriptorNetwork(architecture, pretrained=Path(file) if at else True), ModelHeader(
-            architecture, DEFAULT_SIZE
-        )
+    if not name.startswith(TIMM):
+        return model_file.load(_file(name))
+    header = read_header(name)
+    _, at, file = name.partition("@")
+    return DescriptorNetwork(header.architecture, pretrained=Path(file) if at else True), header
+
+
+def _file(name: str) -> Path:
+    """The file of a bundled model, or the one that the name is the path of."""
     bundled = bundled_models()
     if name in bundled:
-        return model_file.load(bundled[name])
+        return bundled[name]
     if not Path(name).exists() and not name.endswith(".safetensors"):
         known = ", ".join([*sorted(bundled), "timm:NAME", "or the path of a .safetensors file"])
         raise GlamError(f"There is no model named {name!r}. Choose {known}.")
-    return model_file.load(Path(name))
+    return Path(name)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from glam.errors import GlamError
 from glam.training.configs import bundled_configs
@@ -34,6 +35,11 @@ def option_sentence(message: str) -> str:
         wrong = f"--{key[1]} does not take {value[1].strip()!r}."
         return f"{wrong} Give {' or '.join(dict.fromkeys(names))}." if names else f"{wrong} {HELP}"
     return with_help(" ".join(message.split("\n")[:2]))
+
+
+def as_argument(value: Any) -> str:
+    """The value of an option as on the command line."""
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def with_help(message: str) -> str:

@@ -22,15 +22,18 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from glam import model_file
 from glam.datasets.collection import Collection
-from glam.datasets.prepare import UNREADABLE, UNREADABLE_COLUMNS
-from glam.datasets.tables import header_of
-from glam.errors import GlamError
-from glam.model import Model, load
-from glam.output import OutputKind, check_not_input, check_output, write_errors, write_output
+from glam.datasets.prepare import UNREADABLE
+from glam.model import Model, load, read_header
+from glam.output import write_errors, write_output
 from glam.training import throughput
-from glam.training.arguments import OptionError, option_sentence, with_bundled_configs, with_help, with_one_list
+from glam.training.arguments import (
+    OptionError,
+    option_sentence,
+    with_bundled_configs,
+    with_help,
+    with_one_list,
+)
 from glam.training.batch_memory import CheckMemory
 from glam.training.checkpoints import (
     LAST,
@@ -38,32 +41,23 @@ from glam.training.checkpoints import (
     MovableCheckpoint,
     checkpoint_callbacks,
     checkpoint_file,
-    has_state,
 )
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
-from glam.training.finetune import StartAtMeans
+from glam.training.finetune import StartAtMeans, check_options, options_of
 from glam.training.history import History
+from glam.training.image_warnings import say_before_error, say_unreadable, say_without_landmark, warn_of_shared_images
 from glam.training.interruption import StopAfterStep, interruptions, resume_line
-from glam.training.module import LandmarkModule
-from glam.training.options import COUNT, SEED, check_range
-from glam.training.overlap import shared_images
+from glam.training.module import LandmarkModule, architecture_of
+from glam.training.options import COUNT, SEED, ModelOptions, check_range
+from glam.training.outputs import CONFIG_FILE, check_outputs
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
 from glam.training.progress_lines import ProgressLines
-from glam.training.resume import IDENTITY, changed_options, check_same_run, checkpoint_to_resume
-from glam.training.run_end import (
-    COMPARISON,
-    COMPARISON_FILE,
-    RESULT,
-    RESULT_FILE,
-    end_of,
-    write_best,
-    write_better,
-    write_result,
-)
+from glam.training.resume import changed_options, checkpoint_of, settings_identity
+from glam.training.run_end import end_of, write_best, write_better, write_result
 from glam.training.teachers import MODEL_FILE, train_teachers
-from glam.training.unreadable import write_unreadable
+from glam.training.unreadable import DataError, write_unreadable
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the size sampler distributes the images
@@ -73,14 +67,28 @@ TRAINER_DEFAULTS = {
 }
 
 
+Show = Callable[[Collection], None]
+"""Says what was read of a source, and what was passed over."""
+
+
 class TrainingCLI(LightningCLI):
     """LightningCLI with the arguments of `glam train`.
 
+    Args:
+        show: called in the first process with the images of each source, also if the run cannot use them.
+        arguments: positional arguments of LightningCLI.
+        options: keyword arguments of LightningCLI.
+
     Attributes:
+        show: called with the images of each source; None to say nothing.
         start: the trained model that the run fine-tunes; None if it starts from a backbone.
     """
 
     start: Model | None = None
+
+    def __init__(self, *arguments: Any, show: Show | None = None, **options: Any) -> None:
+        self.show = show
+        super().__init__(*arguments, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of a run that concern neither model, data, nor trainer."""
@@ -98,18 +106,35 @@ class TrainingCLI(LightningCLI):
         )
         parser.link_arguments("data.seed", "model.seed")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the arguments; a model to fine-tune sets the options that would replace it or its weights.
+
+        Raises:
+            OptionError: an option is given that such a model sets otherwise.
+        """
+        super().parse_arguments(parser, args)
+        weights = self.config.weights
+        if weights is None:
+            return
+        options = options_of(read_header(weights))
+        parser.set_defaults(options)  # a configuration or the command line replaces them
+        super().parse_arguments(parser, args)
+        check_options(self.config, options)
+
     def before_instantiate_classes(self) -> None:
-        """Seeds the random numbers, and takes architecture and size from the model to fine-tune."""
+        """Seeds the random numbers, checks what can be known without network and images, and loads the start.
+
+        Raises:
+            GlamError: an option is out of its range, or ``--out`` holds no run to resume, or another one.
+        """
         check_range("data.seed", self.config.data.seed, SEED)
         check_range("save_every", self.config.save_every, COUNT)
         check_range("trainer.accumulate_grad_batches", self.config.trainer.accumulate_grad_batches, COUNT)
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
+        if self.config.resume:  # before the weights of the network are downloaded
+            checkpoint_of(self.config, self._settings_identity())
         if self.config.weights is not None:
             self.start = load(self.config.weights, "cpu")
-            architecture = self.start.network.architecture
-            self.config.model.backbone, self.config.model.pretrained = architecture.backbone, False
-            self.config.model.dim, self.config.model.glam = self.start.dim, architecture.glam
-            self.config.model.start, self.config.model.input_weight = "random", None  # others would replace its weights
             self.config.data.val_size = self.config.data.val_size or self.start.size
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -127,20 +152,51 @@ class TrainingCLI(LightningCLI):
             raise OptionError(with_help(str(error))) from error
 
     def instantiate_classes(self) -> None:
-        """Builds and connects module, data, and trainer; the network is a copy of that of the model to fine-tune."""
-        super().instantiate_classes()
+        """Builds and connects module, data, and trainer; the network is a copy of that of the model to fine-tune.
+
+        Raises:
+            DataError: the images cannot be used; what was passed over is said before.
+        """
+        try:
+            super().instantiate_classes()
+        except DataError as error:
+            self.show_images(error.collections)
+            say_before_error(self.config, error.unreadable)
+            raise
         if self.start is not None:
             self.model.network = copy.deepcopy(self.start.network)
         self.model.connect(self.datamodule)
 
+    @rank_zero_only
+    def show_images(self, collections: Sequence[Collection]) -> None:
+        """Calls ``show`` with the images of each source."""
+        if self.show is not None:
+            for collection in collections:
+                self.show(collection)
 
-def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = None) -> Path:
+    def _settings_identity(self) -> dict[str, Any]:
+        """The part of the identity of the run that needs neither network nor images."""
+        config = self.config
+        if config.weights is not None:
+            architecture = read_header(config.weights).architecture
+        else:
+            options = config.model.as_dict()
+            architecture = architecture_of(options.pop("backbone"), options.pop("dim"), ModelOptions(**options))
+        return settings_identity(
+            architecture,
+            distilled=bool(config.teachers),
+            optimizer=config.model.optimizer,
+            seed=config.data.seed,
+        )
+
+
+def train(arguments: Sequence[str], show: Show | None = None) -> Path:
     """Trains a model and returns the path of the model file.
 
     Args:
         arguments: arguments of `glam train`, such as ``["--config", "lite0", "--data.train", "images"]``. A
             configuration is a path or one of `bundled_configs`.
-        show: called in the first process with the images of each source, to say what was read.
+        show: see `TrainingCLI`.
 
     Raises:
         OptionError: an option is wrong.
@@ -148,24 +204,29 @@ def train(arguments: Sequence[str], show: Callable[[Collection], None] | None = 
             cannot be used.
     """
     with interruptions(arguments):
-        cli = build_cli(arguments)
+        cli = build_cli(arguments, show)
     with interruptions(arguments, cli):
-        return _train(cli, arguments, show)
+        return _train(cli, arguments)
 
 
-def _train(cli: TrainingCLI, arguments: Sequence[str], show: Callable[[Collection], None] | None) -> Path:
+def _train(cli: TrainingCLI, arguments: Sequence[str]) -> Path:
     """Checks all that can be known at the start, trains, and writes the model and the result."""
-    if show is not None and cli.trainer.is_global_zero:
-        for collection in cli.datamodule.collections:
-            show(collection)
+    cli.show_images(cli.datamodule.collections)
     out = Path(cli.config.out)
-    resumed = _checkpoint(cli, out)
+    resumed, damage = checkpoint_of(cli.config, cli.model.identity(distilled=bool(cli.config.teachers)))
     if cli.trainer.is_global_zero:
-        _check_outputs(cli, out)
+        check_outputs(cli.config)
+        if cli.datamodule.unreadable:
+            write_unreadable(out, cli.datamodule.unreadable)
+        if damage and resumed:
+            print(damage, file=sys.stderr)
+            with write_output(checkpoint_file(out, LAST)) as unfinished:
+                shutil.copyfile(resumed, unfinished)
+    say_unreadable(cli.datamodule.unreadable, out / UNREADABLE)
+    say_without_landmark(cli.datamodule)
     _check_image_count(cli)
-    _say_left_out(cli)
-    _warn_of_shared_images(cli)
-    history = History(_changes(cli, out) if resumed else {})
+    warn_of_shared_images(cli.datamodule)
+    history = History({} if resumed is None else _changes(cli, out))
     best = _add_callbacks(cli, out, history)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
@@ -185,6 +246,9 @@ def _train(cli: TrainingCLI, arguments: Sequence[str], show: Callable[[Collectio
             raise
         diverged = True
         rank_zero_only(print)(error)
+    except DataError:
+        say_unreadable(cli.datamodule.unreadable, out / UNREADABLE)
+        raise
     finally:
         if cli.trainer.is_global_zero:
             write_unreadable(out, cli.datamodule.unreadable)
@@ -216,48 +280,6 @@ def _changes(cli: TrainingCLI, out: Path) -> dict[str, tuple[Any, Any]]:
     return changes
 
 
-@rank_zero_only
-def _say_left_out(cli: TrainingCLI) -> None:
-    for error in cli.datamodule.unreadable:
-        print(f"skipped: {error}", file=sys.stderr)
-    if cli.datamodule.without_landmark:
-        print(f"{cli.datamodule.without_landmark:,} images have no landmark and are not trained on", file=sys.stderr)
-
-
-def _checkpoint(cli: TrainingCLI, out: Path) -> Path | None:
-    """The checkpoint that the run resumes from; None for a new run.
-
-    Raises:
-        GlamError: ``out`` holds a run, and this is a new one; or it holds none, or another one, to resume.
-    """
-    if has_state(out) and not cli.config.resume:
-        raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
-    if not cli.config.resume:
-        return None
-    if not has_state(out):
-        raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
-    file, checkpoint, damage = checkpoint_to_resume(out)
-    now = cli.model.identity(distilled=bool(cli.config.teachers))
-    check_same_run(checkpoint.get(IDENTITY, {}), now, out)
-    if damage and cli.trainer.is_global_zero:
-        print(damage, file=sys.stderr)
-        with write_output(checkpoint_file(out, LAST)) as unfinished:
-            shutil.copyfile(file, unfinished)
-    return file
-
-
-@rank_zero_only
-def _warn_of_shared_images(cli: TrainingCLI) -> None:
-    data = cli.datamodule
-    shared = shared_images(data.train, data.val)
-    if shared:
-        (val, train), count = shared[0], f"{len(shared):,} of the {len(data.val):,} validation images"
-        print(
-            f"{count} are also training images, so val_map is too high for unseen landmarks; first: {val} is {train}",
-            file=sys.stderr,
-        )
-
-
 def _check_image_count(cli: TrainingCLI) -> None:
     """Makes sure that there are enough images for the PCA at the start and the whitening at the end of a run."""
     options = cli.model.options
@@ -266,36 +288,12 @@ def _check_image_count(cli: TrainingCLI) -> None:
         check_image_count(min(len(cli.datamodule.train), options.start_images), cli.config.model.dim)
 
 
-def _check_outputs(cli: TrainingCLI, out: Path) -> None:
-    """Makes sure that the run replaces no input and no file of another kind.
-
-    The folder may hold other files, since the log of a run is often redirected into it.
-    """
-    data = [Path(source) for source in (cli.config.data.train, cli.config.data.val) if source is not None]
-    check_not_input(out, data)
-    models = [Path(name) for name in (cli.config.weights, *cli.config.teachers) if name is not None]
-    check_output(out / MODEL_FILE, model_file.MODEL, models)
-    check_output(out / CONFIG_FILE, CONFIG)
-    check_output(out / COMPARISON_FILE, COMPARISON)
-    check_output(out / RESULT_FILE, RESULT)
-    check_output(out / UNREADABLE, UNREADABLE_LIST)
-
-
-def _is_config(path: Path) -> bool:
-    keys = {line.partition(":")[0] for line in path.read_text(encoding="utf-8").splitlines()}
-    return keys >= {"trainer", "model", "data", "resume"}
-
-
-CONFIG_FILE = "config.yaml"
-CONFIG = OutputKind("the configuration of a run of `glam train`", _is_config)
-UNREADABLE_LIST = OutputKind("a list of unreadable images", lambda path: header_of(path) == list(UNREADABLE_COLUMNS))
-
-
-def build_cli(arguments: Sequence[str]) -> TrainingCLI:
-    """Builds module, data, and trainer from the arguments, with seeded weights. Trains and writes nothing.
+def build_cli(arguments: Sequence[str], show: Show | None = None) -> TrainingCLI:
+    """Builds module, data, and trainer from the arguments, with seeded weights. Trains nothing.
 
     Args:
         arguments: see `train`.
+        show: see `TrainingCLI`.
 
     Raises:
         OptionError: an option is wrong.
@@ -307,6 +305,7 @@ def build_cli(arguments: Sequence[str]) -> TrainingCLI:
         return TrainingCLI(
             LandmarkModule,
             LandmarkData,
+            show=show,
             args=expanded,
             run=False,
             seed_everything_default=False,

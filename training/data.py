@@ -21,9 +21,10 @@ from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
 from glam.datasets.views import Views, apply_changes, collate_views
 from glam.errors import GlamError, ImageError
 from glam.eval.folder import has_pair
+from glam.plurals import count
 from glam.sizes import fitted_size
 from glam.training.options import DataOptions
-from glam.training.unreadable import ReadableLoader, UnreadableLog
+from glam.training.unreadable import DataError, ReadableLoader, UnreadableLog
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """(b, 3, h, w) normalized images, their (b,) landmark ids, and their (b,) indices in the collection. In validation, the
@@ -65,7 +66,7 @@ class LandmarkData(L.LightningDataModule):
         without_landmark: number of training images that are excluded because they have no landmark.
 
     Raises:
-        GlamError: a source cannot be read, there are too few landmarks, or too many images are unreadable.
+        DataError: a source cannot be read, there are too few landmarks, or too many images are unreadable.
     """
 
     trainer: Trainer  # set by Lightning before any hook runs
@@ -80,8 +81,22 @@ class LandmarkData(L.LightningDataModule):
         self.resume_at: tuple[int, tuple[EpochPart, ...]] = (0, ())  # epoch, its finished parts
         self.entered: tuple[int, tuple[EpochPart, ...], int] = (0, (), 0)  # epoch, its finished parts, their batches
         scan = ScanOptions(tuple(chosen.exclude), chosen.follow_links, landmark_from=chosen.landmark_from)
+        self.collections: list[Collection] = []
+        self._logs: tuple[UnreadableLog, ...] = ()
+        try:
+            self._read(train, val, leave_out, scan)
+        except GlamError as error:
+            raise DataError(str(error), self.collections, self.unreadable) from error
+
+    def _read(self, train: Path, val: Path | None, leave_out: Path | None, scan: ScanOptions) -> None:
+        """Reads and splits the sources.
+
+        Raises:
+            GlamError: a source cannot be read, there are too few landmarks, or too many images are unreadable.
+        """
+        chosen = self.options
         everything = read_collection(train, scan)
-        self.collections = [everything]
+        self.collections.append(everything)
         if leave_out is not None:
             everything = exclude(everything, read_names(leave_out))
         if val is None:
@@ -94,14 +109,14 @@ class LandmarkData(L.LightningDataModule):
         self.without_landmark = len(train_part) - len(labelled)
         self.train, self.train_shapes, unreadable = split_readable(labelled)
         self.val, self.val_shapes, val_unreadable = split_readable(val_part)
+        self._logs = UnreadableLog(len(labelled), chosen.max_unreadable), UnreadableLog(len(val_part))
+        for log, errors in zip(self._logs, (unreadable, val_unreadable), strict=True):
+            log.note((error.source, error.reason) for error in errors)
         if len(self.train.landmarks) < 2:
             raise GlamError(
                 f"{train} has fewer than two landmarks to train on. Put the images of each landmark into a sub-folder."
             )
         _check_pairs(self.val)
-        self._logs = UnreadableLog(len(labelled), chosen.max_unreadable), UnreadableLog(len(val_part))
-        for log, errors in zip(self._logs, (unreadable, val_unreadable), strict=True):
-            log.note((error.source, error.reason) for error in errors)
 
     @property
     def unreadable(self) -> list[ImageError]:
@@ -242,15 +257,16 @@ def hold_out(collection: Collection, share: float, seed: int) -> tuple[Collectio
         GlamError: fewer than two landmarks would remain for training.
     """
     known = collection.landmarks
-    count = max(2, round(share * len(known)))
-    if len(known) < count + 2:
+    held_count = max(2, round(share * len(known)))
+    if len(known) < held_count + 2:
         raise GlamError(
-            f"{collection.root} has {len(known)} landmarks, too few to hold {count} out for validation. "
+            f"{collection.root} has {count(len(known), 'landmark')}, too few to hold {held_count} out for validation. "
             "Add landmarks, or name a folder with others: --data.val."
         )
     images = Counter(image.landmark for image in collection.images)
     pairs = [landmark for landmark in known if images[landmark] > 1]  # only these can be scored
-    held = set(np.random.default_rng(seed).choice(pairs if len(pairs) >= count else known, size=count, replace=False))
+    source = pairs if len(pairs) >= held_count else known
+    held = set(np.random.default_rng(seed).choice(source, size=held_count, replace=False))
     training = collection.filter(lambda image: image.landmark not in held)
     return training, collection.filter(lambda image: image.landmark in held)
 

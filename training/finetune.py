@@ -18,10 +18,56 @@ from glam.eval.folder import FolderReport, evaluate_folder
 from glam.eval.metrics import bootstrap_interval
 from glam.model import Model
 from glam.model_file import ModelHeader
+from glam.network import DescriptorNetwork
+from glam.plurals import count
+from glam.training.arguments import OptionError, as_argument
 from glam.training.compute_once import compute_once
 from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
 from glam.training.pca_init import balanced_sample
+
+
+def options_of(header: ModelHeader) -> dict[str, Any]:
+    """The options of a run that fine-tunes a model: its architecture, and a start that replaces none of its weights.
+
+    Args:
+        header: settings of the model.
+
+    Returns:
+        Value by dotted name.
+    """
+    architecture = header.architecture
+    return {
+        "model.backbone": architecture.backbone,
+        "model.dim": architecture.whitening or architecture.dim or DescriptorNetwork(architecture).dim,
+        "model.glam": architecture.glam,
+        "model.gem_p": architecture.gem_p,
+        "model.dropout": architecture.dropout,
+        "model.stride": architecture.stride,
+        "model.pretrained": False,
+        "model.start": "random",
+        "model.whitening": 0.0,
+        "model.input_weight": None,
+    }
+
+
+def check_options(config: Any, options: dict[str, Any]) -> None:
+    """Makes sure that no option is given that could have no effect.
+
+    Args:
+        config: configuration of `glam train`, with the name of the model to fine-tune.
+        options: see `options_of`.
+
+    Raises:
+        OptionError: an option has another value.
+    """
+    for name, value in options.items():
+        given = config[name]
+        if given != value:
+            raise OptionError(
+                f"--{name} {as_argument(given)} does not apply to --weights {config.weights}, which sets it to "
+                f"{as_argument(value)}. Leave it out, or train from a backbone with --weights null."
+            )
 
 
 class StartAtMeans(L.Callback):
@@ -85,7 +131,7 @@ class Comparison:
         before, after = 100 * self.before.scores.mean_ap, 100 * self.after.scores.mean_ap
         low, high = (100 * end for end in self.interval)
         return (
-            f"mAP on {self.landmarks} held-out landmarks: {before:.2f} before, {after:.2f} after "
+            f"mAP on {count(self.landmarks, 'held-out landmark')}: {before:.2f} before, {after:.2f} after "
             f"({100 * self.gain:+.2f}, 95% interval {low:+.2f} to {high:+.2f})"
         )
 

@@ -28,12 +28,23 @@ from glam.training.optimizer import build_optimizer, parameter_groups, parameter
 from glam.training.options import COUNT, ModelOptions, check_range
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
-from glam.training.resume import IDENTITY, apply_rates, run_identity
+from glam.training.resume import IDENTITY, apply_rates, image_identity, settings_identity
 from glam.training.retrieval_score import RetrievalScore
 from glam.training.whitening import whiten_head
 
 LOSS_SO_FAR = "loss_so_far"
 """Key of `EpochLoss.so_far` of an unfinished epoch, summed over all processes, in a checkpoint."""
+
+
+def architecture_of(backbone: str, dim: int, options: ModelOptions) -> Architecture:
+    """The settings of the network that options ask for.
+
+    Args:
+        backbone: name of a timm model.
+        dim: dimension of the descriptors.
+        options: the other options of the model.
+    """
+    return Architecture(backbone, dim, options.glam, options.gem_p, options.dropout, stride=options.stride)
 
 
 class LandmarkModule(L.LightningModule):
@@ -60,9 +71,8 @@ class LandmarkModule(L.LightningModule):
         super().__init__()
         chosen = self.options = ModelOptions(**options)
         check_range("model.dim", dim, COUNT)
-        architecture = Architecture(backbone, dim, chosen.glam, chosen.gem_p, chosen.dropout, stride=chosen.stride)
         try:
-            self.network = DescriptorNetwork(architecture, pretrained=chosen.pretrained)
+            self.network = DescriptorNetwork(architecture_of(backbone, dim, chosen), pretrained=chosen.pretrained)
         except (TypeError, ValueError) as error:  # of the attention
             raise OptionError(
                 f"--model.glam {chosen.glam} is not an attention: {error}. Correct it, or give null."
@@ -96,15 +106,13 @@ class LandmarkModule(L.LightningModule):
         Args:
             distilled: whether the run learns from teachers.
         """
-        train, val = self.data.sources
-        return run_identity(
-            self.network.architecture.to_dict(),
-            train,
-            val,
-            loss="distillation" if distilled else "ArcFace",
+        settings = settings_identity(
+            self.network.architecture,
+            distilled=distilled,
             optimizer=self.options.optimizer,
             seed=self.data.options.seed,
         )
+        return settings | image_identity(*self.data.sources)
 
     def configure_model(self) -> None:
         """Adds the loss, and prepares the network for `DistributedDataParallel`.

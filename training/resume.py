@@ -1,6 +1,8 @@
 """Resuming a run: what must be the same is compared before anything is written, and what may differ is applied.
 
-    last.ckpt --`checkpoint_to_resume`--> checkpoint --`check_same_run`--> fit --`apply_rates`--> optimizer
+    last.ckpt --`checkpoint_of`--> checkpoint of the same run --fit--> `apply_rates` --> optimizer
+
+Settings are compared before the network is made and images are read, landmarks and lists of images after that.
 
 Same: architecture, optimizer, loss, seed, landmarks, and lists of images. Free: learning rates, weight decay, epochs,
 batch size, image size, devices, workers, and all other options.
@@ -13,7 +15,8 @@ from typing import Any
 from glam.datasets.collection import Collection
 from glam.descriptor_files import listing_of
 from glam.errors import GlamError
-from glam.training.checkpoints import BEST, LAST, PREVIOUS, checkpoint_file, read_checkpoint
+from glam.network import Architecture
+from glam.training.checkpoints import BEST, LAST, PREVIOUS, checkpoint_file, has_state, read_checkpoint
 
 IDENTITY = "run"
 """Key of the identity of a run in its checkpoints. Those of earlier versions have none."""
@@ -32,21 +35,28 @@ NAMES = {
 """Names in messages, where they differ from the keys."""
 
 
-def run_identity(
-    architecture: dict[str, Any], train: Collection, val: Collection, **others: str | int
-) -> dict[str, Any]:
-    """The facts that make a run the same run, as JSON values.
+def settings_identity(architecture: Architecture, *, distilled: bool, optimizer: str, seed: int) -> dict[str, Any]:
+    """The settings that make a run the same run, as JSON values. They are known before network and images.
 
     Args:
         architecture: settings of the network.
+        distilled: whether the run learns from teachers.
+        optimizer: name of the optimizer.
+        seed: seed of the run.
+    """
+    settings = {name: value for name, value in architecture.to_dict().items() if name not in FREE}
+    loss = "distillation" if distilled else "ArcFace"
+    return {**settings, "loss": loss, "optimizer": optimizer, "seed": seed}
+
+
+def image_identity(train: Collection, val: Collection) -> dict[str, Any]:
+    """The images that make a run the same run, as JSON values.
+
+    Args:
         train: all training images, readable or not.
         val: all validation images, readable or not.
-        others: further facts by name.
     """
-    settings = {name: value for name, value in architecture.items() if name not in FREE}
     return {
-        **settings,
-        **others,
         "landmarks": listing_of(train.landmarks),
         "images": listing_of(f"{image.path}\t{image.landmark}" for image in train.images),
         "val_images": listing_of(f"{image.path}\t{image.landmark}" for image in val.images),
@@ -58,7 +68,7 @@ def check_same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> No
 
     Args:
         before: the identity in the checkpoint; empty if an earlier version wrote it.
-        now: the identity of this run.
+        now: the identity of this run, or the part of it that is known.
         out: folder of the run, for the message.
 
     Raises:
@@ -76,6 +86,31 @@ def check_same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> No
             reason = f"its {NAMES.get(name, name)} is {old}, not {new}"
         advice = "Use the options and images of that run, or choose another --out."
         raise GlamError(f"{out} holds another run: {reason}. {advice}")
+
+
+def checkpoint_of(config: Any, identity: dict[str, Any]) -> tuple[Path | None, str]:
+    """Finds the checkpoint that a run resumes from.
+
+    Args:
+        config: configuration of `glam train`.
+        identity: identity of the run, or the part of it that is known.
+
+    Returns:
+        The checkpoint, None for a new run; and what is wrong with ``last.ckpt`` if it is not that one, else "".
+
+    Raises:
+        GlamError: ``--out`` holds a run, and this is a new one; or it holds none, or another one, to resume.
+    """
+    out = Path(config.out)
+    if has_state(out) and not config.resume:
+        raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
+    if not config.resume:
+        return None, ""
+    if not has_state(out):
+        raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
+    file, checkpoint, damage = checkpoint_to_resume(out)
+    check_same_run(checkpoint.get(IDENTITY, {}), identity, out)
+    return file, damage
 
 
 def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:

@@ -19,6 +19,7 @@ from glam.eval.report import versions
 from glam.model import Model, load
 from glam.model_file import ModelHeader
 from glam.output import OutputKind, has_json_keys, write_json
+from glam.plurals import count
 from glam.training.checkpoints import MovableCheckpoint, read_checkpoint
 from glam.training.finetune import compare_models
 from glam.training.history import History
@@ -62,8 +63,8 @@ def write_best(cli: "TrainingCLI", best: MovableCheckpoint, history: History, pa
         facts = {"epoch": checkpoint["epoch"] + 1, "step": checkpoint["global_step"]}
         images = _validation_images(cli, validated.get(facts["epoch"]))
         facts |= {"val_map": float(score), "validated_on": images}
-        count = sum(epoch["complete"] for epoch in history.epochs)
-        print(f"best of {count} epochs: {facts['epoch']}, by mAP on {images}")
+        complete = sum(epoch["complete"] for epoch in history.epochs)
+        print(f"best of {count(complete, 'epoch')}: {facts['epoch']}, by mAP on {images}")
     else:
         last = history.epochs[-1] if history.epochs else {}  # of a run that ended within its first epoch
         known = last.get("step") == trainer.global_step and not trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -151,7 +152,7 @@ def _validation_images(cli: "TrainingCLI", scored: int | None = None) -> str:
     data = cli.datamodule
     source = cli.config.data.val or f"landmarks held out of {cli.config.data.train}"
     part = "" if scored is None or scored == len(data.val) else f"{scored} of "
-    return f"{source}: {part}{len(data.val)} images of {len(data.val.landmarks)} landmarks"
+    return f"{source}: {part}{count(len(data.val), 'image')} of {count(len(data.val.landmarks), 'landmark')}"
 
 
 def _device() -> torch.device:

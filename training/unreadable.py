@@ -3,7 +3,7 @@
 Readable in a worker --batch, reasons--> ReadableLoader --reasons--> UnreadableLog --> OUT/unreadable.csv
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,24 @@ from glam.datasets.substitutes import Readable, Reason, collate_readable
 from glam.datasets.tables import csv_rows, open_text
 from glam.errors import GlamError, ImageError
 from glam.output import write_errors
+from glam.plurals import count
 from glam.training.throughput import TimedLoader
+
+
+class DataError(GlamError):
+    """The images of a run cannot be used.
+
+    Args:
+        message: what is wrong, and what to do.
+        collections: the images that had been read.
+        unreadable: the errors of images that had been found.
+    """
+
+    def __init__(
+        self, message: str, collections: Sequence[Collection] = (), unreadable: Sequence[ImageError] = ()
+    ) -> None:
+        super().__init__(message)
+        self.collections, self.unreadable = collections, unreadable
 
 
 class UnreadableLog:
@@ -45,7 +62,7 @@ class UnreadableLog:
             reasons: path and reason of each image, new or noted before.
 
         Raises:
-            GlamError: more images are unreadable than `max_share`, and this is the only process. Several processes
+            DataError: more images are unreadable than `max_share`, and this is the only process. Several processes
                 check together, in `gather`, because an error in one of them would leave the others waiting.
         """
         for path, reason in reasons:
@@ -57,7 +74,7 @@ class UnreadableLog:
         """Notes the unreadable images of all processes. Every process has to call it.
 
         Raises:
-            GlamError: more images are unreadable than `max_share`.
+            DataError: more images are unreadable than `max_share`.
         """
         if _distributed():
             found: list[Any] = [None] * torch.distributed.get_world_size()
@@ -70,13 +87,14 @@ class UnreadableLog:
         """Makes sure that not too many images are unreadable.
 
         Raises:
-            GlamError: more images are unreadable than `max_share`.
+            DataError: more images are unreadable than `max_share`.
         """
         if len(self.reasons) > self.max_share * self.count:
             path, reason = next(iter(self.reasons.items()))
-            raise GlamError(
-                f"More than {self.max_share:.0%} of the {self.count:,} training images cannot be read; first: {path}: "
-                f"{reason}. Restore the files, or set a larger --data.max_unreadable."
+            images = count(self.count, "training image")
+            raise DataError(
+                f"More than {self.max_share:.0%} of the {images} cannot be read; first: {path}: {reason}. "
+                f"Restore the files, or set a larger --data.max_unreadable."
             )
 
 
@@ -121,7 +139,7 @@ class ReadableLoader(TimedLoader):
             if batch is not None:
                 yield batch
             elif self._substituted:
-                raise GlamError(
+                raise DataError(
                     f"No image of a batch can be read any more; first: {': '.join(reasons[0])}. "
                     "Restore the files, and run the command again with --resume."
                 )

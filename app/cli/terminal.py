@@ -23,6 +23,7 @@ from rich.text import Text
 from glam.datasets.collection import Collection, Skipped
 from glam.datasets.workflow_folders import workflow_folders
 from glam.errors import ImageError, InaccessibleError
+from glam.plurals import count as count
 from glam.progress import Progress
 
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -165,17 +166,6 @@ def openable(path: Path) -> str:
     """A path that opens from the current folder: relative if the file is below it, else absolute."""
     absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun, as in ``1 group`` and ``7 images``.
-
-    Args:
-        number: how many there are.
-        noun: singular.
-        plural: by default the noun with an s.
-    """
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def file_size(size: int) -> str:

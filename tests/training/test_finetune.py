@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from PIL import Image
 
 import glam
@@ -17,6 +18,7 @@ from glam.eval.folder import score_folder
 from glam.model_file import ModelHeader, fingerprint, save
 from glam.network import Architecture, DescriptorNetwork
 from glam.training import run_end
+from glam.training.arguments import OptionError
 from glam.training.cli import train
 from glam.training.finetune import Comparison, compare_models
 from glam.training.module import Batch, LandmarkModule
@@ -120,6 +122,76 @@ def test_a_gain_is_the_mean_difference_of_ap_over_held_out_images(landmarks: Pat
     by_landmark = (ap[1] - ap[0]).reshape(3, 5).mean(axis=1)
     assert by_landmark.min() - 1e-9 <= found.interval[0] <= found.gain <= found.interval[1] <= by_landmark.max() + 1e-9
     assert (found.landmarks, found.before.distractors) == (3, 20)
+
+
+@pytest.mark.parametrize("given", ["command line", "configuration"])
+@pytest.mark.parametrize(
+    ("option", "value", "own"),
+    [
+        ("backbone", "resnet14t", "resnet10t"),
+        ("backbone", "resnet101", "resnet10t"),
+        ("dim", "16", "8"),
+        ("glam", "{reduction: 4}", '{"reduction": 8}'),
+        ("glam", "null", '{"reduction": 8}'),
+        ("gem_p", "2.0", "3.0"),
+        ("dropout", "0.5", "0.0"),
+        ("stride", "16", "null"),
+        ("pretrained", "true", "false"),
+        ("pretrained", "weights.pth", "false"),
+        ("start", "pca", "random"),
+        ("whitening", "0.5", "0.0"),
+        ("input_weight", "0.9", "null"),
+    ],
+)
+def test_an_option_that_the_model_sets_otherwise_is_refused_before_the_work(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, option: str, value: str, own: str
+) -> None:
+    monkeypatch.setattr("glam.training.cli.load", lambda *_: pytest.fail("the weights were loaded"))
+    more = ["--model." + option, value]
+    if given == "configuration":
+        (tmp_path / "mine.yaml").write_text(f"model:\n  {option}: {value}\n")
+        more = ["--config", str(tmp_path / "mine.yaml")]
+    with pytest.raises(OptionError) as raised:
+        train(options(tmp_path / "nowhere", start, tmp_path / "run", *more))
+    sentence = str(raised.value)
+    assert sentence.startswith(f"--model.{option} ")
+    assert f"does not apply to --weights {start}, which sets it to {own}. Leave it out, or train" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_refuses_such_an_option_too(landmarks: Path, start: Path, tmp_path: Path) -> None:
+    train(options(landmarks, start, tmp_path / "run"))
+    with pytest.raises(OptionError, match=r"--model\.dim 16 does not apply"):
+        train(options(landmarks, start, tmp_path / "run", "--resume", "--model.dim", "16"))
+
+
+def test_the_configuration_says_what_ran_and_is_accepted_again(
+    landmarks: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A resumed run may repeat all options, by the file and on the command line."""
+    run = tmp_path / "run"
+    train(options(landmarks, start, run, "--model.backbone", "resnet10t", "--model.glam", "{reduction: 8}"))
+    model = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    expected = {"backbone": "resnet10t", "dim": 8, "glam": {"reduction": 8}, "gem_p": 3.0, "dropout": 0.0}
+    expected |= {"stride": None, "pretrained": False, "start": "random", "whitening": 0.0, "input_weight": None}
+    assert {name: model[name] for name in expected} == expected
+    capsys.readouterr()
+    train(["--config", str(run / "config.yaml"), "--trainer.max_epochs", "2", "--model.dim", "8", "--resume"])
+    changes = [line for line in capsys.readouterr().err.splitlines() if "is resumed with" in line]
+    assert changes == ["the run is resumed with --trainer.max_epochs 2 in place of 1"]
+
+
+def test_a_backbone_of_timm_is_compared_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glam.training.cli.load", lambda *_: pytest.fail("the weights were downloaded"))
+    with pytest.raises(OptionError, match=r"--model\.dim 8 does not apply to --weights timm:resnet10t, .* 512\."):
+        train(options(tmp_path / "nowhere", Path("timm:resnet10t"), tmp_path / "run", "--model.dim", "8"))
+
+
+def test_without_weights_the_configuration_of_fine_tuning_takes_any_backbone(landmarks: Path, tmp_path: Path) -> None:
+    network = ("--model.backbone", "resnet14t", "--model.pretrained", "false", "--model.dim", "8")
+    more = ("--weights", "null", *network, "--model.start", "random", "--trainer.max_steps", "1")
+    model = glam.load(train(options(landmarks, Path("ignored"), tmp_path / "run", *more)), "cpu")
+    assert model.network.architecture.backbone == "resnet14t"
 
 
 def test_a_model_to_start_from_has_to_be_there(landmarks: Path, tmp_path: Path) -> None:

@@ -74,6 +74,39 @@ def test_wrong_ends_are_found(
     assert faults(tmp_path, name, code, err, files) == expected
 
 
+REFUSED = "glam: run/checkpoints/last.ckpt cannot be read (cut). Restore it, or start again in another --out."
+NOT_RESUMED = "exit code 0, not 1, without a checkpoint that can be read"
+NOT_SAID = "does not say in one sentence that the checkpoint cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoints", "code", "err", "expected"),
+    [
+        ("cut checkpoint", ("last",), 1, REFUSED, []),
+        ("cut checkpoint", ("last",), 0, "", [NOT_RESUMED, NOT_SAID]),
+        ("cut checkpoint", ("last",), 1, "glam: sorry", [NOT_SAID]),
+        (
+            "cut checkpoint",
+            ("last",),
+            1,
+            f"{REFUSED}\nTraceback (most recent call last)",
+            ["Traceback (most recent call last)"],
+        ),
+        ("cut checkpoint", ("last", "previous"), 1, REFUSED, ["exit code 1, not 0", "no result"]),
+        ("cut checkpoint", ("last", "best"), 1, REFUSED, ["exit code 1, not 0", "no result"]),
+        ("SIGKILL", ("last",), 1, REFUSED, ["exit code 1, not 0", "no result"]),
+    ],
+)
+def test_a_refusal_is_a_right_end_only_if_the_one_checkpoint_was_cut(
+    tmp_path: Path, name: str, checkpoints: Sequence[str], code: int, err: str, expected: list[str]
+) -> None:
+    trial = Trial(tmp_path, kind(name), random.Random(0), Unbroken(tmp_path, ENDING, 1.0))
+    (trial.out / "checkpoints").mkdir(parents=True)
+    for checkpoint in checkpoints:
+        (trial.out / "checkpoints" / f"{checkpoint}.ckpt").touch()
+    assert list(trial._last_faults(Result((), code, "", err, 1.0))) == expected
+
+
 def test_another_ending_is_found() -> None:
     other = Ending({"steps": 26}, {"weight": torch.tensor([1.0, 2.0])}, {})
     assert ENDING.differences(ENDING) == []

@@ -69,7 +69,7 @@ def test_a_model_says_what_it_was_validated_on(photos: Path, capsys: pytest.Capt
     model = glam.load(str(train(arguments(photos, "--trainer.max_epochs", "1"))), "cpu")
     assert model.header.training["validated_on"] == f"{photos / 'val'}: 12 images of 3 landmarks"
     assert model.header.training["val_map"] > 0
-    assert "best of 1 epochs: 1" in capsys.readouterr().out
+    assert "best of 1 epoch: 1" in capsys.readouterr().out
 
 
 def test_a_run_of_no_steps_has_no_model(photos: Path) -> None:

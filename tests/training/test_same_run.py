@@ -49,6 +49,17 @@ def test_another_run_is_refused(run: Path, more: tuple[str, ...], reason: str) -
     assert (run / "config.yaml").read_bytes() == before, "it says what ran"
 
 
+def test_settings_are_compared_before_network_and_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of another backbone need not be there for it to be refused."""
+    for name in ("module.DescriptorNetwork", "data.read_collection"):
+        monkeypatch.setattr(f"glam.training.{name}", lambda *_, **__: pytest.fail("the work began"))
+    for more in (("--model.backbone", "resnet18", "--model.pretrained", "true"), ("--model.dim", "16")):
+        with pytest.raises(GlamError, match="holds another run"):
+            resume(run, *more)
+    with pytest.raises(GlamError, match="holds no run to resume"):
+        resume(run, "--out", str(run.parent / "other"))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -124,7 +135,7 @@ def test_images_that_are_in_both_sets_are_told_at_the_start(photos: Path, capsys
     """The content counts, not the name."""
     shutil.copy(photos / "train" / "train 0" / "00.jpg", photos / "val" / "val 0" / "other name.jpg")
     train(arguments(photos, "--trainer.max_steps", "1"))
-    assert "1 of the 13 validation images are also training images" in capsys.readouterr().err
+    assert "1 of the 13 validation images is also a training image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Unreadable images and images without a landmark: they are left out, and the run goes on."""
 
 import csv
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from glam.datasets.readers import read_collection
 from glam.errors import GlamError
 from glam.eval.folder import evaluate_folder
 from glam.training.cli import train
-from glam.training.data import LandmarkData
+from glam.training.data import LandmarkData, hold_out
 from glam.training.unreadable import UnreadableLog
 from tests.training.test_data import batches
 
@@ -92,6 +95,84 @@ def test_too_many_unreadable_images_end_the_run_in_one_sentence(photos: Path, wo
     for checkpoint in (photos / "run" / "checkpoints").glob("*"):
         checkpoint.unlink()
     train(arguments(photos, "--data.workers", workers, "--data.max_unreadable", "0.2"))
+
+
+def spoil(photos: Path, part: str, number: int) -> list[str]:
+    """Replaces the first images of a part with text, and returns their paths."""
+    files = sorted(photos.glob(f"{part}/*/*.jpg"))[:number]
+    for file in files:
+        file.write_text("no image")
+    return [str(file) for file in files]
+
+
+def test_a_run_that_cannot_begin_names_the_first_unreadable_images_and_lists_all(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = spoil(photos, "train", 12)
+    with pytest.raises(GlamError, match="More than 10% of the 20 training images cannot be read"):
+        train(arguments(photos))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:8] == [f"skipped: {path}: not an image that can be read" for path in bad[:8]]
+    assert lines[8] == f"skipped: 4 more unreadable images; {photos / 'run' / 'unreadable.csv'} lists all of them"
+    assert unreadable(photos / "run") == bad
+    train(arguments(photos, "--data.max_unreadable", "0.6", "--model.start", "random", "--trainer.max_steps", "1"))
+
+
+def test_the_reason_of_too_few_pairs_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = spoil(photos, "val", 20)
+    with pytest.raises(GlamError, match="no landmark has two readable images"):
+        train(arguments(photos))
+    assert f"skipped: {bad[0]}: not an image that can be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("taken", ["a run", "a file of the user"])
+def test_the_list_replaces_nothing(photos: Path, capsys: pytest.CaptureFixture[str], taken: str) -> None:
+    """All images are named instead."""
+    bad = spoil(photos, "train", 12)
+    out = photos / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    if taken == "a run":
+        (out / "checkpoints" / "last.ckpt").touch()
+    (out / "unreadable.csv").write_text("path,reason\n" if taken == "a run" else "mine\n")
+    before = (out / "unreadable.csv").read_bytes()
+    with pytest.raises(GlamError, match="More than 10%"):
+        train(arguments(photos))
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")] == [
+        f"skipped: {path}: not an image that can be read" for path in bad
+    ]
+    assert (out / "unreadable.csv").read_bytes() == before
+
+
+def test_images_that_turn_out_unreadable_are_named_before_the_error(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [cut(file) for file in sorted(photos.glob("train/train 0/*.jpg"))[:3]]
+    with pytest.raises(GlamError, match="More than 10%"):
+        train(arguments(photos, "--model.start", "random"))
+    said = capsys.readouterr().err
+    assert all(f"skipped: {path}: " in said for path in bad)
+
+
+def test_what_was_passed_over_is_said_before_too_few_landmarks(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be listed is why there are too few."""
+    real = os.scandir
+
+    def refuse(path: str | Path) -> Any:
+        if Path(path).name in ("train 1", "train 2"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    done = CliRunner().invoke(app, ["train", *arguments(photos, "--data.val", "null")])
+    assert isinstance(done.exception, GlamError)
+    assert "has 3 landmarks, too few to hold 2 out" in str(done.exception)
+    assert "Folders that could not be listed:\n  train 1: permission denied\n  train 2: permission" in done.output
+    assert not (photos / "run").exists()
+
+
+def test_one_landmark_is_counted_in_the_singular(photos: Path) -> None:
+    with pytest.raises(GlamError, match=r"has 1 landmark, too few to hold 2 out"):
+        hold_out(read_collection(photos / "train").filter(lambda image: image.landmark == "train 0"), 0.1, 0)
 
 
 def test_a_batch_without_any_readable_image_ends_the_run(photos: Path) -> None:

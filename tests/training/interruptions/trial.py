@@ -56,7 +56,7 @@ class Report:
 
 
 class Trial:
-    """Interrupts a run and resumes it.
+    """Interrupts a run and resumes it. A run whose only checkpoint was cut has to be refused in one sentence.
 
     Args:
         folder: new folder for the run.
@@ -79,8 +79,10 @@ class Trial:
         for _ in range(self.rng.choice((1, 1, 2))):
             result = self._interrupt(line)
             line = self._next_line(line, result)
+            if self._is_lost():
+                break
         result = run_command(line, SECONDS)
-        self._note(result, self._end_faults(result))
+        self._note(result, self._last_faults(result))
 
     def _interrupt(self, line: Sequence[str]) -> Result:
         """Runs a command and interrupts it at a random moment."""
@@ -132,6 +134,23 @@ class Trial:
                 yield "no model"
         elif result.code == 0 or model_file(self.out).exists():
             yield from self._end_faults(result, done=result.code == 0)
+
+    def _is_lost(self) -> bool:
+        """Whether the only checkpoint is one that was cut, so that the run cannot be resumed."""
+        checkpoints = {file.stem for file in (self.out / "checkpoints").glob("*.ckpt")}
+        return self.kind.damage is not None and checkpoints == {"last"}
+
+    def _last_faults(self, result: Result) -> Iterator[str]:
+        """What is wrong with the end of the last run, which is done, or is refused if there is nothing to resume."""
+        if not self._is_lost():
+            yield from self._end_faults(result)
+            return
+        yield from command_faults(result)
+        if result.code != 1:
+            yield f"exit code {result.code}, not 1, without a checkpoint that can be read"
+        sentences = [text for text in result.err.splitlines() if text.startswith("glam: ")]
+        if len(sentences) != 1 or "last.ckpt cannot be read" not in sentences[0]:
+            yield "does not say in one sentence that the checkpoint cannot be read"
 
     def _end_faults(self, result: Result, *, done: bool = True) -> Iterator[str]:
         """What is wrong with the end of a run that is done, or that has written its model."""
