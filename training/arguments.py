@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from glam.errors import GlamError
 from glam.training.configs import bundled_configs
@@ -93,6 +95,22 @@ def _texts(value: str) -> list[str]:
     except ValueError:
         return [value]
     return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else [value]
+
+
+def bundled_options(files: Iterable[Any]) -> dict[str, Any]:
+    """The options in the bundled configurations among some files, by dotted name. The last file that has one counts.
+
+    Args:
+        files: paths of configurations.
+    """
+    bundled = {str(path) for path in bundled_configs().values()}
+    options: dict[str, Any] = {}
+    for file in files:
+        if str(file) in bundled:
+            for group, values in yaml.safe_load(Path(str(file)).read_text(encoding="utf-8")).items():
+                if isinstance(values, dict):
+                    options |= {f"{group}.{name}": value for name, value in values.items()}
+    return options
 
 
 def _config_path(name: str) -> str:

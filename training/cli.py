@@ -29,6 +29,7 @@ from glam.output import write_errors, write_output
 from glam.training import throughput
 from glam.training.arguments import (
     OptionError,
+    bundled_options,
     option_sentence,
     with_bundled_configs,
     with_help,
@@ -119,7 +120,7 @@ class TrainingCLI(LightningCLI):
         options = options_of(read_header(weights))
         parser.set_defaults(options)  # a configuration or the command line replaces them
         super().parse_arguments(parser, args)
-        check_options(self.config, options)
+        check_options(self.config, options, bundled_options(self.config.config or ()))
 
     def before_instantiate_classes(self) -> None:
         """Seeds the random numbers, checks what can be known without network and images, and loads the start.

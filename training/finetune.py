@@ -4,7 +4,7 @@ The held-out landmarks are not trained on and do not select an epoch. The weight
 the initial ones once, and this comparison decides which are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,19 +51,23 @@ def options_of(header: ModelHeader) -> dict[str, Any]:
     }
 
 
-def check_options(config: Any, options: dict[str, Any]) -> None:
+def check_options(config: Any, options: dict[str, Any], bundled: Mapping[str, Any]) -> None:
     """Makes sure that no option is given that could have no effect.
 
     Args:
-        config: configuration of `glam train`, with the name of the model to fine-tune.
+        config: configuration of `glam train`, with the name of the model to fine-tune. Options from a bundled
+            configuration are replaced by those of the model.
         options: see `options_of`.
+        bundled: value by dotted name in the bundled configurations that the run uses.
 
     Raises:
         OptionError: an option has another value.
     """
     for name, value in options.items():
         given = config[name]
-        if given != value:
+        if name in bundled and given == bundled[name]:
+            config[name] = value
+        elif given != value:
             raise OptionError(
                 f"--{name} {as_argument(given)} does not apply to --weights {config.weights}, which sets it to "
                 f"{as_argument(value)}. Leave it out, or train from a backbone with --weights null."

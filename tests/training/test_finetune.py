@@ -159,6 +159,29 @@ def test_an_option_that_the_model_sets_otherwise_is_refused_before_the_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_options_of_a_bundled_configuration_give_way_to_the_model(landmarks: Path, start: Path, tmp_path: Path) -> None:
+    train(
+        options(
+            landmarks,
+            start,
+            tmp_path / "run",
+            "--config",
+            "lite0",
+            "--trainer.max_epochs",
+            "1",
+            "--data.size",
+            "64",
+            "--data.batch_size",
+            "8",
+        )
+    )
+    ran = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]
+    own = glam.load(str(start), "cpu").network.architecture
+    assert (ran["backbone"], ran["start"], ran["scale"]) == (own.backbone, "random", 15.0)
+    with pytest.raises(OptionError, match=r"--model\.backbone resnet18 does not apply"):
+        train(options(landmarks, start, tmp_path / "other", "--config", "lite0", "--model.backbone", "resnet18"))
+
+
 def test_a_resumed_run_refuses_such_an_option_too(landmarks: Path, start: Path, tmp_path: Path) -> None:
     train(options(landmarks, start, tmp_path / "run"))
     with pytest.raises(OptionError, match=r"--model\.dim 16 does not apply"):
