@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -148,10 +149,17 @@ class TreeRun:
     def _work(self, *arguments: str) -> Result:
         """Runs a command that reads the tree, and checks that it does its work."""
         result = self._run(*arguments)
-        refused = any(expected.refused for expected in self.tree.at_rest().values())
+        refused = any(expected.refused for expected in self.tree.at_rest().values()) or self._has_refused_file()
         if result.code != 0 and not (refused and result.err):
             self._note(result, [f"exit code {result.code}"])
         return result
+
+    def _has_refused_file(self) -> bool:
+        """Whether the system refuses to open a file, which an index that knows it need not open again."""
+        files = [self.tree.root / path for path in self.tree.at_rest()]
+        with suppress(PermissionError):
+            return any(file.is_file() and not os.access(file, os.R_OK) for file in files)
+        return True
 
     def _run(self, *arguments: str, disturbance: Disturbance | None = None) -> Result:
         """Runs a command, and checks what holds for every command."""
