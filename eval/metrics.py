@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.errors import GlamError
+
 Ranks = NDArray[np.int64]
 
 
@@ -61,6 +63,54 @@ def precision_at(ranks: Ranks, k: int) -> float:
     """
     cut = min(int(ranks[-1]) + 1, k)
     return float((ranks < cut).sum() / cut)
+
+
+def average_precision_at(ranks: Ranks, k: int) -> float:
+    """Average precision at k: sum of the precisions at the positives in the first k results, over min(p, k).
+
+    Source: T. Weyand et al., "Google Landmarks Dataset v2", CVPR 2020 (arXiv 2004.01804).
+
+    Args:
+        ranks: (p,) ascending ranks of all positives, p > 0.
+        k: length of the list, at least 1.
+
+    Returns:
+        A fraction, 0 to 1.
+    """
+    found = ranks[ranks < k]
+    return float((np.arange(1, len(found) + 1) / (found + 1)).sum() / min(len(ranks), k))
+
+
+def micro_average_precision(
+    confidences: NDArray[np.floating], right: NDArray[np.bool_], landmark_queries: int
+) -> float:
+    """Micro average precision (microAP, also GAP): average precision of one list of the predictions for all queries.
+
+    Of predictions with equal confidence, the wrong ones are ranked first, so that ties gain nothing. NaN is last.
+
+    Source: T. Weyand et al., "Google Landmarks Dataset v2", CVPR 2020 (arXiv 2004.01804).
+
+    Args:
+        confidences: (n,) confidence of each prediction; at most one prediction per query.
+        right: (n,) whether a prediction is right. A prediction for a query without a landmark is wrong.
+        landmark_queries: number of queries that show a landmark, with or without a prediction.
+
+    Returns:
+        A fraction, 0 to 1.
+
+    Raises:
+        GlamError: no query shows a landmark.
+    """
+    if landmark_queries < 1:
+        raise GlamError("There is nothing to evaluate, because no query shows a landmark. Check the ground truth.")
+    hits = right[np.lexsort((right, -confidences, np.isnan(confidences)))]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].sum() / landmark_queries)
+
+
+def mean_or_nan(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Mean of values; NaN without any."""
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def bootstrap_interval(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.ground_truth import GRADES, BenchmarkQuery, GroundTruth
-from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, precision_at
+from glam.eval.metrics import Ranks, average_precision, bootstrap_interval, mean_or_nan, precision_at
 from glam.eval.ranks import count_above
 from glam.eval.rerank import Rows, listed_counts, listed_keys, tie_break_keys_of_parts
 from glam.eval.tie_break import Descriptors, Keys, tie_break_keys, without_direction
@@ -37,7 +37,7 @@ class ProtocolScores:
     Attributes:
         mean_ap: mAP.
         interval: low and high end of the 95% bootstrap interval of mAP, over queries.
-        precision: mP@k for each k in `CUTS`.
+        precision: mP@k for each k in `CUTS`; empty if the protocol does not define it.
         ap: (q,) AP of each query; NaN if it has no positive.
     """
 
@@ -76,6 +76,37 @@ def score_revisited(
     Raises:
         GlamError: the descriptors do not fit the ground truth or each other, or are infinite.
     """
+    ranks = exact_ranks(truth, queries, database, distractors, lists=lists, device=device, progress=progress)
+    return {name: protocol_scores(protocol_ranks) for name, protocol_ranks in ranks.items()}
+
+
+def exact_ranks(
+    truth: GroundTruth,
+    queries: Descriptors,
+    database: Descriptors,
+    distractors: Sequence[Descriptors] = (),
+    *,
+    lists: Sequence[Rows] | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress = no_progress,
+) -> dict[str, list[Ranks]]:
+    """Computes the ranks of the positives of each query, as `score_revisited` scores them.
+
+    Args:
+        truth: q queries over n database images.
+        queries: (q, dim) descriptors of the queries.
+        database: (n, dim) descriptors of the database images.
+        distractors: (m, dim) descriptors of each set of distractors, which are read in blocks.
+        lists: for each query, the rows that re-ranking puts first, whatever their scores (`glam.eval.rerank`).
+        device: device that compares the descriptors.
+        progress: called with rows done and total rows.
+
+    Returns:
+        For each protocol, in the order of `PROTOCOLS`, and each query, the (p,) ascending ranks of its positives.
+
+    Raises:
+        GlamError: the descriptors do not fit the ground truth or each other, or are infinite.
+    """
     _check_shapes(truth, queries, database, distractors)
     parts = [database, *distractors]
     keys = [_keys_by_grade(*pair, database) for pair in zip(truth.queries, queries, strict=True)]
@@ -95,9 +126,7 @@ def score_revisited(
     total = sum(map(len, parts))
     lost = _lost_by_grade(truth, queries, database, lists)
     return {
-        name: protocol_scores(
-            [_ranks(*of_query, total, positive, junk) for of_query in zip(keys, above, lost, strict=True)]
-        )
+        name: [_ranks(*of_query, total, positive, junk) for of_query in zip(keys, above, lost, strict=True)]
         for name, (positive, junk) in PROTOCOLS.items()
     }
 
@@ -154,12 +183,8 @@ def protocol_scores(ranks: Sequence[Ranks]) -> ProtocolScores:
     with_positives = [query_ranks for query_ranks in ranks if len(query_ranks)]
     ap = np.array([average_precision(query_ranks) if len(query_ranks) else np.nan for query_ranks in ranks])
     known = ap[~np.isnan(ap)]
-    precision = {k: _mean([precision_at(query_ranks, k) for query_ranks in with_positives]) for k in CUTS}
-    return ProtocolScores(_mean(known), bootstrap_interval(list(known[:, None])), precision, ap)
-
-
-def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+    precision = {k: mean_or_nan([precision_at(query_ranks, k) for query_ranks in with_positives]) for k in CUTS}
+    return ProtocolScores(mean_or_nan(known), bootstrap_interval(list(known[:, None])), precision, ap)
 
 
 def _check_shapes(

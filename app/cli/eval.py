@@ -1,7 +1,7 @@
 """`glam eval ...`: evaluate models and descriptors."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from glam.datasets.collection import Collection
     from glam.eval.folder import FolderReport
     from glam.eval.revisitop import ProtocolScores
+    from glam.eval.top_k import TopKBenchmark
     from glam.index.rerank.chain import Chain
 
 app = typer.Typer(cls=CommandGroup, help="Evaluate a model, an index, a service, or descriptors.")
@@ -214,7 +215,7 @@ def eval_revisited(
 @app.command("descriptors", cls=EvalCommand)
 def eval_descriptors(
     name: Name,
-    gnd: Annotated[Path, typer.Option(metavar="FILE", help="Ground truth, gnd_NAME.pkl or gnd_NAME.json.")],
+    gnd: Annotated[Path, typer.Option(metavar="FILE", help="Ground truth, such as gnd_NAME.pkl or gnd_NAME.json.")],
     queries: Annotated[
         str, typer.Option(metavar="FILE", help="Descriptors of the queries, in the order of the ground truth.")
     ],
@@ -222,6 +223,10 @@ def eval_descriptors(
         str, typer.Option(metavar="FILE", help="Descriptors of the database, in the order of the ground truth.")
     ],
     distractors: Distractors = None,
+    protocol: Annotated[
+        Literal["revisited", "gldv2-retrieval", "ilias"],
+        typer.Option(metavar="revisited|gldv2-retrieval|ilias", help="Protocol of the benchmark, and format of --gnd."),
+    ] = "revisited",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, or cuda:N.")] = "cpu",
     rerank: Rerank = None,
     out: ResultFile = None,
@@ -237,10 +242,12 @@ def eval_descriptors(
     from glam.eval.rerank import rerank_descriptors
     from glam.eval.revisitop import score_revisited
     from glam.eval.tie_break import without_direction
+    from glam.eval.top_k import score_top_k
 
     chain = _chain(rerank)
     _check_result_file(out, gnd, *map(Path, [queries, database, *(distractors or ())]))
-    truth = read_ground_truth(gnd)
+    benchmark = _top_k_benchmark(protocol, gnd)
+    truth = read_ground_truth(gnd) if benchmark is None else benchmark.truth
     asked, images = read_descriptors(queries, "queries"), read_descriptors(database, "database")
     others = [read_descriptors(source, "distractors") for source in distractors or ()]
     count = sum(len(part) for part in others)
@@ -249,7 +256,10 @@ def eval_descriptors(
         with terminal.progress("re-ranking") as progress:
             lists = rerank_descriptors(chain, asked, [images, *others], progress)
     with terminal.progress("comparing") as progress:
-        scores = score_revisited(truth, asked, images, others, lists=lists, device=device, progress=progress)
+        if benchmark is None:
+            scores = score_revisited(truth, asked, images, others, lists=lists, device=device, progress=progress)
+        else:
+            scores = score_top_k(benchmark, asked, images, others, lists=lists, device=device, progress=progress)
     reranked = None if chain is None else str(chain)
     sources = {"queries": queries, "database": database, "distractors": distractors or []}
     names = ([query.name for query in truth.queries], truth.images)
@@ -257,10 +267,15 @@ def eval_descriptors(
     if lost:
         are = terminal.count(len(lost), "descriptor is", "descriptors are")
         terminal.note(f"{are} zero or not a number; these images rank last and find nothing: {', '.join(lost)}")
-    facts = {"ground_truth": str(gnd), "descriptors": sources, "distractors": count, "rerank": reranked, "lost": lost}
+    metric = "mAP" if benchmark is None else f"mAP@{benchmark.k}"
+    facts = {
+        "name": protocol, "metric": metric, "ground_truth": str(gnd), "descriptors": sources, "distractors": count,
+        "rerank": reranked, "lost": lost,
+    }  # fmt: skip
     finish(descriptors_result(name, scores, [q.name for q in truth.queries], images.shape[1], facts), out, json)
     if not json:
-        _print_protocols(f"{name}, {terminal.count(count, 'distractor')}{_rerank_note(reranked)}", scores)
+        title = f"{name}, {terminal.count(count, 'distractor')}{_rerank_note(reranked)}"
+        _print_protocols(title, scores, "protocol" if benchmark is None else "split", metric)
 
 
 @app.command("convert", cls=Command)
@@ -305,6 +320,16 @@ def _check_result_file(out: Path | None, *inputs: Path) -> None:
         check_output(out, RESULT, inputs)
 
 
+def _top_k_benchmark(protocol: str, gnd: Path) -> "TopKBenchmark | None":
+    """The ground truth of a protocol that is scored by mAP@k; None for another protocol."""
+    from glam.eval.gldv2 import read_gldv2_retrieval
+    from glam.eval.ilias import read_ilias
+
+    if protocol == "gldv2-retrieval":
+        return read_gldv2_retrieval(gnd)
+    return read_ilias(gnd) if protocol == "ilias" else None
+
+
 def _chain(text: str | None) -> "Chain | None":
     from glam.index.rerank.chain import parse_chain
 
@@ -334,7 +359,9 @@ def _print_scores(model: str, landmarks: "Collection", report: "FolderReport") -
     )  # fmt: skip
 
 
-def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:
+def _print_protocols(
+    title: str, scores: "dict[str, ProtocolScores]", kind: str = "protocol", metric: str = "mAP"
+) -> None:
     from glam.app.cli import terminal
 
     first = next(iter(scores.values()))
@@ -347,4 +374,4 @@ def _print_protocols(title: str, scores: "dict[str, ProtocolScores]") -> None:
         ]
         for name, protocol in scores.items()
     ]
-    terminal.table(["protocol", "mAP", "95% interval", *(f"mP@{k}" for k in first.precision)], rows, title=title)
+    terminal.table([kind, metric, "95% interval", *(f"mP@{k}" for k in first.precision)], rows, title=title)
