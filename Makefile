@@ -4,14 +4,26 @@ SERVE ?= 1
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := build/lowest
 
-.PHONY: demo test soak check format docs browser clean
+.PHONY: demo test lowest soak check format docs browser clean
 
 demo: $(VENV)/.done
 	$(BIN)/glam demo demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
 
 test: $(VENV)/.done browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
+# The tests on the lowest versions of the dependencies that pyproject.toml allows, in a fresh environment, within 20 minutes
+# on 2 cores. Without those of the manual, of the benchmarks, and of the page, and without long trainings.
+lowest:
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m tests.lowest_versions > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --disable-pip-version-check --quiet --only-binary :all: \
+	--constraint $(LOWEST)/constraints.txt --editable '.[test,teachers]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses auto --dist loadfile \
+	--ignore tests/app/page --ignore tests/benchmarks --ignore tests/docs --ignore tests/training
 
 # Long tests, within an hour on 2 cores: damaged images, hostile folders, power cuts and kills of an index, interrupted
 # trainings, and attacks on the service beside honest searches.

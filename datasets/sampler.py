@@ -129,7 +129,8 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         kinds = sorted(set(self.sizes))
         self._group = np.array([kinds.index(size) for size in self.sizes], dtype=np.int64)
         landmark_of = np.zeros(len(self.sizes), dtype=np.int64) if landmark_ids is None else landmark_ids
-        _, self._cell = np.unique(np.stack([landmark_of, self._group]), axis=1, return_inverse=True)
+        _, cells = np.unique(np.stack([landmark_of, self._group]), axis=1, return_inverse=True)
+        self._cell = cells.reshape(-1)  # which NumPy 2.0 returns as (1, n)
         self._quota = _quotas(landmark_of, self._cell, len(self.sizes) if per_landmark is None else per_landmark)
 
     def set_epoch(self, epoch: int) -> None:

@@ -133,12 +133,14 @@ def _create(name: str, pretrained: bool | Path, options: dict[str, Any]) -> Any:
 
 
 def _create_for_any_size(name: str, options: dict[str, Any]) -> Any:
-    """Creates the timm network with the argument that lets it take any size, if it has one."""
-    free_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    """Creates the timm network with the arguments that let it take any size, if it has them."""
+    # Swin networks of timm before 1.0.30 accept `dynamic_img_size` and ignore it, so both arguments are tried first.
+    dynamic, loose = {"dynamic_img_size": True}, {"strict_img_size": False}
+    free_sizes: tuple[dict[str, Any], ...] = (dynamic | loose, dynamic, loose, {})
     for free_size in free_sizes:
         try:
             return timm.create_model(name, num_classes=0, **options, **free_size)
-        except (TypeError, AssertionError, NotImplementedError) as error:  # the network has no such argument, or value
+        except (TypeError, AssertionError, NotImplementedError) as error:  # no such argument, or value
             refusal = error
         except (OSError, RuntimeError) as error:
             raise GlamError(

@@ -1,13 +1,21 @@
 """What users install: wheel, source distribution and the clone hold the same package."""
 
+import ast
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.lowest_versions import FREE, constraints, lower_bounds
+from tests.test_layout import modules
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("app", "datasets", "eval", "index", "kernels", "training")
@@ -67,3 +75,51 @@ print(*(module.__file__ for name, module in sys.modules.items() if name.startswi
     names, *files = done.stdout.splitlines()
     assert set(FOLDERS) <= set(names.split())
     assert all(Path(file).is_relative_to(ROOT / "glam") for file in files)
+
+
+@pytest.fixture
+def requirements() -> list[Requirement]:
+    """The direct dependencies of the package, of its extras, and of its build."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = table["project"]["optional-dependencies"].values()
+    texts = [*table["build-system"]["requires"], *table["project"]["dependencies"], *(t for e in extras for t in e)]
+    return [requirement for requirement in map(Requirement, texts) if requirement.name != table["project"]["name"]]
+
+
+def test_each_direct_dependency_has_one_lower_bound(requirements: list[Requirement]) -> None:
+    for requirement in requirements:
+        (bound,) = (spec.version for spec in requirement.specifier if spec.operator == ">=")
+        assert lower_bounds()[requirement.name] == bound
+
+
+def test_constraints_pin_each_dependency_that_is_not_free(requirements: list[Requirement]) -> None:
+    names = {requirement.name for requirement in requirements}
+    assert len(names) > 30
+    assert names >= FREE
+    pins = [Requirement(line) for line in constraints()]
+    assert {pin.name for pin in pins} == names - FREE
+    for requirement in requirements:
+        for pin in pins:
+            if pin.name == requirement.name:
+                (spec,) = pin.specifier
+                assert requirement.specifier.contains(spec.version)
+
+
+def imported_modules() -> set[str]:
+    """Top-level names of the modules that the package imports, without the standard library and the package itself."""
+    names = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    return names - sys.stdlib_module_names - {"glam"}
+
+
+def test_each_imported_package_is_a_direct_dependency() -> None:
+    """Except Triton, which PyTorch brings along on the machines that have it."""
+    homes = packages_distributions()
+    imported = {canonicalize_name(home) for name in imported_modules() - {"triton"} for home in homes[name]}
+    assert len(imported) > 20
+    assert imported - {canonicalize_name(name) for name in lower_bounds()} == set()

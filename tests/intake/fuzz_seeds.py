@@ -75,12 +75,16 @@ def _files_of_modes() -> Iterator[tuple[str, bytes]]:
 
 
 def _save(name: str, mode: str, options: dict[str, Any]) -> bytes | None:
-    """The content of a file; None if the format cannot store the mode, or Pillow only reads it."""
+    """The content of a file; None if the format cannot store the mode, or Pillow cannot both write and read it.
+
+    Pillow before 13 does not read the uncompressed YCbCr TIFF files that it writes.
+    """
     if name not in Image.SAVE:
         return None
     file = io.BytesIO()
     try:
         _draw(mode).save(file, name, **options)
+        Image.open(file).load()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError):
         return None
     return file.getvalue()

@@ -242,5 +242,5 @@ def test_a_heic_whose_header_has_another_size_is_refused(draw_image: Draw) -> No
     content = bytearray(encode(draw_image(53, 37), "HEIF"))  # odd, so that the pixels are cropped
     width = content.index(b"clap") + 4
     content[width : width + 4] = struct.pack(">I", 4000)
-    with pytest.raises(ImageError, match="of its header"):
+    with pytest.raises(ImageError, match="header"):
         read_image(bytes(content))
