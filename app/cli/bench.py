@@ -8,7 +8,7 @@ import typer
 
 from glam.app.cli.describe import bench_describe
 from glam.app.cli.help import Command, CommandGroup
-from glam.app.cli.options import AsJson, Device, IndexPath
+from glam.app.cli.options import AsJson, Device, IndexPath, not_nan
 from glam.app.cli.tokens import hide_argument
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def bench_serve(
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", readable=False, help="Folder of images to search with.")],
     clients: Annotated[int, typer.Option(min=1, metavar="N", help="Number of concurrent clients.")] = 64,
-    seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Duration of the test.")] = 60.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, callback=not_nan, metavar="SECONDS", help="Duration of the test.")
+    ] = 60.0,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Most images to load from the folder.")] = 3000,
     token: Annotated[
         str | None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glam.app.cli.options import AsJson, Device, IndexModel, IndexPath, model_loader
+from glam.app.cli.options import AsJson, Device, IndexModel, IndexPath, model_loader, not_nan
 
 
 def index_verify(
@@ -39,7 +39,8 @@ def index_verify(
 def index_duplicates(
     index: IndexPath,
     threshold: Annotated[
-        float, typer.Option(min=-1, max=1, metavar="SCORE", help="Minimum score of two near-duplicates.")
+        float,
+        typer.Option(min=-1, max=1, callback=not_nan, metavar="SCORE", help="Minimum score of two near-duplicates."),
     ] = 0.95,
     json: AsJson = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -77,6 +78,23 @@ def settings_of(model: "Model", size: int | None, scales: str | None) -> "Settin
             f"{scales!r} is not a list of scales. Separate numbers with commas: --scales 0.7,1,1.4"
         ) from error
     return model.settings(size=size, scales=numbers)
+
+
+def not_nan(value: float | None) -> float | None:
+    """Callback of an option that refuses NaN, which is in every range for some versions of Typer.
+
+    Args:
+        value: value of the option.
+
+    Returns:
+        The value.
+
+    Raises:
+        typer.BadParameter: it is NaN.
+    """
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is not a number. Give a number in the range of the option.")
+    return value
 
 
 def scan_options(

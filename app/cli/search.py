@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glam.app.cli.options import AsJson, Device, IndexModel, IndexPath
+from glam.app.cli.options import AsJson, Device, IndexModel, IndexPath, not_nan
 
 if TYPE_CHECKING:
     from glam.index import Index, Query
@@ -35,7 +35,9 @@ def search(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, metavar="SCORE", help="Minimum score (cosine similarity) of a result."),
+        typer.Option(
+            min=-1, max=1, callback=not_nan, metavar="SCORE", help="Minimum score (cosine similarity) of a result."
+        ),
     ] = None,
     rerank: Annotated[
         str | None,

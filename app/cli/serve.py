@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glam.app.cli.options import Device, IndexModel, IndexPath
+from glam.app.cli.options import Device, IndexModel, IndexPath, not_nan
 from glam.app.cli.tokens import find_token, hide_argument
 
 if TYPE_CHECKING:
@@ -81,9 +81,14 @@ def serve(
     waiting: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum length of the queue; further requests get 503.")
     ] = 128,
-    timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Answer 503 after this time.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=1, callback=not_nan, metavar="SECONDS", help="Answer 503 after this time.")
+    ] = 60.0,
     grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Time for in-flight requests to finish at shutdown.")
+        float,
+        typer.Option(
+            min=0, callback=not_nan, metavar="SECONDS", help="Time for in-flight requests to finish at shutdown."
+        ),
     ] = 30.0,
 ) -> None:
     """Serve the search page and its API."""

@@ -232,6 +232,10 @@ def test_an_unknown_form_of_the_kernels_is_one_sentence(
 def test_wrong_usage_is_exit_code_2(index: Path) -> None:
     glam("search", index, code=2)
     glam("search", index, "x.jpg", "--threshold", "nan", code=2)
+    glam("index", "duplicates", index, "--threshold", "nan", code=2)
+    glam("serve", index, "--timeout", "nan", code=2)
+    glam("serve", index, "--grace", "nan", code=2)
+    glam("bench", "serve", "http://127.0.0.1:1", ".", "--seconds", "nan", code=2)
     glam("search", index, "x.jpg", "--top", 0, code=2)
     glam("index", "build", index, ".", "--size", "large", code=2)
     glam("train", "--config", "demo", "--no_such_option", "1", code=2)
