@@ -55,7 +55,14 @@ from glam.training.outputs import CONFIG_FILE, check_outputs
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
 from glam.training.progress_lines import ProgressLines
-from glam.training.resume import changed_options, checkpoint_of, settings_identity
+from glam.training.resume import (
+    SavedRun,
+    changed_options,
+    check_new_run,
+    check_same_run,
+    saved_run,
+    settings_identity,
+)
 from glam.training.run_end import end_of, write_best, write_better, write_result
 from glam.training.teachers import MODEL_FILE, train_teachers
 from glam.training.unreadable import DataError, write_unreadable
@@ -83,9 +90,11 @@ class TrainingCLI(LightningCLI):
     Attributes:
         show: called with the images of each source; None to say nothing.
         start: the trained model that the run fine-tunes; None if it starts from a backbone.
+        saved: the run that is resumed; None for a new run.
     """
 
     start: Model | None = None
+    saved: SavedRun | None = None
 
     def __init__(self, *arguments: Any, show: Show | None = None, **options: Any) -> None:
         self.show = show
@@ -133,7 +142,8 @@ class TrainingCLI(LightningCLI):
         check_range("trainer.accumulate_grad_batches", self.config.trainer.accumulate_grad_batches, COUNT)
         L.seed_everything(self.config.data.seed, workers=False, verbose=False)
         if self.config.resume:  # before the weights of the network are downloaded
-            checkpoint_of(self.config, self._settings_identity())
+            self.saved = saved_run(Path(self.config.out))
+            check_same_run(self.saved.identity, self._settings_identity(), Path(self.config.out))
         if self.config.weights is not None:
             self.start = load(self.config.weights, "cpu")
             self.config.data.val_size = self.config.data.val_size or self.start.size
@@ -214,20 +224,23 @@ def _train(cli: TrainingCLI, arguments: Sequence[str]) -> Path:
     """Checks all that can be known at the start, trains, and writes the model and the result."""
     cli.show_images(cli.datamodule.collections)
     out = Path(cli.config.out)
-    resumed, damage = checkpoint_of(cli.config, cli.model.identity(distilled=bool(cli.config.teachers)))
+    if cli.saved is None:
+        check_new_run(out)
+    else:
+        check_same_run(cli.saved.identity, cli.model.identity(distilled=bool(cli.config.teachers)), out)
     if cli.trainer.is_global_zero:
         check_outputs(cli.config)
         if cli.datamodule.unreadable:
             write_unreadable(out, cli.datamodule.unreadable)
-        if damage and resumed:
-            print(damage, file=sys.stderr)
+        if cli.saved is not None and cli.saved.damage:
+            print(cli.saved.damage, file=sys.stderr)
             with write_output(checkpoint_file(out, LAST)) as unfinished:
-                shutil.copyfile(resumed, unfinished)
+                shutil.copyfile(cli.saved.file, unfinished)
     say_unreadable(cli.datamodule.unreadable, out / UNREADABLE)
     say_without_landmark(cli.datamodule)
     _check_image_count(cli)
     warn_of_shared_images(cli.datamodule)
-    history = History({} if resumed is None else _changes(cli, out))
+    history = History({} if cli.saved is None else _changes(cli, out))
     best = _add_callbacks(cli, out, history)
     cli.trainer.loggers = [
         CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
@@ -241,7 +254,7 @@ def _train(cli: TrainingCLI, arguments: Sequence[str]) -> Path:
             cli.parser.save(cli.config, unfinished, overwrite=True, skip_unset=False)
     diverged = False
     try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resumed, weights_only=True)
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.saved and cli.saved.file, weights_only=True)
     except DivergedError as error:
         if cli.start is None:
             raise

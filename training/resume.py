@@ -1,6 +1,6 @@
 """Resuming a run: what must be the same is compared before anything is written, and what may differ is applied.
 
-    last.ckpt --`checkpoint_of`--> checkpoint of the same run --fit--> `apply_rates` --> optimizer
+    last.ckpt --`saved_run`, once--> identity --`check_same_run`--> fit --`apply_rates`--> optimizer
 
 Settings are compared before the network is made and images are read, landmarks and lists of images after that.
 
@@ -10,7 +10,7 @@ batch size, image size, devices, workers, and all other options.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glam.datasets.collection import Collection
 from glam.descriptor_files import listing_of
@@ -88,29 +88,46 @@ def check_same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> No
         raise GlamError(f"{out} holds another run: {reason}. {advice}")
 
 
-def checkpoint_of(config: Any, identity: dict[str, Any]) -> tuple[Path | None, str]:
-    """Finds the checkpoint that a run resumes from.
+class SavedRun(NamedTuple):
+    """The run that a folder holds.
+
+    Attributes:
+        file: its newest checkpoint that can be read.
+        identity: the identity in this checkpoint; empty if an earlier version wrote it.
+        damage: what is wrong with ``last.ckpt`` if it is not this checkpoint, else "".
+    """
+
+    file: Path
+    identity: dict[str, Any]
+    damage: str
+
+
+def check_new_run(out: Path) -> None:
+    """Makes sure that a folder holds no run.
 
     Args:
-        config: configuration of `glam train`.
-        identity: identity of the run, or the part of it that is known.
-
-    Returns:
-        The checkpoint, None for a new run; and what is wrong with ``last.ckpt`` if it is not that one, else "".
+        out: folder of the run.
 
     Raises:
-        GlamError: ``--out`` holds a run, and this is a new one; or it holds none, or another one, to resume.
+        GlamError: it holds one.
     """
-    out = Path(config.out)
-    if has_state(out) and not config.resume:
+    if has_state(out):
         raise GlamError(f"{out} holds an earlier run. Add --resume to resume it, or choose another --out.")
-    if not config.resume:
-        return None, ""
+
+
+def saved_run(out: Path) -> SavedRun:
+    """Finds the run to resume.
+
+    Args:
+        out: folder of the run.
+
+    Raises:
+        GlamError: it holds no run, or none whose checkpoints can be read.
+    """
     if not has_state(out):
         raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
     file, checkpoint, damage = checkpoint_to_resume(out)
-    check_same_run(checkpoint.get(IDENTITY, {}), identity, out)
-    return file, damage
+    return SavedRun(file, checkpoint.get(IDENTITY, {}), damage)
 
 
 def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
