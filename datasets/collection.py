@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.errors import GlamError, system_reason
+from glam.plurals import count
 
 Value = str | int | float
 
@@ -96,13 +97,13 @@ class Skipped:
         ]
         folders, links = len(self.unlisted), len(self.links)
         for number, text in (
-            (unreadable, "unreadable"),
-            (folders, f"{'folder' if folders == 1 else 'folders'} that could not be listed"),
-            (self.excluded, "excluded"),
-            (links, "link" if links == 1 else "links"),
+            (unreadable, f"{unreadable:,} unreadable"),
+            (folders, f"{count(folders, 'folder')} that could not be listed"),
+            (self.excluded, f"{self.excluded:,} excluded"),
+            (links, count(links, "link")),
         ):
             if number:
-                parts.append(f"{number:,} {text}")
+                parts.append(text)
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _most_frequent(counts: Mapping[str, int]) -> str:
     rest = by_count[SUFFIXES_SHOWN:]
     if rest:
         files = sum(number for _, number in rest)
-        shown.append(f"and {files:,} with {len(rest):,} other {'suffix' if len(rest) == 1 else 'suffixes'}")
+        shown.append(f"and {files:,} with {count(len(rest), 'other suffix', 'other suffixes')}")
     return ", ".join(shown)
 
 

@@ -94,9 +94,9 @@ def read_folder(root: Path, options: ScanOptions = ScanOptions()) -> Collection:
 def _with_options(collection: Collection, options: ScanOptions) -> Collection:
     """The images of a list, with the landmarks that the options ask for, without those to pass over."""
     rules = ScanRules(collection.root, options, is_list=True)
-    reasons = {image.path: rules.reason(image.path) for image in collection.images}
-    images = tuple(image for image in collection.images if not reasons[image.path])
-    excluded = sum(reasons[image.path] == EXCLUDED for image in collection.images)
+    reasons = {image.path: reason for image in collection.images if (reason := rules.reason(image.path))}
+    images = tuple(image for image in collection.images if image.path not in reasons)
+    excluded = sum(reasons.get(image.path) == EXCLUDED for image in collection.images)
     links = tuple((printable_path(path), reason) for path, reason in sorted(reasons.items()) if reason == LEADS_OUT)
     names = options.landmark_from
     if names is not None and names != "manifest":

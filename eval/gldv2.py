@@ -69,10 +69,9 @@ def read_gldv2_recognition(solution: Path) -> dict[str, RecognitionQuery]:
 
 def _solution(path: Path, header: Sequence[str]) -> Iterator[tuple[int, str, list[str], str]]:
     """Yields the line number, id, right answers, and split of each query that is not ignored."""
-    if header_of(path) != header:
-        raise GlamError(
-            f"{path} has the columns {header_of(path)}, but {list(header)} are needed. Choose another file."
-        )
+    found = header_of(path)
+    if found != header:
+        raise GlamError(f"{path} has the columns {found}, but {list(header)} are needed. Choose another file.")
     for line, fields in _lines(path):
         if len(fields) != len(header):
             raise GlamError(f"{path}: line {line} has {len(fields)} of {len(header)} columns. {_CURE}")

@@ -46,6 +46,17 @@ class ProtocolScores:
     precision: dict[int, float]
     ap: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, ap: NDArray[np.float64], precision: dict[int, float]) -> "ProtocolScores":
+        """The scores of queries.
+
+        Args:
+            ap: (q,) AP of each query; NaN if it does not count.
+            precision: mP@k by k.
+        """
+        known = ap[~np.isnan(ap)]
+        return cls(mean_or_nan(known), bootstrap_interval(list(known[:, None])), precision, ap)
+
 
 def score_revisited(
     truth: GroundTruth,
@@ -182,9 +193,8 @@ def protocol_scores(ranks: Sequence[Ranks]) -> ProtocolScores:
     """
     with_positives = [query_ranks for query_ranks in ranks if len(query_ranks)]
     ap = np.array([average_precision(query_ranks) if len(query_ranks) else np.nan for query_ranks in ranks])
-    known = ap[~np.isnan(ap)]
     precision = {k: mean_or_nan([precision_at(query_ranks, k) for query_ranks in with_positives]) for k in CUTS}
-    return ProtocolScores(mean_or_nan(known), bootstrap_interval(list(known[:, None])), precision, ap)
+    return ProtocolScores.of(ap, precision)
 
 
 def _check_shapes(

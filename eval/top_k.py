@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from glam.errors import GlamError
 from glam.eval.ground_truth import GroundTruth
-from glam.eval.metrics import Ranks, average_precision_at, bootstrap_interval, mean_or_nan
+from glam.eval.metrics import Ranks, average_precision_at
 from glam.eval.rerank import Rows
 from glam.eval.revisitop import ProtocolScores, exact_ranks
 from glam.eval.tie_break import Descriptors
@@ -113,11 +112,6 @@ def _scores(benchmark: TopKBenchmark, ranks: Sequence[Ranks]) -> dict[str, Proto
     splits = np.array(benchmark.splits)
     in_split = {split: splits == split for split in sorted(set(benchmark.splits))}
     return {
-        "all": _split_scores(ap),
-        **{name: _split_scores(np.where(mask, ap, np.nan)) for name, mask in in_split.items()},
+        "all": ProtocolScores.of(ap, {}),
+        **{name: ProtocolScores.of(np.where(mask, ap, np.nan), {}) for name, mask in in_split.items()},
     }
-
-
-def _split_scores(ap: NDArray[np.float64]) -> ProtocolScores:
-    known = ap[~np.isnan(ap)]
-    return ProtocolScores(mean_or_nan(known), bootstrap_interval(list(known[:, None])), {}, ap)

@@ -58,6 +58,15 @@ GONE = (errno.ENOENT, errno.ENOTDIR)
 """Numbers of errors of the operating system that say that there is nothing at a path."""
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the operating system refused to open a file, which may be sound, as for a missing permission.
+
+    False if there is nothing at the path, and for errors without a number, which are those of decoders and of
+    `glam.images.open_regular_file` for what is not a file.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, *GONE)
+
+
 def system_reason(error: OSError) -> str:
     """The reason of an error of the operating system, as in ``permission denied``."""
     return (error.strerror or str(error)).lower()

@@ -84,4 +84,4 @@ def data_prepare(
     terminal.skipped(collection.skipped, len(done.unreadable))
     terminal.unreadable([(fault.source, fault.reason) for fault in done.unreadable])
     terminal.say(f"{out}: {terminal.count(done.encoded, 'image')} written, {done.present:,} already there")
-    terminal.exit_if_incomplete(collection.skipped)
+    terminal.exit_if_incomplete(collection)

@@ -87,12 +87,13 @@ def describe(
     if part is not None:
         facts["listing"] = listing_of(image.path for image in collection.images)
     times = Times()
-    errors: list[ImageError | None] = []
+    errors: list[ImageError] = []
     with terminal.progress("describing") as report:
 
         def reported(stream: "Iterator[DescribedImage]") -> "Iterator[DescribedImage]":
             for done, described in enumerate(stream, start=1):
-                errors.append(described.error)
+                if described.error is not None:
+                    errors.append(described.error)
                 yield described
                 report(done, len(chosen))
 
@@ -111,7 +112,7 @@ def describe(
         images_done = terminal.count(len(chosen) - len(unreadable), "image")
         terminal.say(f"{out}: {images_done} described, {rate:.1f} per second")
         print_times(times)
-    terminal.exit_if_incomplete(collection.skipped, errors)
+    terminal.exit_if_incomplete(collection, errors=errors)
 
 
 def describe_merge(

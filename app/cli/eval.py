@@ -142,8 +142,7 @@ def eval_folder(
     finish({**folder_result(str(folder), report, opened, settings), **skipped}, out, json)
     if not json:
         _print_scores(model, landmarks, report)
-    terminal.exit_if_incomplete(landmarks.skipped, report.unreadable)
-    terminal.exit_if_incomplete(None if others is None else others.skipped)
+    terminal.exit_if_incomplete(landmarks, others, errors=report.unreadable)
 
 
 @app.command("revisited", cls=EvalCommand)

@@ -100,8 +100,7 @@ def eval_folder_search(folder: Path, options: SearchEvaluation, distractors: Pat
             f"{folder}: {images}, {others_note}, {searched_note(search.searched)}",
             [("mAP", report.scores.mean_ap, search.scores.mean_ap)],
         )
-    terminal.exit_if_incomplete(collection.skipped, report.unreadable)
-    terminal.exit_if_incomplete(None if others is None else others.skipped)
+    terminal.exit_if_incomplete(collection, others, errors=report.unreadable)
 
 
 def eval_benchmark_search(

@@ -112,14 +112,15 @@ def skipped(found: Skipped, unreadable_count: int = 0) -> None:
     _list_reasons("Links that were not followed:", found.links)
 
 
-def exit_if_incomplete(found: Skipped | None, errors: Iterable[ImageError | None] = ()) -> None:
+def exit_if_incomplete(*collections: Collection | None, errors: Iterable[ImageError] = ()) -> None:
     """Ends the command with exit code 1 if the system refused to list a folder or to read an image.
 
     Args:
-        found: what a scan passed over; None without a scan.
-        errors: errors of images; None for an image that was read.
+        collections: the images of each source; None for a source that was not given.
+        errors: errors of images.
     """
-    if (found is not None and found.unlisted) or any(isinstance(error, InaccessibleError) for error in errors):
+    is_listed = not any(collection.skipped.unlisted for collection in collections if collection is not None)
+    if not is_listed or any(isinstance(error, InaccessibleError) for error in errors):
         raise typer.Exit(1)
 
 

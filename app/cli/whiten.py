@@ -96,4 +96,4 @@ def whiten_fit(
     model_file.save(out, whitened, header)
     images = terminal.count(int(read.sum()), "image")
     terminal.say(f"{out}: {terminal.count(whitened.dim, 'dimension')}, {method} whitening fitted to {images}")
-    terminal.exit_if_incomplete(collection.skipped, errors)
+    terminal.exit_if_incomplete(collection, errors=errors)

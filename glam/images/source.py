@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from glam.errors import GONE, GlamError, ImageError, InaccessibleError, TooLargeError, system_reason
+from glam.errors import GlamError, ImageError, InaccessibleError, TooLargeError, is_refusal, system_reason
 from glam.images.limits import MAX_PIXELS
 from glam.images.regular_file import NotAFileError
 
@@ -66,9 +66,7 @@ def image_errors(source: ImageSource) -> Iterator[None]:
         reason = f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
         raise TooLargeError(source_name(source), reason) from error
     except Exception as error:  # every decoder raises exceptions of its own
-        # Decoders raise OSError without a number.
-        is_refused = isinstance(error, OSError) and error.errno is not None and error.errno not in GONE
-        kind = InaccessibleError if is_refused else ImageError
+        kind = InaccessibleError if is_refusal(error) else ImageError
         raise kind(source_name(source), _reason(source, error)) from error
 
 

@@ -25,10 +25,6 @@ THREADS = 4
 AHEAD = 16
 """Files read ahead of the model and held in memory (arbitrary)."""
 
-NO_LONGER_A_FILE = (None, *GONE)
-"""Numbers of errors after which a file counts as gone; None is that of `open_regular_file` for what is not a file. Any
-other error of the system, such as a missing permission, says nothing about the file."""
-
 
 class FileRead(NamedTuple):
     """The result of reading a file.

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glam.datasets.collection import ImageFile, is_utf8
-from glam.errors import system_reason
+from glam.errors import is_refusal, system_reason
 from glam.images import open_regular_file
 from glam.index.operations.describe import Unreadable
 from glam.index.operations.image_files import (
-    NO_LONGER_A_FILE,
     metadata_json,
     read_facts,
     read_facts_or_raise,
@@ -81,7 +80,7 @@ def make_plan(
         try:
             facts = None if old is None else _same_content(old.facts, root, file)
         except OSError as error:
-            if error.errno not in NO_LONGER_A_FILE:
+            if is_refusal(error):
                 plan.unchanged += 1
                 plan.inaccessible.append((file.path, system_reason(error)))
                 continue
@@ -114,7 +113,7 @@ def _same_content(old: FileFacts, root: Path, file: ImageFile) -> FileFacts | No
     """The current facts of a file whose content is unchanged; None if it has changed or the file is gone.
 
     Raises:
-        OSError: the file cannot be read; it is gone if the number of the error is in `NO_LONGER_A_FILE`.
+        OSError: the file cannot be read; it is gone unless this `is_refusal`.
     """
     now = size_and_time(root / file.path)
     if now is None:

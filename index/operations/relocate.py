@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glam.datasets.collection import ImageFile
-from glam.errors import GlamError, system_reason
+from glam.errors import GlamError, is_refusal, system_reason
 from glam.index.limits import DEFAULT_LIMITS, IndexLimits
-from glam.index.operations.image_files import NO_LONGER_A_FILE, read_facts_or_raise
+from glam.index.operations.image_files import read_facts_or_raise
 from glam.index.storage.records import StoredImage
 from glam.index.writer import open_writer
 
@@ -125,8 +125,8 @@ def compare_sample(images: Sequence[StoredImage], root: Path, sample: int) -> Ma
         try:
             facts = read_facts_or_raise(root, ImageFile(image.facts.path))
         except OSError as error:
-            is_missing = error.errno in NO_LONGER_A_FILE
-            missing, inaccessible = missing + is_missing, inaccessible + (not is_missing)
+            refused = is_refusal(error)
+            missing, inaccessible = missing + (not refused), inaccessible + refused
             continue
         if image.facts.hash:
             matching += facts.hash == image.facts.hash
