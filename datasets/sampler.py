@@ -95,6 +95,9 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         shuffle: whether images and batches are reordered in each epoch.
         landmark_ids: (n,) landmark id of each image; required with ``per_landmark``.
         per_landmark: maximum number of images per landmark and epoch, drawn again in each epoch; None for all images.
+        images_per_landmark: K, number of images of each landmark in a batch, with P = ``batch_size`` // K landmarks
+            (PxK sampling); fewer where a landmark has no K images of one size. None for batches of random images.
+            Requires ``landmark_ids``.
         seed: seed of the order.
         rank: index of this process, from 0.
         ranks: number of processes that share the images.
@@ -113,6 +116,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         shuffle: bool = True,
         landmark_ids: NDArray[np.int64] | None = None,
         per_landmark: int | None = None,
+        images_per_landmark: int | None = None,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -120,6 +124,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.sizes = list(sizes)
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.images_per_landmark = images_per_landmark
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
@@ -180,15 +185,36 @@ class SizeBatchSampler(Sampler[list[Draw]]):
     ) -> list[NDArray[np.int64]]:
         """Divides the images at these indices into batches, which go to the processes in turn."""
         groups = self._group[indices]
-        batches = [
-            part
-            for group in np.unique(groups)
-            for part in np.array_split(indices[groups == group], -(-int((groups == group).sum()) // batch_size))
-        ]
+        batches = [batch for group in np.unique(groups) for batch in self._split(indices[groups == group], batch_size)]
         _split_to_multiple(batches, ranks)
         order = random.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
         batches = [batches[i] for i in order]
         return [batches[i] for i in _rounds([int(self._group[batch[0]]) for batch in batches], ranks).flatten()]
+
+    def _split(self, indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+        """Divides images of one size evenly into batches, as few as possible."""
+        if self.images_per_landmark is None:
+            return np.array_split(indices, -(-len(indices) // batch_size))
+        sets = _landmark_sets(indices, self._cell[indices], self.images_per_landmark)
+        count = -(-len(sets) // max(1, batch_size // self.images_per_landmark))
+        return [np.concatenate(sets[i::count]) for i in range(count)]
+
+
+def _landmark_sets(indices: NDArray[np.int64], cells: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+    """Divides images into sets of one landmark each; the full sets come first, both kinds in the order of the images.
+
+    Args:
+        indices: (n,) indices of images.
+        cells: (n,) cell of each image, a pair of landmark and size.
+        most: maximum number of images per set; a landmark has as many full sets as possible.
+    """
+    rank = _earlier_in_cell(cells)
+    _, set_of, counts = np.unique(np.stack([cells, rank // most]), axis=1, return_inverse=True, return_counts=True)
+    set_of = set_of.reshape(-1)  # which NumPy 2.0 returns as (1, n)
+    by_set = np.split(indices[np.argsort(set_of, kind="stable")], np.cumsum(counts)[:-1])
+    first = np.full(len(counts), len(indices))
+    np.minimum.at(first, set_of, np.arange(len(indices)))
+    return [by_set[i] for i in np.lexsort([first, -counts])]
 
 
 def _rounds(groups: Sequence[int], ranks: int) -> NDArray[np.intp]:

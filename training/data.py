@@ -163,6 +163,7 @@ class LandmarkData(L.LightningDataModule):
             self.batch_size,
             landmark_ids=self.train.landmark_ids,
             per_landmark=self.options.per_landmark,
+            images_per_landmark=self.options.images_per_landmark,
             seed=self.options.seed,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,

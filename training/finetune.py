@@ -22,7 +22,6 @@ from glam.network import DescriptorNetwork
 from glam.plurals import count
 from glam.training.arguments import OptionError, as_argument
 from glam.training.compute_once import compute_once
-from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
 from glam.training.pca_init import balanced_sample
 
@@ -40,13 +39,14 @@ def options_of(header: ModelHeader) -> dict[str, Any]:
     return {
         "model.backbone": architecture.backbone,
         "model.dim": architecture.whitening or architecture.dim or DescriptorNetwork(architecture).dim,
-        "model.glam": architecture.glam,
-        "model.gem_p": architecture.gem_p,
+        "model.attention": architecture.attention,
+        "model.pooling": architecture.pooling,
         "model.dropout": architecture.dropout,
         "model.stride": architecture.stride,
         "model.pretrained": False,
         "model.start": "random",
         "model.whitening": 0.0,
+        "model.drop_path": 0.0,
         "model.input_weight": None,
     }
 
@@ -78,9 +78,9 @@ class StartAtMeans(L.Callback):
     """Sets the center of each landmark to the mean of its descriptors by the initial network."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sets the centers, unless the run is resumed or has none because it learns from teachers."""
+        """Sets the centers, unless the run is resumed or learns from teachers."""
         assert isinstance(pl_module, LandmarkModule)
-        if pl_module.resumed or isinstance(pl_module.loss, Distillation):
+        if pl_module.resumed or pl_module.teachers:
             return
         data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
 

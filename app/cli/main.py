@@ -22,6 +22,7 @@ from glam.app.cli.search import search
 from glam.app.cli.serve import serve
 from glam.app.cli.train import TrainCommand, train
 from glam.errors import GlamError, system_reason
+from glam.registry import import_plugin
 
 COMMON = ("index", "search", "serve", "explain", "eval", "train", "demo")
 """The commands that most people use, in the order of the help."""
@@ -72,8 +73,14 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", metavar="FILE", help="Python file with an attention, pooling, or loss; repeatable."),
+    ] = None,
 ) -> None:
     """Find images of the same landmark: index a folder, search it, train and evaluate models."""
+    for file in plugin or ():
+        import_plugin(file)
 
 
 @app.command("demo", cls=Command)

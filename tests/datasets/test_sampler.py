@@ -80,3 +80,37 @@ def test_a_cap_on_images_of_a_landmark() -> None:
     sampler.set_epoch(1)
     assert set(images(sampler)) != set(chosen), "another choice every epoch"
     assert len(sampler) == count, "but as many batches"
+
+
+def pk_sampler(landmark_ids: "np.ndarray", **options: int) -> SizeBatchSampler:
+    sizes = group_sizes(SHAPES[: len(landmark_ids)], 256)
+    return SizeBatchSampler(sizes, 16, landmark_ids=landmark_ids, images_per_landmark=4, **options)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_batch_has_several_images_of_each_landmark(ranks: int) -> None:
+    """Landmarks of one size come in fours, as far as each has so many images of that size."""
+    landmark_ids = RANDOM.integers(0, 12, size=500)
+    samplers = [pk_sampler(landmark_ids, rank=rank, ranks=ranks) for rank in range(ranks)]
+    batches = [batch for sampler in samplers for batch in sampler]
+    assert Counter(draw.index for batch in batches for draw in batch) == Counter(range(500))
+    assert max(map(len, batches)) <= 16
+    assert len({len(sampler) for sampler in samplers}) == 1
+    cells = Counter((landmark_ids[draw.index], draw.size) for batch in batches for draw in batch)
+    possible = sum(count // 4 for count in cells.values())
+    found = sum(
+        count // 4 for batch in batches for count in Counter(landmark_ids[draw.index] for draw in batch).values()
+    )
+    assert found >= possible if ranks == 1 else found >= 0.8 * possible  # batches may be halved for several processes
+
+
+def test_epochs_of_several_images_per_landmark_differ_and_are_as_long() -> None:
+    landmark_ids = RANDOM.integers(0, 12, size=500)
+    sampler, entered = pk_sampler(landmark_ids), pk_sampler(landmark_ids)
+    first = images(sampler)
+    entered.start = 5
+    assert images(entered) == [draw.index for batch in list(pk_sampler(landmark_ids))[5:] for draw in batch]
+    count = len(sampler)
+    sampler.set_epoch(1)
+    assert images(sampler) != first
+    assert len(sampler) == len(list(sampler)) == count

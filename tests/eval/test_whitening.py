@@ -86,7 +86,7 @@ def test_too_few_images_are_told(training: tuple[NDArray[np.float32], NDArray[np
 
 
 def test_the_model_file_keeps_it(tmp_path: Path) -> None:
-    network = DescriptorNetwork(Architecture("resnet18", dim=DIM, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet18", dim=DIM, attention=None)).eval()
     rng = np.random.default_rng(0)
     whitening = Whitening(rng.standard_normal(DIM), rng.standard_normal((5, DIM)))
     whitened = with_whitening(network, whitening)
@@ -107,7 +107,7 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
 def test_several_scales_are_averaged_before_it() -> None:
     """The whitening is fitted to descriptors that are averaged over scales, so it is applied to those."""
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None, whitening=4)).eval()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention=None, whitening=4)).eval()
     images, scales = torch.rand(2, 3, 64, 128), (0.5, 1.0)
     with torch.no_grad():
         small = torch.nn.functional.interpolate(images, size=(32, 64), mode="bilinear", antialias=True)
@@ -121,7 +121,7 @@ def test_images_of_the_test_sets_are_known_by_their_names() -> None:
 
 
 def test_the_command_fits_and_refuses_the_test_set(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> None:
-    network = DescriptorNetwork(Architecture("resnet18", dim=4, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet18", dim=4, attention=None)).eval()
     model = tmp_path / "m.safetensors"
     model_file.save(model, network, model_file.ModelHeader(network.architecture, 32, licence="mine"))
     for i in range(16):
