@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from glam.errors import ImageError, MissingDecoderError
 from glam.images import jpeg_xl, png, raw
+from glam.images.counted_reads import CountedReads
 from glam.images.formats import INSTALL, INSTALLED, readable_formats
 from glam.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
 from glam.images.orientation import upright_size
@@ -96,7 +97,7 @@ def _open_file(file: BinaryIO, name: str) -> Image.Image:
         return jpeg_xl.JpegXLFile(cast(Any, file))
     if head.startswith(png.SIGNATURE):
         return _open_png(file)
-    image = Image.open(cast(Any, file), formats=readable_formats())
+    image = Image.open(cast(Any, CountedReads(file)), formats=readable_formats())
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         seek_full_page(image)
     if image.format == "PPM":
@@ -105,9 +106,9 @@ def _open_file(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _open_png(file: BinaryIO) -> Image.Image:
-    stripped, exif = png.strip_metadata(file)
+    stripped, exif = png.strip_metadata(cast(BinaryIO, CountedReads(file)))
     stripped.seek(0)
-    image = Image.open(cast(Any, stripped), formats=("PNG",))
+    image = Image.open(cast(Any, CountedReads(stripped)), formats=("PNG",))
     image.info["exif"] = exif  # without this entry, Pillow decodes the pixels to look for EXIF data
     return image
 

@@ -59,7 +59,7 @@ def strip_metadata(file: BinaryIO) -> tuple[BinaryIO, bytes]:
 
 
 def _chunks(file: BinaryIO) -> list[_Chunk]:
-    """The chunks of a PNG. The last one may be cut."""
+    """The chunks of a PNG up to its end. The last one may be cut."""
     chunks, offset = [], len(SIGNATURE)
     end = file.seek(0, os.SEEK_END)
     while offset + 8 <= end:
@@ -67,6 +67,8 @@ def _chunks(file: BinaryIO) -> list[_Chunk]:
         head = file.read(8)
         chunk = _Chunk(head[4:], offset + 8, int.from_bytes(head[:4], "big"))
         chunks.append(chunk)
+        if chunk.kind == b"IEND":
+            break
         offset += chunk.size + 12
     return chunks
 

@@ -30,6 +30,7 @@ EXCEPTIONS = {
     ("index/milvus/sync.py", "... The changes are saved in ...; the next command that writes to it updates Milvus."): (
         "follows a message of index/milvus/connection.py"
     ),
+    ("training/data.py", "..."): "repeats the message of the reader of the images",
     ("training/compute_once.py", "..."): "repeats the message of another process",
     ("index/storage/filters.py", "The filter ... cannot be used: ..."): "the reason, from SQLite or glam, has the cure",
 }
