@@ -33,7 +33,8 @@ def test_signed_gem_has_finite_gradients_where_signs_cancel() -> None:
     pool(x).sum().backward()
     assert x.grad is not None
     assert pool.p.grad is not None
-    assert bool(torch.isfinite(x.grad).all()) and bool(torch.isfinite(pool.p.grad))
+    assert bool(torch.isfinite(x.grad).all())
+    assert bool(torch.isfinite(pool.p.grad))
 
 
 def test_mean_pooling() -> None:

@@ -100,8 +100,8 @@ def test_a_finished_run_is_not_done_again(
 ) -> None:
     """From images to table and plot; a second call with one more variant adds that alone."""
     options = (
-        "--model.backbone resnet10t --model.pretrained false --model.dim 8 --model.attention.reduction 8 --data.size 64 "
-        "--data.val_size 64 --data.batch_size 4 --trainer.max_epochs 1 --trainer.accelerator cpu"
+        "--model.backbone resnet10t --model.pretrained false --model.dim 8 --model.attention.reduction 8 "
+        "--data.size 64 --data.val_size 64 --data.batch_size 4 --trainer.max_epochs 1 --trainer.accelerator cpu"
     )
     out = {name: tmp_path / name for name in ("runs", "csv", "plot")}
     given = ["ablation.py", str(landmarks), "--setting", f"small={options}", "--seeds", "1", "--workers", "0"]

@@ -1,5 +1,6 @@
 """LoRA, moving average of the weights, layer-wise learning rates, drop path, and the logger that a user names."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_lora_trains_low_rank_updates_of_the_projections_alone() -> None:
 
 def test_merged_lora_is_the_same_function_in_the_weights_of_the_network() -> None:
     network, images = transformer(), torch.randn(1, 3, 32, 32)
-    names = list(network.state_dict())
+    names = sorted(network.state_dict())
     original = network.state_dict()["backbone.net.blocks.0.attn.qkv.weight"].clone()
     add_lora(network, 2, seed=0)
     update = network.backbone.net.blocks[0].attn.qkv.parametrizations.weight[0]
@@ -69,7 +70,7 @@ def test_merged_lora_is_the_same_function_in_the_weights_of_the_network() -> Non
         if parameter.requires_grad:
             nn.init.normal_(parameter)
     merged = with_merged_lora(network)
-    assert list(merged.state_dict()) == names
+    assert sorted(merged.state_dict()) == names
     expected = original + ALPHA / 2 * update.b @ update.a
     torch.testing.assert_close(merged.state_dict()["backbone.net.blocks.0.attn.qkv.weight"], expected.detach())
     with torch.inference_mode():
@@ -128,7 +129,7 @@ def test_the_learning_rate_decays_from_layer_to_layer() -> None:
     groups = parameter_groups(network, nn.Linear(2, 2), ModelOptions(lr=1.0, layer_decay=0.5, new_lr=3.0))
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     blocks = [rate[id(block.attn.qkv.weight)] for block in network.backbone.net.blocks]
-    assert all(later == 2 * earlier for earlier, later in zip(blocks, blocks[1:], strict=False))
+    assert all(later == 2 * earlier for earlier, later in pairwise(blocks))
     assert rate[id(network.backbone.net.patch_embed.proj.weight)] == blocks[0] / 2
     assert rate[id(network.head.linear.weight)] == 3.0  # type: ignore[union-attr]
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters())) + 2

@@ -142,7 +142,7 @@ def test_a_plugin_that_cannot_be_imported_is_one_sentence(tmp_path: Path) -> Non
 
 
 def test_a_loss_over_pairs_needs_pairs(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(GlamError, match="compares images of a landmark within a batch. Set --data.images_per_landmark"):
+    with pytest.raises(GlamError, match=r"within a batch\. Set --data\.images_per_landmark 4\."):
         train(arguments(photos, tmp_path / "run", "--model.loss", "triplet", "--data.images_per_landmark", "null"))
 
 
