@@ -1,12 +1,15 @@
 """Adaptation of a model to new landmarks: a linear layer fitted to descriptors, without training the backbone.
 
     (n, c) descriptors before whitening --learned whitening, shrunk--> linear layer
-        --five folds of landmarks, each ranked with the layer of the other four--> gain in mAP with its interval
+        --each half of the landmarks ranked with the layer of the other half--> gain in mAP with its interval
 
 The layer is the learned whitening of `glam.eval.whitening`: it scales down the directions in which images of the same
 landmark differ. The variance of the differences is shrunk toward a constant, so that few images change the descriptors
 little (O. Ledoit, M. Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004). It is
-computed in closed form, and only the choice of the folds is random.
+computed in closed form, and only the choice of the halves is random.
+
+A half is ranked without the images that its layer was fitted to: those come together and away from all others, whatever
+their landmarks are, so with them as distractors even noise would seem to gain.
 """
 
 from dataclasses import dataclass
@@ -20,11 +23,8 @@ from glam.eval.gain import Gain, map_gain
 from glam.eval.whitening import Whitening, fit_whitening
 from glam.plurals import count
 
-FOLDS = 5
-"""Number of parts that the landmarks are divided into; each is held out once. The usual number."""
-
 MIN_LANDMARKS = 10
-"""Fewest landmarks with two images, two per fold: a bootstrap interval over fewer is too narrow (arbitrary)."""
+"""Fewest landmarks with two images, five per half: a bootstrap interval over fewer is too narrow (arbitrary)."""
 
 SHRINKAGE = 3.0
 """See `glam.eval.whitening.fit_whitening`. Chosen by cross-validation on two folders (`benchmarks/adapt.py`)."""
@@ -56,9 +56,9 @@ def fit_if_better(
     Args:
         descriptors: (n, c) float32 descriptors of unit length before whitening, the input of the layer.
         before: (n, dim) float32 descriptors of unit length of the unchanged model.
-        landmark_ids: (n,) landmark id of each image; an image with a negative id, of an unknown landmark, is only a
-            distractor.
-        seed: seed of the folds.
+        landmark_ids: (n,) landmark id of each image; an image with a negative id, of an unknown landmark, or without
+            another image of its landmark is only a distractor.
+        seed: seed of the halves.
         shrinkage: see `glam.eval.whitening.fit_whitening`.
 
     Returns:
@@ -67,26 +67,26 @@ def fit_if_better(
     Raises:
         GlamError: too few landmarks have two images.
     """
-    fold = landmark_folds(landmark_ids, seed)
-    after = np.full(len(descriptors), np.nan)
-    for held_out in (fold == i for i in range(FOLDS)):
-        whitening = _fit(descriptors[~held_out], landmark_ids[~held_out], shrinkage)
-        adapted = whitening.apply(descriptors)
-        after[held_out] = score_folder(adapted[held_out], landmark_ids[held_out], adapted[~held_out]).ap
-    gain = map_gain(score_folder(before, landmark_ids).ap, after, landmark_ids)
+    half = landmark_halves(landmark_ids, seed)
+    ap = np.full((2, len(descriptors)), np.nan)
+    for i in (0, 1):
+        whitening = _fit(descriptors, landmark_ids, half == 1 - i, shrinkage)
+        for row, rows in enumerate((before, whitening.apply(descriptors))):
+            ap[row, half == i] = score_folder(rows[half == i], landmark_ids[half == i], rows[half < 0]).ap
+    gain = map_gain(*ap, landmark_ids)
     better = gain.interval[0] > 0
-    return Adaptation(_fit(descriptors, landmark_ids, shrinkage) if better else None, gain)
+    return Adaptation(_fit(descriptors, landmark_ids, half >= 0, shrinkage) if better else None, gain)
 
 
-def landmark_folds(landmark_ids: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Divides the landmarks with two images into `FOLDS` parts of equal size, at random.
+def landmark_halves(landmark_ids: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Divides the landmarks with two images into two halves at random.
 
     Args:
         landmark_ids: (n,) landmark id of each image; negative if unknown.
         seed: seed of the division.
 
     Returns:
-        (n,) fold of each image; -1 if its landmark has no other image.
+        (n,) half of each image, 0 or 1; -1 if no other image has its landmark.
 
     Raises:
         GlamError: there are fewer than `MIN_LANDMARKS` landmarks with two images.
@@ -98,11 +98,16 @@ def landmark_folds(landmark_ids: NDArray[np.int64], seed: int) -> NDArray[np.int
             f"{count(len(paired), 'landmark')} with two readable images cannot show whether adapting helps. "
             f"Add images until {MIN_LANDMARKS} landmarks have two."
         )
-    fold = np.full(len(landmark_ids), -1)
+    half = np.full(len(landmark_ids), -1)
     for i, landmark in enumerate(np.random.default_rng(seed).permutation(paired)):
-        fold[landmark_ids == landmark] = i % FOLDS
-    return fold
+        half[landmark_ids == landmark] = i % 2
+    return half
 
 
-def _fit(descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64], shrinkage: float) -> Whitening:
-    return fit_whitening("learned", descriptors, landmark_ids, descriptors.shape[1], shrinkage=shrinkage)
+def _fit(
+    descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64], chosen: NDArray[np.bool_], shrinkage: float
+) -> Whitening:
+    """The layer of the ``chosen`` images, which is as wide as its input."""
+    return fit_whitening(
+        "learned", descriptors[chosen], landmark_ids[chosen], descriptors.shape[1], shrinkage=shrinkage
+    )
