@@ -8,7 +8,7 @@
 - ``val``: gain on --val with --distractors, on which no choice depends.
 - ``unchanged``: folders on which adapting cannot help, with the reason why no model is written.
 
-Each image is described once. Seconds are CPU seconds of one thread of `time.process_time`.
+Seconds are CPU seconds of the process.
 """
 
 import argparse
@@ -28,8 +28,13 @@ from glam.errors import GlamError
 from glam.eval.folder import score_folder
 from glam.eval.gain import Gain, map_gain
 from glam.eval.report import versions
+from glam.eval.whitening import Whitening
 from glam.output import write_json
 from glam.training.adapt import SHRINKAGE, Adaptation, fit_if_better
+from glam.training.pca_init import balanced_sample
+
+TRAINED_IMAGES = 10
+"""Images per landmark that the trained model is adapted to (arbitrary)."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ class Described:
     landmark_ids: NDArray[np.int64]
     seconds: float
 
-    def of(self, landmark_ids: NDArray[np.int64]) -> "Described":
-        """The images of some landmarks."""
-        chosen = np.isin(self.landmark_ids, landmark_ids)
+    def of(self, chosen: NDArray[np.bool_]) -> "Described":
+        """The ``chosen`` images, (n,)."""
         return Described(self.descriptors[chosen], self.landmark_ids[chosen], self.seconds)
 
 
@@ -56,21 +60,21 @@ def main() -> int:
     """Measures, prints, and writes --out. Returns the exit status."""
     given = arguments()
     torch.set_num_threads(1)
-    model = glam.load(given.model, "cpu")
     train, more, val, distractors = (
-        describe(model, folder) for folder in (given.train, given.more, given.val, given.distractors)
+        describe(given.model, folder, given.cache) for folder in (given.train, given.more, given.val, given.distractors)
     )
+    fits = [fit(train, seed=seed) for seed in range(given.seeds)]
     result = {
         "model": given.model,
         "chosen_shrinkage": SHRINKAGE,
         "describe_seconds": round(train.seconds, 1),
-        "val": val_row(train, val, distractors),
-        "seeds": [seed_row(seed, train) for seed in range(given.seeds)],
+        "val": val_row(fits[0][0].whitening, val, distractors),
+        "seeds": [{"seed": seed, **row} for seed, (_, row) in enumerate(fits)],
         "unchanged": {
             "shuffled landmarks": outcome(shuffled(train)),
-            "nine landmarks": outcome(train.of(np.arange(9))),
-            f"{given.trained}, on the folder it was trained on": outcome(
-                describe(glam.load(given.trained, "cpu"), given.train)
+            "nine landmarks": outcome(train.of(train.landmark_ids < 9)),
+            f"{given.trained}, on {TRAINED_IMAGES} images per landmark of the folder it was trained on": outcome(
+                describe(given.trained, given.train, given.cache, TRAINED_IMAGES)
             ),
         },
         "shrinkage": [shrinkage_row(value, train, more) for value in given.shrinkages],
@@ -89,21 +93,41 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--distractors", type=Path, required=True, help="folder of distractors of --val")
     parser.add_argument("--model", default="timm:tf_efficientnet_lite0", help="model to adapt")
     parser.add_argument("--trained", default="glam-lite0", help="model that was trained on --train")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
-    parser.add_argument("--shrinkages", type=float, nargs="*", default=[0.3, 1.0, 3.0, 10.0], metavar="X")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
+    parser.add_argument("--shrinkages", type=float, nargs="*", default=[1.0, 3.0, 10.0], metavar="X")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the descriptors for later calls")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/adapt.json"))
     return parser.parse_args()
 
 
-def describe(model: glam.Model, folder: Path) -> Described:
-    """Describes a folder with a model without whitening; unreadable images are left out."""
-    collection = read_collection(folder)
+def describe(name: str, folder: Path, cache: Path | None, per_landmark: int | None = None) -> Described:
+    """Describes a folder with a model without whitening; unreadable images are left out.
+
+    Args:
+        name: name of the model.
+        folder: folder of images.
+        cache: folder of descriptors from earlier calls; None for none.
+        per_landmark: most images per landmark; None for all.
+    """
+    parts = (name.replace(":", "_"), folder.resolve().name, "all" if per_landmark is None else str(per_landmark))
+    file = None if cache is None else cache / f"{'-'.join(parts)}.npz"
+    if file is not None and file.exists():
+        with np.load(file) as saved:
+            return Described(saved["descriptors"], saved["landmark_ids"], float(saved["seconds"]))
+    model, collection = glam.load(name, "cpu"), read_collection(folder)
+    chosen = list(range(len(collection)))
+    if per_landmark is not None:
+        chosen = balanced_sample(collection, per_landmark * len(collection.landmarks), seed=0)
     start = time.process_time()
-    rows = model.describe([collection.file(i) for i in range(len(collection))], errors=[])
+    rows = model.describe([collection.file(i) for i in chosen], errors=[])
     seconds = time.process_time() - start
     read = ~np.isnan(rows[:, 0])
     print(f"{folder}: {read.sum()} images in {seconds:.1f} s", flush=True)
-    return Described(rows[read], collection.landmark_ids[read], seconds)
+    found = Described(rows[read], collection.landmark_ids[chosen][read], seconds)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, descriptors=found.descriptors, landmark_ids=found.landmark_ids, seconds=seconds)
+    return found
 
 
 def shuffled(images: Described) -> Described:
@@ -111,40 +135,24 @@ def shuffled(images: Described) -> Described:
     return Described(images.descriptors, np.random.default_rng(0).permutation(images.landmark_ids), images.seconds)
 
 
-def fit(images: Described, *, seed: int = 0, shrinkage: float = SHRINKAGE) -> Adaptation:
-    """Adapts a model without whitening."""
-    return fit_if_better(images.descriptors, images.descriptors, images.landmark_ids, seed=seed, shrinkage=shrinkage)
+def fit(images: Described, *, seed: int = 0, shrinkage: float = SHRINKAGE) -> tuple[Adaptation, dict[str, Any]]:
+    """Adapts a model without whitening; returns the result, and its figures."""
+    start = time.process_time()
+    found = fit_if_better(images.descriptors, images.descriptors, images.landmark_ids, seed=seed, shrinkage=shrinkage)
+    seconds = round(time.process_time() - start, 1)
+    row = {"written": found.whitening is not None, "fit_seconds": seconds, **points(found.gain)}
+    print(row, flush=True)
+    return found, row
 
 
 def shrinkage_row(shrinkage: float, train: Described, more: Described) -> dict[str, Any]:
     """Gain on held-out landmarks of both folders with one value of the shrinkage."""
-    row = {
-        "shrinkage": shrinkage,
-        "train": points(fit(train, shrinkage=shrinkage).gain),
-        "more": points(fit(more, shrinkage=shrinkage).gain),
-    }
-    print(row, flush=True)
-    return row
+    rows = {name: fit(part, shrinkage=shrinkage)[1] for name, part in (("train", train), ("more", more))}
+    return {"shrinkage": shrinkage, **rows}
 
 
-def seed_row(seed: int, train: Described) -> dict[str, Any]:
-    """Seconds, and gain on held-out landmarks, with one seed of the halves."""
-    start = time.process_time()
-    found = fit(train, seed=seed)
-    seconds = time.process_time() - start
-    row = {
-        "seed": seed,
-        "fit_seconds": round(seconds, 1),
-        "held_out": points(found.gain),
-        "written": found.whitening is not None,
-    }
-    print(row, flush=True)
-    return row
-
-
-def val_row(train: Described, val: Described, distractors: Described) -> dict[str, Any]:
-    """Gain on ``val`` of the layer fitted to ``train``, which no seed changes."""
-    whitening = fit(train).whitening
+def val_row(whitening: Whitening | None, val: Described, distractors: Described) -> dict[str, Any]:
+    """Gain on ``val`` of a layer that was fitted to other landmarks."""
     if whitening is None:
         return {"written": False}
     before = score_folder(val.descriptors, val.landmark_ids, distractors.descriptors)
@@ -156,15 +164,11 @@ def val_row(train: Described, val: Described, distractors: Described) -> dict[st
 
 
 def outcome(images: Described) -> dict[str, Any]:
-    """Whether adapting to images writes a model, and the gain or the refusal."""
+    """Figures of an adaptation, or why it was refused."""
     try:
-        found = fit(images)
+        return fit(images)[1]
     except GlamError as error:
-        result: dict[str, Any] = {"written": False, "refused": str(error)}
-    else:
-        result = {"written": found.whitening is not None, "held_out": points(found.gain)}
-    print(result, flush=True)
-    return result
+        return {"written": False, "refused": str(error)}
 
 
 def points(gain: Gain) -> dict[str, Any]:
