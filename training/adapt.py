@@ -73,7 +73,7 @@ def fit_if_better(
         whitening = _fit(descriptors, landmark_ids, half == 1 - i, shrinkage)
         for row, rows in enumerate((before, whitening.apply(descriptors))):
             ap[row, half == i] = score_folder(rows[half == i], landmark_ids[half == i], rows[half < 0]).ap
-    gain = map_gain(*ap, landmark_ids)
+    gain = map_gain(ap[0], ap[1], landmark_ids)
     better = gain.interval[0] > 0
     return Adaptation(_fit(descriptors, landmark_ids, half >= 0, shrinkage) if better else None, gain)
 
