@@ -66,7 +66,7 @@ def adapt(
     found = fit_if_better(rows[read], before, landmark_ids, seed=seed)
     terminal.say(str(found.gain))
     if found.whitening is None:
-        terminal.say(f"{out} is not written: {model} stays unchanged, because the gain may be chance.")
+        terminal.say(f"{out} is not written: {model} stays unchanged, because the interval of the gain is not above 0.")
     else:
         adapted = with_whitening(bare.network, found.whitening)
         images = int((landmark_ids >= 0).sum())

@@ -127,7 +127,7 @@ def test_a_gain_is_the_mean_difference_of_ap_over_held_out_images(landmarks: Pat
         <= found.gain.interval[1]
         <= by_landmark.max() + 1e-9
     )
-    assert (found.landmarks, found.before.distractors) == (3, 20)
+    assert (found.gain.landmarks, found.before.distractors) == (3, 20)
 
 
 @pytest.mark.parametrize("given", ["command line", "configuration"])

@@ -108,7 +108,7 @@ def test_a_model_that_does_not_gain_is_left_unchanged(photos: Path, tmp_path: Pa
     done = run(start, tmp_path / "dealt", "--out", tmp_path / "adapted.safetensors")
     assert not (tmp_path / "adapted.safetensors").exists()
     assert "adapted.safetensors is not written: " in done.stdout
-    assert "stays unchanged, because the gain may be chance." in done.stdout
+    assert "stays unchanged, because the interval of the gain is not above 0." in done.stdout
 
 
 def test_an_image_that_cannot_be_read_is_named_and_left_out(photos: Path, tmp_path: Path) -> None:
