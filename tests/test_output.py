@@ -174,6 +174,8 @@ def workspace(tmp_path: Path, draw_image: Draw) -> Path:
         ("whiten fit photos --model model.safetensors --out model.safetensors", "is an input"),
         ("whiten fit photos --model none.safetensors --out notes.json", "is not a model file"),
         ("whiten fit photos --model none.safetensors --out folder.safetensors", "is a folder"),
+        ("adapt model.safetensors photos --out model.safetensors", "is an input"),
+        ("adapt none.safetensors photos --out notes.json", "is not a model file"),
         ("export --model none.safetensors --out notes.onnx", "is not an ONNX file"),
         ("export --model none.safetensors --out folder.safetensors", "is a folder"),
         ("explain photo.png --model none.safetensors --out photo.png", "is an input"),

@@ -100,7 +100,7 @@ def write_better(cli: "TrainingCLI", start: Model, path: Path, *, diverged: bool
         comparison = compare_models(before, Model("after", network, header), data.val, data.train)
         compared, better = comparison.to_dict(), comparison.better
         write_json(path.parent / COMPARISON_FILE, compared)
-        print(comparison)
+        print(comparison.gain)
         training["comparison"] = compared
     if better:
         print("The fine-tuned model is better and is written.")

@@ -16,6 +16,7 @@ from glam.app.cli import bench, data, whiten
 from glam.app.cli import describe as describe_commands
 from glam.app.cli import eval as eval_commands
 from glam.app.cli import index as index_commands
+from glam.app.cli.adapt import adapt
 from glam.app.cli.explain import explain
 from glam.app.cli.help import ADVANCED, MAX_WIDTH, Command, CommandGroup
 from glam.app.cli.search import search
@@ -54,6 +55,7 @@ app.command("explain", cls=Command)(explain)
 app.command("train", cls=TrainCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
     train
 )
+app.command("adapt", cls=Command, rich_help_panel=ADVANCED)(adapt)
 app.command("describe", cls=Command, rich_help_panel=ADVANCED)(describe_commands.describe)
 app.command("describe-merge", cls=Command, rich_help_panel=ADVANCED)(describe_commands.describe_merge)
 app.command("export", cls=Command, rich_help_panel=ADVANCED)(describe_commands.export)
