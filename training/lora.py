@@ -10,7 +10,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, register_parametrization, remove_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from glam.network import DescriptorNetwork
 from glam.training.arguments import OptionError
@@ -52,7 +52,7 @@ def add_lora(network: DescriptorNetwork, rank: int, seed: int) -> None:
     Raises:
         OptionError: the backbone has no attention projections.
     """
-    projections = _projections(network.backbone)
+    projections = [layer for attention in _attentions(network.backbone) for layer in _projections(attention).values()]
     if not projections:
         raise OptionError(
             f"--model.lora does not apply to {network.backbone.name}, which has no attention projections. Leave it out."
@@ -73,17 +73,18 @@ def with_merged_lora(network: DescriptorNetwork) -> DescriptorNetwork:
     if not any(is_parametrized(module) for module in network.backbone.modules()):
         return network
     merged = copy.deepcopy(network)
-    for projection in _projections(merged.backbone):
-        remove_parametrizations(projection, "weight", leave_parametrized=True)
+    for attention in _attentions(merged.backbone):
+        for name, layer in _projections(attention).items():
+            plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None).to(layer.weight)
+            plain.weight.data, plain.bias = layer.weight.detach(), layer.bias
+            setattr(attention, name, plain)
     return merged
 
 
-def _projections(backbone: nn.Module) -> list[nn.Linear]:
-    """The linear layers of the attention modules: query, key, value, and output."""
-    return [
-        layer
-        for attention in backbone.modules()
-        if "Attention" in type(attention).__name__
-        for layer in attention.children()
-        if isinstance(layer, nn.Linear)
-    ]
+def _attentions(backbone: nn.Module) -> list[nn.Module]:
+    return [module for module in backbone.modules() if "Attention" in type(module).__name__]
+
+
+def _projections(attention: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of an attention module by name: query, key, value, and output."""
+    return {name: layer for name, layer in attention.named_children() if isinstance(layer, nn.Linear)}

@@ -51,8 +51,7 @@ def efficient_channel(channels: int, kernel_size: int | None = None) -> LibraryA
         channels: c, number of channels of the feature map.
         kernel_size: width of the convolution in channels; None to compute it from c, as in the paper.
     """
-    sizes = {"channels": channels} if kernel_size is None else {"kernel_size": kernel_size}
-    return LibraryAttention(EcaModule(**sizes))
+    return LibraryAttention(EcaModule(channels) if kernel_size is None else EcaModule(kernel_size=kernel_size))
 
 
 @ATTENTIONS.register("cbam")

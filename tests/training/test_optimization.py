@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from glam.network import Architecture, DescriptorNetwork
 from glam.training.checkpoints import read_checkpoint
 from glam.training.cli import train
 from glam.training.lora import ALPHA, add_lora, with_merged_lora
+from glam.training.module import LandmarkModule
 from glam.training.optimizer import parameter_groups
 from glam.training.options import ModelOptions
-from glam.training.weight_average import averaged_weights
+from glam.training.weight_average import WeightAverage, averaged_weights
 
 VIT = "vit_tiny_patch16_224"
 
@@ -97,30 +99,48 @@ def test_lora_does_not_apply_to_a_convolutional_network(photos: Path, tmp_path: 
         train(arguments(photos, tmp_path / "run", "--model.lora", "4"))
 
 
-def test_the_model_has_the_moving_average_of_the_weights(photos: Path, tmp_path: Path) -> None:
-    """The average of every step, computed here from the checkpoints of a run without validation."""
-    each = ("--save_every", "1", "--trainer.limit_val_batches", "0", "--model.ema", "0.5", "--model.lr", "1e-2")
-    weights = []
-    for steps in (1, 2, 3):
-        train(arguments(photos, tmp_path / f"{steps}", *each, "--trainer.max_steps", str(steps)))
-        checkpoint = read_checkpoint(tmp_path / f"{steps}" / "checkpoints" / "last.ckpt")
-        weights.append(checkpoint["state_dict"]["network.head.linear.weight"])
-    expected = 0.5 * (0.5 * weights[0] + 0.5 * weights[1]) + 0.5 * weights[2]
-    found = glam.load(tmp_path / "3" / "model.safetensors", "cpu").network.state_dict()["head.linear.weight"]
+def test_the_model_has_the_moving_average_of_the_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The average of every step, computed here from the weights after each."""
+    weights: list[torch.Tensor] = []
+    add = WeightAverage.on_train_batch_end
+
+    def recorded(self: WeightAverage, trainer: Any, module: Any, *arguments: Any) -> None:
+        weights.append(module.network.head.linear.weight.detach().clone())
+        add(self, trainer, module, *arguments)
+
+    monkeypatch.setattr(WeightAverage, "on_train_batch_end", recorded)
+    each = ("--trainer.limit_val_batches", "0", "--trainer.max_steps", "3", "--model.ema", "0.75", "--model.lr", "1e-2")
+    model = train(arguments(photos, tmp_path / "run", *each))
+    expected = weights[0]
+    for later in weights[1:]:
+        expected = 0.75 * expected + 0.25 * later
+    found = glam.load(model, "cpu").network.state_dict()["head.linear.weight"]
     torch.testing.assert_close(found, expected)
+    assert len(weights) == 3
+    assert not torch.allclose(weights[2], expected, atol=1e-5)
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     torch.testing.assert_close(averaged_weights(checkpoint)["head.linear.weight"], expected)
-    assert not torch.equal(weights[2], expected)
+    assert torch.equal(checkpoint["state_dict"]["network.head.linear.weight"], weights[2]), "training continues there"
 
 
-def test_a_resumed_run_continues_the_average(photos: Path, tmp_path: Path) -> None:
-    """Validation and checkpoint use the average, training the weights."""
-    options = ("--model.ema", "0.8", "--model.lr", "1e-2", "--model.warmup", "0")
+def test_a_resumed_run_continues_the_average(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation uses the average, training the weights, so a broken run ends as an unbroken one."""
+    options = ("--model.ema", "0.8", "--model.lr", "1e-2", "--save_every", "1")
     unbroken = train(arguments(photos, tmp_path / "a", *options))
-    train(arguments(photos, tmp_path / "b", *options, "--trainer.max_steps", "4"))
-    resumed = train(arguments(photos, tmp_path / "b", *options, "--trainer.max_steps", "-1", "--resume"))
-    averages = [averaged_weights(read_checkpoint(tmp_path / r / "checkpoints" / "last.ckpt")) for r in ("a", "b")]
-    for name, values in averages[0].items():
-        assert torch.equal(values, averages[1][name]), name
+    step = LandmarkModule.training_step
+
+    def dying(self: LandmarkModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if (self.current_epoch, batch_idx) == (1, 1):
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LandmarkModule, "training_step", dying)
+        with pytest.raises(SystemExit):
+            train(arguments(photos, tmp_path / "b", *options))
+    resumed = train(arguments(photos, tmp_path / "b", *options, "--resume"))
     assert glam.load(unbroken, "cpu").fingerprint == glam.load(resumed, "cpu").fingerprint
 
 
@@ -139,10 +159,10 @@ def test_the_learning_rate_decays_from_layer_to_layer() -> None:
 
 def test_drop_path_skips_branches_in_training_alone() -> None:
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=None, attention=None), drop_path=0.5)
-    plain = DescriptorNetwork(network.architecture)
-    plain.load_state_dict(network.state_dict())
-    images = torch.randn(4, 3, 64, 64)
+    plain = transformer()
+    network = DescriptorNetwork(plain.architecture, drop_path=0.5)
+    network.load_state_dict(plain.state_dict())
+    images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(network.eval()(images), plain.eval()(images))
         for module in network.modules():

@@ -123,7 +123,7 @@ def test_the_command_runs_a_plugin(plugin: Path, photos: Path, tmp_path: Path) -
     assert command("--plugin", plugin, *described, tmp_path / "d.safetensors").returncode == 0
     refused = command(*described, tmp_path / "d2.safetensors")
     assert refused.returncode == 1
-    assert "no attention named 'gated'" in refused.stderr
+    assert "There is no pooling named 'largest'" in refused.stderr
     assert "--plugin FILE" in refused.stderr
 
 

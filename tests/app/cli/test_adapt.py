@@ -45,7 +45,7 @@ def images(photos: Path) -> list[Path]:
 def write_model(path: Path, photos: Path | None = None) -> Path:
     """A small random model; with photos, its whitening amplifies the directions in which views of a landmark differ."""
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=16, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=16, attention=None)).eval()
     header = ModelHeader(network.architecture, size=64, scales=(1.0, 0.7), training={"data": "before"}, licence="MIT")
     if photos is not None:
         rows = glam.Model("bare", network, header).describe(images(photos)).reshape(LANDMARKS, VIEWS, -1)

@@ -42,7 +42,8 @@ PARTS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 
 def model_of(glam_options: dict[str, Any] | None, size: int = 128) -> Model:
     torch.manual_seed(0)
-    architecture = Architecture("resnet10t", dim=8, glam=glam_options)
+    attention = None if glam_options is None else {"name": "glam", **glam_options}
+    architecture = Architecture("resnet10t", dim=8, attention=attention)
     return Model("small", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, size))
 
 
