@@ -24,7 +24,7 @@ from glam.attention import ATTENTIONS, Attention
 from glam.pooling import POOLINGS, Pooling
 from glam.training.losses import LOSSES, Loss
 
-@ATTENTIONS.register("gated")
+@ATTENTIONS.register("soft_gate")
 class Gated(Attention):
     def __init__(self, channels, width=1):
         super().__init__()
@@ -92,7 +92,7 @@ def arguments(photos: Path, out: Path, *more: str) -> list[str]:
 @pytest.mark.parametrize(
     "more",
     [
-        ("--model.attention", "{name: gated, width: 3}"),
+        ("--model.attention", "{name: soft_gate, width: 3}"),
         ("--model.pooling", "largest"),
         ("--model.loss", "{name: likeness, weight: 5}"),
         ("--model.loss", "triplet"),
@@ -116,7 +116,7 @@ def test_it_trains_above_the_untrained_start(plugin: Path, photos: Path, tmp_pat
 def test_the_command_runs_a_plugin(plugin: Path, photos: Path, tmp_path: Path) -> None:
     """A model with its parts is read by any command that names the file, and refused in one sentence without it."""
     out = tmp_path / "run"
-    more = ("--model.attention", "gated", "--model.pooling", "largest", "--trainer.max_steps", "1")
+    more = ("--model.attention", "soft_gate", "--model.pooling", "largest", "--trainer.max_steps", "1")
     run = command("--plugin", plugin, "train", *arguments(photos, out, *more))
     assert run.returncode == 0, run.stderr
     described = ("describe", photos / "landmark 0", "--model", out / "model.safetensors", "--out")
