@@ -82,6 +82,22 @@ def group_sizes(
     return [sizes[group] for group in nearest]
 
 
+@dataclass(frozen=True)
+class LandmarkSampling:
+    """How many images of each landmark are drawn.
+
+    Attributes:
+        landmark_ids: (n,) landmark id of each image.
+        per_epoch: maximum number of images per landmark and epoch, drawn again in each epoch; None for all images.
+        per_batch: K, number of images of each landmark in a batch, with P = batch size // K landmarks (PxK sampling);
+            fewer where a landmark has no K images of one size. None for batches of random images.
+    """
+
+    landmark_ids: NDArray[np.int64]
+    per_epoch: int | None = None
+    per_batch: int | None = None
+
+
 class SizeBatchSampler(Sampler[list[Draw]]):
     """Batch sampler whose batches have one image size each. Over all processes, each image is drawn once per epoch.
 
@@ -93,11 +109,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         sizes: (height, width) in pixels that each image is resized to.
         batch_size: maximum number of images per batch. Each group is split evenly into batches.
         shuffle: whether images and batches are reordered in each epoch.
-        landmark_ids: (n,) landmark id of each image; required with ``per_landmark``.
-        per_landmark: maximum number of images per landmark and epoch, drawn again in each epoch; None for all images.
-        images_per_landmark: K, number of images of each landmark in a batch, with P = ``batch_size`` // K landmarks
-            (PxK sampling); fewer where a landmark has no K images of one size. None for batches of random images.
-            Requires ``landmark_ids``.
+        sampling: how many images of each landmark are drawn; None for all, in random batches.
         seed: seed of the order.
         rank: index of this process, from 0.
         ranks: number of processes that share the images.
@@ -114,9 +126,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         batch_size: int,
         *,
         shuffle: bool = True,
-        landmark_ids: NDArray[np.int64] | None = None,
-        per_landmark: int | None = None,
-        images_per_landmark: int | None = None,
+        sampling: LandmarkSampling | None = None,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -124,7 +134,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.sizes = list(sizes)
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.images_per_landmark = images_per_landmark
+        self.per_batch = None if sampling is None else sampling.per_batch
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
@@ -133,10 +143,11 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.start = 0
         kinds = sorted(set(self.sizes))
         self._group = np.array([kinds.index(size) for size in self.sizes], dtype=np.int64)
-        landmark_of = np.zeros(len(self.sizes), dtype=np.int64) if landmark_ids is None else landmark_ids
+        landmark_of = np.zeros(len(self.sizes), dtype=np.int64) if sampling is None else sampling.landmark_ids
         _, cells = np.unique(np.stack([landmark_of, self._group]), axis=1, return_inverse=True)
         self._cell = cells.reshape(-1)  # which NumPy 2.0 returns as (1, n)
-        self._quota = _quotas(landmark_of, self._cell, len(self.sizes) if per_landmark is None else per_landmark)
+        per_epoch = None if sampling is None else sampling.per_epoch
+        self._quota = _quotas(landmark_of, self._cell, len(self.sizes) if per_epoch is None else per_epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next iteration, from 0."""
@@ -193,10 +204,10 @@ class SizeBatchSampler(Sampler[list[Draw]]):
 
     def _split(self, indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
         """Divides images of one size evenly into batches, as few as possible."""
-        if self.images_per_landmark is None:
+        if self.per_batch is None:
             return np.array_split(indices, -(-len(indices) // batch_size))
-        sets = _landmark_sets(indices, self._cell[indices], self.images_per_landmark)
-        count = -(-len(sets) // max(1, batch_size // self.images_per_landmark))
+        sets = _landmark_sets(indices, self._cell[indices], self.per_batch)
+        count = -(-len(sets) // max(1, batch_size // self.per_batch))
         return [np.concatenate(sets[i::count]) for i in range(count)]
 
 

@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.attention import ATTENTIONS
+from glam.attention import ATTENTIONS, NoAttention
 from glam.backbone import Backbone
 from glam.pooling import POOLINGS
 from glam.pooling_fusion import attended_and_pooled
-
-NO_ATTENTION = {"name": "none"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,8 @@ class DescriptorNetwork(nn.Module):
         )
         self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
         channels = self.backbone.channels
-        self.attention = ATTENTIONS.create(architecture.attention or NO_ATTENTION, channels)
+        chosen = architecture.attention
+        self.attention = NoAttention() if chosen is None else ATTENTIONS.create(chosen, channels)
         self.pool = POOLINGS.create(architecture.pooling, channels)
         pooled = self.pool.output_dim(channels)
         self.dim = pooled if architecture.dim is None else architecture.dim

@@ -99,7 +99,7 @@ def as_choice(value: str | Mapping[str, Any] | None, default: str) -> dict[str, 
         default: name of options without one.
     """
     choice = {"name": value} if isinstance(value, str) else value
-    if choice is None or choice.get("name") == "none":
+    if choice is None or choice.get("name", default) in (None, "none"):
         return None
     return {"name": default, **choice}
 
@@ -128,5 +128,5 @@ def import_plugin(file: Path) -> None:
     except Exception as error:  # of the user's code
         del sys.modules[name]
         raise GlamError(
-            f"{file}: the plug-in cannot be imported ({type(error).__name__}: {error}). Mend it."
+            f"{file}: the plug-in cannot be imported ({type(error).__name__}: {error}). Correct it."
         ) from error

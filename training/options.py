@@ -118,7 +118,7 @@ class ModelOptions:
     """
 
     attention: dict[str, Any] | str | None = None
-    pooling: dict[str, Any] | str = "gem"
+    pooling: dict[str, Any] | str = field(default_factory=lambda: {"name": "gem"})
     loss: dict[str, Any] | str | None = None
     dropout: float = 0.0
     pretrained: bool | Path = True

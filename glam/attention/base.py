@@ -45,16 +45,8 @@ class Attention(nn.Module):
 ATTENTIONS: Registry[Attention] = Registry("attention", "glam.attention")
 
 
-@ATTENTIONS.register("none")
 class NoAttention(Attention):
-    """No attention: the feature map stays unchanged.
-
-    Args:
-        channels: number of channels of the feature map.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
+    """No attention: the feature map stays unchanged."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns the feature map, (b, c, h, w)."""

@@ -4,8 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from glam.datasets.sampler import ASPECT_RATIOS, SizeBatchSampler, group_sizes
+from glam.datasets.sampler import ASPECT_RATIOS, LandmarkSampling, SizeBatchSampler, group_sizes
 
 RANDOM = np.random.default_rng(0)
 SHAPES = [(int(w), int(h)) for w, h in RANDOM.integers(100, 2000, size=(500, 2))]
@@ -72,7 +73,7 @@ def test_ranks_train_images_of_one_size_at_a_time(ranks: int) -> None:
 
 def test_a_cap_on_images_of_a_landmark() -> None:
     landmark_ids = np.repeat(np.arange(5), [200, 150, 100, 47, 3])
-    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, landmark_ids=landmark_ids, per_landmark=40)
+    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, sampling=LandmarkSampling(landmark_ids, per_epoch=40))
     chosen = images(sampler)
     assert Counter(landmark_ids[chosen].tolist()) == {0: 40, 1: 40, 2: 40, 3: 40, 4: 3}
     assert len(chosen) == len(set(chosen))
@@ -82,9 +83,9 @@ def test_a_cap_on_images_of_a_landmark() -> None:
     assert len(sampler) == count, "but as many batches"
 
 
-def pk_sampler(landmark_ids: "np.ndarray", **options: int) -> SizeBatchSampler:
+def pk_sampler(landmark_ids: NDArray[np.int64], **options: int) -> SizeBatchSampler:
     sizes = group_sizes(SHAPES[: len(landmark_ids)], 256)
-    return SizeBatchSampler(sizes, 16, landmark_ids=landmark_ids, images_per_landmark=4, **options)
+    return SizeBatchSampler(sizes, 16, sampling=LandmarkSampling(landmark_ids, per_batch=4), **options)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

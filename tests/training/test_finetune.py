@@ -186,7 +186,7 @@ def test_options_of_a_bundled_configuration_give_way_to_the_model(landmarks: Pat
     )
     ran = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]
     own = glam.load(str(start), "cpu").network.architecture
-    assert (ran["backbone"], ran["start"], ran["scale"]) == (own.backbone, "random", 15.0)
+    assert (ran["backbone"], ran["start"], ran["loss"]["scale"]) == (own.backbone, "random", 15)
     with pytest.raises(OptionError, match=r"--model\.backbone resnet18 does not apply"):
         train(options(landmarks, start, tmp_path / "other", "--config", "lite0", "--model.backbone", "resnet18"))
 
