@@ -14,7 +14,6 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -104,6 +103,10 @@ def as_choice(value: str | Mapping[str, Any] | None, default: str) -> dict[str, 
     return {"name": default, **choice}
 
 
+PLUGINS: list[Path] = []
+"""Files that `import_plugin` ran in this process; the command that resumes a run names them."""
+
+
 def import_plugin(file: Path) -> None:
     """Runs a Python file that registers attentions, poolings, or losses; only once per process.
 
@@ -115,9 +118,9 @@ def import_plugin(file: Path) -> None:
     """
     if not file.is_file():
         raise GlamError(f"{file}: no such plug-in. Check the path.")
-    name = f"glam_plugin_{sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
-    if name in sys.modules:
+    if file.resolve() in PLUGINS:
         return
+    name = f"glam_plugin_{len(PLUGINS)}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise GlamError(f"{file}: a plug-in has to be a Python file. Name one that ends with .py.")
@@ -130,3 +133,4 @@ def import_plugin(file: Path) -> None:
         raise GlamError(
             f"{file}: the plug-in cannot be imported ({type(error).__name__}: {error}). Correct it."
         ) from error
+    PLUGINS.append(file.resolve())

@@ -13,9 +13,9 @@ from glam.images import jpeg_xl, png, raw
 from glam.images.formats import INSTALL, INSTALLED, readable_formats
 from glam.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
 from glam.images.orientation import upright_size
-from glam.images.segment_limit import CountedReads
 from glam.images.regular_file import open_regular_file, read_regular_file
 from glam.images.rgb import SCALED, array_to_image
+from glam.images.segment_limit import CountedReads
 from glam.images.source import ImageSource, image_errors, source_name
 from glam.images.tiff import seek_full_page
 

@@ -17,6 +17,7 @@ from glam.eval.folder import evaluate_folder
 from glam.registry import import_plugin
 from glam.training.cli import build_cli, train
 from glam.training.former_options import current_config, with_current_options
+from glam.training.interruption import resume_line
 
 PLUGIN = """
 import torch
@@ -125,6 +126,10 @@ def test_the_command_runs_a_plugin(plugin: Path, photos: Path, tmp_path: Path) -
     assert refused.returncode == 1
     assert "There is no pooling named 'largest'" in refused.stderr
     assert "--plugin FILE" in refused.stderr
+
+
+def test_the_command_that_resumes_a_run_names_the_plugin(plugin: Path) -> None:
+    assert resume_line(["--out", "run"]) == f"glam --plugin {plugin} train --out run --resume"
 
 
 def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
