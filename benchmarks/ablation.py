@@ -47,11 +47,11 @@ PARTS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 
 def _only(*parts: str) -> tuple[str, ...]:
     """Options of `glam train` that switch off all other parts of GLAM."""
-    return tuple(f"--model.glam.{part}=false" for part in PARTS if part not in parts)
+    return tuple(f"--model.attention.{part}=false" for part in PARTS if part not in parts)
 
 
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "none": ("--model.glam=null",),
+    "none": ("--model.attention=null",),
     "local channel": _only("local_channel"),
     "local spatial": _only("local_spatial"),
     "local": _only("local_channel", "local_spatial"),
@@ -59,8 +59,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "global spatial": _only("global_spatial"),
     "global": _only("global_channel", "global_spatial"),
     "all": (),
-    "all, dilations 1 2 3": ("--model.glam.dilations=[1, 2, 3]",),
-    "all, activation": ("--model.glam.local_activation=true",),
+    "all, dilations 1 2 3": ("--model.attention.dilations=[1, 2, 3]",),
+    "all, activation": ("--model.attention.local_activation=true",),
 }
 """Variants of GLAM, as options of `glam train`. The default has dilations 1, 3, and 5, and no activation."""
 

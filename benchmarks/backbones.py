@@ -59,7 +59,7 @@ STEPS = ("make", "train", "save", "describe", "export")
 
 OK = "ok"
 
-DIM, GLAM = 32, {"reduction": 8}
+DIM, GLAM = 32, {"name": "glam", "reduction": 8}
 """Descriptor and attention: the smallest that have every part (arbitrary)."""
 
 SIZES = ((160, 96), (64, 144), (128, 128), (300, 20))
@@ -130,7 +130,7 @@ def train(name: str, images: Path, file: Path) -> Model:
         [
             *("--data.train", str(images / "train"), "--data.val", str(images / "val"), "--data.workers", "0"),
             *("--data.size", "64", "--data.val_size", "160", "--data.batch_size", str(BATCH)),
-            *("--model.backbone", name, "--model.dim", str(DIM), "--model.glam", json.dumps(GLAM)),
+            *("--model.backbone", name, "--model.dim", str(DIM), "--model.attention", json.dumps(GLAM)),
             *("--model.pretrained", "false", "--model.start", "random", "--model.freeze_batch_norm", "false"),
             *("--trainer.accelerator", "cpu", "--trainer.devices", str(PROCESSES), "--trainer.strategy", "ddp_fork"),
             *("--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0", "--trainer.logger", "false"),

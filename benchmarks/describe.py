@@ -98,7 +98,7 @@ def seeded_model(backbone: str, size: int, device: torch.device, files: Sequence
         pretrained: whether the backbone has ImageNet weights.
     """
     torch.manual_seed(0)
-    architecture = Architecture(backbone, glam={"reduction": 512 if "resnet" in backbone else 256})
+    architecture = Architecture(backbone, attention={"name": "glam", "reduction": 512 if "resnet" in backbone else 256})
     network = DescriptorNetwork(architecture, pretrained=pretrained).to_device(device)
     if not pretrained:
         norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]

@@ -32,7 +32,7 @@ from glam.eval.folder import evaluate_folder
 from glam.training.cli import build_cli
 
 SMALL = [
-    *("--model.backbone", "resnet10t", "--model.glam", "{reduction: 16}", "--model.dim", "32"),
+    *("--model.backbone", "resnet10t", "--model.attention", "{name: glam, reduction: 16}", "--model.dim", "32"),
     *("--model.compiled", "no", "--data.size", "64", "--data.batch_size", "8", "--data.workers", "1"),
 ]
 POLL_SECONDS = 0.2

@@ -14,7 +14,6 @@ attention; each goes through the last layers like a pooled map. Inputs of a pair
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,7 +59,8 @@ def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np
     """
     network = model.fast
     features, area = _features(model, file, None, 320)
-    maps = compute_maps(cast(Any, network.glam), features, area)
+    maps = compute_maps(network.attention, features, area)
+    assert maps is not None
     assert maps.local_channel is not None
     assert maps.local_spatial is not None
     assert maps.global_channel is not None
@@ -75,7 +75,7 @@ def look(model: glam.Model, file: Path) -> tuple[NDArray[np.float16], NDArray[np
         axis=1,
     )
     chosen = np.resize(np.argsort(-attention[:, 0] * attention[:, 1], kind="stable")[:TOKENS], TOKENS)
-    attended = network.glam(features)[0].flatten(1).T.float().clamp(min=1e-6)  # (h w, c)
+    attended = network.attention(features)[0].flatten(1).T.float().clamp(min=1e-6)  # (h w, c)
     tokens = F.normalize(network.head(F.normalize(attended[torch.from_numpy(chosen)], dim=1)).float(), dim=1)
     return tokens.numpy().astype(np.float16), attention[chosen].astype(np.float32)
 

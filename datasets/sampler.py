@@ -82,6 +82,22 @@ def group_sizes(
     return [sizes[group] for group in nearest]
 
 
+@dataclass(frozen=True)
+class LandmarkSampling:
+    """How many images of each landmark are drawn.
+
+    Attributes:
+        landmark_ids: (n,) landmark id of each image.
+        per_epoch: maximum number of images per landmark and epoch, drawn again in each epoch; None for all images.
+        per_batch: K, number of images of each landmark in a batch, with P = batch size // K landmarks (PxK sampling);
+            fewer where a landmark has no K images of one size. None for batches of random images.
+    """
+
+    landmark_ids: NDArray[np.int64]
+    per_epoch: int | None = None
+    per_batch: int | None = None
+
+
 class SizeBatchSampler(Sampler[list[Draw]]):
     """Batch sampler whose batches have one image size each. Over all processes, each image is drawn once per epoch.
 
@@ -93,8 +109,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         sizes: (height, width) in pixels that each image is resized to.
         batch_size: maximum number of images per batch. Each group is split evenly into batches.
         shuffle: whether images and batches are reordered in each epoch.
-        landmark_ids: (n,) landmark id of each image; required with ``per_landmark``.
-        per_landmark: maximum number of images per landmark and epoch, drawn again in each epoch; None for all images.
+        sampling: how many images of each landmark are drawn; None for all, in random batches.
         seed: seed of the order.
         rank: index of this process, from 0.
         ranks: number of processes that share the images.
@@ -111,8 +126,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         batch_size: int,
         *,
         shuffle: bool = True,
-        landmark_ids: NDArray[np.int64] | None = None,
-        per_landmark: int | None = None,
+        sampling: LandmarkSampling | None = None,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -120,6 +134,7 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.sizes = list(sizes)
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.per_batch = None if sampling is None else sampling.per_batch
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
@@ -128,10 +143,11 @@ class SizeBatchSampler(Sampler[list[Draw]]):
         self.start = 0
         kinds = sorted(set(self.sizes))
         self._group = np.array([kinds.index(size) for size in self.sizes], dtype=np.int64)
-        landmark_of = np.zeros(len(self.sizes), dtype=np.int64) if landmark_ids is None else landmark_ids
+        landmark_of = np.zeros(len(self.sizes), dtype=np.int64) if sampling is None else sampling.landmark_ids
         _, cells = np.unique(np.stack([landmark_of, self._group]), axis=1, return_inverse=True)
         self._cell = cells.reshape(-1)  # which NumPy 2.0 returns as (1, n)
-        self._quota = _quotas(landmark_of, self._cell, len(self.sizes) if per_landmark is None else per_landmark)
+        per_epoch = None if sampling is None else sampling.per_epoch
+        self._quota = _quotas(landmark_of, self._cell, len(self.sizes) if per_epoch is None else per_epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next iteration, from 0."""
@@ -180,15 +196,36 @@ class SizeBatchSampler(Sampler[list[Draw]]):
     ) -> list[NDArray[np.int64]]:
         """Divides the images at these indices into batches, which go to the processes in turn."""
         groups = self._group[indices]
-        batches = [
-            part
-            for group in np.unique(groups)
-            for part in np.array_split(indices[groups == group], -(-int((groups == group).sum()) // batch_size))
-        ]
+        batches = [batch for group in np.unique(groups) for batch in self._split(indices[groups == group], batch_size)]
         _split_to_multiple(batches, ranks)
         order = random.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
         batches = [batches[i] for i in order]
         return [batches[i] for i in _rounds([int(self._group[batch[0]]) for batch in batches], ranks).flatten()]
+
+    def _split(self, indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+        """Divides images of one size evenly into batches, as few as possible."""
+        if self.per_batch is None:
+            return np.array_split(indices, -(-len(indices) // batch_size))
+        sets = _landmark_sets(indices, self._cell[indices], self.per_batch)
+        count = -(-len(sets) // max(1, batch_size // self.per_batch))
+        return [np.concatenate(sets[i::count]) for i in range(count)]
+
+
+def _landmark_sets(indices: NDArray[np.int64], cells: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+    """Divides images into sets of one landmark each; the full sets come first, both kinds in the order of the images.
+
+    Args:
+        indices: (n,) indices of images.
+        cells: (n,) cell of each image, a pair of landmark and size.
+        most: maximum number of images per set; a landmark has as many full sets as possible.
+    """
+    rank = _earlier_in_cell(cells)
+    _, set_of, counts = np.unique(np.stack([cells, rank // most]), axis=1, return_inverse=True, return_counts=True)
+    set_of = set_of.reshape(-1)  # which NumPy 2.0 returns as (1, n)
+    by_set = np.split(indices[np.argsort(set_of, kind="stable")], np.cumsum(counts)[:-1])
+    first = np.full(len(counts), len(indices))
+    np.minimum.at(first, set_of, np.arange(len(indices)))
+    return [by_set[i] for i in np.lexsort([first, -counts])]
 
 
 def _rounds(groups: Sequence[int], ranks: int) -> NDArray[np.intp]:

@@ -48,9 +48,20 @@ class Whitening:
     mean: NDArray[np.float64]
     projection: NDArray[np.float64]
 
+    def apply(self, descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Whitens (n, c) float32 descriptors: (n, dim), float32, of unit length."""
+        whitened = (descriptors - self.mean) @ self.projection.T
+        unit: NDArray[np.float64] = whitened / np.linalg.norm(whitened, axis=1, keepdims=True)
+        return unit.astype(np.float32)
+
 
 def fit_whitening(
-    method: str, descriptors: NDArray[np.float32], landmark_ids: NDArray[np.int64], dim: int
+    method: str,
+    descriptors: NDArray[np.float32],
+    landmark_ids: NDArray[np.int64],
+    dim: int,
+    *,
+    shrinkage: float = 0.0,
 ) -> Whitening:
     """Fits a whitening to descriptors.
 
@@ -61,6 +72,9 @@ def fit_whitening(
         landmark_ids: (n,) landmark id of each image; ``learned`` ignores images with a negative id, of an unknown
             landmark.
         dim: number of dimensions to keep, 1 to c.
+        shrinkage: ``learned`` adds this multiple of the mean variance of the descriptors to the variance of the
+            differences in each direction, so that directions in which few images differ are not amplified. With 0,
+            there must be more images than dimensions; a large one only centers the descriptors.
 
     Raises:
         GlamError: there are too few images, or ``dim`` is out of range.
@@ -73,7 +87,7 @@ def fit_whitening(
     if method == "pca":
         return _pca(descriptors.astype(np.float64), dim)
     has_landmark = landmark_ids >= 0
-    return _learned(descriptors[has_landmark].astype(np.float64), landmark_ids[has_landmark], dim)
+    return _learned(descriptors[has_landmark].astype(np.float64), landmark_ids[has_landmark], dim, shrinkage)
 
 
 def with_whitening(network: DescriptorNetwork, whitening: Whitening) -> DescriptorNetwork:
@@ -95,6 +109,18 @@ def with_whitening(network: DescriptorNetwork, whitening: Whitening) -> Descript
     return whitened.eval()
 
 
+def without_whitening(network: DescriptorNetwork) -> DescriptorNetwork:
+    """Returns a copy of a network that does not whiten its descriptors.
+
+    Args:
+        network: a network with or without whitening.
+    """
+    bare = DescriptorNetwork(replace(network.architecture, whitening=None))
+    state = {name: values for name, values in network.state_dict().items() if not name.startswith("whitening.")}
+    bare.load_state_dict(state)
+    return bare.eval()
+
+
 def benchmark_images(paths: Iterable[str]) -> list[str]:
     """Selects the paths whose file name is that of an image of the test sets Oxford5k and Paris6k."""
     return [path for path in paths if TEST_NAME.fullmatch(PurePosixPath(path).stem)]
@@ -112,21 +138,24 @@ def _pca(descriptors: NDArray[np.float64], dim: int) -> Whitening:
     return Whitening(mean, directions / np.sqrt(variances)[:, None])
 
 
-def _learned(descriptors: NDArray[np.float64], landmark_ids: NDArray[np.int64], dim: int) -> Whitening:
+def _learned(
+    descriptors: NDArray[np.float64], landmark_ids: NDArray[np.int64], dim: int, shrinkage: float
+) -> Whitening:
     landmarks, group, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)
     means = np.zeros((len(landmarks), descriptors.shape[1]))
     np.add.at(means, group, descriptors)
     means /= counts[:, None]
     # The sum over the pairs of a landmark is its scatter about its mean, times its number of images.
     differences = descriptors - means[group]
+    mean = descriptors.mean(axis=0)
     variances, directions = _principal(differences, descriptors.shape[1])
+    variances = variances + shrinkage * descriptors.var(axis=0).mean()
     if variances[-1] <= FLAT * variances[0]:
         raise GlamError(
             f"{len(descriptors)} images of {len(landmarks)} landmarks are too few to learn a whitening of "
             f"{descriptors.shape[1]} dimensions. Use more images, or --method pca."
         )
     whitener = directions / np.sqrt(variances)[:, None]
-    mean = descriptors.mean(axis=0)
     _, components = _principal((descriptors - mean) @ whitener.T, dim)
     return Whitening(mean, components @ whitener)
 

@@ -1,6 +1,6 @@
 """Attention maps: where each of the four attentions of a model looks in an image. For display only.
 
-F, (c, h, w), is the last feature map of the backbone; the attentions are those of `glam.attention`:
+F, (c, h, w), is the last feature map of the backbone; the attentions are those of `glam.attention.global_local`:
 
     local_channel     root mean square of A_lc F over the channels: response of the channels, by their weights
     local_spatial     A_ls
@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glam.attention import GLAM
-from glam.attention_branches import GlobalSpatial
+from glam.attention import Attention
 from glam.errors import GlamError
 from glam.images import Box, ImageSource, pixel_box
 from glam.inference.decode import prepare
@@ -31,6 +30,9 @@ from glam.stage_times import Times
 MAX_POSITIONS = 1600
 """Maximum number of positions of the feature map: the global spatial map has the square of it, 10 MB for 1,600. Larger
 images are reduced."""
+
+MAPS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
+"""Names of the maps."""
 
 Map = NDArray[np.float32]
 
@@ -90,40 +92,36 @@ def attention_maps(model: Model, image: ImageSource, box: Box | None = None, siz
         The maps, and the part of the image that they cover.
 
     Raises:
-        GlamError: the model has no GLAM.
+        GlamError: the attention of the model has no maps, or it has none.
         ImageError: the image cannot be read, or the box is empty or outside it.
     """
-    glam = model.fast.glam
-    if not isinstance(glam, GLAM):
-        raise GlamError(f"{model.name} has no attention to show, because it has no GLAM. Choose a model with GLAM.")
+    attention = model.fast.attention
     size = size or model.size
     features, area = _features(model, image, box, size)
     positions = features.shape[-2] * features.shape[-1]
     if positions > MAX_POSITIONS:
         features, area = _features(model, image, box, int(size * sqrt(MAX_POSITIONS / positions)))
-    return compute_maps(glam, features, area)
+    maps = compute_maps(attention, features, area)
+    if maps is None:
+        raise GlamError(f"{model.name} has no attention to show, because it has no GLAM. Choose a model with GLAM.")
+    return maps
 
 
 @torch.inference_mode()
-def compute_maps(glam: GLAM, features: Tensor, box: tuple[int, int, int, int]) -> AttentionMaps:
+def compute_maps(attention: Attention, features: Tensor, box: tuple[int, int, int, int]) -> AttentionMaps | None:
     """Computes the attention maps of one feature map.
 
     Args:
-        glam: attention module.
+        attention: attention module.
         features: feature map, (1, c, h, w), float32.
         box: part of the image that the features cover: left, top, right, bottom in pixels of the upright image.
+
+    Returns:
+        The maps; None if the attention has none to show.
     """
-    lc, ls, gc, gs = glam.local_channel, glam.local_spatial, glam.global_channel, glam.global_spatial
+    maps = {name: _array(values) for name, values in attention.maps(features).items()}
     height, width = features.shape[-2:]
-    return AttentionMaps(
-        height=height,
-        width=width,
-        box=box,
-        local_channel=None if lc is None else _array(_response(lc(features) * features)),
-        local_spatial=None if ls is None else _array(ls(features)[0, 0]),
-        global_channel=None if gc is None else _array(_response(gc(features))),
-        global_spatial=None if gs is None else _array(_spatial_attention(gs, features)),
-    )
+    return AttentionMaps(height, width, box, *(maps.get(name) for name in MAPS)) if maps else None
 
 
 @torch.inference_mode()
@@ -137,21 +135,8 @@ def _features(model: Model, image: ImageSource, box: Box | None, size: int) -> t
     assert decoded.pixels is not None
     pixels = to_tensor(decoded.pixels[None].to(parameter.device), backbone.mean, backbone.std)
     layout = model.fast.layout(parameter.device)
-    features: Tensor = backbone(pixels.to(parameter.dtype).contiguous(memory_format=layout))
+    features: Tensor = backbone(pixels.to(parameter.dtype).contiguous(memory_format=layout)).map
     return features.float(), area
-
-
-def _response(features: Tensor) -> Tensor:
-    """Root mean square over the channels: (1, c, h, w) to (h, w)."""
-    response: Tensor = features[0].square().mean(dim=0).sqrt()
-    return response
-
-
-def _spatial_attention(module: GlobalSpatial, features: Tensor) -> Tensor:
-    """Attention of each position: (1, c, h, w) to (h w, h w); row i is the softmax over the keys for query i."""
-    query, key = (conv(features)[0].flatten(1) for conv in (module.query, module.key))  # (r, h w)
-    attention: Tensor = (query.T @ key).softmax(dim=1)
-    return attention
 
 
 def _array(values: Tensor) -> Map:

@@ -5,9 +5,10 @@ but for EfficientNets ``forward_features`` adds the head convolution. Its 1,280 
 the 320 channels before it.
 """
 
+from inspect import signature
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -22,14 +23,30 @@ TRIAL_SIZES = ((1, 5), (4, 1))
 wide or high, and a side may be as short as the multiple."""
 
 
+class Features(NamedTuple):
+    """Features of a batch of images.
+
+    Attributes:
+        map: feature map, (b, c, h / stride, w / stride).
+        class_token: class token, (b, c); None if it was not asked for.
+    """
+
+    map: Tensor
+    class_token: Tensor | None
+
+
 class Backbone(nn.Module):
     """A timm network without pooling and classifier: (b, 3, h, w) to (b, c, h / stride, w / stride).
+
+    The feature map of a vision transformer has its patch tokens, without class token and registers.
 
     Args:
         name: name of a timm model, a CNN or a vision transformer, with or without the tag of its weights.
         pretrained: whether to load ImageNet weights, from an installed package if there is one, else from timm's hub or
             its cache; or a file of weights, see `glam.backbone_weights.load_file`.
         stride: image pixels per position of the feature map, 8 or 16; None for the network's default.
+        class_token: whether to give the class token, too.
+        drop_path: share of the residual branches that are skipped in training, from 0 to below 1.
 
     Attributes:
         name: name of the timm model.
@@ -43,15 +60,29 @@ class Backbone(nn.Module):
         unused: keys of the state dict of ``net`` that were removed, because features do not depend on them.
 
     Raises:
-        GlamError: timm has no such model, it does not support the stride or images of any size, or its weights cannot
-            be loaded.
+        GlamError: timm has no such model, it does not support the stride or images of any size, it has no class token,
+            or its weights cannot be loaded.
     """
 
     @torch.inference_mode(False)  # the trial needs the graph of the features
-    def __init__(self, name: str, *, pretrained: bool | Path = False, stride: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool | Path = False,
+        stride: int | None = None,
+        class_token: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.name = name
-        self.net = _create(name, pretrained, {} if stride is None else {"output_stride": stride})
+        options: dict[str, Any] = {} if stride is None else {"output_stride": stride}
+        if drop_path:
+            options["drop_path_rate"] = drop_path
+        self.net = _create(name, pretrained, options)
+        if class_token and not _has_class_token(self.net):
+            raise GlamError(f"{name!r} has no class token. Choose a pooling without one, such as signed_gem.")
+        self.class_token = class_token
         try:
             self.channels: int = self.net.num_features
             self.multiple = int(self.net.feature_info[-1]["reduction"])
@@ -83,32 +114,44 @@ class Backbone(nn.Module):
             features = self(wide)
             unused = _remove_unused_parameters(self.net, features)
         with torch.no_grad():
-            if not torch.allclose(self(wide), features, rtol=0, atol=0, equal_nan=True):
+            if not torch.allclose(self(wide).map, features.map, rtol=0, atol=0, equal_nan=True):
                 raise ValueError("they depend on parameters that have no gradient")
             for images in (wide, high):
-                shape = self(images).shape
+                shape = self(images).map.shape
                 if len(shape) != 4 or shape[1] != self.channels or 0 in shape:
                     height, width = images.shape[2:]
                     raise ValueError(f"{height} x {width} pixels give features of shape {tuple(shape)}")
         self.net.train(training)
         return unused
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Computes the last feature map.
+    def forward(self, images: Tensor) -> Features:
+        """Computes the last feature map, and the class token if it was asked for.
 
         Args:
             images: normalized images of one size, (b, 3, h, w); h and w are multiples of ``multiple``.
-
-        Returns:
-            Feature map, (b, c, h / stride, w / stride).
         """
+        if self.class_token:
+            ((features, prefix),) = self.net.forward_intermediates(
+                images, indices=1, norm=True, intermediates_only=True, return_prefix_tokens=True
+            )
+            return Features(features, prefix[:, 0])
         if self.tokens:
-            maps = self.net.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
-            return maps[-1]  # type: ignore[no-any-return]
-        features: Tensor = self.net.forward_features(images)
+            (features,) = self.net.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
+            return Features(features, None)
+        features = self.net.forward_features(images)
         if getattr(self.net, "output_fmt", "NCHW") == "NHWC":
             features = features.permute(0, 3, 1, 2)
-        return features
+        return Features(features, None)
+
+
+def _has_class_token(net: nn.Module) -> bool:
+    """Whether a timm network has a class token that it gives beside its feature map."""
+    forward = getattr(net, "forward_intermediates", None)
+    return (
+        getattr(net, "cls_token", None) is not None
+        and forward is not None
+        and "return_prefix_tokens" in signature(forward).parameters
+    )
 
 
 def _create(name: str, pretrained: bool | Path, options: dict[str, Any]) -> Any:
@@ -147,12 +190,14 @@ def _create_for_any_size(name: str, options: dict[str, Any]) -> Any:
                 f"The weights of {name!r} cannot be loaded: {error}. Check the network connection, or choose "
                 "a bundled model."
             ) from error
+    if "drop_path_rate" in str(refusal):
+        raise GlamError(f"{name!r} has no residual branches to skip. Leave out the drop path.") from refusal
     if "output_stride" in options:
         raise GlamError(f"{name!r} does not support another stride. Leave out the stride.") from refusal
     raise GlamError(f"timm cannot create {name!r} ({refusal}). Choose another network, such as resnet50.") from refusal
 
 
-def _remove_unused_parameters(net: nn.Module, result: Tensor) -> frozenset[str]:
+def _remove_unused_parameters(net: nn.Module, result: Features) -> frozenset[str]:
     """Removes the parameters that a result does not depend on, in place, and the modules that hold nothing else.
 
     They are parts of a classifier. `DistributedDataParallel` waits for the gradient of every parameter, and ends a run
@@ -160,7 +205,7 @@ def _remove_unused_parameters(net: nn.Module, result: Tensor) -> frozenset[str]:
 
     Args:
         net: network to change.
-        result: output of the network, of any shape, computed with gradients.
+        result: features of the network, computed with gradients.
 
     Returns:
         Keys that the state dict of the network no longer has.
@@ -170,10 +215,10 @@ def _remove_unused_parameters(net: nn.Module, result: Tensor) -> frozenset[str]:
     return frozenset(before - set(net.state_dict()))
 
 
-def _parameters_behind(result: Tensor) -> set[nn.Parameter]:
+def _parameters_behind(result: Features) -> set[nn.Parameter]:
     """Finds the parameters in the graph of a result; gradients are not computed."""
     found: set[nn.Parameter] = set()
-    seen, waiting = set(), [result.grad_fn]
+    seen, waiting = set(), [values.grad_fn for values in result if values is not None]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

@@ -228,7 +228,7 @@ def read_header(name: str | Path) -> ModelHeader:
     if not str(name).startswith(TIMM):
         return model_file.read_header(_file(str(name)))
     backbone = str(name).removeprefix(TIMM).partition("@")[0]
-    return ModelHeader(Architecture(backbone, dim=None, glam=None), DEFAULT_SIZE)
+    return ModelHeader(Architecture(backbone, dim=None, attention=None), DEFAULT_SIZE)
 
 
 def _open(name: str) -> tuple[DescriptorNetwork, ModelHeader]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -20,8 +21,14 @@ from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 from glam.output import OutputKind, write_output
 
-FORMAT = 1
+FORMAT = 2
 """Version of the header; a change that this version could not read raises it."""
+
+FORMER_FORMATS = (1,)
+"""Versions that `Architecture.from_dict` reads, too: 1 had ``glam`` and ``gem_p`` for attention and pooling."""
+
+DEFAULT_P = 3.0
+"""Exponent of GeM if a model names none."""
 
 MAX_DIM = 1 << 16
 """Maximum length of a descriptor in a header, so that a damaged one cannot ask for all memory (arbitrary)."""
@@ -74,12 +81,12 @@ class ModelHeader:
         if not isinstance(values, dict):
             raise ValueError("the header is not a JSON object")
         version = values.pop("format")
-        if version != FORMAT:
+        if version != FORMAT and version not in FORMER_FORMATS:
             raise GlamError(
                 f"The model file has format {version}, but this version of glam reads format {FORMAT}. Update glam."
             )
         _check_fields(values)
-        values["architecture"] = Architecture(**values["architecture"])
+        values["architecture"] = Architecture.from_dict(values["architecture"])
         values["scales"] = tuple(values["scales"])
         return cls(**values)
 
@@ -94,13 +101,27 @@ def _check_fields(values: dict[str, Any]) -> None:
     architecture, scales = values["architecture"], values["scales"]
     if not isinstance(architecture, dict):
         raise ValueError("the architecture is not a JSON object")
-    optional = {"dim": None, "whitening": None, "stride": None, "glam": None, "gem_p": 3.0, "dropout": 0.0}
-    dim, whitening, stride, glam, gem_p, dropout = ({**optional, **architecture}[name] for name in optional)
+    optional = {
+        **{
+            "dim": None,
+            "whitening": None,
+            "stride": None,
+            "dropout": 0.0,
+            "attention": None,
+            "pooling": {"name": "gem"},
+        },
+        **{"glam": None, "gem_p": 3.0},
+    }
+    dim, whitening, stride, dropout, attention, pooling, glam, gem_p = (
+        {**optional, **architecture}[name] for name in optional
+    )
     valid = {
         "backbone": isinstance(architecture["backbone"], str),
         "dim": dim is None or _is_whole(dim, MAX_DIM),
         "whitening": whitening is None or _is_whole(whitening, MAX_DIM),
         "stride": stride is None or (_is_whole(stride, 16) and stride in (8, 16)),
+        "attention": attention is None or _is_choice(attention),
+        "pooling": _is_choice(pooling),
         "glam": glam is None or isinstance(glam, dict),
         "gem_p": _is_positive(gem_p),
         "dropout": dropout == 0 or (_is_positive(dropout) and dropout < 1),
@@ -114,6 +135,10 @@ def _check_fields(values: dict[str, Any]) -> None:
     for name, is_valid in valid.items():
         if not is_valid:
             raise ValueError(f"{name} is {({**values, **optional, **architecture})[name]!r}")
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str)
 
 
 def _is_whole(value: object, most: int) -> bool:
@@ -216,14 +241,38 @@ def fingerprint(network: DescriptorNetwork) -> str:
     Args:
         network: network on any device; the weights are hashed in their own dtype.
     """
-    # Options with their default value are left out, so that a new option does not change existing fingerprints.
-    default = Architecture("").to_dict()
-    chosen = {key: value for key, value in network.architecture.to_dict().items() if value != default[key]}
+    chosen = _hashed_settings(network.architecture)
     digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
-    for key, tensor in sorted(network.state_dict().items()):
+    state = {_hashed_key(key, chosen): tensor for key, tensor in network.state_dict().items()}
+    for key, tensor in sorted(state.items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _hashed_settings(architecture: Architecture) -> dict[str, Any]:
+    """Returns the settings that a fingerprint depends on; it is the same for a model that an earlier version wrote.
+
+    Options with their default value are left out, so that a new option does not change existing fingerprints. GLAM and
+    GeM have their former names.
+    """
+    settings, default = architecture.to_dict(), Architecture("").to_dict()
+    attention, pooling = settings["attention"], settings["pooling"]
+    chosen = {key: value for key, value in settings.items() if value != default[key]}
+    if attention is None or attention["name"] == "glam":
+        chosen.pop("attention", None)
+        glam = None if attention is None else {key: value for key, value in attention.items() if key != "name"}
+        chosen |= {} if glam == {} else {"glam": glam}
+    if pooling["name"] == "gem":
+        chosen.pop("pooling", None)
+        p = pooling.get("p", DEFAULT_P)
+        chosen |= {} if p == DEFAULT_P else {"gem_p": p}
+    return chosen
+
+
+def _hashed_key(key: str, settings: Mapping[str, Any]) -> str:
+    """Returns the name of a weight for a fingerprint, given the settings of `_hashed_settings`."""
+    return key if "attention" in settings else re.sub(r"^attention\.", "glam.", key)
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:

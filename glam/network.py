@@ -1,4 +1,4 @@
-"""The descriptor network: backbone, GLAM, GeM, and a fully connected layer."""
+"""The descriptor network: backbone, attention (GLAM), pooling (GeM), and a fully connected layer."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glam.attention import GLAM
+from glam.attention import ATTENTIONS, NoAttention
 from glam.backbone import Backbone
-from glam.kernels import dispatch
-from glam.pooling import GeM
-from glam.pooling_fusion import attend_and_pool
+from glam.pooling import POOLINGS
+from glam.pooling_fusion import attended_and_pooled
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,16 @@ class Architecture:
     """Settings that define a `DescriptorNetwork`, without its weights; stored in every checkpoint and model file.
 
     Examples:
-        >>> architecture = glam.Architecture("resnet50", dim=512, glam={"reduction": 256})
+        >>> architecture = glam.Architecture("resnet50", dim=512, attention={"name": "glam", "reduction": 256})
         >>> architecture.dim
         512
 
     Attributes:
         backbone: name of a timm model, such as ``resnet50``.
         dim: length of the descriptor; None to use the pooled features without a fully connected layer.
-        glam: arguments of `GLAM` other than ``channels``, such as ``{"reduction": 256}``; None for no attention.
-        gem_p: initial exponent of GeM.
+        attention: ``name`` in `glam.attention.ATTENTIONS`, and its options, such as
+            ``{"name": "glam", "reduction": 256}``; None for no attention.
+        pooling: ``name`` in `glam.pooling.POOLINGS`, and its options, such as ``{"name": "gem", "p": 3.0}``.
         dropout: fraction of the descriptor's entries that are dropped in training, in [0, 1).
         whitening: length of the descriptor after whitening, see `glam.eval.whitening`; None for no whitening.
         stride: image pixels per position of the feature map, 8 or 16 (the last stages are dilated); None for the
@@ -37,8 +37,8 @@ class Architecture:
 
     backbone: str
     dim: int | None = 512
-    glam: dict[str, Any] | None = field(default_factory=dict)
-    gem_p: float = 3.0
+    attention: dict[str, Any] | None = field(default_factory=lambda: {"name": "glam"})
+    pooling: dict[str, Any] = field(default_factory=lambda: {"name": "gem"})
     dropout: float = 0.0
     whitening: int | None = None
     stride: int | None = None
@@ -46,6 +46,24 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as a dictionary of JSON types."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> "Architecture":
+        """Reads settings, also those of earlier versions, which had ``glam`` and ``gem_p`` alone.
+
+        Args:
+            settings: result of `to_dict`.
+
+        Raises:
+            TypeError: there is a setting that this version does not know.
+        """
+        settings = dict(settings)
+        if "glam" in settings:
+            glam = settings.pop("glam")
+            settings["attention"] = None if glam is None else {"name": "glam", **glam}
+        if "gem_p" in settings:
+            settings["pooling"] = {"name": "gem", "p": settings.pop("gem_p")}
+        return cls(**settings)
 
 
 class DescriptorNetwork(nn.Module):
@@ -62,37 +80,49 @@ class DescriptorNetwork(nn.Module):
         architecture: settings of the network.
         pretrained: whether the backbone starts from ImageNet weights, or the file of its weights; all other weights are
             random.
+        drop_path: share of the residual branches of the backbone that are skipped in training, from 0 to below 1.
 
     Attributes:
         architecture: settings of the network.
         backbone: `glam.backbone.Backbone`, the feature map.
-        glam: `GLAM`, or an identity without attention.
-        pool: `GeM`.
+        attention: the attention, see `glam.attention`.
+        pool: the pooling, see `glam.pooling`.
         head: fully connected layer with batch norm and dropout (`Head`), or an identity.
         whitening: linear layer, or an identity.
         dim: length of the descriptor.
         depthwise: whether the backbone has grouped convolutions.
 
     Raises:
-        GlamError: timm has no such backbone, it takes images of one size only, or its weights cannot be loaded.
+        GlamError: timm has no such backbone, it takes images of one size only, or its weights cannot be loaded; there
+            is no such attention or pooling.
+        TypeError: an attention or pooling has no such option.
+        ValueError: an attention or pooling refuses the value of an option.
     """
 
-    def __init__(self, architecture: Architecture, *, pretrained: bool | Path = False) -> None:
+    def __init__(self, architecture: Architecture, *, pretrained: bool | Path = False, drop_path: float = 0.0) -> None:
         super().__init__()
         self.architecture = architecture
-        self.backbone = Backbone(architecture.backbone, pretrained=pretrained, stride=architecture.stride)
+        class_token = POOLINGS.create(architecture.pooling, 1).needs_class_token
+        self.backbone = Backbone(
+            architecture.backbone,
+            pretrained=pretrained,
+            stride=architecture.stride,
+            class_token=class_token,
+            drop_path=drop_path,
+        )
         self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
         channels = self.backbone.channels
-        self.glam = nn.Identity() if architecture.glam is None else GLAM(channels, **architecture.glam)
-        self.pool = GeM(architecture.gem_p)
-        self.dim = channels if architecture.dim is None else architecture.dim
-        self.head = (
-            nn.Identity() if architecture.dim is None else Head(channels, architecture.dim, architecture.dropout)
-        )
+        chosen = architecture.attention
+        self.attention = NoAttention() if chosen is None else ATTENTIONS.create(chosen, channels)
+        self.pool = POOLINGS.create(architecture.pooling, channels)
+        pooled = self.pool.output_dim(channels)
+        self.dim = pooled if architecture.dim is None else architecture.dim
+        self.head = nn.Identity() if architecture.dim is None else Head(pooled, architecture.dim, architecture.dropout)
         self.whitening: nn.Module = nn.Identity()
         if architecture.whitening is not None:
             self.whitening = nn.Linear(self.dim, architecture.whitening)
             self.dim = architecture.whitening
+        self.register_load_state_dict_pre_hook(_rename_former_keys)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the descriptors of a batch of images.
@@ -157,19 +187,17 @@ class DescriptorNetwork(nn.Module):
             images: normalized images of one size, (b, 3, h, w).
 
         Returns:
-            Pooled features, (b, channels), float32, of unit length.
+            Pooled features, (b, n), float32, of unit length.
         """
-        features = self.backbone(images)
-        if isinstance(self.glam, GLAM) and dispatch.triton_for(features):
-            return F.normalize(attend_and_pool(self.glam, self.pool, features), dim=1)
-        return F.normalize(self.pool(self.glam(features)), dim=1)
+        features, class_token = self.backbone(images)
+        return F.normalize(attended_and_pooled(self.attention, self.pool, features, class_token), dim=1)
 
 
 class Head(nn.Sequential):
-    """Fully connected layer, batch norm, and dropout: (b, channels) to (b, dim).
+    """Fully connected layer, batch norm, and dropout: (b, n) to (b, dim).
 
     Args:
-        channels: number of channels of the pooled features.
+        channels: n, length of the pooled features.
         dim: length of the descriptor.
         dropout: fraction of the entries that are dropped in training, in [0, 1).
     """
@@ -179,3 +207,10 @@ class Head(nn.Sequential):
         self.linear = nn.Linear(channels, dim)
         self.norm = nn.BatchNorm1d(dim)
         self.dropout = nn.Dropout(dropout)
+
+
+def _rename_former_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Renames the weights of the attention in a state dict of an earlier version, before they are loaded."""
+    former = f"{prefix}glam."
+    for key in [key for key in state if key.startswith(former)]:
+        state[f"{prefix}attention.{key.removeprefix(former)}"] = state.pop(key)

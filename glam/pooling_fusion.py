@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glam.attention import GLAM
+from glam.attention import GLAM, Attention
 from glam.autocast import without_autocast
 from glam.kernels import (
     channel_gates,
     combine_and_pool,
+    dispatch,
     power_sums,
     rows_and_means,
     shifted_sum,
@@ -27,7 +28,7 @@ from glam.kernels import (
     taps_of,
 )
 from glam.module_hooks import is_unmodified
-from glam.pooling import GeM
+from glam.pooling import GeM, Pooling
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,24 @@ class _Weights:
     key: Tensor | None
     fusion: Tensor
     exponent: Tensor
+
+
+def attended_and_pooled(attention: Attention, pool: Pooling, features: Tensor, class_token: Tensor | None) -> Tensor:
+    """Applies an attention and a pooling, in the fused form if there is one and the kernels run on the device.
+
+    Args:
+        attention: attention module.
+        pool: pooling module.
+        features: feature map, (b, c, h, w).
+        class_token: class token, (b, c), if the pooling uses it.
+
+    Returns:
+        Pooled features, (b, n), in at least single precision.
+    """
+    if isinstance(attention, GLAM) and isinstance(pool, GeM) and dispatch.triton_for(features):
+        return attend_and_pool(attention, pool, features)
+    pooled: Tensor = pool(attention(features), class_token)
+    return pooled
 
 
 def attend_and_pool(glam: GLAM, pool: GeM, features: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glam import GLAM
-from glam.attention_branches import GlobalChannel, GlobalSpatial, LocalChannel, LocalSpatial
+from glam.attention.branches import GlobalChannel, GlobalSpatial, LocalChannel, LocalSpatial
 
 PARTS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 SHAPES = [(1, 8, 1, 1), (2, 16, 7, 33), (3, 12, 5, 4), (1, 24, 16, 16)]

@@ -45,7 +45,7 @@ def test_a_backbone_trains_on_two_processes_and_describes_images_of_any_size(
 @pytest.mark.parametrize("name", KINDS)
 def test_features_depend_on_every_parameter(name: str) -> None:
     backbone = Backbone(name)
-    backbone(torch.randn(2, 3, 2 * backbone.multiple, 3 * backbone.multiple)).sum().backward()
+    backbone(torch.randn(2, 3, 2 * backbone.multiple, 3 * backbone.multiple)).map.sum().backward()
     assert [key for key, parameter in backbone.named_parameters() if parameter.grad is None] == []
 
 
@@ -58,7 +58,7 @@ def test_a_backbone_made_without_gradients_has_the_same_parameters() -> None:
 
 def test_a_model_file_with_parameters_that_are_not_used_is_read(tmp_path: Path) -> None:
     """Earlier versions wrote such files."""
-    network = DescriptorNetwork(Architecture("convnext_atto", dim=None, glam=None))
+    network = DescriptorNetwork(Architecture("convnext_atto", dim=None, attention=None))
     network.backbone.net.head.norm = torch.nn.LayerNorm(320)
     assert "backbone.net.head.norm.weight" in network.state_dict()
     file = tmp_path / "model.safetensors"

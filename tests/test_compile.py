@@ -10,7 +10,9 @@ from glam.network import Architecture, DescriptorNetwork
 def test_one_graph_serves_every_size(backbone: str) -> None:
     torch.manual_seed(0)
     torch.compiler.reset()
-    network = DescriptorNetwork(Architecture(backbone, dim=16, glam={"reduction": 8}, whitening=12)).eval()
+    network = DescriptorNetwork(
+        Architecture(backbone, dim=16, attention={"name": "glam", "reduction": 8}, whitening=12)
+    ).eval()
     graphs = 0
 
     def count(module: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:

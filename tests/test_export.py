@@ -28,7 +28,9 @@ SHAPES = ((1, 32, 32), (3, 96, 64), (2, 224, 160), (5, 32, 416))
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture(BACKBONE, dim=16, glam={"reduction": 8}, whitening=12))
+    network = DescriptorNetwork(
+        Architecture(BACKBONE, dim=16, attention={"name": "glam", "reduction": 8}, whitening=12)
+    )
     folder = tmp_path_factory.mktemp("export")
     model_file.save(
         folder / "model.safetensors", network, ModelHeader(network.architecture, size=96, scales=(1.0, 0.5))
@@ -57,7 +59,7 @@ def test_it_gives_the_same_descriptors_at_every_size_and_batch(exported: tuple[M
     [("mobilevit_xxs", "MobileVitBlock"), ("swin_tiny_patch4_window7_224", "SwinTransformerBlock")],
 )
 def test_a_network_that_pads_maps_to_windows_is_refused(backbone: str, module: str, tmp_path: Path) -> None:
-    network = DescriptorNetwork(Architecture(backbone, dim=None, glam=None)).eval()
+    network = DescriptorNetwork(Architecture(backbone, dim=None, attention=None)).eval()
     model = Model("windows", network, ModelHeader(network.architecture, size=96))
     with pytest.raises(GlamError, match=f"windows cannot be written as ONNX: PyTorch does not trace {module} for"):
         export_onnx(model, tmp_path / "model.onnx")
@@ -72,8 +74,8 @@ def test_a_graph_that_gives_other_descriptors_is_not_written(tmp_path: Path) -> 
                 return features
             return features.flip(1)
 
-    network = DescriptorNetwork(Architecture("resnet10t", dim=None, glam=None)).eval()
-    network.glam = Flipped()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=None, attention=None)).eval()
+    network.attention = Flipped()
     model = Model("flipped", network, ModelHeader(network.architecture, size=96))
     with pytest.raises(GlamError, match="flipped cannot be written as ONNX: at 128 x 128 pixels, descriptors would"):
         export_onnx(model, tmp_path / "model.onnx")

@@ -14,8 +14,8 @@ LINKS = tuple(folder for folder in FOLDERS if folder != "glam")
 MOST_MODULES = {"index": 6, "app": 4}
 """Modules directly in a folder; its other modules are in sub-folders."""
 
-TERMS = frozenset({"matching", "padding", "pooling", "training", "tuning", "whitening"})
-"""Standard terms of the field that look like a gerund."""
+TERMS = frozenset({"matching", "padding", "pooling", "signed", "training", "tuning", "whitening"})
+"""Standard terms of the field that look like a gerund or a participle."""
 
 IRREGULAR = frozenset(
     {

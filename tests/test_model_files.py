@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from glam.network import Architecture, DescriptorNetwork
 @pytest.fixture
 def network() -> DescriptorNetwork:
     torch.manual_seed(0)
-    return DescriptorNetwork(Architecture("resnet10t", dim=8, glam={"reduction": 4, "dilations": [1, 2]})).eval()
+    return DescriptorNetwork(
+        Architecture("resnet10t", dim=8, attention={"name": "glam", "reduction": 4, "dilations": [1, 2]})
+    ).eval()
 
 
 def test_a_saved_model_describes_as_before(
@@ -53,7 +56,7 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(network: Descriptor
 def test_the_fingerprint_changes_with_a_weight(network: DescriptorNetwork) -> None:
     before = model_file.fingerprint(network)
     with torch.no_grad():
-        network.glam.fusion[0] += 1e-3  # type: ignore[index, union-attr]
+        network.attention.fusion[0] += 1e-3  # type: ignore[index, union-attr]
     assert model_file.fingerprint(network) != before
 
 
@@ -62,6 +65,36 @@ def test_the_fingerprint_changes_with_the_architecture_where_the_weights_are_equ
     fine = DescriptorNetwork(replace(network.architecture, stride=16))
     fine.load_state_dict(network.state_dict())
     assert model_file.fingerprint(fine) != model_file.fingerprint(network)
+
+
+def test_an_earlier_header_describes_the_same_model(network: DescriptorNetwork, tmp_path: Path) -> None:
+    """Format 1 had the options of GLAM and the exponent of GeM, and weights named after GLAM."""
+    header = json.loads(ModelHeader(network.architecture, size=96).to_json())
+    architecture = header["architecture"]
+    attention = architecture.pop("attention")
+    architecture |= {"glam": {name: value for name, value in attention.items() if name != "name"}, "gem_p": 3.0}
+    del architecture["pooling"]
+    weights = {name.replace("attention.", "glam."): values for name, values in network.state_dict().items()}
+    text = json.dumps({**header, "format": 1})
+    save_file(weights, tmp_path / "earlier.safetensors", metadata={"glam": text})
+    read, read_header = model_file.load(tmp_path / "earlier.safetensors")
+    assert read_header.architecture.attention == network.architecture.attention
+    assert model_file.fingerprint(read) == model_file.fingerprint(network)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"attention": {"name": "se"}},
+        {"attention": None},
+        {"pooling": {"name": "mean"}},
+        {"pooling": {"name": "gem", "p": 2.0}},
+    ],
+    ids=str,
+)
+def test_the_fingerprint_changes_with_attention_and_pooling(network: DescriptorNetwork, other: dict[str, Any]) -> None:
+    changed = DescriptorNetwork(replace(network.architecture, **other))
+    assert model_file.fingerprint(changed) != model_file.fingerprint(network)
 
 
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
@@ -95,6 +128,8 @@ def test_a_newer_format_is_refused(network: DescriptorNetwork, tmp_path: Path) -
         *(("dropout", value) for value in (1, -0.1, float("nan"), "0")),
         *(("backbone", value) for value in (5, None, ["resnet10t"])),
         *(("glam", value) for value in (3, [1])),
+        *(("attention", value) for value in (3, [1], {}, {"name": 1}, "glam")),
+        *(("pooling", value) for value in (3, None, {}, {"name": None}, "gem")),
         *(("training", value) for value in (None, "none")),
         ("licence", 3),
         *(("architecture", value) for value in (None, [], 3)),
@@ -122,7 +157,7 @@ def test_a_header_that_is_none_is_refused(network: DescriptorNetwork, tmp_path: 
 def test_an_attention_that_cannot_be_built_is_refused(
     network: DescriptorNetwork, tmp_path: Path, options: dict[str, object]
 ) -> None:
-    header = ModelHeader(replace(network.architecture, glam=options), size=96)
+    header = ModelHeader(replace(network.architecture, attention={"name": "glam", **options}), size=96)
     model_file.save(tmp_path / "odd.safetensors", network, header)
     with pytest.raises(GlamError, match=r"odd\.safetensors: the header describes no network"):
         glam.load(tmp_path / "odd.safetensors")
@@ -151,7 +186,7 @@ def test_a_weight_beyond_half_precision_is_not_stored_in_it(network: DescriptorN
 
 
 def test_weights_that_do_not_fit_are_refused(network: DescriptorNetwork, tmp_path: Path) -> None:
-    header = ModelHeader(Architecture("resnet10t", dim=16, glam=None), size=96)
+    header = ModelHeader(Architecture("resnet10t", dim=16, attention=None), size=96)
     model_file.save(tmp_path / "odd.safetensors", network, header)
     with pytest.raises(GlamError, match="do not fit"):
         glam.load(tmp_path / "odd.safetensors")

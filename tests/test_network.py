@@ -1,10 +1,12 @@
 """GeM, backbones and the descriptor network."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
 
 from glam import GLAM, Architecture, DescriptorNetwork, GeM, GlamError
+from glam.attention.base import NoAttention
 from glam.backbone import Backbone
 
 
@@ -44,7 +46,7 @@ def test_any_timm_backbone_gives_a_map_for_any_size(name: str, size: tuple[int, 
     backbone = Backbone(name).eval()
     assert all(side % backbone.multiple == 0 for side in size)
     with torch.inference_mode():
-        features = backbone(torch.randn(2, 3, *size))
+        features = backbone(torch.randn(2, 3, *size)).map
     assert features.shape[:2] == (2, backbone.channels)
     assert features.ndim == 4
 
@@ -55,7 +57,7 @@ def test_images_come_in_multiples_of_the_stride(stride: int | None, multiple: in
     backbone = Backbone("resnet18", stride=stride).eval()
     assert backbone.multiple == multiple
     with torch.inference_mode():
-        assert backbone(torch.randn(1, 3, 3 * multiple, 5 * multiple)).shape[2:] == (3, 5)
+        assert backbone(torch.randn(1, 3, 3 * multiple, 5 * multiple)).map.shape[2:] == (3, 5)
 
 
 def test_packaged_imagenet_weights_are_loaded() -> None:
@@ -76,15 +78,15 @@ def test_an_unknown_backbone_is_one_sentence() -> None:
         Backbone("resnet_9000")
 
 
-@pytest.mark.parametrize("glam", [None, {"reduction": 8}])
+@pytest.mark.parametrize("attention", [None, {"name": "glam", "reduction": 8}])
 @pytest.mark.parametrize("dim", [None, 16])
-def test_descriptors_have_unit_length(glam: dict[str, int] | None, dim: int | None) -> None:
-    network = DescriptorNetwork(Architecture("resnet18", dim=dim, glam=glam)).eval()
+def test_descriptors_have_unit_length(attention: dict[str, Any] | None, dim: int | None) -> None:
+    network = DescriptorNetwork(Architecture("resnet18", dim=dim, attention=attention)).eval()
     with torch.inference_mode():
         descriptors = network(torch.randn(3, 3, 64, 96))
     assert descriptors.shape == (3, network.dim) == (3, dim or 512)
     torch.testing.assert_close(descriptors.norm(dim=1), torch.ones(3))
-    assert isinstance(network.glam, GLAM if glam else nn.Identity)
+    assert isinstance(network.attention, GLAM if attention else NoAttention)
 
 
 def test_depthwise_convolutions_are_never_channels_last_on_a_gpu() -> None:
@@ -97,7 +99,7 @@ def test_depthwise_convolutions_are_never_channels_last_on_a_gpu() -> None:
 
 
 def test_the_whole_network_has_gradients() -> None:
-    network = DescriptorNetwork(Architecture("resnet18", dim=16, glam={"reduction": 8}))
+    network = DescriptorNetwork(Architecture("resnet18", dim=16, attention={"name": "glam", "reduction": 8}))
     network(torch.randn(2, 3, 64, 64))[:, 0].sum().backward()
     assert all(p.grad is not None for name, p in network.named_parameters() if "fc" not in name)
 
@@ -108,13 +110,13 @@ def test_the_whole_network_has_gradients() -> None:
 )
 def test_a_backbone_for_one_image_size_is_refused_when_it_is_made(name: str) -> None:
     with pytest.raises(GlamError, match=rf"'{name}' does not give a feature map for images of any size"):
-        DescriptorNetwork(Architecture(name, dim=8, glam=None))
+        DescriptorNetwork(Architecture(name, dim=8, attention=None))
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_a_new_backbone_is_in_training_mode_and_unchanged_by_its_trial(name: str) -> None:
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture(name, dim=8, glam=None))
+    network = DescriptorNetwork(Architecture(name, dim=8, attention=None))
     assert all(module.training for module in network.modules())
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(int(norm.num_batches_tracked) == 0 for norm in norms)

@@ -84,7 +84,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(path: str, se
 
 def test_a_file_has_the_mode_of_the_umask(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None))
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention=None))
     for mask in (0o022, 0o027):
         with umask(mask):
             model_file.save(tmp_path / "m.safetensors", network, ModelHeader(network.architecture, size=64))
@@ -147,7 +147,7 @@ def workspace(tmp_path: Path, draw_image: Draw) -> Path:
         for seed in seeds:
             draw_image(64, 48, seed).save(tmp_path / "photos" / landmark / f"{seed}.jpg")
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam={"reduction": 4}))
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention={"name": "glam", "reduction": 4}))
     model_file.save(tmp_path / "model.safetensors", network, ModelHeader(network.architecture, size=64))
     (tmp_path / "notes.json").write_text('{"mine": 1}')
     (tmp_path / "notes.onnx").write_text("mine")
@@ -174,6 +174,8 @@ def workspace(tmp_path: Path, draw_image: Draw) -> Path:
         ("whiten fit photos --model model.safetensors --out model.safetensors", "is an input"),
         ("whiten fit photos --model none.safetensors --out notes.json", "is not a model file"),
         ("whiten fit photos --model none.safetensors --out folder.safetensors", "is a folder"),
+        ("adapt model.safetensors photos --out model.safetensors", "is an input"),
+        ("adapt none.safetensors photos --out notes.json", "is not a model file"),
         ("export --model none.safetensors --out notes.onnx", "is not an ONNX file"),
         ("export --model none.safetensors --out folder.safetensors", "is a folder"),
         ("explain photo.png --model none.safetensors --out photo.png", "is an input"),

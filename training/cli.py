@@ -46,11 +46,12 @@ from glam.training.checkpoints import (
 from glam.training.data import LandmarkData
 from glam.training.divergence import DivergedError, StopIfDiverged
 from glam.training.finetune import StartAtMeans, check_options, options_of
+from glam.training.former_options import current_config, with_current_options
 from glam.training.history import History
 from glam.training.image_warnings import say_before_error, say_unreadable, say_without_landmark, warn_of_shared_images
 from glam.training.interruption import StopAfterStep, interruptions, resume_line
-from glam.training.module import LandmarkModule, architecture_of
-from glam.training.options import COUNT, SEED, ModelOptions, check_range
+from glam.training.module import LandmarkModule, architecture_of, loss_choice
+from glam.training.options import CHOICES, COUNT, SEED, ModelOptions, check_range, choice
 from glam.training.outputs import CONFIG_FILE, check_outputs
 from glam.training.pca_init import check_image_count
 from glam.training.plots import Plots
@@ -66,6 +67,7 @@ from glam.training.resume import (
 from glam.training.run_end import end_of, write_best, write_better, write_result
 from glam.training.teachers import MODEL_FILE, train_teachers
 from glam.training.unreadable import DataError, write_unreadable
+from glam.training.weight_average import WeightAverage
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the size sampler distributes the images
@@ -123,13 +125,20 @@ class TrainingCLI(LightningCLI):
             OptionError: an option is given that such a model sets otherwise.
         """
         super().parse_arguments(parser, args)
+        self._complete_choices()
         weights = self.config.weights
         if weights is None:
             return
         options = options_of(read_header(weights))
         parser.set_defaults(options)  # a configuration or the command line replaces them
         super().parse_arguments(parser, args)
+        self._complete_choices()
         check_options(self.config, options, bundled_options(self.config.config or ()))
+
+    def _complete_choices(self) -> None:
+        """Brings the options that name an attention, pooling, or loss into their full form."""
+        for name in CHOICES:
+            self.config.model[name] = choice(name, self.config.model[name])
 
     def before_instantiate_classes(self) -> None:
         """Seeds the random numbers, checks what can be known without network and images, and loads the start.
@@ -190,12 +199,13 @@ class TrainingCLI(LightningCLI):
         config = self.config
         if config.weights is not None:
             architecture = read_header(config.weights).architecture
-        else:
-            options = config.model.as_dict()
-            architecture = architecture_of(options.pop("backbone"), options.pop("dim"), ModelOptions(**options))
+        options = config.model.as_dict()
+        backbone, dim, model_options = options.pop("backbone"), options.pop("dim"), ModelOptions(**options)
+        if config.weights is None:
+            architecture = architecture_of(backbone, dim, model_options)
         return settings_identity(
             architecture,
-            distilled=bool(config.teachers),
+            loss=loss_choice(model_options, distilled=bool(config.teachers))["name"],
             optimizer=config.model.optimizer,
             seed=config.data.seed,
         )
@@ -242,10 +252,11 @@ def _train(cli: TrainingCLI, arguments: Sequence[str]) -> Path:
     warn_of_shared_images(cli.datamodule)
     history = History({} if cli.saved is None else _changes(cli, out))
     best = _add_callbacks(cli, out, history)
-    cli.trainer.loggers = [
-        CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
-        TensorBoardLogger(out, name="tensorboard"),
-    ]
+    if cli.config.trainer.logger is None:
+        cli.trainer.loggers = [
+            CSVLogger(out, name="csv"),  # a resumed run gets a log of its own
+            TensorBoardLogger(out, name="tensorboard"),
+        ]
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     cli.model.teachers = [load(path, "cpu").network for path in train_teachers(cli.config, out / "teachers")]
@@ -288,7 +299,7 @@ def _changes(cli: TrainingCLI, out: Path) -> dict[str, tuple[Any, Any]]:
     except (OSError, ValueError, yaml.YAMLError):  # gone or damaged; the checkpoint has what must be the same
         return {}
     now = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
-    changes = changed_options(before, now) if isinstance(before, dict) else {}
+    changes = changed_options(current_config(before), now) if isinstance(before, dict) else {}
     for name, (old, new) in changes.items():
         rank_zero_only(print)(f"the run is resumed with --{name} {new} in place of {old}", file=sys.stderr)
     return changes
@@ -314,7 +325,7 @@ def build_cli(arguments: Sequence[str], show: Show | None = None) -> TrainingCLI
         GlamError: there is no such configuration, or the data cannot be used.
     """
     _silence_lightning()
-    expanded = with_one_list(with_bundled_configs(arguments), "--data.exclude")
+    expanded = with_one_list(with_current_options(with_bundled_configs(arguments)), "--data.exclude")
     try:
         return TrainingCLI(
             LandmarkModule,
@@ -369,7 +380,9 @@ def _add_callbacks(cli: TrainingCLI, out: Path, history: History) -> MovableChec
     shown = [*throughput.callbacks(), history, Plots(out)]
     if cli.trainer.progress_bar_callback is None:
         shown.append(ProgressLines())
-    first = [] if cli.start is None else [StartAtMeans()]
+    first: list[L.Callback] = [] if cli.start is None else [StartAtMeans()]
+    if cli.model.options.ema is not None:
+        first.append(WeightAverage(cli.model.options.ema))
     others = [callback for callback in cli.trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
     checks = [*others, CheckMemory(), StopIfDiverged(cli.config.save_every)]
     cli.trainer.callbacks = [*checks, *first, *shown, StopAfterStep(out), *saving]  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from torch import Tensor
 from glam.datasets.collection import Collection, ScanOptions, exclude, read_names
 from glam.datasets.image_dataset import ImageDataset, split_readable
 from glam.datasets.readers import read_collection
-from glam.datasets.sampler import EpochPart, SizeBatchSampler, group_sizes
+from glam.datasets.sampler import EpochPart, LandmarkSampling, SizeBatchSampler, group_sizes
 from glam.datasets.views import Views, apply_changes, collate_views
 from glam.errors import GlamError, ImageError
 from glam.eval.folder import has_pair
@@ -161,8 +161,9 @@ class LandmarkData(L.LightningDataModule):
         sampler = SizeBatchSampler(
             self.train_sizes(),
             self.batch_size,
-            landmark_ids=self.train.landmark_ids,
-            per_landmark=self.options.per_landmark,
+            sampling=LandmarkSampling(
+                self.train.landmark_ids, self.options.per_landmark, self.options.images_per_landmark
+            ),
             seed=self.options.seed,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,

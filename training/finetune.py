@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from glam.datasets.collection import Collection
 from glam.eval.folder import FolderReport, evaluate_folder
-from glam.eval.metrics import bootstrap_interval
+from glam.eval.gain import Gain, map_gain
 from glam.model import Model
 from glam.model_file import ModelHeader
 from glam.network import DescriptorNetwork
-from glam.plurals import count
 from glam.training.arguments import OptionError, as_argument
 from glam.training.compute_once import compute_once
-from glam.training.distillation import Distillation
 from glam.training.module import LandmarkModule
 from glam.training.pca_init import balanced_sample
 
@@ -40,13 +38,14 @@ def options_of(header: ModelHeader) -> dict[str, Any]:
     return {
         "model.backbone": architecture.backbone,
         "model.dim": architecture.whitening or architecture.dim or DescriptorNetwork(architecture).dim,
-        "model.glam": architecture.glam,
-        "model.gem_p": architecture.gem_p,
+        "model.attention": architecture.attention,
+        "model.pooling": architecture.pooling,
         "model.dropout": architecture.dropout,
         "model.stride": architecture.stride,
         "model.pretrained": False,
         "model.start": "random",
         "model.whitening": 0.0,
+        "model.drop_path": 0.0,
         "model.input_weight": None,
     }
 
@@ -78,9 +77,9 @@ class StartAtMeans(L.Callback):
     """Sets the center of each landmark to the mean of its descriptors by the initial network."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sets the centers, unless the run is resumed or has none because it learns from teachers."""
+        """Sets the centers, unless the run is resumed or learns from teachers."""
         assert isinstance(pl_module, LandmarkModule)
-        if pl_module.resumed or isinstance(pl_module.loss, Distillation):
+        if pl_module.resumed or pl_module.teachers:
             return
         data, network = pl_module.data, pl_module.network.to_device(pl_module.device)
 
@@ -102,42 +101,30 @@ class Comparison:
     Attributes:
         before: result of the first model.
         after: result of the second model.
-        gain: mAP of the second model minus mAP of the first, as a fraction.
-        interval: low and high end of the 95% bootstrap interval of the gain, over landmarks.
-        landmarks: number of held-out landmarks.
+        gain: gain of the second model.
     """
 
     before: FolderReport
     after: FolderReport
-    gain: float
-    interval: tuple[float, float]
-    landmarks: int
+    gain: Gain
 
     @property
     def better(self) -> bool:
         """Whether the second model has the higher mAP."""
-        return self.gain > 0
+        return self.gain.mean > 0
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as a dict that can be written as JSON; scores are fractions."""
         return {
-            "landmarks": self.landmarks,
-            "queries": int((~np.isnan(self.before.scores.ap)).sum()),
+            "landmarks": self.gain.landmarks,
+            "queries": self.gain.queries,
             "others": self.before.distractors,
             "before": {"map": self.before.scores.mean_ap, "recall_at_1": self.before.scores.recall_at_1},
             "after": {"map": self.after.scores.mean_ap, "recall_at_1": self.after.scores.recall_at_1},
-            "gain": self.gain,
-            "interval": list(self.interval),
+            "gain": self.gain.mean,
+            "interval": list(self.gain.interval),
             "better": self.better,
         }
-
-    def __str__(self) -> str:
-        before, after = 100 * self.before.scores.mean_ap, 100 * self.after.scores.mean_ap
-        low, high = (100 * end for end in self.interval)
-        return (
-            f"mAP on {count(self.landmarks, 'held-out landmark')}: {before:.2f} before, {after:.2f} after "
-            f"({100 * self.gain:+.2f}, 95% interval {low:+.2f} to {high:+.2f})"
-        )
 
 
 def compare_models(before: Model, after: Model, held_out: Collection, others: Collection) -> Comparison:
@@ -155,11 +142,8 @@ def compare_models(before: Model, after: Model, held_out: Collection, others: Co
         GlamError: no held-out landmark has two readable images.
     """
     first, second = (evaluate_folder(model, held_out, others) for model in (before, after))
-    gains = second.scores.ap - first.scores.ap
-    landmarks = np.array([held_out.images[i].landmark for i in _indices(held_out, first.paths)])
-    has_positive = ~np.isnan(gains)
-    groups = [gains[has_positive & (landmarks == landmark)] for landmark in np.unique(landmarks[has_positive])]
-    return Comparison(first, second, float(gains[has_positive].mean()), bootstrap_interval(groups), len(groups))
+    landmark_ids = held_out.landmark_ids[_indices(held_out, first.paths)]
+    return Comparison(first, second, map_gain(first.scores.ap, second.scores.ap, landmark_ids))
 
 
 def _indices(collection: Collection, paths: Sequence[str]) -> list[int]:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from glam.errors import GlamError
+from glam.registry import PLUGINS
 from glam.training.checkpoints import LAST, checkpoint_file, has_state
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ def resume_line(arguments: Sequence[str], *more: str) -> str:
         arguments: arguments of `glam train`.
         more: further arguments.
     """
+    plugins = [word for file in PLUGINS for word in ("--plugin", str(file))]
     added = [] if "--resume" in arguments else ["--resume"]
-    return shlex.join(["glam", "train", *arguments, *added, *more])
+    return shlex.join(["glam", *plugins, "train", *arguments, *added, *more])
 
 
 @rank_zero_only

@@ -1,4 +1,4 @@
-"""Lightning module: a descriptor network, trained with ArcFace or distillation, validated on unseen landmarks."""
+"""Lightning module: a descriptor network, trained with one of the losses, validated on unseen landmarks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,19 +11,19 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from glam.attention import GLAM
 from glam.datasets.image_dataset import mixed_seed
 from glam.errors import GlamError
 from glam.inference.optimize import inference_form
 from glam.inference.pipeline import Settings, describe_pixels
 from glam.model_file import ModelHeader, save
 from glam.network import Architecture, DescriptorNetwork
-from glam.training.arcface import ArcFace, change_centers, upgrade_centers
-from glam.training.arguments import OptionError
+from glam.training.arguments import OptionError, as_argument
 from glam.training.compute_once import compute_once
 from glam.training.data import Batch, ImageFormat, LandmarkData
-from glam.training.distillation import Distillation, cutmix
 from glam.training.epoch_loss import EpochLoss
+from glam.training.lora import add_lora, with_merged_lora
+from glam.training.losses import Loss, LossContext, create_loss
+from glam.training.losses.distillation import cutmix
 from glam.training.optimizer import build_optimizer, parameter_groups, parameter_index, warmup_and_cosine
 from glam.training.options import COUNT, ModelOptions, check_range
 from glam.training.pca_init import start_from_pca
@@ -44,7 +44,21 @@ def architecture_of(backbone: str, dim: int, options: ModelOptions) -> Architect
         dim: dimension of the descriptors.
         options: the other options of the model.
     """
-    return Architecture(backbone, dim, options.glam, options.gem_p, options.dropout, stride=options.stride)
+    assert isinstance(options.pooling, dict)
+    assert not isinstance(options.attention, str)
+    return Architecture(backbone, dim, options.attention, options.pooling, options.dropout, stride=options.stride)
+
+
+def loss_choice(options: ModelOptions, *, distilled: bool) -> dict[str, Any]:
+    """The loss that options ask for: its name and its options.
+
+    Args:
+        options: the options of the model.
+        distilled: whether there are teachers, which take the place of ArcFace.
+    """
+    assert not isinstance(options.loss, str)
+    chosen = options.loss or {"name": "arcface"}
+    return {"name": "distillation"} if distilled and chosen["name"] == "arcface" else chosen
 
 
 class LandmarkModule(L.LightningModule):
@@ -59,7 +73,7 @@ class LandmarkModule(L.LightningModule):
         options: the options, including defaults.
         network: the network that is trained.
         data: the images that it is trained on, set by `connect`.
-        teachers: trained networks to learn from instead of landmarks (`glam.training.distillation`).
+        teachers: trained networks to learn from instead of landmarks (`glam.training.losses.distillation`).
         loss: the loss, set by `configure_model`.
         resumed: whether the weights come from a checkpoint.
         val_images: number of images in the last validation, of all processes.
@@ -72,14 +86,17 @@ class LandmarkModule(L.LightningModule):
         chosen = self.options = ModelOptions(**options)
         check_range("model.dim", dim, COUNT)
         try:
-            self.network = DescriptorNetwork(architecture_of(backbone, dim, chosen), pretrained=chosen.pretrained)
-        except (TypeError, ValueError) as error:  # of the attention
+            architecture = architecture_of(backbone, dim, chosen)
+            self.network = DescriptorNetwork(architecture, pretrained=chosen.pretrained, drop_path=chosen.drop_path)
+        except (TypeError, ValueError) as error:
             raise OptionError(
-                f"--model.glam {chosen.glam} is not an attention: {error}. Correct it, or give null."
+                f"--model.attention {as_argument(chosen.attention)} with --model.pooling {as_argument(chosen.pooling)} "
+                f"cannot be made: {error}. Correct the options."
             ) from error
+        self._check_loss(dim)
         self.teachers: Sequence[DescriptorNetwork] = ()
-        if isinstance(self.network.glam, GLAM) and chosen.input_weight is not None:
-            self.network.glam.start_near_identity(chosen.input_weight)
+        if chosen.input_weight is not None:
+            self.network.attention.start_near_identity(chosen.input_weight)
         if chosen.freeze_batch_norm:  # now, because DistributedDataParallel fixes what is trained before the optimizer
             for norm in _batch_norms(self.network.backbone):
                 norm.requires_grad_(False)
@@ -95,10 +112,34 @@ class LandmarkModule(L.LightningModule):
 
         Args:
             data: the data module.
+
+        Raises:
+            OptionError: LoRA does not apply to the backbone.
         """
         backbone = self.network.backbone
         data.image_format = ImageFormat(int(backbone.multiple), tuple(backbone.mean), tuple(backbone.std))
         self.data = data
+        if self.options.lora is not None:
+            add_lora(self.network, self.options.lora, self.options.seed)
+
+    def _check_loss(self, dim: int) -> None:
+        """Makes sure that the loss can be made, before images are read and teachers are trained.
+
+        Raises:
+            GlamError: there is no such loss.
+            OptionError: the loss refuses an option.
+        """
+        chosen = loss_choice(self.options, distilled=False)
+        if chosen["name"] != "distillation":
+            self._create_loss(chosen, LossContext(landmarks=2, dim=dim))
+
+    def _create_loss(self, chosen: dict[str, Any], context: LossContext) -> Loss:
+        try:
+            return create_loss(chosen, context)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"--model.loss {as_argument(chosen)} cannot be made: {error}. Correct its options."
+            ) from error
 
     def identity(self, *, distilled: bool) -> dict[str, Any]:
         """The facts that make a run the same run when it is resumed, see `glam.training.resume`.
@@ -108,7 +149,7 @@ class LandmarkModule(L.LightningModule):
         """
         settings = settings_identity(
             self.network.architecture,
-            distilled=distilled,
+            loss=loss_choice(self.options, distilled=distilled)["name"],
             optimizer=self.options.optimizer,
             seed=self.data.options.seed,
         )
@@ -127,32 +168,43 @@ class LandmarkModule(L.LightningModule):
             return
         self.network.to(memory_format=self.network.layout(self.trainer.strategy.root_device))
         self._ddp_params_and_buffers_to_ignore = self._frozen_statistics()  # PyTorch's way to name them
-        options = self.options
-        if options.patched and not self.teachers:
+        options, backbone = self.options, self.network.backbone
+        context = LossContext(
+            landmarks=len(self.data.train.landmarks),
+            dim=self.network.dim,
+            batch_size=self.data.batch_size,
+            seed=options.seed,
+            teachers=self.teachers,
+            mean=tuple(backbone.mean),
+            std=tuple(backbone.std),
+        )
+        self.loss = self._create_loss(loss_choice(options, distilled=bool(self.teachers)), context)
+        self._check_combination()
+        self._ddp_params_and_buffers_to_ignore += [f"loss.{name}" for name in self.loss.local_parameters()]
+
+    def _check_combination(self) -> None:
+        """Makes sure that loss and options fit each other.
+
+        Raises:
+            GlamError: they contradict each other.
+        """
+        name, options = self.loss.name, self.options
+        if options.patched and self.loss.needs_landmarks:
             raise GlamError(
                 "CutMix combines two landmarks in an image, which only a run with teachers can learn from. "
                 "Set --model.patched 0, or name --teachers."
             )
-        if self.teachers:
-            backbone = self.network.backbone
-            self.loss: ArcFace | Distillation = Distillation(self.teachers, backbone.mean, backbone.std)
-            return
-        if options.sharded and self.trainer.gradient_clip_val:
+        if self.teachers and self.loss.needs_landmarks:
+            raise GlamError(f"The loss {name} learns from landmarks, not from --teachers. Leave out one of the two.")
+        if self.loss.needs_pairs and self.data.options.images_per_landmark is None:
+            raise GlamError(
+                f"The loss {name} compares images of a landmark within a batch. Set --data.images_per_landmark 4."
+            )
+        if self.loss.local_parameters() and self.trainer.gradient_clip_val:
             raise GlamError(
                 "Gradients cannot be clipped with sharded centers, because each process sees only its own norm. "
-                "Set --trainer.gradient_clip_val 0, or --model.sharded false."
+                "Set --trainer.gradient_clip_val 0, or --model.loss.sharded false."
             )
-        self.loss = ArcFace(
-            len(self.data.train.landmarks),
-            self.network.dim,
-            margin=options.margin,
-            scale=options.scale,
-            sharded=options.sharded,
-            batch_size=self.data.batch_size,
-            seed=options.seed,
-        )
-        if options.sharded:
-            self._ddp_params_and_buffers_to_ignore.append("loss.centers")  # each process has its own
 
     def _frozen_statistics(self) -> list[str]:
         """The names of the backbone's buffers if its batch norms are frozen, else an empty list."""
@@ -166,10 +218,7 @@ class LandmarkModule(L.LightningModule):
         batch_counts = self.data.resume(checkpoint[LandmarkData.__qualname__])
         if batch_counts is not None:
             rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
-        if isinstance(self.loss, ArcFace):
-            index = parameter_index(self._parameter_groups(), self.loss.centers)
-            upgrade_centers(checkpoint, "loss.", index)
-            change_centers(checkpoint, "loss.centers", index, self.loss.shard)
+        self.loss.load_checkpoint(checkpoint, partial(parameter_index, self._parameter_groups()))
         apply_rates(checkpoint, self._parameter_groups())
         if self.trainer.is_global_zero:  # those of earlier versions start with the rest of the epoch
             self.epoch_loss.restore(torch.tensor(checkpoint.get(LOSS_SO_FAR, (0.0, 0.0))))
@@ -181,19 +230,12 @@ class LandmarkModule(L.LightningModule):
         if not self.trainer.is_last_batch:
             loss = self.trainer.strategy.reduce(self.epoch_loss.so_far().to(self.device), reduce_op="sum")
         checkpoint[LOSS_SO_FAR] = loss.tolist()
-        if isinstance(self.loss, ArcFace):
-            change_centers(
-                checkpoint,
-                "loss.centers",
-                parameter_index(self._parameter_groups(), self.loss.centers),
-                self.loss.gather,
-            )
+        self.loss.save_checkpoint(checkpoint, partial(parameter_index, self._parameter_groups()))
 
     def on_fit_start(self) -> None:
         """Initializes the new layers by PCA and compiles the backbone, if the options say so."""
-        self._identity = self.identity(distilled=isinstance(self.loss, Distillation))  # a digest of all images
-        if isinstance(self.loss, Distillation):
-            self.loss.to_device(self.device)
+        self._identity = self.identity(distilled=bool(self.teachers))  # a digest of all images
+        self.loss.prepare(self.device)
         if self.options.start == "pca" and not self.resumed:
             self._start_from_pca()
         self.train()
@@ -220,8 +262,7 @@ class LandmarkModule(L.LightningModule):
 
         state, descriptors, landmark_ids = compute_once(self.trainer, compute)
         head.load_state_dict(state)
-        if not isinstance(self.loss, Distillation):
-            self.loss.start_at_means(descriptors.to(self.device), landmark_ids.to(self.device))
+        self.loss.start_at_means(descriptors.to(self.device), landmark_ids.to(self.device))
 
     def whiten(self, device: torch.device) -> None:
         """Whitens the descriptors of the trained network by the option ``end_whitening``.
@@ -265,7 +306,7 @@ class LandmarkModule(L.LightningModule):
             torch._dynamo.maybe_mark_dynamic(images, (0, 2, 3) if self.options.compiled == "any_size" else 0)
         with _without_statistics(self.network.head) if len(images) == 1 else nullcontext():
             descriptors = self.network(images)
-            loss: Tensor = self.loss(descriptors, images if isinstance(self.loss, Distillation) else landmark_ids)
+            loss: Tensor = self.loss(descriptors, landmark_ids, images)
         self.log("loss", loss, batch_size=len(images))  # not in the progress bar, which would wait for it at every step
         self.epoch_loss.update(loss, len(images))
         self.log("epoch_loss", self.epoch_loss, on_step=False, on_epoch=True, batch_size=len(images))
@@ -284,7 +325,7 @@ class LandmarkModule(L.LightningModule):
 
         Adds a batch of no images, so that a process without any readable image takes part in the score, too.
         """
-        self._describe = partial(describe_pixels, inference_form(self.network), (1.0,))
+        self._describe = partial(describe_pixels, inference_form(with_merged_lora(self.network)), (1.0,))
         none = torch.empty(0, dtype=torch.long, device=self.device)
         self.retrieval.update(torch.empty(0, self.network.dim, device=self.device), none, none)
 
@@ -325,7 +366,7 @@ class LandmarkModule(L.LightningModule):
             GlamError: the file cannot be written.
         """
         header = ModelHeader(self.network.architecture, size=self.data.val_size, training=training)
-        save(path, self.network, header, half=half)
+        save(path, with_merged_lora(self.network), header, half=half)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         return parameter_groups(self.network, self.loss, self.options)

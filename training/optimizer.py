@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -19,15 +20,35 @@ def parameter_groups(network: DescriptorNetwork, loss: nn.Module, options: Model
         loss: the loss, whose parameters are trained, too.
         options: learning rates and weight decay.
     """
-    backbone = [p for p in network.backbone.parameters() if p.requires_grad]
     new = [*network.pool.parameters(), *network.head.parameters(), *loss.parameters()]
-    glam_lr = options.new_lr if options.glam_lr is None else options.glam_lr
-    parts = [(backbone, options.lr), (list(network.glam.parameters()), glam_lr), (new, options.new_lr)]
+    attention_lr = options.new_lr if options.attention_lr is None else options.attention_lr
+    parts = [
+        *((part, options.lr * factor) for part, factor in _layers(network.backbone.net, options.layer_decay)),
+        (list(network.attention.parameters()), attention_lr),
+        (new, options.new_lr),
+    ]
     return [
         {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": decay}
         for parameters, lr in parts
         for decayed, decay in ((True, options.weight_decay), (False, 0.0))
     ]
+
+
+def _layers(net: nn.Module, decay: float) -> list[tuple[list[nn.Parameter], float]]:
+    """The trained parameters of a timm network by layer, with the factor of their learning rate, from the first layer.
+
+    Source: H. Bao et al., "BEiT", ICLR 2022 (arXiv 2106.08254), for layer-wise decay of the learning rate.
+
+    Args:
+        net: the network.
+        decay: factor from each layer to the one before it; 1 for a single group of all parameters.
+    """
+    if decay == 1:
+        return [([p for p in net.parameters() if p.requires_grad], 1.0)]
+    layers: dict[float, list[nn.Parameter]] = {}
+    for group in param_groups_layer_decay(net, layer_decay=decay):
+        layers.setdefault(group["lr_scale"], []).extend(group["params"])
+    return [(layers[factor], factor) for factor in sorted(layers)]
 
 
 def parameter_index(groups: list[dict[str, Any]], parameter: nn.Parameter) -> int:

@@ -21,8 +21,8 @@ from glam.training.checkpoints import BEST, LAST, PREVIOUS, checkpoint_file, has
 IDENTITY = "run"
 """Key of the identity of a run in its checkpoints. Those of earlier versions have none."""
 
-FREE = ("dropout", "gem_p")
-"""Parts of an architecture that no weight depends on, or only the initial ones."""
+FREE = ("dropout",)
+"""Parts of an architecture that no weight depends on."""
 
 NAMES = {
     "images": "training images",
@@ -30,23 +30,33 @@ NAMES = {
     "landmarks": "training landmarks",
     "loss": "kind of loss",
     "dim": "dimension",
-    "glam": "attention",
 }
 """Names in messages, where they differ from the keys."""
 
 
-def settings_identity(architecture: Architecture, *, distilled: bool, optimizer: str, seed: int) -> dict[str, Any]:
+def settings_identity(architecture: Architecture, *, loss: str, optimizer: str, seed: int) -> dict[str, Any]:
     """The settings that make a run the same run, as JSON values. They are known before network and images.
 
     Args:
         architecture: settings of the network.
-        distilled: whether the run learns from teachers.
+        loss: name of the loss.
         optimizer: name of the optimizer.
         seed: seed of the run.
     """
     settings = {name: value for name, value in architecture.to_dict().items() if name not in FREE}
-    loss = "distillation" if distilled else "ArcFace"
+    settings["pooling"] = settings["pooling"]["name"]  # its options are only the initial ones
     return {**settings, "loss": loss, "optimizer": optimizer, "seed": seed}
+
+
+def _current_identity(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity in a checkpoint, maybe of an earlier version, in the form of `settings_identity`."""
+    identity = dict(identity)
+    if "glam" in identity:
+        glam = identity.pop("glam")
+        identity["attention"] = None if glam is None else {"name": "glam", **glam}
+    if identity.get("loss") == "ArcFace":
+        identity["loss"] = "arcface"
+    return identity
 
 
 def image_identity(train: Collection, val: Collection) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def saved_run(out: Path) -> SavedRun:
     if not has_state(out):
         raise GlamError(f"{out} holds no run to resume. Leave out --resume, or name the folder of the run with --out.")
     file, checkpoint, damage = checkpoint_to_resume(out)
-    return SavedRun(file, checkpoint.get(IDENTITY, {}), damage)
+    return SavedRun(file, _current_identity(checkpoint.get(IDENTITY, {})), damage)
 
 
 def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:

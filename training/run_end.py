@@ -23,6 +23,8 @@ from glam.plurals import count
 from glam.training.checkpoints import MovableCheckpoint, read_checkpoint
 from glam.training.finetune import compare_models
 from glam.training.history import History
+from glam.training.lora import with_merged_lora
+from glam.training.weight_average import averaged_weights
 
 if TYPE_CHECKING:
     from glam.training.cli import TrainingCLI
@@ -60,6 +62,7 @@ def write_best(cli: "TrainingCLI", best: MovableCheckpoint, history: History, pa
     if best.best_model_path and score is not None and torch.isfinite(score):
         checkpoint = read_checkpoint(Path(best.best_model_path))
         cli.model.load_state_dict(checkpoint["state_dict"])
+        cli.model.network.load_state_dict(averaged_weights(checkpoint) or cli.model.network.state_dict())
         facts = {"epoch": checkpoint["epoch"] + 1, "step": checkpoint["global_step"]}
         images = _validation_images(cli, validated.get(facts["epoch"]))
         facts |= {"val_map": float(score), "validated_on": images}
@@ -86,17 +89,18 @@ def write_better(cli: "TrainingCLI", start: Model, path: Path, *, diverged: bool
         Whether the fine-tuned model was written, and the comparison.
     """
     device = _device()
-    network, data = cli.model.network.to_device(device).eval(), cli.datamodule
+    if not diverged:
+        cli.model.whiten(device)
+    network, data = with_merged_lora(cli.model.network.to_device(device).eval()), cli.datamodule
     before = Model(start.name, start.network.to_device(device), start.header)
     training = {**_training_metadata(cli), "weights": cli.config.weights}
     header = ModelHeader(network.architecture, data.val_size, start.scales, training)
     better, compared = False, None
     if not diverged:
-        cli.model.whiten(device)
         comparison = compare_models(before, Model("after", network, header), data.val, data.train)
         compared, better = comparison.to_dict(), comparison.better
         write_json(path.parent / COMPARISON_FILE, compared)
-        print(comparison)
+        print(comparison.gain)
         training["comparison"] = compared
     if better:
         print("The fine-tuned model is better and is written.")

@@ -16,12 +16,14 @@ from glam.app.cli import bench, data, whiten
 from glam.app.cli import describe as describe_commands
 from glam.app.cli import eval as eval_commands
 from glam.app.cli import index as index_commands
+from glam.app.cli.adapt import adapt
 from glam.app.cli.explain import explain
 from glam.app.cli.help import ADVANCED, MAX_WIDTH, Command, CommandGroup
 from glam.app.cli.search import search
 from glam.app.cli.serve import serve
 from glam.app.cli.train import TrainCommand, train
 from glam.errors import GlamError, system_reason
+from glam.registry import import_plugin
 
 COMMON = ("index", "search", "serve", "explain", "eval", "train", "demo")
 """The commands that most people use, in the order of the help."""
@@ -53,6 +55,7 @@ app.command("explain", cls=Command)(explain)
 app.command("train", cls=TrainCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
     train
 )
+app.command("adapt", cls=Command, rich_help_panel=ADVANCED)(adapt)
 app.command("describe", cls=Command, rich_help_panel=ADVANCED)(describe_commands.describe)
 app.command("describe-merge", cls=Command, rich_help_panel=ADVANCED)(describe_commands.describe_merge)
 app.command("export", cls=Command, rich_help_panel=ADVANCED)(describe_commands.export)
@@ -72,8 +75,14 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", metavar="FILE", help="Python file with an attention, pooling, or loss; repeatable."),
+    ] = None,
 ) -> None:
     """Find images of the same landmark: index a folder, search it, train and evaluate models."""
+    for file in plugin or ():
+        import_plugin(file)
 
 
 @app.command("demo", cls=Command)

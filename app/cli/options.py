@@ -62,6 +62,7 @@ def _landmark_option(default: str) -> Any:
 
 NamesLandmarks = Annotated[LandmarkChoice | None, _landmark_option("folder")]
 IndexLandmarkFrom = Annotated[LandmarkChoice | None, _landmark_option("none")]
+Force = Annotated[bool, typer.Option("--force", help="Accept images of a test set.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -11,6 +11,7 @@ from glam.app.cli.options import (
     Device,
     Exclude,
     FollowLinks,
+    Force,
     ModelName,
     NamesLandmarks,
     Scales,
@@ -43,7 +44,7 @@ def whiten_fit(
     dim: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Dimensions of the new descriptor.", show_default="all")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Accept images of a test set.")] = False,
+    force: Force = False,
     size: Size = None,
     scales: Scales = None,
     device: Device = None,
@@ -54,13 +55,12 @@ def whiten_fit(
     """Fit a whitening to the descriptors of a model, and write the whitened model."""
     from dataclasses import replace
 
-    import numpy as np
-
     import glam
     from glam import model_file
     from glam.app.cli import terminal
+    from glam.app.cli.fit_images import describe_images, refuse_test_images
     from glam.datasets.readers import read_collection
-    from glam.eval.whitening import METHODS, benchmark_images, fit_whitening, with_whitening
+    from glam.eval.whitening import METHODS, fit_whitening, with_whitening
     from glam.model import bundled_models
     from glam.output import check_output
 
@@ -70,28 +70,16 @@ def whiten_fit(
         )
     check_output(out, model_file.MODEL, [folder, bundled_models().get(model, Path(model))])
     collection = read_collection(folder, scan_options(exclude, follow_links, landmark_from))
-    tested = benchmark_images(image.path for image in collection.images)
-    if tested and not force:
-        raise glam.GlamError(
-            f"{folder} has {terminal.count(len(tested), 'image')} with a name from a test set, such as {tested[0]}; "
-            "results on that set would be invalid. Use other images, or pass --force."
-        )
+    tested = refuse_test_images(collection, force)
     opened = glam.load(model, device)
-    settings = settings_of(opened, size, scales)
-    errors: list[glam.ImageError] = []
-    files = [collection.file(i) for i in range(len(collection))]
-    with terminal.progress("describing") as progress:
-        rows = opened.describe(files, size=settings.size, scales=settings.scales, errors=errors, progress=progress)
-    terminal.skipped(collection.skipped, len(errors))
-    terminal.unreadable([(error.source, error.reason) for error in errors])
-    read = ~np.isnan(rows[:, 0])
+    rows, read, errors = describe_images(opened, collection, settings_of(opened, size, scales))
     whitening = fit_whitening(method, rows[read], collection.landmark_ids[read], dim or opened.dim)
     whitened = with_whitening(opened.network, whitening)
     fitted = {"method": method, "photographs": int(read.sum()), "source": str(folder), "model": opened.fingerprint}
     header = replace(
         opened.header,
         architecture=whitened.architecture,
-        training={**opened.header.training, "whitening": {**fitted, "benchmark_images": len(tested)}},
+        training={**opened.header.training, "whitening": {**fitted, "benchmark_images": tested}},
     )
     model_file.save(out, whitened, header)
     images = terminal.count(int(read.sum()), "image")

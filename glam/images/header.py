@@ -10,12 +10,12 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from glam.errors import ImageError, MissingDecoderError
 from glam.images import jpeg_xl, png, raw
-from glam.images.counted_reads import CountedReads
 from glam.images.formats import INSTALL, INSTALLED, readable_formats
 from glam.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
 from glam.images.orientation import upright_size
 from glam.images.regular_file import open_regular_file, read_regular_file
 from glam.images.rgb import SCALED, array_to_image
+from glam.images.segment_limit import CountedReads
 from glam.images.source import ImageSource, image_errors, source_name
 from glam.images.tiff import seek_full_page
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from glam.backbone import Backbone
 from glam.inference.resnet_fusion import fuse_resnet
 from glam.network import DescriptorNetwork
 
@@ -74,21 +75,21 @@ def _guard_narrow_maps(net: nn.Module) -> None:
 
 
 @torch.no_grad()
-def fold_batch_norms(net: nn.Module) -> None:
+def fold_batch_norms(net: Backbone) -> None:
     """Folds each batch norm that follows a convolution into the convolution, in place.
 
     Leaves the network unchanged if folding would change its result, for example if the output of a convolution is used
     twice.
 
     Args:
-        net: network of images, (b, 3, h, w), in evaluation mode.
+        net: backbone in evaluation mode.
     """
     # The check below needs full single precision: with TF32, rounding errors of deep networks are too large.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         _fold_batch_norms(net)
 
 
-def _fold_batch_norms(net: nn.Module) -> None:
+def _fold_batch_norms(net: Backbone) -> None:
     parameter = next(net.parameters())
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(parameter)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -98,14 +99,14 @@ def _fold_batch_norms(net: nn.Module) -> None:
         return
     if not pairs:
         return
-    expected = net(images)
+    expected = net(images).map
     replaced = [(norm, _fold(conv, norm)) for conv, norm in pairs]
     children = [(parent, name, child) for parent in net.modules() for name, child in parent.named_children()]
     rest = dict(replaced)
     for parent, name, child in children:
         if child in rest:
             setattr(parent, name, rest[child])
-    if torch.allclose(net(images), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
+    if torch.allclose(net(images).map, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
         return
     for parent, name, child in children:
         setattr(parent, name, child)

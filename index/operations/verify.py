@@ -145,6 +145,10 @@ def damaged_segments(index: Path, catalog: Catalog, numbers: Sequence[int]) -> I
         if wrong:
             first, last = wrong[0].first, wrong[-1].first + len(wrong[-1].image_ids) - 1
             yield file, f"damaged between rows {first} and {last}: the digest does not match"
+        elif not all(
+            np.isfinite(descriptors[batch.first :][: len(batch.image_ids)]).all() for batch in batches[number]
+        ):
+            yield file, "has descriptors that are not finite"
 
 
 class _Check:

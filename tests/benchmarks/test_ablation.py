@@ -75,13 +75,13 @@ def test_every_variant_is_what_it_is_called(ablation: ModuleType, capsys: pytest
     for name, options in ablation.VARIANTS.items():
         with pytest.raises(SystemExit):
             build_cli(["--config=lite0", "--data.train=nowhere", *options, "--print_config"])
-        kept[name] = yaml.safe_load(capsys.readouterr().out)["model"]["glam"]
+        kept[name] = yaml.safe_load(capsys.readouterr().out)["model"]["attention"]
     assert kept["none"] is None
-    assert kept["all"] == {"reduction": 256}
-    assert kept["all, dilations 1 2 3"] == {"reduction": 256, "dilations": [1, 2, 3]}
-    assert kept["all, activation"] == {"reduction": 256, "local_activation": True}
+    assert kept["all"] == {"name": "glam", "reduction": 256}
+    assert kept["all, dilations 1 2 3"] == {"name": "glam", "reduction": 256, "dilations": [1, 2, 3]}
+    assert kept["all, activation"] == {"name": "glam", "reduction": 256, "local_activation": True}
     for name in ("local channel", "local spatial", "local", "global channel", "global spatial", "global"):
-        glam = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=kept[name])).glam
+        glam = DescriptorNetwork(Architecture("resnet10t", dim=8, attention=kept[name])).attention
         present = {part for part in ablation.PARTS if getattr(glam, part) is not None}
         assert present == {part for part in ablation.PARTS if part.startswith(name.replace(" ", "_"))}
 
@@ -100,8 +100,8 @@ def test_a_finished_run_is_not_done_again(
 ) -> None:
     """From images to table and plot; a second call with one more variant adds that alone."""
     options = (
-        "--model.backbone resnet10t --model.pretrained false --model.dim 8 --model.glam.reduction 8 --data.size 64 "
-        "--data.val_size 64 --data.batch_size 4 --trainer.max_epochs 1 --trainer.accelerator cpu"
+        "--model.backbone resnet10t --model.pretrained false --model.dim 8 --model.attention.reduction 8 "
+        "--data.size 64 --data.val_size 64 --data.batch_size 4 --trainer.max_epochs 1 --trainer.accelerator cpu"
     )
     out = {name: tmp_path / name for name in ("runs", "csv", "plot")}
     given = ["ablation.py", str(landmarks), "--setting", f"small={options}", "--seeds", "1", "--workers", "0"]

@@ -18,7 +18,7 @@ from glam.errors import GlamError
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
-    *("--model.backbone=resnet10t", "--model.pretrained=false", "--model.dim=8", "--model.glam.reduction=8"),
+    *("--model.backbone=resnet10t", "--model.pretrained=false", "--model.dim=8", "--model.attention.reduction=8"),
     *("--data.size=64", "--data.val_size=64", "--data.batch_size=4"),
 ]
 

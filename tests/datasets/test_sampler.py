@@ -4,8 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from glam.datasets.sampler import ASPECT_RATIOS, SizeBatchSampler, group_sizes
+from glam.datasets.sampler import ASPECT_RATIOS, LandmarkSampling, SizeBatchSampler, group_sizes
 
 RANDOM = np.random.default_rng(0)
 SHAPES = [(int(w), int(h)) for w, h in RANDOM.integers(100, 2000, size=(500, 2))]
@@ -72,7 +73,7 @@ def test_ranks_train_images_of_one_size_at_a_time(ranks: int) -> None:
 
 def test_a_cap_on_images_of_a_landmark() -> None:
     landmark_ids = np.repeat(np.arange(5), [200, 150, 100, 47, 3])
-    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, landmark_ids=landmark_ids, per_landmark=40)
+    sampler = SizeBatchSampler(group_sizes(SHAPES, 256), 16, sampling=LandmarkSampling(landmark_ids, per_epoch=40))
     chosen = images(sampler)
     assert Counter(landmark_ids[chosen].tolist()) == {0: 40, 1: 40, 2: 40, 3: 40, 4: 3}
     assert len(chosen) == len(set(chosen))
@@ -80,3 +81,37 @@ def test_a_cap_on_images_of_a_landmark() -> None:
     sampler.set_epoch(1)
     assert set(images(sampler)) != set(chosen), "another choice every epoch"
     assert len(sampler) == count, "but as many batches"
+
+
+def pk_sampler(landmark_ids: NDArray[np.int64], **options: int) -> SizeBatchSampler:
+    sizes = group_sizes(SHAPES[: len(landmark_ids)], 256)
+    return SizeBatchSampler(sizes, 16, sampling=LandmarkSampling(landmark_ids, per_batch=4), **options)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_batch_has_several_images_of_each_landmark(ranks: int) -> None:
+    """Landmarks of one size come in fours, as far as each has so many images of that size."""
+    landmark_ids = RANDOM.integers(0, 12, size=500)
+    samplers = [pk_sampler(landmark_ids, rank=rank, ranks=ranks) for rank in range(ranks)]
+    batches = [batch for sampler in samplers for batch in sampler]
+    assert Counter(draw.index for batch in batches for draw in batch) == Counter(range(500))
+    assert max(map(len, batches)) <= 16
+    assert len({len(sampler) for sampler in samplers}) == 1
+    cells = Counter((landmark_ids[draw.index], draw.size) for batch in batches for draw in batch)
+    possible = sum(count // 4 for count in cells.values())
+    found = sum(
+        count // 4 for batch in batches for count in Counter(landmark_ids[draw.index] for draw in batch).values()
+    )
+    assert found >= possible if ranks == 1 else found >= 0.8 * possible  # batches may be halved for several processes
+
+
+def test_epochs_of_several_images_per_landmark_differ_and_are_as_long() -> None:
+    landmark_ids = RANDOM.integers(0, 12, size=500)
+    sampler, entered = pk_sampler(landmark_ids), pk_sampler(landmark_ids)
+    first = images(sampler)
+    entered.start = 5
+    assert images(entered) == [draw.index for batch in list(pk_sampler(landmark_ids))[5:] for draw in batch]
+    count = len(sampler)
+    sampler.set_epoch(1)
+    assert images(sampler) != first
+    assert len(sampler) == len(list(sampler)) == count

@@ -75,7 +75,7 @@ def check_command(words: list[str]) -> None:
         for word in rest[1:]:
             option = word.partition("=")[0]
             if option.startswith("--"):
-                parent = ".".join(option.split(".")[:2])  # --help-all lists no fields of --model.glam
+                parent = ".".join(option.split(".")[:2])  # --help-all lists no fields of --model.attention
                 assert option in known or ("." in parent and parent in known), f"glam train has no {option}"
     elif program == "glam":
         parse_glam(rest)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import glam
 from glam import Architecture, DescriptorNetwork, GlamError, model_file
 from glam.app.cli.main import app
-from glam.eval.whitening import Whitening, benchmark_images, fit_whitening, with_whitening
+from glam.eval.whitening import Whitening, benchmark_images, fit_whitening, with_whitening, without_whitening
 from glam.inference.pipeline import describe_tensor
 
 DIM = 12
@@ -75,6 +75,26 @@ def test_learned_brings_a_landmarks_images_together(
     assert nearest_is_right(white) > nearest_is_right(descriptors[~half]) + 0.05
 
 
+def test_shrinkage_adds_to_the_variance_of_the_differences(
+    training: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> None:
+    descriptors, landmark_ids = training
+    means = np.stack([descriptors[landmark_ids == landmark].mean(axis=0) for landmark in range(60)])
+    differences = (descriptors - means[landmark_ids]).astype(np.float64)
+    scatter = differences.T @ differences / len(differences)
+    shrunk = scatter + 2 * descriptors.var(axis=0, dtype=np.float64).mean() * np.eye(DIM)
+    projection = fit_whitening("learned", descriptors, landmark_ids, DIM, shrinkage=2.0).projection
+    np.testing.assert_allclose(projection @ shrunk @ projection.T, np.eye(DIM), atol=1e-6)
+
+
+def test_shrinkage_allows_fewer_images_than_dimensions(
+    training: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> None:
+    descriptors, landmark_ids = training
+    whitening = fit_whitening("learned", descriptors[:10], landmark_ids[:10], DIM, shrinkage=1.0)
+    assert np.isfinite(whitening.projection).all()
+
+
 def test_too_few_images_are_told(training: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     descriptors, landmark_ids = training
     with pytest.raises(GlamError, match="too few to learn"):
@@ -86,7 +106,7 @@ def test_too_few_images_are_told(training: tuple[NDArray[np.float32], NDArray[np
 
 
 def test_the_model_file_keeps_it(tmp_path: Path) -> None:
-    network = DescriptorNetwork(Architecture("resnet18", dim=DIM, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet18", dim=DIM, attention=None)).eval()
     rng = np.random.default_rng(0)
     whitening = Whitening(rng.standard_normal(DIM), rng.standard_normal((5, DIM)))
     whitened = with_whitening(network, whitening)
@@ -95,6 +115,7 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
         expected = applied(whitening, network(images).numpy())
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(whitened(images), expected, atol=1e-5)
+        np.testing.assert_allclose(whitening.apply(network(images).numpy()), expected, atol=1e-6)
     assert model_file.fingerprint(whitened) != model_file.fingerprint(network)
     model_file.save(tmp_path / "m.safetensors", whitened, model_file.ModelHeader(whitened.architecture, 64))
     model = glam.load(tmp_path / "m.safetensors", "cpu")
@@ -102,12 +123,14 @@ def test_the_model_file_keeps_it(tmp_path: Path) -> None:
     assert model.fingerprint == model_file.fingerprint(whitened)
     with pytest.raises(GlamError, match="already has a whitening"):
         with_whitening(model.network, whitening)
+    bare = without_whitening(model.network)
+    assert model_file.fingerprint(bare) == model_file.fingerprint(network)
 
 
 def test_several_scales_are_averaged_before_it() -> None:
     """The whitening is fitted to descriptors that are averaged over scales, so it is applied to those."""
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None, whitening=4)).eval()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention=None, whitening=4)).eval()
     images, scales = torch.rand(2, 3, 64, 128), (0.5, 1.0)
     with torch.no_grad():
         small = torch.nn.functional.interpolate(images, size=(32, 64), mode="bilinear", antialias=True)
@@ -121,7 +144,7 @@ def test_images_of_the_test_sets_are_known_by_their_names() -> None:
 
 
 def test_the_command_fits_and_refuses_the_test_set(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> None:
-    network = DescriptorNetwork(Architecture("resnet18", dim=4, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet18", dim=4, attention=None)).eval()
     model = tmp_path / "m.safetensors"
     model_file.save(model, network, model_file.ModelHeader(network.architecture, 32, licence="mine"))
     for i in range(16):

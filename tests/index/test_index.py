@@ -36,7 +36,7 @@ def _untrained() -> Model:
     from glam.network import Architecture, DescriptorNetwork
 
     torch.manual_seed(0)
-    architecture = Architecture("resnet10t", dim=None, glam=None)
+    architecture = Architecture("resnet10t", dim=None, attention=None)
     return Model("untrained", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, size=64))
 
 

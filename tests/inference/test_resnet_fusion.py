@@ -4,11 +4,11 @@ cuDNN's calls are replaced by what they stand for where there is no GPU.
 """
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glam.backbone import Backbone
 from glam.inference.optimize import fold_batch_norms
 from glam.inference.resnet_fusion import ConvReLU, Residual, fuse_resnet
 
@@ -33,15 +33,15 @@ def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
 def folded(name: str) -> nn.Module:
     """A network whose batch norms have seen something and are folded."""
     torch.manual_seed(0)
-    net = timm.create_model(name, num_classes=0)
-    for norm in net.modules():
+    backbone = Backbone(name)
+    for norm in backbone.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.3, 0.6)  # type: ignore[arg-type]
             nn.init.uniform_(norm.bias, -0.3, 0.3)
             nn.init.uniform_(norm.running_mean, -0.3, 0.3)  # type: ignore[arg-type]
-    net = net.to(DEVICE).eval().requires_grad_(False)
-    fold_batch_norms(net)
-    return net
+    backbone = backbone.to(DEVICE).eval().requires_grad_(False)
+    fold_batch_norms(backbone)
+    return backbone.net
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from glam.errors import ImageError
 from glam.images import read_image
-from glam.images.counted_reads import CountedReads
+from glam.images.segment_limit import CountedReads
 
 COUNT = 150_000
 """Segments in a file, more than may be read."""

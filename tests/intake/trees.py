@@ -48,7 +48,7 @@ TRAINING = {
     "model.backbone": "resnet10t",
     "model.pretrained": "false",
     "model.dim": "8",
-    "model.glam.reduction": "8",
+    "model.attention.reduction": "8",
     "data.size": "32",
     "data.val_size": "32",
     "data.batch_size": "4",
@@ -223,7 +223,7 @@ def write_model(path: Path) -> None:
     from glam.network import Architecture, DescriptorNetwork
 
     torch.manual_seed(0)
-    architecture = Architecture("resnet10t", dim=8, glam={"reduction": 8})
+    architecture = Architecture("resnet10t", dim=8, attention={"name": "glam", "reduction": 8})
     save(path, DescriptorNetwork(architecture, pretrained=False).eval(), ModelHeader(architecture, 32))
 
 

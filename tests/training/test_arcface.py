@@ -14,7 +14,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from glam.training.arcface import ArcFace, change_centers, upgrade_centers
+from glam.training.losses.arcface import ArcFace, change_centers, upgrade_centers
 
 LANDMARKS, DIM, BATCHES = 7, 5, (4, 3)
 """Sizes for two processes: one batch is not full, and the landmarks cannot be divided evenly."""

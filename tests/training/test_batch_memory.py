@@ -26,7 +26,9 @@ def kept(network: DescriptorNetwork, images: int) -> int:
 
 
 def test_one_image_tells_the_memory_of_a_batch() -> None:
-    network = DescriptorNetwork(Architecture("test_resnet", dim=8, glam={"reduction": 8}), pretrained=False).eval()
+    network = DescriptorNetwork(
+        Architecture("test_resnet", dim=8, attention={"name": "glam", "reduction": 8}), pretrained=False
+    ).eval()
     memory = probe(network, 0, (8, 64, 96), CPU)
     assert memory.size == pytest.approx(kept(network, 8), rel=0.05)
     assert probe(network, 1000, (8, 64, 96), CPU).size - memory.size == 16_000

@@ -13,12 +13,13 @@ import glam
 from glam.errors import GlamError
 from glam.network import Architecture, DescriptorNetwork
 from glam.training.cli import train
-from glam.training.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _off_diagonal, cutmix
+from glam.training.losses.distillation import SCALES, SQUARES, TEMPERATURE, Distillation, _off_diagonal, cutmix
 
 Draw = Callable[..., Image.Image]
 
+NO_LANDMARKS = torch.empty(0, dtype=torch.long)
 HALF = (0.5, 0.5, 0.5)
-TINY: dict[str, Any] = {"backbone": "mobilenetv3_small_050", "dim": 8, "glam": None}
+TINY: dict[str, Any] = {"backbone": "mobilenetv3_small_050", "dim": 8, "attention": None}
 
 
 def network(seed: int) -> DescriptorNetwork:
@@ -59,7 +60,9 @@ def test_the_loss_is_its_definition() -> None:
         others = [j for j in range(5) if j != i]
         p, q = ((x[i, others] / TEMPERATURE).softmax(dim=0) for x in (wanted, found))
         total += SQUARES * (wanted - found)[i, others].square().sum() / 20 + (p * (p / q).log()).sum() / 5
-    torch.testing.assert_close(loss(descriptors, images).double(), torch.as_tensor(total), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        loss(descriptors, NO_LANDMARKS, images).double(), torch.as_tensor(total), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_nothing_is_left_to_learn_from_oneself() -> None:
@@ -67,8 +70,8 @@ def test_nothing_is_left_to_learn_from_oneself() -> None:
     loss = Distillation([teacher], teacher.backbone.mean, teacher.backbone.std)
     teacher_descriptors = loss.teacher_descriptors(images)
     turned = teacher_descriptors @ torch.linalg.qr(torch.randn(8, 8))[0]
-    assert float(loss(turned, images)) < 1e-5
-    assert float(loss(F.normalize(torch.randn(4, 8), dim=1), images)) > 1
+    assert float(loss(turned, NO_LANDMARKS, images)) < 1e-5
+    assert float(loss(F.normalize(torch.randn(4, 8), dim=1), NO_LANDMARKS, images)) > 1
 
 
 def test_teachers_see_images_in_their_own_normalization() -> None:
@@ -83,7 +86,7 @@ def test_teachers_see_images_in_their_own_normalization() -> None:
 
 def test_an_image_alone_teaches_nothing() -> None:
     loss, descriptors = Distillation([network(1)], HALF, HALF), torch.ones(1, 4, requires_grad=True)
-    assert float(loss(descriptors, torch.randn(1, 3, 64, 64)).detach()) == 0
+    assert float(loss(descriptors, NO_LANDMARKS, torch.randn(1, 3, 64, 64)).detach()) == 0
 
 
 def test_a_patched_image_is_of_two_images_in_place() -> None:
@@ -115,7 +118,7 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
         for view in range(4):
             draw_image(72, 64, 10 * landmark + view).save(folder / f"{view}.png")
     small = (
-        "--model.backbone mobilenetv3_small_050 --model.pretrained false --model.dim 8 --model.glam null "
+        "--model.backbone mobilenetv3_small_050 --model.pretrained false --model.dim 8 --model.attention null "
         "--data.size 64 --data.batch_size 8 --data.workers 0 --trainer.max_epochs 1 --trainer.accelerator cpu"
     )
     student = small.replace("mobilenetv3_small_050", "tf_efficientnet_lite0")
@@ -127,7 +130,7 @@ def test_teachers_are_made_once_and_a_student_learns_from_them(
     assert capfd.readouterr().out.count("glam train") == 2
     model = glam.load(path, "cpu")
     assert model.network.architecture.stride == 16
-    assert model.network.backbone(torch.zeros(1, 3, 64, 64)).shape[2:] == (4, 4)
+    assert model.network.backbone(torch.zeros(1, 3, 64, 64)).map.shape[2:] == (4, 4)
     teachers = [glam.load(tmp_path / "run" / "teachers" / n / "model.safetensors", "cpu") for n in "01"]
     assert teachers[0].fingerprint != teachers[1].fingerprint
     config = (tmp_path / "run" / "teachers" / "0" / "config.yaml").read_text()
@@ -148,7 +151,7 @@ def test_a_smaller_stride_gives_a_finer_map_of_the_same_weights(stride: int | No
     plain = DescriptorNetwork(Architecture("tf_efficientnet_lite0", 8, None)).state_dict()
     network = DescriptorNetwork(Architecture("tf_efficientnet_lite0", 8, None, stride=stride))
     network.load_state_dict(plain)
-    assert network.backbone(torch.zeros(1, 3, 64, 64)).shape[2:] == (side, side)
+    assert network.backbone(torch.zeros(1, 3, 64, 64)).map.shape[2:] == (side, side)
 
 
 def test_a_backbone_without_strides_says_so() -> None:

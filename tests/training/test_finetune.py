@@ -39,7 +39,7 @@ def landmarks(tmp_path: Path, draw_image: Callable[..., Image.Image]) -> Path:
 
 def small_model(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam={"reduction": 8})).eval()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention={"name": "glam", "reduction": 8})).eval()
     save(path, network, ModelHeader(network.architecture, size=64, scales=(1.0, 0.7), training={"data": "before"}))
     return path
 
@@ -118,10 +118,16 @@ def test_a_gain_is_the_mean_difference_of_ap_over_held_out_images(landmarks: Pat
     for model in models:
         descriptors, rest = (model.describe([part.file(i) for i in range(len(part))]) for part in (held_out, others))
         ap.append(score_folder(descriptors, held_out.landmark_ids, rest).ap)
-    assert found.gain == pytest.approx(np.mean(ap[1] - ap[0]))
+    assert found.gain.mean == pytest.approx(np.mean(ap[1] - ap[0]))
     by_landmark = (ap[1] - ap[0]).reshape(3, 5).mean(axis=1)
-    assert by_landmark.min() - 1e-9 <= found.interval[0] <= found.gain <= found.interval[1] <= by_landmark.max() + 1e-9
-    assert (found.landmarks, found.before.distractors) == (3, 20)
+    assert (
+        by_landmark.min() - 1e-9
+        <= found.gain.interval[0]
+        <= found.gain.mean
+        <= found.gain.interval[1]
+        <= by_landmark.max() + 1e-9
+    )
+    assert (found.gain.landmarks, found.before.distractors) == (3, 20)
 
 
 @pytest.mark.parametrize("given", ["command line", "configuration"])
@@ -131,9 +137,12 @@ def test_a_gain_is_the_mean_difference_of_ap_over_held_out_images(landmarks: Pat
         ("backbone", "resnet14t", "resnet10t"),
         ("backbone", "resnet101", "resnet10t"),
         ("dim", "16", "8"),
-        ("glam", "{reduction: 4}", '{"reduction": 8}'),
-        ("glam", "null", '{"reduction": 8}'),
-        ("gem_p", "2.0", "3.0"),
+        ("attention", "{reduction: 4}", '{"name": "glam", "reduction": 8}'),
+        ("attention", "null", '{"name": "glam", "reduction": 8}'),
+        ("attention", "se", '{"name": "glam", "reduction": 8}'),
+        ("pooling", "{p: 2.0}", '{"name": "gem"}'),
+        ("pooling", "mean", '{"name": "gem"}'),
+        ("drop_path", "0.1", "0.0"),
         ("dropout", "0.5", "0.0"),
         ("stride", "16", "null"),
         ("pretrained", "true", "false"),
@@ -177,7 +186,7 @@ def test_options_of_a_bundled_configuration_give_way_to_the_model(landmarks: Pat
     )
     ran = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]
     own = glam.load(str(start), "cpu").network.architecture
-    assert (ran["backbone"], ran["start"], ran["scale"]) == (own.backbone, "random", 15.0)
+    assert (ran["backbone"], ran["start"], ran["loss"]["scale"]) == (own.backbone, "random", 15)
     with pytest.raises(OptionError, match=r"--model\.backbone resnet18 does not apply"):
         train(options(landmarks, start, tmp_path / "other", "--config", "lite0", "--model.backbone", "resnet18"))
 
@@ -193,9 +202,13 @@ def test_the_configuration_says_what_ran_and_is_accepted_again(
 ) -> None:
     """A resumed run may repeat all options, by the file and on the command line."""
     run = tmp_path / "run"
-    train(options(landmarks, start, run, "--model.backbone", "resnet10t", "--model.glam", "{reduction: 8}"))
+    train(
+        options(
+            landmarks, start, run, "--model.backbone", "resnet10t", "--model.attention", "{name: glam, reduction: 8}"
+        )
+    )
     model = yaml.safe_load((run / "config.yaml").read_text())["model"]
-    expected = {"backbone": "resnet10t", "dim": 8, "glam": {"reduction": 8}, "gem_p": 3.0, "dropout": 0.0}
+    expected = {"backbone": "resnet10t", "dim": 8, "attention": {"name": "glam", "reduction": 8}, "dropout": 0.0}
     expected |= {"stride": None, "pretrained": False, "start": "random", "whitening": 0.0, "input_weight": None}
     assert {name: model[name] for name in expected} == expected
     capsys.readouterr()

@@ -57,7 +57,7 @@ def arguments(gldv2: Path, out: Path) -> list[str]:
     return [
         *("--config", "gldv2_r101", "--data.train", str(gldv2), "--data.size", "32", "--data.batch_size", "4"),
         *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "16"),
-        *("--model.glam", "{reduction: 8}", "--model.compiled", "no", "--trainer.accelerator", "cpu"),
+        *("--model.attention", "{name: glam, reduction: 8}", "--model.compiled", "no", "--trainer.accelerator", "cpu"),
         *("--save_every", "10", "--out", str(out)),
     ]
 
@@ -121,7 +121,7 @@ class Asked(L.Callback):
             self.answers.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("more", [[], ["--model.sharded", "true"]], ids=["whole", "sharded"])
+@pytest.mark.parametrize("more", [[], ["--model.loss.sharded", "true"]], ids=["whole", "sharded"])
 def test_steps_do_not_wait_for_the_device(
     gldv2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:

@@ -89,7 +89,16 @@ def test_a_run_goes_on_with_other_numbers_of_processes(landmarks: Path, tmp_path
     arguments = [
         *("--data.train", str(landmarks), "--data.val_share", "0.34", "--data.size", "64", "--data.batch_size", "3"),
         *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "8"),
-        *("--model.glam", "null", "--model.start", "random", "--model.sharded", "true", "--trainer.max_epochs", "3"),
+        *(
+            "--model.attention",
+            "null",
+            "--model.start",
+            "random",
+            "--model.loss.sharded",
+            "true",
+            "--trainer.max_epochs",
+            "3",
+        ),
         *("--model.freeze_batch_norm", "false"),
         *("--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--save_every", "2", "--out", str(out)),
     ]

@@ -35,10 +35,12 @@ def resume(run: Path, *more: str) -> Path:
     [
         (("--model.backbone", "resnet14t"), "its backbone is resnet10t, not resnet14t"),
         (("--model.dim", "16"), "its dimension is 8, not 16"),
-        (("--model.glam", "{reduction: 8}"), "its attention is None"),
+        (("--model.attention", "{name: glam, reduction: 8}"), "its attention is None"),
+        (("--model.pooling", "mean"), "its pooling is gem, not mean"),
+        (("--model.loss", "NTXentLoss"), "its kind of loss is arcface, not NTXentLoss"),
         (("--model.optimizer", "sgd"), "its optimizer is adamw, not sgd"),
         (("--data.seed", "1"), "its seed is 0, not 1"),
-        (("--teachers", "[other.safetensors]"), "its kind of loss is ArcFace, not distillation"),
+        (("--teachers", "[other.safetensors]"), "its kind of loss is arcface, not distillation"),
     ],
     ids=str,
 )
@@ -145,9 +147,20 @@ def test_images_that_are_in_both_sets_are_told_at_the_start(photos: Path, capsys
         *(("data.crop", value) for value in ("0", "1.5")),
         *(("data.size", "0"), ("data.per_landmark", "0"), ("data.workers", "-1"), ("data.seed", "-1")),
         *(("data.max_unreadable", "1.1"), ("data.perspective", "1"), ("data.val_share", "-0.1")),
-        *(("model.dim", "0"), ("model.stride", "7"), ("model.gem_p", "0"), ("model.dropout", "1")),
-        *(("model.lr", "-1"), ("model.lr", ".nan"), ("model.warmup", "2"), ("model.glam", "{reduction: 0}")),
-        *(("model.glam", "{unknown: 1}"), ("save_every", "0"), ("trainer.accumulate_grad_batches", "0")),
+        *(("model.dim", "0"), ("model.stride", "7"), ("model.pooling", "{p: 0}"), ("model.dropout", "1")),
+        *(("model.lr", "-1"), ("model.lr", ".nan"), ("model.warmup", "2"), ("model.attention", "{reduction: 0}")),
+        *(("model.attention", "{unknown: 1}"), ("model.attention", "{name: cbam, unknown: 1}")),
+        *(
+            ("model.loss", value)
+            for value in ("{margin: -1}", "{scale: 0}", "{unknown: 1}", "{name: triplet, margin: 0}")
+        ),
+        *(("model.layer_decay", "0"), ("model.ema", "1"), ("model.drop_path", "1"), ("model.lora", "0")),
+        *(
+            ("data.images_per_landmark", "1"),
+            ("model.pooling", "null"),
+            ("save_every", "0"),
+            ("trainer.accumulate_grad_batches", "0"),
+        ),
         *(("trainer.precision", value) for value in ("bf16-true", "16-true")),
     ],
     ids=str,

@@ -57,7 +57,16 @@ def run(landmarks: Path, folder: Path, *, fails: bool = False) -> subprocess.Com
     command = [
         *(sys.executable, str(program), "train", "--data.train", str(landmarks), "--data.val_share", "0.3"),
         *("--data.size", "64", "--data.batch_size", "4", "--data.workers", "0"),
-        *("--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "8", "--model.glam", "null"),
+        *(
+            "--model.backbone",
+            "resnet10t",
+            "--model.pretrained",
+            "false",
+            "--model.dim",
+            "8",
+            "--model.attention",
+            "null",
+        ),
         *("--model.start", "pca", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"),
         *("--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices", "2"),
         *("--out", str(folder / "run")),

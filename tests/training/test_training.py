@@ -22,9 +22,9 @@ from glam.datasets.readers import read_folder
 from glam.errors import GlamError
 from glam.inference.pipeline import Settings, describe_stream
 from glam.network import Architecture, DescriptorNetwork
-from glam.training.arcface import ArcFace
 from glam.training.cli import train
 from glam.training.configs import bundled_configs
+from glam.training.losses.arcface import ArcFace
 from glam.training.module import Batch, LandmarkModule, _without_statistics
 from glam.training.options import DataOptions, ModelOptions
 from glam.training.pca_init import Components, balanced_sample, pooled_features, start_from_pca
@@ -92,7 +92,7 @@ def landmarks(tmp_path: Path, draw_image: Draw) -> Path:
 def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> None:
     """The returned descriptors are those of the initialized network, and whitening equalizes their variance."""
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention=None)).eval()
     collection = read_folder(landmarks)
     settings = Settings(size=64)
     descriptors, landmark_ids = start_from_pca(
@@ -109,7 +109,7 @@ def test_the_start_is_the_pca_asked_for(landmarks: Path, whitening: float) -> No
 def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmarks: Path, power: float) -> None:
     """The new output is the old one, not centered, projected on the components; power 0 changes no cosine."""
     torch.manual_seed(0)
-    network = DescriptorNetwork(Architecture("resnet10t", dim=8, glam=None)).eval()
+    network = DescriptorNetwork(Architecture("resnet10t", dim=8, attention=None)).eval()
     collection, settings = read_folder(landmarks), Settings(size=64)
     start_from_pca(network, collection, settings, whitening=0.0, max_images=1000, seed=0)
     norm = network.head.norm
@@ -134,7 +134,7 @@ def test_the_end_divides_principal_components_by_a_power_of_their_spread(landmar
 def test_an_end_that_cannot_be_is_one_sentence(landmarks: Path) -> None:
     collection, settings = read_folder(landmarks), Settings(size=64)
     for dim, sentence in ((None, "requires a descriptor layer"), (64, "requires more than 64 images; there are 36")):
-        network = DescriptorNetwork(Architecture("resnet10t", dim=dim, glam=None)).eval()
+        network = DescriptorNetwork(Architecture("resnet10t", dim=dim, attention=None)).eval()
         with pytest.raises(GlamError, match=sentence):
             whiten_head(network, collection, settings, power=0.25, max_images=1000, seed=0)
 
@@ -160,7 +160,14 @@ def options(landmarks: Path, out: Path, *more: str) -> list[str]:
     return [
         *("--data.train", str(landmarks), "--data.val_share", "0.34", "--data.size", "64", "--data.batch_size", "4"),
         *("--data.workers", "0", "--model.backbone", "resnet10t", "--model.pretrained", "false", "--model.dim", "8"),
-        *("--model.glam", "{reduction: 8}", "--model.dropout", "0.2", "--model.freeze_batch_norm", "false"),
+        *(
+            "--model.attention",
+            "{name: glam, reduction: 8}",
+            "--model.dropout",
+            "0.2",
+            "--model.freeze_batch_norm",
+            "false",
+        ),
         *("--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--save_every", "2", "--out", str(out), *more),
     ]
 

@@ -11,7 +11,16 @@ TRAINING = {"landmarks": 6, "images_per_landmark": 4, "first_landmark": 0}
 UNSEEN = {"landmarks": 2, "images_per_landmark": 3, "first_landmark": 1000}
 OPTIONS = (
     *("--trainer.max_epochs", "1", "--model.backbone", "test_resnet", "--model.pretrained", "false"),
-    *("--model.dim", "8", "--model.glam", "{reduction: 8}", "--model.start", "random", "--data.batch_size", "4"),
+    *(
+        "--model.dim",
+        "8",
+        "--model.attention",
+        "{name: glam, reduction: 8}",
+        "--model.start",
+        "random",
+        "--data.batch_size",
+        "4",
+    ),
     *("--data.size", "64", "--data.val_size", "64", "--data.workers", "0", "--trainer.accelerator", "cpu"),
 )
 

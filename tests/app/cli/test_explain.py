@@ -42,7 +42,8 @@ PARTS = ("local_channel", "local_spatial", "global_channel", "global_spatial")
 
 def model_of(glam_options: dict[str, Any] | None, size: int = 128) -> Model:
     torch.manual_seed(0)
-    architecture = Architecture("resnet10t", dim=8, glam=glam_options)
+    attention = None if glam_options is None else {"name": "glam", **glam_options}
+    architecture = Architecture("resnet10t", dim=8, attention=attention)
     return Model("small", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, size))
 
 
@@ -124,11 +125,11 @@ def test_a_model_shows_where_it_looks_in_an_image_as_it_describes_it(model: Mode
     assert (maps.height, maps.width) == (3, 4)  # at 128 x 80 pixels, rounded to 16: every 32nd, and what is left
     assert maps.box == (0, 0, 192, 128)
     features: list[Tensor] = []
-    hook = model.fast.glam.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+    hook = model.fast.attention.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
     model.describe([image])
     hook.remove()
     with torch.inference_mode():
-        for name, expected in plain_maps(model.fast.glam, features[0][0].float()).items():
+        for name, expected in plain_maps(model.fast.attention, features[0][0].float()).items():
             np.testing.assert_allclose(getattr(maps, name), expected, rtol=1e-2, atol=1e-3, err_msg=name)
 
 

@@ -82,7 +82,7 @@ def test_common_commands_come_first() -> None:
     page = run("--help")
     common, advanced = page.split("Advanced:")
     assert re.findall(r"^  ([a-z-]+)  ", common, re.MULTILINE) == list(COMMON)
-    assert all(f"  {name} " in advanced for name in ("describe", "export", "data", "whiten", "bench"))
+    assert all(f"  {name} " in advanced for name in ("adapt", "describe", "export", "data", "whiten", "bench"))
     assert "\n  keep " not in run("index", "-h")
 
 

@@ -15,7 +15,7 @@ from glam.training.cli import train
 from glam.training.progress_lines import ProgressLines
 
 GLAM = str(Path(sys.executable).with_name("glam"))
-NAMES = "demo, finetune, glam_lite0, gldv2_r101, lite0"
+NAMES = "demo, dinov2, dinov3, finetune, glam_lite0, gldv2_r101, lite0, pe_core, siglip2"
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ SHIFT = 24
 
 def model_of(glam_options: dict[str, Any] | None) -> Model:
     torch.manual_seed(0)
-    architecture = Architecture("resnet10t", dim=8, glam=glam_options)
+    attention = None if glam_options is None else {"name": "glam", **glam_options}
+    architecture = Architecture("resnet10t", dim=8, attention=attention)
     return Model("/secret/place/small", DescriptorNetwork(architecture).eval(), ModelHeader(architecture, SIZE))
 
 

@@ -92,3 +92,16 @@ def test_a_descriptor_that_does_not_fit_is_refused_before_anything_is_written(
     assert "\n" not in str(raised.value)
     assert {file: file.read_bytes() for file in index.rglob("*") if file.is_file()} == before
     assert verify(index).problems == ()
+
+
+def test_descriptors_of_an_earlier_version_that_are_not_finite_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier writers stored them, with a digest that is right."""
+    index = tmp_path / "i.glam"
+    images = described(3, 0)
+    images[1].descriptor[2] = np.nan
+    monkeypatch.setattr("glam.index.writer.is_usable", lambda descriptor: True)
+    with open_writer(index, CONFIG) as writer:
+        writer.add(images)
+    assert [problem.what for problem in verify(index).problems] == ["has descriptors that are not finite"]

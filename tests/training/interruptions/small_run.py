@@ -19,7 +19,7 @@ OPTIONS = {
     "model.backbone": "test_resnet",
     "model.pretrained": "false",
     "model.dim": "8",
-    "model.glam": "{reduction: 8}",
+    "model.attention": "{name: glam, reduction: 8}",
     "model.dropout": "0.1",
     "model.freeze_batch_norm": "false",
     "model.end_whitening": "0.5",

@@ -9,7 +9,7 @@ Four attentions are computed in parallel from the same feature map F, (b, c, h, 
     local        A_lc  (b, c, 1, 1)                 A_ls  (b, 1, h, w)
     global       G_c   (b, c, h, w)                 G_s   (b, c, h, w)
 
-`glam.attention_branches` has a class for each, and `GLAM` combines them. Choices that the paper leaves open, and
+`glam.attention.branches` has a class for each, and `GLAM` combines them. Choices that the paper leaves open, and
 differences:
 
 - r (``reduction``) and the dilations are options. The paper's text and its figure give different dilations.
@@ -27,7 +27,8 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from glam.attention_branches import GlobalChannel, GlobalSpatial, LocalChannel, LocalSpatial
+from glam.attention.base import ATTENTIONS, Attention
+from glam.attention.branches import GlobalChannel, GlobalSpatial, LocalChannel, LocalSpatial
 from glam.module_hooks import is_unmodified
 
 
@@ -62,7 +63,8 @@ DEFAULT_PARTS: GLAMParts = {
 """The parts that the paper has: the four attentions, without batch norm or ReLU in the local spatial branch."""
 
 
-class GLAM(nn.Module):
+@ATTENTIONS.register("glam")
+class GLAM(Attention):
     """Global-local attention module: (b, c, h, w) to (b, c, h, w), for any height and width.
 
         F_l = (1 + A_ls) (1 + A_lc) F            local stream
@@ -72,8 +74,8 @@ class GLAM(nn.Module):
     An attention that is switched off drops its factor from the formula. A stream without attentions gets weight 0, and
     with all four attentions off the module is the identity.
 
-    Source: C. H. Song, H. J. Han, Y. Avrithis, WACV 2022 (arXiv 2107.08000). The top of `glam.attention` lists the
-    differences.
+    Source: C. H. Song, H. J. Han, Y. Avrithis, WACV 2022 (arXiv 2107.08000). The top of
+    `glam.attention.global_local` lists the differences.
 
     Examples:
         >>> attention = glam.GLAM(channels=64, reduction=16)
@@ -210,6 +212,30 @@ class GLAM(nn.Module):
             self.global_spatial.output.bias.zero_()  # type: ignore[union-attr]
         self.fusion.copy_(torch.tensor([(1 - input_weight) / 2, (1 - input_weight) / 2, input_weight]).log())
 
+    @torch.inference_mode()
+    def maps(self, features: Tensor) -> dict[str, Tensor]:
+        """Computes where each attention looks; `glam.attention_maps` says how the maps are defined.
+
+        Args:
+            features: feature map of one image, (1, c, h, w), float32.
+
+        Returns:
+            Maps of the attentions that are switched on, by name: (h, w), or (h w, h w) for ``global_spatial``.
+        """
+        maps: dict[str, Tensor] = {}
+        if self.local_channel is not None:
+            maps["local_channel"] = _response(self.local_channel(features) * features)
+        if self.local_spatial is not None:
+            maps["local_spatial"] = self.local_spatial(features)[0, 0]
+        if self.global_channel is not None:
+            maps["global_channel"] = _response(self.global_channel(features))
+        if self.global_spatial is not None:
+            query, key = (
+                conv(features)[0].flatten(1) for conv in (self.global_spatial.query, self.global_spatial.key)
+            )  # (r, h w)
+            maps["global_spatial"] = (query.T @ key).softmax(dim=1)  # row i is the softmax over the keys for query i
+        return maps
+
     def _local_gain(self, features: Tensor) -> Tensor:
         gain = features.new_ones(1)
         if self.local_channel is not None:
@@ -225,3 +251,9 @@ class GLAM(nn.Module):
         if self.global_spatial is not None:
             gain = gain * (1 + self.global_spatial(features))
         return gain
+
+
+def _response(features: Tensor) -> Tensor:
+    """Root mean square over the channels: (1, c, h, w) to (h, w)."""
+    response: Tensor = features[0].square().mean(dim=0).sqrt()
+    return response

@@ -1,7 +1,7 @@
 """The four attentions of GLAM, each computed from the feature map F, (b, c, h, w).
 
 Source: C. H. Song, H. J. Han, Y. Avrithis, "All the Attention You Need: Global-local, spatial-channel attention for
-image retrieval", WACV 2022 (arXiv 2107.08000). The top of `glam.attention` lists the differences.
+image retrieval", WACV 2022 (arXiv 2107.08000). The top of `glam.attention.global_local` lists the differences.
 """
 
 from collections.abc import Sequence

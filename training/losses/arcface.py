@@ -26,12 +26,16 @@ from pytorch_metric_learning import losses
 from torch import Tensor, nn
 
 from glam.datasets.image_dataset import mixed_seed
+from glam.training.losses.base import LOSSES, Loss, LossContext
+
+PREFIX = "loss."
+"""Prefix of the loss in the names of the weights of a checkpoint."""
 
 PADDING_ID = -1
 """Landmark id of the padding of a batch."""
 
 
-class ArcFace(nn.Module):
+class ArcFace(Loss):
     """ArcFace loss with one learned center per landmark.
 
     If the centers are sharded, each process computes their complete gradients, so they must be excluded from
@@ -50,6 +54,9 @@ class ArcFace(nn.Module):
     Attributes:
         centers: (local landmarks, dim) centers of the landmarks of this process.
         first: landmark id of the first center.
+
+    Raises:
+        ValueError: margin or scale is out of its range.
     """
 
     def __init__(
@@ -64,11 +71,16 @@ class ArcFace(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= margin <= math.pi:
+            raise ValueError(f"the margin must be an angle from 0 to pi, not {margin}")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"the scale must be above 0, not {scale}")
         several = sharded and dist.is_initialized()
         self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
         self.firsts = [landmarks * rank // self.ranks for rank in range(self.ranks + 1)]
         self.first, end = self.firsts[self.rank], self.firsts[self.rank + 1]
         self.batch_size = batch_size
+        self.sharded = sharded
         self.margin = _Margin(margin, scale)
         generator = torch.Generator().manual_seed(mixed_seed(seed, self.rank))
         # Drawn on the CPU, so that they are the same on every device; Lightning makes the GPU the default device.
@@ -76,12 +88,13 @@ class ArcFace(nn.Module):
         self.centers = nn.Parameter(drawn.to(torch.get_default_device()))
         self.register_load_state_dict_pre_hook(_load_centers)  # type: ignore[no-untyped-call]
 
-    def forward(self, descriptors: Tensor, landmark_ids: Tensor) -> Tensor:
+    def forward(self, descriptors: Tensor, landmark_ids: Tensor, images: Tensor | None = None) -> Tensor:
         """Computes the mean loss without waiting for the device.
 
         Args:
             descriptors: (b, dim) descriptors of unit length of this process.
             landmark_ids: (b,) landmark ids of this process.
+            images: not used.
 
         Returns:
             A float32 scalar, over the images of this process or, if sharded, of all processes.
@@ -114,6 +127,20 @@ class ArcFace(nn.Module):
         has_images = torch.bincount(rows, minlength=len(sums)) > 0
         self.centers[has_images] = F.normalize(sums[has_images], dim=1)
 
+    def local_parameters(self) -> list[str]:
+        """Returns the name of the centers if they are sharded."""
+        return ["centers"] if self.sharded else []
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], index_of: Callable[[nn.Parameter], int]) -> None:
+        """Gathers the centers of all processes into a checkpoint, see `Loss.save_checkpoint`."""
+        change_centers(checkpoint, f"{PREFIX}centers", index_of(self.centers), self.gather)
+
+    def load_checkpoint(self, checkpoint: dict[str, Any], index_of: Callable[[nn.Parameter], int]) -> None:
+        """Selects the centers of this process in a checkpoint, see `Loss.load_checkpoint`."""
+        index = index_of(self.centers)
+        upgrade_centers(checkpoint, PREFIX, index)
+        change_centers(checkpoint, f"{PREFIX}centers", index, self.shard)
+
     def gather(self, local_centers: Tensor) -> Tensor:
         """Gathers (local landmarks, dim) rows of all processes into (landmarks, dim). Every process must call it."""
         if self.ranks == 1:
@@ -126,6 +153,27 @@ class ArcFace(nn.Module):
     def shard(self, centers: Tensor) -> Tensor:
         """The (local landmarks, dim) rows of this process, out of the (landmarks, dim) rows of all processes."""
         return centers[self.first : self.first + len(self.centers)]
+
+
+@LOSSES.register("arcface")
+def arcface(context: LossContext, margin: float = 0.3, scale: float = 30.0, sharded: bool = False) -> ArcFace:
+    """Returns ArcFace.
+
+    Args:
+        context: number of landmarks, dimension, batch size, and seed.
+        margin: angular margin in radians.
+        scale: factor of the logits.
+        sharded: whether the centers are distributed over the processes.
+    """
+    return ArcFace(
+        context.landmarks,
+        context.dim,
+        margin=margin,
+        scale=scale,
+        sharded=sharded,
+        batch_size=context.batch_size,
+        seed=context.seed,
+    )
 
 
 class _Margin(losses.ArcFaceLoss):  # type: ignore[misc]

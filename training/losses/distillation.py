@@ -16,11 +16,13 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from glam.errors import GlamError
 from glam.inference.optimize import inference_form
 from glam.inference.pipeline import describe_tensor
 from glam.network import DescriptorNetwork
+from glam.training.losses.base import LOSSES, Loss, LossContext
 
 SCALES = (1.0, 2**0.5)
 """Scales at which the teachers see a training image (arbitrary)."""
@@ -32,7 +34,7 @@ SQUARES = 100.0
 """Weight of the squared differences of cosines, which brings them to the magnitude of the other term."""
 
 
-class Distillation(nn.Module):
+class Distillation(Loss):
     """The loss of a student that learns from teachers.
 
     Args:
@@ -41,20 +43,23 @@ class Distillation(nn.Module):
         std: standard deviation of each of the 3 channels that the student's images are normalized with.
     """
 
+    needs_landmarks = False
+
     def __init__(self, teachers: Sequence[DescriptorNetwork], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
         self._mean, self._std = tuple(mean), tuple(std)
 
-    def to_device(self, device: torch.device) -> None:
+    def prepare(self, device: torch.device) -> None:
         """Moves the teachers to a device and converts them to the form for fast inference."""
         self._teachers = tuple(inference_form(teacher.to_device(device)) for teacher in self._teachers)
 
-    def forward(self, descriptors: Tensor, images: Tensor) -> Tensor:
+    def forward(self, descriptors: Tensor, landmark_ids: Tensor, images: Tensor) -> Tensor:
         """Computes the loss of a batch.
 
         Args:
             descriptors: (b, dim) descriptors of the student, of unit length.
+            landmark_ids: not used.
             images: (b, 3, h, w) images, normalized for the student.
 
         Returns:
@@ -100,6 +105,21 @@ class Distillation(nn.Module):
             images.new_tensor(values)[:, None, None] for values in (self._mean, self._std, mean, std)
         )
         return (images * student_std + student_mean - teacher_mean) / teacher_std
+
+
+@LOSSES.register("distillation")
+def distillation(context: LossContext) -> Distillation:
+    """Returns the loss of a student.
+
+    Args:
+        context: teachers, and normalization of the images.
+
+    Raises:
+        GlamError: there are no teachers.
+    """
+    if not context.teachers:
+        raise GlamError("Distillation needs trained models to learn from. Name them with --teachers.")
+    return Distillation(context.teachers, context.mean, context.std)
 
 
 def cutmix(images: Tensor) -> Tensor:

@@ -1,0 +1,111 @@
+"""Options of earlier versions, converted to the present ones, so that earlier commands and configurations still work.
+
+--model.glam '{reduction: 8}'    -->  --model.attention '{name: glam, reduction: 8}'
+--model.gem_p 3                  -->  --model.pooling '{name: gem, p: 3}'
+--model.margin 0.3 ...           -->  --model.loss '{name: arcface, margin: 0.3, ...}'
+--model.glam_lr 1e-4             -->  --model.attention_lr 1e-4
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PARTS = {
+    "gem_p": ("pooling", "gem", "p"),
+    "margin": ("loss", "arcface", "margin"),
+    "scale": ("loss", "arcface", "scale"),
+    "sharded": ("loss", "arcface", "sharded"),
+}
+"""Option, name, and part of it that a former option of the model set."""
+
+RENAMED = {"glam_lr": "attention_lr"}
+
+
+def with_current_options(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `glam train`, with former options converted, also those in configuration files.
+
+    Args:
+        arguments: arguments, with the paths of configurations.
+    """
+    return list(_converted(iter(arguments)))
+
+
+def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with former options converted.
+
+    Args:
+        config: content of a configuration file.
+    """
+    model = config.get("model")
+    if not isinstance(model, dict):
+        return dict(config)
+    current = {RENAMED.get(name, name): value for name, value in model.items() if name not in {"glam", *PARTS}}
+    if "glam" in model:
+        current.setdefault("attention", _attention(model["glam"]))
+    parts = {name: value for name, value in model.items() if name in PARTS}
+    for name, value in parts.items():
+        option, entry, part = PARTS[name]
+        choice = current.setdefault(option, {"name": entry})
+        if isinstance(choice, dict) and choice.get("name") == entry:
+            choice.setdefault(part, value)
+    return {**config, "model": current}
+
+
+def _attention(glam: Any) -> Any:
+    return {"name": "glam", **glam} if isinstance(glam, dict) else glam
+
+
+def _converted(arguments: Iterator[str]) -> Iterator[str]:
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        takes_value = option in ("--config", "-c") or _is_former(option)
+        if not takes_value:
+            yield argument
+            continue
+        if not equals:
+            given = next(arguments, None)
+            if given is None:
+                yield argument
+                return
+            value = given
+        if _is_former(option):
+            yield from _convert(option.removeprefix("--model."), value)
+        else:
+            yield f"--config={_config(value)}"
+
+
+def _is_former(option: str) -> bool:
+    if not option.startswith("--model."):
+        return False
+    name = option.removeprefix("--model.")
+    return name.split(".")[0] == "glam" or name in PARTS or name in RENAMED
+
+
+def _convert(name: str, value: str) -> list[str]:
+    if name in RENAMED:
+        return [f"--model.{RENAMED[name]}={value}"]
+    if name == "glam":
+        try:
+            attention = _attention(yaml.safe_load(value))
+        except yaml.YAMLError:
+            attention = value
+        return [f"--model.attention={attention if isinstance(attention, str) else json.dumps(attention)}"]
+    option, entry, part = PARTS.get(name) or ("attention", "glam", name.removeprefix("glam."))
+    return [f"--model.{option}.name={entry}", f"--model.{option}.{part}={value}"]
+
+
+def _config(value: str) -> str:
+    """The path of a configuration, or its converted content if it has former options."""
+    file = Path(value)
+    try:
+        text = file.read_text(encoding="utf-8") if file.is_file() else value
+        config = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return value  # the parser says what is wrong with it
+    if not isinstance(config, dict):
+        return value
+    current = current_config(config)
+    return value if current == config else json.dumps(current)
