@@ -205,8 +205,8 @@ class TrainingCLI(LightningCLI):
             architecture = architecture_of(backbone, dim, model_options)
         return settings_identity(
             architecture,
+            model_options,
             loss=loss_choice(model_options, distilled=bool(config.teachers))["name"],
-            optimizer=config.model.optimizer,
             seed=config.data.seed,
         )
 

@@ -149,8 +149,8 @@ class LandmarkModule(L.LightningModule):
         """
         settings = settings_identity(
             self.network.architecture,
+            self.options,
             loss=loss_choice(self.options, distilled=distilled)["name"],
-            optimizer=self.options.optimizer,
             seed=self.data.options.seed,
         )
         return settings | image_identity(*self.data.sources)

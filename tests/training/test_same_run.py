@@ -36,6 +36,8 @@ def resume(run: Path, *more: str) -> Path:
         (("--model.backbone", "resnet14t"), "its backbone is resnet10t, not resnet14t"),
         (("--model.dim", "16"), "its dimension is 8, not 16"),
         (("--model.attention", "{name: glam, reduction: 8}"), "its attention is None"),
+        (("--model.layer_decay", "0.5"), "its decay of the learning rate over the layers is 1.0, not 0.5"),
+        (("--model.lora", "4"), "its rank of LoRA is None, not 4"),
         (("--model.pooling", "mean"), "its pooling is gem, not mean"),
         (("--model.loss", "NTXentLoss"), "its kind of loss is arcface, not NTXentLoss"),
         (("--model.optimizer", "sgd"), "its optimizer is adamw, not sgd"),
