@@ -159,6 +159,7 @@ def test_images_that_are_in_both_sets_are_told_at_the_start(photos: Path, capsys
         *(("model.layer_decay", "0"), ("model.ema", "1"), ("model.drop_path", "1"), ("model.lora", "0")),
         *(
             ("data.images_per_landmark", "1"),
+            ("data.images_per_landmark", "3"),
             ("model.pooling", "null"),
             ("save_every", "0"),
             ("trainer.accumulate_grad_batches", "0"),
