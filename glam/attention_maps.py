@@ -103,7 +103,7 @@ def attention_maps(model: Model, image: ImageSource, box: Box | None = None, siz
         features, area = _features(model, image, box, int(size * sqrt(MAX_POSITIONS / positions)))
     maps = compute_maps(attention, features, area)
     if maps is None:
-        raise GlamError(f"{model.name} has no attention to show, because it has no GLAM. Choose a model with GLAM.")
+        raise GlamError(f"{model.name} has no attention maps to show. Choose a model with GLAM.")
     return maps
 
 

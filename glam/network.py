@@ -122,7 +122,7 @@ class DescriptorNetwork(nn.Module):
         if architecture.whitening is not None:
             self.whitening = nn.Linear(self.dim, architecture.whitening)
             self.dim = architecture.whitening
-        self.register_load_state_dict_pre_hook(_rename_former_keys)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_upgrade)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the descriptors of a batch of images.
@@ -209,8 +209,17 @@ class Head(nn.Sequential):
         self.dropout = nn.Dropout(dropout)
 
 
-def _rename_former_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Renames the weights of the attention in a state dict of an earlier version, before they are loaded."""
+def _upgrade(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    rename_former_keys(state, prefix)
+
+
+def rename_former_keys(state: dict[str, Any], prefix: str) -> None:
+    """Renames the weights of the attention in a state dict of an earlier version, in place.
+
+    Args:
+        state: weights by name.
+        prefix: prefix of the network in the names, such as ``network.``.
+    """
     former = f"{prefix}glam."
     for key in [key for key in state if key.startswith(former)]:
         state[f"{prefix}attention.{key.removeprefix(former)}"] = state.pop(key)

@@ -28,11 +28,13 @@ class Registry(Generic[Made]):
 
     Args:
         kind: what the factories make, for messages, such as ``attention``.
+        base: class of all that they make.
         package: name of the package whose modules register the factories that glam has.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, base: type[Made], package: str) -> None:
         self.kind = kind
+        self._base = base
         self._package = package
         self._factories: dict[str, Callable[..., Made]] = {}
         self._is_complete = False
@@ -44,10 +46,14 @@ class Registry(Generic[Made]):
             name: name in options and model files.
 
         Raises:
-            GlamError: the name is taken.
+            GlamError: the name is taken, or means that there is nothing.
         """
 
         def add(factory: Factory) -> Factory:
+            if not factory.__module__.startswith(f"{self._package}."):
+                self._import_package()  # whose names are taken
+            if name in ("", "none"):
+                raise GlamError(f"{name!r} cannot name the {self.kind}. Choose another name.")
             if name in self._factories:
                 raise GlamError(f"The {self.kind} {name!r} is already registered. Choose another name.")
             self._factories[name] = factory
@@ -70,17 +76,25 @@ class Registry(Generic[Made]):
         Raises:
             GlamError: nothing is registered under the name.
             TypeError: the factory has no such option.
-            ValueError: the factory refuses the value of an option.
+            ValueError: the factory refuses the value of an option, or makes something else.
         """
         options = dict(choice)
         name = options.pop("name")
         self._import_package()
-        if name not in self._factories:
+        if not isinstance(name, str) or name not in self._factories:
             raise GlamError(
                 f"There is no {self.kind} named {name!r}. Choose one of {', '.join(self.names())}, or name the Python "
                 "file that registers it: glam --plugin FILE ..."
             )
-        return self._factories[name](*arguments, **options)
+        try:
+            made = self._factories[name](*arguments, **options)
+        except (GlamError, TypeError, ValueError):
+            raise
+        except Exception as error:  # of a library, or of the user's code
+            raise ValueError(f"{type(error).__name__} {error}".strip()) from error
+        if not isinstance(made, self._base):
+            raise ValueError(f"{name} makes a {type(made).__name__}, not a {self._base.__name__}")
+        return made
 
     def _import_package(self) -> None:
         if self._is_complete:
@@ -128,7 +142,7 @@ def import_plugin(file: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # of the user's code
+    except (Exception, SystemExit) as error:  # of the user's code
         del sys.modules[name]
         raise GlamError(
             f"{file}: the plug-in cannot be imported ({type(error).__name__}: {error}). Correct it."

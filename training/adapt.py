@@ -29,6 +29,9 @@ MIN_LANDMARKS = 10
 SHRINKAGE = 3.0
 """See `glam.eval.whitening.fit_whitening`. Chosen by cross-validation on two folders (`benchmarks/adapt.py`)."""
 
+SAME = 1e-6
+"""Difference of values up to which two descriptors are the same, in spite of rounding errors (arbitrary)."""
+
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -65,9 +68,11 @@ def fit_if_better(
         The layer, if the 95% interval of its gain is above 0, and the gain.
 
     Raises:
-        GlamError: too few landmarks have two images.
+        GlamError: too few landmarks have two images, or all images have the same descriptor.
     """
     half = landmark_halves(landmark_ids, seed)
+    if bool((descriptors.max(axis=0) - descriptors.min(axis=0) < SAME).all()):
+        raise GlamError("The descriptors of all images are the same, so that nothing can be fitted. Use other images.")
     ap = np.full((2, len(descriptors)), np.nan)
     for i in (0, 1):
         whitening = _fit(descriptors, landmark_ids, half == 1 - i, shrinkage)

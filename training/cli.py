@@ -205,8 +205,8 @@ class TrainingCLI(LightningCLI):
             architecture = architecture_of(backbone, dim, model_options)
         return settings_identity(
             architecture,
+            model_options,
             loss=loss_choice(model_options, distilled=bool(config.teachers))["name"],
-            optimizer=config.model.optimizer,
             seed=config.data.seed,
         )
 
@@ -249,6 +249,8 @@ def _train(cli: TrainingCLI, arguments: Sequence[str]) -> Path:
     say_unreadable(cli.datamodule.unreadable, out / UNREADABLE)
     say_without_landmark(cli.datamodule)
     _check_image_count(cli)
+    clipped = bool(cli.config.trainer.gradient_clip_val)
+    cli.model.check_combination(distilled=bool(cli.config.teachers), clipped=clipped)
     warn_of_shared_images(cli.datamodule)
     history = History({} if cli.saved is None else _changes(cli, out))
     best = _add_callbacks(cli, out, history)
@@ -359,6 +361,7 @@ def _silence_lightning() -> None:
         ".*when logging on epoch level in distributed setting",  # each process scores all images
         "Checkpoint directory .* exists and is not empty",
         ".*could not find the monitored key",  # without validation; the end of the run says so
+        "Be aware that when using",  # a callback of the run so far, such as the average of the weights
         "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler resumes within it
         r"\s*``.*was deprecated in v4.49",  # called by LightningCLI
         r"\s*skip_none parameter was deprecated",

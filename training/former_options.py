@@ -1,9 +1,12 @@
-"""Options of earlier versions, converted to the present ones, so that earlier commands and configurations still work.
+"""Options of earlier versions, converted to the present ones, and names of parts in their full form.
 
---model.glam '{reduction: 8}'    -->  --model.attention '{name: glam, reduction: 8}'
---model.gem_p 3                  -->  --model.pooling '{name: gem, p: 3}'
---model.margin 0.3 ...           -->  --model.loss '{name: arcface, margin: 0.3, ...}'
---model.glam_lr 1e-4             -->  --model.attention_lr 1e-4
+    --model.glam '{reduction: 8}'    -->  --model.attention '{name: glam, reduction: 8}'
+    --model.gem_p 3                  -->  --model.pooling.p 3
+    --model.margin 0.3               -->  --model.loss.margin 0.3
+    --model.glam_lr 1e-4             -->  --model.attention_lr 1e-4
+    --model.attention se             -->  --model.attention '{name: se}'
+
+The parser would replace a name alone by the options that follow it, such as ``--model.attention.rd_ratio 0.5``.
 """
 
 import json
@@ -13,13 +16,16 @@ from typing import Any
 
 import yaml
 
+from glam.registry import as_choice
+from glam.training.options import CHOICES
+
 PARTS = {
-    "gem_p": ("pooling", "gem", "p"),
-    "margin": ("loss", "arcface", "margin"),
-    "scale": ("loss", "arcface", "scale"),
-    "sharded": ("loss", "arcface", "sharded"),
+    "gem_p": ("pooling", "p"),
+    "margin": ("loss", "margin"),
+    "scale": ("loss", "scale"),
+    "sharded": ("loss", "sharded"),
 }
-"""Option, name, and part of it that a former option of the model set."""
+"""Option and part of it that a former option of the model set."""
 
 RENAMED = {"glam_lr": "attention_lr"}
 
@@ -45,12 +51,14 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
     current = {RENAMED.get(name, name): value for name, value in model.items() if name not in {"glam", *PARTS}}
     if "glam" in model:
         current.setdefault("attention", _attention(model["glam"]))
-    parts = {name: value for name, value in model.items() if name in PARTS}
-    for name, value in parts.items():
-        option, entry, part = PARTS[name]
-        choice = current.setdefault(option, {"name": entry})
-        if isinstance(choice, dict) and choice.get("name") == entry:
-            choice.setdefault(part, value)
+    for name in CHOICES.keys() & current.keys():
+        if isinstance(current[name], str | dict):
+            current[name] = as_choice(current[name], CHOICES[name])
+    for name in PARTS.keys() & model.keys():
+        option, part = PARTS[name]
+        choice = current.get(option) or {"name": CHOICES[option]}
+        if isinstance(choice, dict) and model[name] is not None:
+            current[option] = {part: model[name], **choice}
     return {**config, "model": current}
 
 
@@ -61,7 +69,7 @@ def _attention(glam: Any) -> Any:
 def _converted(arguments: Iterator[str]) -> Iterator[str]:
     for argument in arguments:
         option, equals, value = argument.partition("=")
-        takes_value = option in ("--config", "-c") or _is_former(option)
+        takes_value = option in ("--config", "-c") or _is_converted(option)
         if not takes_value:
             yield argument
             continue
@@ -71,30 +79,33 @@ def _converted(arguments: Iterator[str]) -> Iterator[str]:
                 yield argument
                 return
             value = given
-        if _is_former(option):
-            yield from _convert(option.removeprefix("--model."), value)
-        else:
+        if option in ("--config", "-c"):
             yield f"--config={_config(value)}"
+        else:
+            yield from _convert(option.removeprefix("--model."), value)
 
 
-def _is_former(option: str) -> bool:
+def _is_converted(option: str) -> bool:
     if not option.startswith("--model."):
         return False
     name = option.removeprefix("--model.")
-    return name.split(".")[0] == "glam" or name in PARTS or name in RENAMED
+    return name.split(".")[0] == "glam" or name in PARTS or name in RENAMED or name in CHOICES
 
 
 def _convert(name: str, value: str) -> list[str]:
     if name in RENAMED:
         return [f"--model.{RENAMED[name]}={value}"]
-    if name == "glam":
+    if name == "glam" or name in CHOICES:
         try:
-            attention = _attention(yaml.safe_load(value))
+            given = yaml.safe_load(value)
         except yaml.YAMLError:
-            attention = value
-        return [f"--model.attention={attention if isinstance(attention, str) else json.dumps(attention)}"]
-    option, entry, part = PARTS.get(name) or ("attention", "glam", name.removeprefix("glam."))
-    return [f"--model.{option}.name={entry}", f"--model.{option}.{part}={value}"]
+            given = value
+        option = "attention" if name == "glam" else name
+        if isinstance(given, str | dict):
+            given = as_choice(given, CHOICES[option])
+        return [f"--model.{option}={json.dumps(given)}"]
+    option, part = PARTS.get(name) or ("attention", name.removeprefix("glam."))
+    return [f"--model.{option}.{part}={value}"]
 
 
 def _config(value: str) -> str:

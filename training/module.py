@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from glam.datasets.image_dataset import mixed_seed
 from glam.errors import GlamError
+from glam.eval.folder import has_pair
 from glam.inference.optimize import inference_form
 from glam.inference.pipeline import Settings, describe_pixels
 from glam.model_file import ModelHeader, save
-from glam.network import Architecture, DescriptorNetwork
+from glam.network import Architecture, DescriptorNetwork, rename_former_keys
 from glam.training.arguments import OptionError, as_argument
 from glam.training.compute_once import compute_once
 from glam.training.data import Batch, ImageFormat, LandmarkData
@@ -91,7 +92,7 @@ class LandmarkModule(L.LightningModule):
         except (TypeError, ValueError) as error:
             raise OptionError(
                 f"--model.attention {as_argument(chosen.attention)} with --model.pooling {as_argument(chosen.pooling)} "
-                f"cannot be made: {error}. Correct the options."
+                f"cannot be made: {str(error).rstrip('.')}. Correct the options."
             ) from error
         self._check_loss(dim)
         self.teachers: Sequence[DescriptorNetwork] = ()
@@ -138,7 +139,7 @@ class LandmarkModule(L.LightningModule):
             return create_loss(chosen, context)
         except (TypeError, ValueError) as error:
             raise OptionError(
-                f"--model.loss {as_argument(chosen)} cannot be made: {error}. Correct its options."
+                f"--model.loss {as_argument(chosen)} cannot be made: {str(error).rstrip('.')}. Correct its options."
             ) from error
 
     def identity(self, *, distilled: bool) -> dict[str, Any]:
@@ -149,8 +150,8 @@ class LandmarkModule(L.LightningModule):
         """
         settings = settings_identity(
             self.network.architecture,
+            self.options,
             loss=loss_choice(self.options, distilled=distilled)["name"],
-            optimizer=self.options.optimizer,
             seed=self.data.options.seed,
         )
         return settings | image_identity(*self.data.sources)
@@ -179,28 +180,41 @@ class LandmarkModule(L.LightningModule):
             std=tuple(backbone.std),
         )
         self.loss = self._create_loss(loss_choice(options, distilled=bool(self.teachers)), context)
-        self._check_combination()
         self._ddp_params_and_buffers_to_ignore += [f"loss.{name}" for name in self.loss.local_parameters()]
 
-    def _check_combination(self) -> None:
-        """Makes sure that loss and options fit each other.
+    def check_combination(self, *, distilled: bool, clipped: bool) -> None:
+        """Makes sure that loss and options fit each other and the images, before teachers are trained.
+
+        Args:
+            distilled: whether the run learns from teachers.
+            clipped: whether gradients are clipped.
 
         Raises:
             GlamError: they contradict each other.
         """
-        name, options = self.loss.name, self.options
-        if options.patched and self.loss.needs_landmarks:
+        chosen, options = loss_choice(self.options, distilled=distilled), self.options
+        if chosen["name"] == "distillation":
+            return
+        loss = self._create_loss(chosen, LossContext(landmarks=2, dim=self.network.dim))
+        if options.patched and loss.needs_landmarks:
             raise GlamError(
                 "CutMix combines two landmarks in an image, which only a run with teachers can learn from. "
                 "Set --model.patched 0, or name --teachers."
             )
-        if self.teachers and self.loss.needs_landmarks:
-            raise GlamError(f"The loss {name} learns from landmarks, not from --teachers. Leave out one of the two.")
-        if self.loss.needs_pairs and self.data.options.images_per_landmark is None:
+        if distilled and loss.needs_landmarks:
             raise GlamError(
-                f"The loss {name} compares images of a landmark within a batch. Set --data.images_per_landmark 4."
+                f"The loss {loss.name} learns from landmarks, not from --teachers. Leave out one of the two."
             )
-        if self.loss.local_parameters() and self.trainer.gradient_clip_val:
+        if loss.needs_pairs and self.data.options.images_per_landmark is None:
+            raise GlamError(
+                f"The loss {loss.name} compares images of a landmark within a batch. Set --data.images_per_landmark 4."
+            )
+        if loss.needs_pairs and not has_pair(self.data.train.landmark_ids):
+            raise GlamError(
+                f"The loss {loss.name} compares images of a landmark, and each training landmark has one image. "
+                "Add images, or choose another loss, such as arcface."
+            )
+        if loss.local_parameters() and clipped:
             raise GlamError(
                 "Gradients cannot be clipped with sharded centers, because each process sees only its own norm. "
                 "Set --trainer.gradient_clip_val 0, or --model.loss.sharded false."
@@ -219,9 +233,24 @@ class LandmarkModule(L.LightningModule):
         if batch_counts is not None:
             rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
         self.loss.load_checkpoint(checkpoint, partial(parameter_index, self._parameter_groups()))
+        self._check_weights(checkpoint["state_dict"])
         apply_rates(checkpoint, self._parameter_groups())
         if self.trainer.is_global_zero:  # those of earlier versions start with the rest of the epoch
             self.epoch_loss.restore(torch.tensor(checkpoint.get(LOSS_SO_FAR, (0.0, 0.0))))
+
+    def _check_weights(self, saved: dict[str, Tensor]) -> None:
+        """Makes sure that the weights of a checkpoint fit, because options of a loss or a pooling may change them.
+
+        Raises:
+            GlamError: one is missing, or has another shape.
+        """
+        rename_former_keys(saved, "network.")
+        for name, values in self.state_dict().items():
+            if name not in saved or saved[name].shape != values.shape:
+                raise GlamError(
+                    f"The checkpoint is that of another run: its weights do not fit {name}. "
+                    "Use the options of that run, or choose another --out."
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""

@@ -87,8 +87,8 @@ class ModelOptions:
             {name: glam, reduction: 256}; null for none.
         pooling: Pooling: gem, signed_gem, mean, cls, cls+gem, or with options, such as {name: gem, p: 3.0}.
         loss: Loss: arcface, contrastive, triplet, distillation, a class of pytorch-metric-learning, or with options,
-            such as {name: arcface, margin: 0.3, scale: 30, sharded: false}; null for arcface, or with teachers
-            distillation.
+            such as {name: arcface, margin: 0.3, scale: 30, sharded: false}; null for arcface. Teachers replace
+            arcface by distillation.
         dropout: Share of the descriptor's entries dropped in training, from 0 to below 1.
         pretrained: Start the backbone from ImageNet weights, or from a file with weights of timm (.safetensors, .pth).
         start: Initial descriptor layer and landmark centers: "pca" for a PCA of the backbone's features and the means
@@ -236,8 +236,8 @@ class DataOptions:
                 "max_unreadable": SHARE,
             },
         )
-        if self.images_per_landmark is not None and self.images_per_landmark > self.batch_size:
+        if self.images_per_landmark is not None and 2 * self.images_per_landmark > self.batch_size:
             raise OptionError(
-                f"--data.images_per_landmark is {self.images_per_landmark}, and a batch has {self.batch_size} images. "
-                "Give a smaller number, or a larger --data.batch_size."
+                f"--data.images_per_landmark is {self.images_per_landmark}, so a batch of {self.batch_size} images has "
+                "no room for two landmarks. Give a smaller number, or a larger --data.batch_size."
             )

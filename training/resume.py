@@ -4,8 +4,8 @@
 
 Settings are compared before the network is made and images are read, landmarks and lists of images after that.
 
-Same: architecture, optimizer, loss, seed, landmarks, and lists of images. Free: learning rates, weight decay, epochs,
-batch size, image size, devices, workers, and all other options.
+Same: architecture, optimizer, LoRA, loss, seed, landmarks, and lists of images. Free: learning rates, weight decay,
+epochs, batch size, image size, devices, workers, and all other options.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from glam.descriptor_files import listing_of
 from glam.errors import GlamError
 from glam.network import Architecture
 from glam.training.checkpoints import BEST, LAST, PREVIOUS, checkpoint_file, has_state, read_checkpoint
+from glam.training.options import ModelOptions
 
 IDENTITY = "run"
 """Key of the identity of a run in its checkpoints. Those of earlier versions have none."""
@@ -30,27 +31,32 @@ NAMES = {
     "landmarks": "training landmarks",
     "loss": "kind of loss",
     "dim": "dimension",
+    "lora": "rank of LoRA",
+    "layer_decay": "decay of the learning rate over the layers",
 }
 """Names in messages, where they differ from the keys."""
 
 
-def settings_identity(architecture: Architecture, *, loss: str, optimizer: str, seed: int) -> dict[str, Any]:
+def settings_identity(architecture: Architecture, options: ModelOptions, *, loss: str, seed: int) -> dict[str, Any]:
     """The settings that make a run the same run, as JSON values. They are known before network and images.
 
     Args:
         architecture: settings of the network.
+        options: the options of the model; those that the state of the optimizer depends on count.
         loss: name of the loss.
-        optimizer: name of the optimizer.
         seed: seed of the run.
     """
     settings = {name: value for name, value in architecture.to_dict().items() if name not in FREE}
     settings["pooling"] = settings["pooling"]["name"]  # its options are only the initial ones
-    return {**settings, "loss": loss, "optimizer": optimizer, "seed": seed}
+    optimizer = {"optimizer": options.optimizer, "lora": options.lora, "layer_decay": options.layer_decay}
+    return {**settings, "loss": loss, **optimizer, "seed": seed}
 
 
 def _current_identity(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity in a checkpoint, maybe of an earlier version, in the form of `settings_identity`."""
-    identity = dict(identity)
+    if not identity:
+        return {}
+    identity = {"lora": None, "layer_decay": 1.0, **identity}
     if "glam" in identity:
         glam = identity.pop("glam")
         identity["attention"] = None if glam is None else {"name": "glam", **glam}

@@ -42,7 +42,7 @@ class Attention(nn.Module):
         return {}
 
 
-ATTENTIONS: Registry[Attention] = Registry("attention", "glam.attention")
+ATTENTIONS: Registry[Attention] = Registry("attention", Attention, "glam.attention")
 
 
 class NoAttention(Attention):

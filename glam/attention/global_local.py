@@ -63,7 +63,6 @@ DEFAULT_PARTS: GLAMParts = {
 """The parts that the paper has: the four attentions, without batch norm or ReLU in the local spatial branch."""
 
 
-@ATTENTIONS.register("glam")
 class GLAM(Attention):
     """Global-local attention module: (b, c, h, w) to (b, c, h, w), for any height and width.
 
@@ -122,8 +121,7 @@ class GLAM(Attention):
             )
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, not {kernel_size}")
-        for unknown in parts.keys() - DEFAULT_PARTS.keys():
-            raise TypeError(f"GLAM has no part {unknown!r}. Its parts are {', '.join(DEFAULT_PARTS)}.")
+        _check_parts(parts)
         on = DEFAULT_PARTS | parts
         self.channels = channels
         self.local_channel = LocalChannel(kernel_size, device=device, dtype=dtype) if on["local_channel"] else None
@@ -251,6 +249,24 @@ class GLAM(Attention):
         if self.global_spatial is not None:
             gain = gain * (1 + self.global_spatial(features))
         return gain
+
+
+@ATTENTIONS.register("glam")
+def glam(
+    channels: int,
+    reduction: int = 256,
+    dilations: Sequence[int] = (1, 3, 5),
+    kernel_size: int = 3,
+    **parts: Unpack[GLAMParts],
+) -> GLAM:
+    """Returns GLAM; its arguments are those of the class, without device and dtype."""
+    _check_parts(parts)
+    return GLAM(channels, reduction, dilations, kernel_size=kernel_size, **parts)
+
+
+def _check_parts(parts: GLAMParts) -> None:
+    for unknown in parts.keys() - DEFAULT_PARTS.keys():
+        raise TypeError(f"GLAM has no part {unknown!r}. Its parts are {', '.join(DEFAULT_PARTS)}.")
 
 
 def _response(features: Tensor) -> Tensor:

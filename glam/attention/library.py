@@ -40,6 +40,7 @@ def squeeze_excitation(channels: int, rd_ratio: float = 1 / 16) -> LibraryAttent
         channels: c, number of channels of the feature map.
         rd_ratio: width of the hidden layer, as a share of c.
     """
+    _check_ratio(rd_ratio)
     return LibraryAttention(SEModule(channels, rd_ratio=rd_ratio))
 
 
@@ -51,7 +52,10 @@ def efficient_channel(channels: int, kernel_size: int | None = None) -> LibraryA
         channels: c, number of channels of the feature map.
         kernel_size: width of the convolution in channels; None to compute it from c, as in the paper.
     """
-    return LibraryAttention(EcaModule(channels) if kernel_size is None else EcaModule(kernel_size=kernel_size))
+    if kernel_size is None:
+        return LibraryAttention(EcaModule(channels))
+    _check_odd(kernel_size)
+    return LibraryAttention(EcaModule(kernel_size=kernel_size))
 
 
 @ATTENTIONS.register("cbam")
@@ -63,6 +67,8 @@ def convolutional_block(channels: int, rd_ratio: float = 1 / 16, spatial_kernel_
         rd_ratio: width of the hidden layer of the channel attention, as a share of c.
         spatial_kernel_size: width of the convolution of the spatial attention, in positions, odd.
     """
+    _check_ratio(rd_ratio)
+    _check_odd(spatial_kernel_size)
     return LibraryAttention(CbamModule(channels, rd_ratio=rd_ratio, spatial_kernel_size=spatial_kernel_size))
 
 
@@ -75,4 +81,15 @@ def non_local(channels: int, rd_ratio: float = 1 / 8, use_scale: bool = True) ->
         rd_ratio: width of query, key, and value, as a share of c.
         use_scale: whether products of query and key are divided by the square root of c.
     """
+    _check_ratio(rd_ratio)
     return LibraryAttention(NonLocalAttn(channels, use_scale=use_scale, rd_ratio=rd_ratio))  # type: ignore[no-untyped-call]
+
+
+def _check_ratio(rd_ratio: float) -> None:
+    if not 0 < rd_ratio <= 1:
+        raise ValueError(f"rd_ratio must be above 0, up to 1, not {rd_ratio}")
+
+
+def _check_odd(size: int) -> None:
+    if size < 1 or size % 2 != 1:
+        raise ValueError(f"the size of a kernel must be odd, not {size}")

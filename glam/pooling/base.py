@@ -39,4 +39,4 @@ class Pooling(nn.Module):
         return channels
 
 
-POOLINGS: Registry[Pooling] = Registry("pooling", "glam.pooling")
+POOLINGS: Registry[Pooling] = Registry("pooling", Pooling, "glam.pooling")

@@ -111,3 +111,10 @@ def test_too_few_landmarks_with_two_images_are_refused() -> None:
         fit_if_better(descriptors, descriptors, landmark_ids)
     with pytest.raises(GlamError, match=r"^0 landmarks"):
         fit_if_better(descriptors, descriptors, np.full(len(descriptors), -1))
+
+
+def test_equal_images_are_refused() -> None:
+    _, landmark_ids = images(12, 2, nuisance=1)
+    same = np.repeat(unit(np.ones((1, DIM))), 24, axis=0)
+    with pytest.raises(GlamError, match="The descriptors of all images are the same"):
+        fit_if_better(same, same, landmark_ids)

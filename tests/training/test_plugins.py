@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import glam
@@ -156,10 +159,13 @@ def test_a_loss_over_pairs_needs_pairs(photos: Path, tmp_path: Path) -> None:
     [
         (["--model.glam", "{reduction: 8}"], ['--model.attention={"name": "glam", "reduction": 8}']),
         (["--model.glam=null"], ["--model.attention=null"]),
-        (["--model.glam.reduction", "8"], ["--model.attention.name=glam", "--model.attention.reduction=8"]),
-        (["--model.gem_p=2"], ["--model.pooling.name=gem", "--model.pooling.p=2"]),
-        (["--model.margin", "0.1", "--x"], ["--model.loss.name=arcface", "--model.loss.margin=0.1", "--x"]),
-        (["--model.sharded", "true"], ["--model.loss.name=arcface", "--model.loss.sharded=true"]),
+        (["--model.glam.reduction", "8"], ["--model.attention.reduction=8"]),
+        (["--model.gem_p=2"], ["--model.pooling.p=2"]),
+        (["--model.margin", "0.1", "--x"], ["--model.loss.margin=0.1", "--x"]),
+        (["--model.sharded", "true"], ["--model.loss.sharded=true"]),
+        (["--model.attention", "se"], ['--model.attention={"name": "se"}']),
+        (["--model.loss=CircleLoss"], ['--model.loss={"name": "CircleLoss"}']),
+        (["--model.attention", "none"], ["--model.attention=null"]),
         (["--model.glam_lr", "1e-5"], ["--model.attention_lr=1e-5"]),
         (["--model.lr", "1", "--resume"], ["--model.lr", "1", "--resume"]),
         (["--model.glam"], ["--model.glam"]),
@@ -168,6 +174,85 @@ def test_a_loss_over_pairs_needs_pairs(photos: Path, tmp_path: Path) -> None:
 )
 def test_a_former_option_is_converted(former: list[str], current: list[str]) -> None:
     assert with_current_options(former) == current
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "chosen"),
+    [
+        (["--model.loss", "triplet", "--model.loss.margin", "0.5"], "loss", {"name": "triplet", "margin": 0.5}),
+        (["--model.loss", "triplet", "--model.margin", "0.5"], "loss", {"name": "triplet", "margin": 0.5}),
+        (["--model.pooling=signed_gem", "--model.pooling.p=4"], "pooling", {"name": "signed_gem", "p": 4}),
+        (["--model.pooling.p=4"], "pooling", {"name": "gem", "p": 4}),
+        (["--model.attention=eca", "--model.attention.kernel_size=5"], "attention", {"name": "eca", "kernel_size": 5}),
+        (["--config=lite0", "--model.attention=se"], "attention", {"name": "se"}),
+        (["--config=lite0", "--model.attention.reduction=8"], "attention", {"name": "glam", "reduction": 8}),
+        (["--config={model: {loss: triplet}}", "--model.loss.margin=0.5"], "loss", {"name": "triplet", "margin": 0.5}),
+        (["--config={model: {loss: {scale: 7}, margin: 0.1}}"], "loss", {"name": "arcface", "margin": 0.1, "scale": 7}),
+        (["--config={model: {gem_p: 4, pooling: gem}}"], "pooling", {"name": "gem", "p": 4}),
+    ],
+    ids=str,
+)
+def test_options_are_added_to_the_part_that_was_named(
+    given: list[str], option: str, chosen: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        build_cli([*given, "--data.train=nowhere", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"][option] == chosen
+
+
+def test_weights_of_other_options_do_not_fit_a_run(photos: Path, tmp_path: Path) -> None:
+    run = arguments(photos, tmp_path / "run", "--model.loss", "SubCenterArcFaceLoss", "--trainer.max_epochs")
+    train([*run, "1"])
+    with pytest.raises(GlamError, match=r"another run: its weights do not fit loss\.loss\.W\. Use the options"):
+        train([*run, "2", "--model.loss.sub_centers", "5", "--resume"])
+
+
+def test_contradictions_are_found_before_teachers_are_trained(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glam.training.cli.train_teachers", lambda *_: pytest.fail("teachers were trained"))
+    with pytest.raises(GlamError, match="The loss triplet learns from landmarks, not from --teachers"):
+        train(arguments(photos, tmp_path / "run", "--model.loss", "triplet", "--teachers", "[other.safetensors]"))
+
+
+def test_a_loss_over_pairs_needs_landmarks_with_pairs(photos: Path, tmp_path: Path) -> None:
+    single = tmp_path / "single"
+    for landmark in photos.iterdir():
+        (single / landmark.name).mkdir(parents=True)
+        shutil.copy(landmark / "0.png", single / landmark.name)
+    more = ("--data.train", str(single), "--model.loss", "triplet")
+    with pytest.raises(GlamError, match="each training landmark has one image"):
+        train(arguments(photos, tmp_path / "run", *more))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("ATTENTIONS.register('se')(NoAttention)", "The attention 'se' is already registered"),
+        ("ATTENTIONS.register('none')(NoAttention)", "'none' cannot name the attention"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_plugin_takes_no_name_of_glam_and_does_not_end_the_command(tmp_path: Path, source: str, reason: str) -> None:
+    (tmp_path / "taken.py").write_text(f"from glam.attention import ATTENTIONS, NoAttention\n{source}\n")
+    with pytest.raises(GlamError, match=rf"taken\.py: the plug-in cannot be imported .*{reason}"):
+        import_plugin(tmp_path / "taken.py")
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("eca, kernel_size: 2", "the size of a kernel must be odd, not 2"),
+        ("cbam, spatial_kernel_size: 2", "the size of a kernel must be odd, not 2"),
+        ("se, rd_ratio: -1", "rd_ratio must be above 0, up to 1, not -1"),
+        ("glam, device: cuda", "GLAM has no part 'device'"),
+    ],
+)
+def test_an_option_that_an_attention_refuses_is_one_sentence(
+    photos: Path, tmp_path: Path, choice: str, reason: str
+) -> None:
+    with pytest.raises(GlamError, match=f"cannot be made: {reason}"):
+        train(arguments(photos, tmp_path / "run", "--model.attention", f"{{name: {choice}}}"))
 
 
 def test_a_former_configuration_is_converted(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def resume(run: Path, *more: str) -> Path:
         (("--model.backbone", "resnet14t"), "its backbone is resnet10t, not resnet14t"),
         (("--model.dim", "16"), "its dimension is 8, not 16"),
         (("--model.attention", "{name: glam, reduction: 8}"), "its attention is None"),
+        (("--model.layer_decay", "0.5"), "its decay of the learning rate over the layers is 1.0, not 0.5"),
+        (("--model.lora", "4"), "its rank of LoRA is None, not 4"),
         (("--model.pooling", "mean"), "its pooling is gem, not mean"),
         (("--model.loss", "NTXentLoss"), "its kind of loss is arcface, not NTXentLoss"),
         (("--model.optimizer", "sgd"), "its optimizer is adamw, not sgd"),
@@ -157,6 +159,7 @@ def test_images_that_are_in_both_sets_are_told_at_the_start(photos: Path, capsys
         *(("model.layer_decay", "0"), ("model.ema", "1"), ("model.drop_path", "1"), ("model.lora", "0")),
         *(
             ("data.images_per_landmark", "1"),
+            ("data.images_per_landmark", "3"),
             ("model.pooling", "null"),
             ("save_every", "0"),
             ("trainer.accumulate_grad_batches", "0"),

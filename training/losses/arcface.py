@@ -75,6 +75,8 @@ class ArcFace(Loss):
             raise ValueError(f"the margin must be an angle from 0 to pi, not {margin}")
         if not 0 < scale < math.inf:
             raise ValueError(f"the scale must be above 0, not {scale}")
+        if not isinstance(sharded, bool):
+            raise ValueError(f"sharded must be true or false, not {sharded!r}")
         several = sharded and dist.is_initialized()
         self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
         self.firsts = [landmarks * rank // self.ranks for rank in range(self.ranks + 1)]

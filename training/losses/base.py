@@ -94,7 +94,7 @@ class Loss(nn.Module):
         """
 
 
-LOSSES: Registry[Loss] = Registry("loss", "glam.training.losses")
+LOSSES: Registry[Loss] = Registry("loss", Loss, "glam.training.losses")
 
 
 def create_loss(choice: dict[str, Any], context: LossContext) -> Loss:

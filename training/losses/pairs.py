@@ -37,10 +37,10 @@ class Contrastive(Loss):
         super().__init__()
         if not 0 < margin < math.inf:
             raise ValueError(f"the margin must be above 0, not {margin}")
-        if negatives < 1:
-            raise ValueError(f"negatives must be at least 1, not {negatives}")
+        if negatives < 1 or negatives != int(negatives):
+            raise ValueError(f"negatives must be a whole number of at least 1, not {negatives}")
         self.margin = margin
-        self.negatives = negatives
+        self.negatives = int(negatives)
 
     def forward(self, descriptors: Tensor, landmark_ids: Tensor, images: Tensor | None = None) -> Tensor:
         """Computes the loss of a batch; 0 for a batch without pairs.

@@ -158,7 +158,7 @@ def test_a_large_image_is_made_smaller_until_its_map_is_bounded(model: Model, dr
 
 
 def test_a_model_without_glam_is_refused_in_a_sentence(image: Image.Image) -> None:
-    with pytest.raises(GlamError, match="small has no attention to show"):
+    with pytest.raises(GlamError, match="small has no attention maps to show"):
         attention_maps(model_of(None), image)
 
 
@@ -301,7 +301,7 @@ def test_the_command_says_what_is_wrong_with_the_question_before_it_loads_the_mo
 
 
 def test_the_command_refuses_a_model_without_glam(files: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(GlamError, match="has no GLAM"):
+    with pytest.raises(GlamError, match="has no attention maps"):
         explain(files[0], out=tmp_path / "why.png", model="timm:tf_efficientnet_lite0", device="cpu")
 
 
