@@ -97,18 +97,22 @@ def _open_file(file: BinaryIO, name: str) -> Image.Image:
         return jpeg_xl.JpegXLFile(cast(Any, file))
     if head.startswith(png.SIGNATURE):
         return _open_png(file)
-    image = Image.open(cast(Any, CountedReads(file)), formats=readable_formats())
+    limited = CountedReads(file)
+    image = Image.open(cast(Any, limited), formats=readable_formats())
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         seek_full_page(image)
     if image.format == "PPM":
         image.info[SCALED] = _is_scaled(image)
+    limited.end_header()
     return image
 
 
 def _open_png(file: BinaryIO) -> Image.Image:
-    stripped, exif = png.strip_metadata(cast(BinaryIO, CountedReads(file)))
+    limited = CountedReads(file)
+    stripped, exif = png.strip_metadata(cast(BinaryIO, limited))
+    limited.end_header()  # the number of its chunks is known to be small
     stripped.seek(0)
-    image = Image.open(cast(Any, CountedReads(stripped)), formats=("PNG",))
+    image = Image.open(cast(Any, stripped), formats=("PNG",))
     image.info["exif"] = exif  # without this entry, Pillow decodes the pixels to look for EXIF data
     return image
 

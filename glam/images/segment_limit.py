@@ -1,9 +1,10 @@
-"""Files whose number of reads is limited: a few MB of tiny segments would keep a decoder busy for minutes.
+"""Files whose header may be read only so many times: a few MB of tiny segments would keep a decoder busy for minutes.
 
 Decoders read the header of an image segment by segment, in Python. The segments of images that programs write have some
 hundred bytes at least, but those of a damaged or hostile file may have four.
 """
 
+import math
 import os
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ BYTES_PER_READ = 512
 
 
 class CountedReads:
-    """A file that may be read only so many times. All else is passed on to the file.
+    """A file that may be read only so many times until its header has been read. All else is passed on to the file.
 
     Args:
         file: file open for reading, at any position.
@@ -24,7 +25,7 @@ class CountedReads:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         position = file.tell()
-        self._left = MIN_READS + file.seek(0, os.SEEK_END) // BYTES_PER_READ
+        self._left: float = MIN_READS + file.seek(0, os.SEEK_END) // BYTES_PER_READ
         file.seek(position)
 
     def read(self, size: int = -1) -> bytes:
@@ -37,6 +38,10 @@ class CountedReads:
         if self._left < 0:
             raise OSError("too many tiny segments")
         return self._file.read(size)
+
+    def end_header(self) -> None:
+        """Lifts the limit; some decoders read their pixels one by one."""
+        self._left = math.inf
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
