@@ -179,11 +179,9 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
     import torch
     from lightning.pytorch.callbacks import LambdaCallback
 
-    from glam.training.cli import TRAINER_DEFAULTS, TrainingCLI
+    from glam.training.cli import build_cli
     from glam.training.configs import bundled_configs
-    from glam.training.data import LandmarkData
     from glam.training.divergence import StopIfDiverged
-    from glam.training.module import LandmarkModule
     from glam.training.throughput import FewerWaits, Throughput
 
     warnings.filterwarnings("ignore", module="lightning")
@@ -198,15 +196,7 @@ def measure(variant: str, tree: Path, options: argparse.Namespace, until: float)
         *(SMALL if options.small else []),
         *overrides(variant),
     ]
-    cli = TrainingCLI(
-        LandmarkModule,
-        LandmarkData,
-        args=arguments,
-        run=False,
-        seed_everything_default=False,
-        save_config_callback=None,
-        trainer_defaults=TRAINER_DEFAULTS,
-    )
+    cli = build_cli(arguments)
 
     def stop_in_time(trainer: Any, *_: Any) -> None:
         if trainer.global_step % options.stretch == 0:  # rarely, because all processes must agree
