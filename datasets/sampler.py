@@ -220,11 +220,11 @@ def _landmark_sets(indices: NDArray[np.int64], cells: NDArray[np.int64], most: i
         most: maximum number of images per set; a landmark has as many full sets as possible.
     """
     rank = _earlier_in_cell(cells)
-    _, set_of, counts = np.unique(np.stack([cells, rank // most]), axis=1, return_inverse=True, return_counts=True)
+    _, first, set_of, counts = np.unique(
+        np.stack([cells, rank // most]), axis=1, return_index=True, return_inverse=True, return_counts=True
+    )
     set_of = set_of.reshape(-1)  # which NumPy 2.0 returns as (1, n)
     by_set = np.split(indices[np.argsort(set_of, kind="stable")], np.cumsum(counts)[:-1])
-    first = np.full(len(counts), len(indices))
-    np.minimum.at(first, set_of, np.arange(len(indices)))
     return [by_set[i] for i in np.lexsort([first, -counts])]
 
 

@@ -28,7 +28,7 @@ class Features(NamedTuple):
 
     Attributes:
         map: feature map, (b, c, h / stride, w / stride).
-        class_token: class token, (b, c); None if it was not asked for.
+        class_token: class token, (b, c); None if the network has none.
     """
 
     map: Tensor
@@ -45,13 +45,13 @@ class Backbone(nn.Module):
         pretrained: whether to load ImageNet weights, from an installed package if there is one, else from timm's hub or
             its cache; or a file of weights, see `glam.backbone_weights.load_file`.
         stride: image pixels per position of the feature map, 8 or 16; None for the network's default.
-        class_token: whether to give the class token, too.
         drop_path: share of the residual branches that are skipped in training, from 0 to below 1.
 
     Attributes:
         name: name of the timm model.
         net: the timm network.
         channels: c, number of channels of the feature map.
+        has_class_token: whether the network gives a class token beside its feature map.
         tokens: whether ``forward_features`` gives tokens, as that of a vision transformer, and not a feature map.
         multiple: image sides must be multiples of this number of pixels, the stride or patch size. (CNNs accept other
             sides, but with TensorFlow's padding the feature map is then shifted by some pixels.)
@@ -60,8 +60,8 @@ class Backbone(nn.Module):
         unused: keys of the state dict of ``net`` that were removed, because features do not depend on them.
 
     Raises:
-        GlamError: timm has no such model, it does not support the stride or images of any size, it has no class token,
-            or its weights cannot be loaded.
+        GlamError: timm has no such model, it does not support the stride or images of any size, or its weights cannot
+            be loaded.
     """
 
     @torch.inference_mode(False)  # the trial needs the graph of the features
@@ -71,7 +71,6 @@ class Backbone(nn.Module):
         *,
         pretrained: bool | Path = False,
         stride: int | None = None,
-        class_token: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
@@ -80,9 +79,7 @@ class Backbone(nn.Module):
         if drop_path:
             options["drop_path_rate"] = drop_path
         self.net = _create(name, pretrained, options)
-        if class_token and not _has_class_token(self.net):
-            raise GlamError(f"{name!r} has no class token. Choose a pooling without one, such as signed_gem.")
-        self.class_token = class_token
+        self.has_class_token = _has_class_token(self.net)
         try:
             self.channels: int = self.net.num_features
             self.multiple = int(self.net.feature_info[-1]["reduction"])
@@ -125,12 +122,12 @@ class Backbone(nn.Module):
         return unused
 
     def forward(self, images: Tensor) -> Features:
-        """Computes the last feature map, and the class token if it was asked for.
+        """Computes the last feature map, and the class token if the network has one.
 
         Args:
             images: normalized images of one size, (b, 3, h, w); h and w are multiples of ``multiple``.
         """
-        if self.class_token:
+        if self.has_class_token:
             ((features, prefix),) = self.net.forward_intermediates(
                 images, indices=1, norm=True, intermediates_only=True, return_prefix_tokens=True
             )

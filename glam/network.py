@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from glam.attention import ATTENTIONS, NoAttention
 from glam.backbone import Backbone
+from glam.errors import GlamError
 from glam.pooling import POOLINGS
 from glam.pooling_fusion import attended_and_pooled
 
@@ -102,19 +103,19 @@ class DescriptorNetwork(nn.Module):
     def __init__(self, architecture: Architecture, *, pretrained: bool | Path = False, drop_path: float = 0.0) -> None:
         super().__init__()
         self.architecture = architecture
-        class_token = POOLINGS.create(architecture.pooling, 1).needs_class_token
         self.backbone = Backbone(
-            architecture.backbone,
-            pretrained=pretrained,
-            stride=architecture.stride,
-            class_token=class_token,
-            drop_path=drop_path,
+            architecture.backbone, pretrained=pretrained, stride=architecture.stride, drop_path=drop_path
         )
         self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.backbone.modules())
         channels = self.backbone.channels
+        pool = POOLINGS.create(architecture.pooling, channels)
+        if pool.needs_class_token and not self.backbone.has_class_token:
+            raise GlamError(
+                f"{architecture.backbone!r} has no class token. Choose a pooling without one, such as signed_gem."
+            )
         chosen = architecture.attention
         self.attention = NoAttention() if chosen is None else ATTENTIONS.create(chosen, channels)
-        self.pool = POOLINGS.create(architecture.pooling, channels)
+        self.pool = pool
         pooled = self.pool.output_dim(channels)
         self.dim = pooled if architecture.dim is None else architecture.dim
         self.head = nn.Identity() if architecture.dim is None else Head(pooled, architecture.dim, architecture.dropout)

@@ -53,7 +53,7 @@ def test_every_pooling_trains_a_vision_transformer(name: str) -> None:
 
 def test_the_class_token_is_that_of_the_network() -> None:
     torch.manual_seed(0)
-    backbone = Backbone(VIT, class_token=True).eval()
+    backbone = Backbone(VIT).eval()
     images = torch.randn(2, 3, 32, 48)
     with torch.inference_mode():
         features, class_token = backbone(images)
@@ -79,10 +79,23 @@ def test_class_token_and_gem_are_joined_at_unit_length() -> None:
     assert pool.output_dim(4) == 8
 
 
-@pytest.mark.parametrize("backbone", ["resnet10t", REGISTERS, "cait_xxs24_224"])
+@pytest.mark.parametrize("backbone", ["resnet10t", REGISTERS, "xcit_nano_12_p16_224"])
 def test_a_backbone_without_a_class_token_is_one_sentence(backbone: str) -> None:
     with pytest.raises(GlamError, match=f"'{backbone}' has no class token. Choose a pooling without one"):
         DescriptorNetwork(Architecture(backbone, pooling={"name": "cls"}))
+
+
+def test_a_pooling_is_made_for_the_channels_of_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of an attention divide the channels, so such a pooling cannot be made for any other number."""
+    made: list[int] = []
+
+    def heads(channels: int) -> GeM:
+        made.append(channels)
+        return GeM()
+
+    monkeypatch.setitem(POOLINGS._factories, "heads", heads)
+    DescriptorNetwork(Architecture("resnet10t", dim=8, attention=None, pooling={"name": "heads"}))
+    assert made == [512]
 
 
 def test_an_unknown_pooling_is_named_with_the_known_ones() -> None:

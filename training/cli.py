@@ -50,7 +50,7 @@ from glam.training.former_options import current_config, with_current_options
 from glam.training.history import History
 from glam.training.image_warnings import say_before_error, say_unreadable, say_without_landmark, warn_of_shared_images
 from glam.training.interruption import StopAfterStep, interruptions, resume_line
-from glam.training.module import LandmarkModule, architecture_of, loss_choice
+from glam.training.module import LandmarkModule, architecture_of
 from glam.training.options import CHOICES, COUNT, SEED, ModelOptions, check_range, choice
 from glam.training.outputs import CONFIG_FILE, check_outputs
 from glam.training.pca_init import check_image_count
@@ -65,6 +65,7 @@ from glam.training.resume import (
     settings_identity,
 )
 from glam.training.run_end import end_of, write_best, write_better, write_result
+from glam.training.run_loss import check_combination, loss_choice
 from glam.training.teachers import MODEL_FILE, train_teachers
 from glam.training.unreadable import DataError, write_unreadable
 from glam.training.weight_average import WeightAverage
@@ -125,20 +126,14 @@ class TrainingCLI(LightningCLI):
             OptionError: an option is given that such a model sets otherwise.
         """
         super().parse_arguments(parser, args)
-        self._complete_choices()
-        weights = self.config.weights
-        if weights is None:
-            return
-        options = options_of(read_header(weights))
-        parser.set_defaults(options)  # a configuration or the command line replaces them
-        super().parse_arguments(parser, args)
-        self._complete_choices()
-        check_options(self.config, options, bundled_options(self.config.config or ()))
-
-    def _complete_choices(self) -> None:
-        """Brings the options that name an attention, pooling, or loss into their full form."""
+        options: dict[str, Any] = {}
+        if self.config.weights is not None:
+            options = options_of(read_header(self.config.weights))
+            parser.set_defaults(options)  # a configuration or the command line replaces them
+            super().parse_arguments(parser, args)
         for name in CHOICES:
             self.config.model[name] = choice(name, self.config.model[name])
+        check_options(self.config, options, bundled_options(self.config.config or ()))
 
     def before_instantiate_classes(self) -> None:
         """Seeds the random numbers, checks what can be known without network and images, and loads the start.
@@ -250,7 +245,8 @@ def _train(cli: TrainingCLI, arguments: Sequence[str]) -> Path:
     say_without_landmark(cli.datamodule)
     _check_image_count(cli)
     clipped = bool(cli.config.trainer.gradient_clip_val)
-    cli.model.check_combination(distilled=bool(cli.config.teachers), clipped=clipped)
+    distilled = bool(cli.config.teachers)
+    check_combination(cli.model.options, cli.datamodule, cli.model.network.dim, distilled=distilled, clipped=clipped)
     warn_of_shared_images(cli.datamodule)
     history = History({} if cli.saved is None else _changes(cli, out))
     best = _add_callbacks(cli, out, history)

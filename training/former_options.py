@@ -50,7 +50,7 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     current = {RENAMED.get(name, name): value for name, value in model.items() if name not in {"glam", *PARTS}}
     if "glam" in model:
-        current.setdefault("attention", _attention(model["glam"]))
+        current.setdefault("attention", model["glam"])
     for name in CHOICES.keys() & current.keys():
         if isinstance(current[name], str | dict):
             current[name] = as_choice(current[name], CHOICES[name])
@@ -60,10 +60,6 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(choice, dict) and model[name] is not None:
             current[option] = {part: model[name], **choice}
     return {**config, "model": current}
-
-
-def _attention(glam: Any) -> Any:
-    return {"name": "glam", **glam} if isinstance(glam, dict) else glam
 
 
 def _converted(arguments: Iterator[str]) -> Iterator[str]:

@@ -12,8 +12,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from glam.datasets.image_dataset import mixed_seed
-from glam.errors import GlamError
-from glam.eval.folder import has_pair
 from glam.inference.optimize import inference_form
 from glam.inference.pipeline import Settings, describe_pixels
 from glam.model_file import ModelHeader, save
@@ -23,14 +21,15 @@ from glam.training.compute_once import compute_once
 from glam.training.data import Batch, ImageFormat, LandmarkData
 from glam.training.epoch_loss import EpochLoss
 from glam.training.lora import add_lora, with_merged_lora
-from glam.training.losses import Loss, LossContext, create_loss
+from glam.training.losses import LossContext
 from glam.training.losses.distillation import cutmix
 from glam.training.optimizer import build_optimizer, parameter_groups, parameter_index, warmup_and_cosine
 from glam.training.options import COUNT, ModelOptions, check_range
 from glam.training.pca_init import start_from_pca
 from glam.training.rebase_progress import rebase_progress
-from glam.training.resume import IDENTITY, apply_rates, image_identity, settings_identity
+from glam.training.resume import IDENTITY, apply_rates, check_weights, image_identity, settings_identity
 from glam.training.retrieval_score import RetrievalScore
+from glam.training.run_loss import loss_choice, run_loss, trial_loss
 from glam.training.whitening import whiten_head
 
 LOSS_SO_FAR = "loss_so_far"
@@ -48,18 +47,6 @@ def architecture_of(backbone: str, dim: int, options: ModelOptions) -> Architect
     assert isinstance(options.pooling, dict)
     assert not isinstance(options.attention, str)
     return Architecture(backbone, dim, options.attention, options.pooling, options.dropout, stride=options.stride)
-
-
-def loss_choice(options: ModelOptions, *, distilled: bool) -> dict[str, Any]:
-    """The loss that options ask for: its name and its options.
-
-    Args:
-        options: the options of the model.
-        distilled: whether there are teachers, which take the place of ArcFace.
-    """
-    assert not isinstance(options.loss, str)
-    chosen = options.loss or {"name": "arcface"}
-    return {"name": "distillation"} if distilled and chosen["name"] == "arcface" else chosen
 
 
 class LandmarkModule(L.LightningModule):
@@ -94,7 +81,7 @@ class LandmarkModule(L.LightningModule):
                 f"--model.attention {as_argument(chosen.attention)} with --model.pooling {as_argument(chosen.pooling)} "
                 f"cannot be made: {str(error).rstrip('.')}. Correct the options."
             ) from error
-        self._check_loss(dim)
+        trial_loss(chosen, dim, distilled=False)  # before images are read
         self.teachers: Sequence[DescriptorNetwork] = ()
         if chosen.input_weight is not None:
             self.network.attention.start_near_identity(chosen.input_weight)
@@ -123,25 +110,6 @@ class LandmarkModule(L.LightningModule):
         if self.options.lora is not None:
             add_lora(self.network, self.options.lora, self.options.seed)
 
-    def _check_loss(self, dim: int) -> None:
-        """Makes sure that the loss can be made, before images are read and teachers are trained.
-
-        Raises:
-            GlamError: there is no such loss.
-            OptionError: the loss refuses an option.
-        """
-        chosen = loss_choice(self.options, distilled=False)
-        if chosen["name"] != "distillation":
-            self._create_loss(chosen, LossContext(landmarks=2, dim=dim))
-
-    def _create_loss(self, chosen: dict[str, Any], context: LossContext) -> Loss:
-        try:
-            return create_loss(chosen, context)
-        except (TypeError, ValueError) as error:
-            raise OptionError(
-                f"--model.loss {as_argument(chosen)} cannot be made: {str(error).rstrip('.')}. Correct its options."
-            ) from error
-
     def identity(self, *, distilled: bool) -> dict[str, Any]:
         """The facts that make a run the same run when it is resumed, see `glam.training.resume`.
 
@@ -163,7 +131,7 @@ class LandmarkModule(L.LightningModule):
         constant have to be listed, so that they are not sent at every step.
 
         Raises:
-            GlamError: the options contradict each other.
+            OptionError: the loss refuses an option.
         """
         if hasattr(self, "loss"):
             return
@@ -179,46 +147,8 @@ class LandmarkModule(L.LightningModule):
             mean=tuple(backbone.mean),
             std=tuple(backbone.std),
         )
-        self.loss = self._create_loss(loss_choice(options, distilled=bool(self.teachers)), context)
+        self.loss = run_loss(options, context, distilled=bool(self.teachers))
         self._ddp_params_and_buffers_to_ignore += [f"loss.{name}" for name in self.loss.local_parameters()]
-
-    def check_combination(self, *, distilled: bool, clipped: bool) -> None:
-        """Makes sure that loss and options fit each other and the images, before teachers are trained.
-
-        Args:
-            distilled: whether the run learns from teachers.
-            clipped: whether gradients are clipped.
-
-        Raises:
-            GlamError: they contradict each other.
-        """
-        chosen, options = loss_choice(self.options, distilled=distilled), self.options
-        if chosen["name"] == "distillation":
-            return
-        loss = self._create_loss(chosen, LossContext(landmarks=2, dim=self.network.dim))
-        if options.patched and loss.needs_landmarks:
-            raise GlamError(
-                "CutMix combines two landmarks in an image, which only a run with teachers can learn from. "
-                "Set --model.patched 0, or name --teachers."
-            )
-        if distilled and loss.needs_landmarks:
-            raise GlamError(
-                f"The loss {loss.name} learns from landmarks, not from --teachers. Leave out one of the two."
-            )
-        if loss.needs_pairs and self.data.options.images_per_landmark is None:
-            raise GlamError(
-                f"The loss {loss.name} compares images of a landmark within a batch. Set --data.images_per_landmark 4."
-            )
-        if loss.needs_pairs and not has_pair(self.data.train.landmark_ids):
-            raise GlamError(
-                f"The loss {loss.name} compares images of a landmark, and each training landmark has one image. "
-                "Add images, or choose another loss, such as arcface."
-            )
-        if loss.local_parameters() and clipped:
-            raise GlamError(
-                "Gradients cannot be clipped with sharded centers, because each process sees only its own norm. "
-                "Set --trainer.gradient_clip_val 0, or --model.loss.sharded false."
-            )
 
     def _frozen_statistics(self) -> list[str]:
         """The names of the backbone's buffers if its batch norms are frozen, else an empty list."""
@@ -233,24 +163,11 @@ class LandmarkModule(L.LightningModule):
         if batch_counts is not None:
             rebase_progress(checkpoint, *batch_counts, accumulated=self.trainer.accumulate_grad_batches)
         self.loss.load_checkpoint(checkpoint, partial(parameter_index, self._parameter_groups()))
-        self._check_weights(checkpoint["state_dict"])
+        rename_former_keys(checkpoint["state_dict"], "network.")
+        check_weights(checkpoint["state_dict"], self.state_dict())
         apply_rates(checkpoint, self._parameter_groups())
         if self.trainer.is_global_zero:  # those of earlier versions start with the rest of the epoch
             self.epoch_loss.restore(torch.tensor(checkpoint.get(LOSS_SO_FAR, (0.0, 0.0))))
-
-    def _check_weights(self, saved: dict[str, Tensor]) -> None:
-        """Makes sure that the weights of a checkpoint fit, because options of a loss or a pooling may change them.
-
-        Raises:
-            GlamError: one is missing, or has another shape.
-        """
-        rename_former_keys(saved, "network.")
-        for name, values in self.state_dict().items():
-            if name not in saved or saved[name].shape != values.shape:
-                raise GlamError(
-                    f"The checkpoint is that of another run: its weights do not fit {name}. "
-                    "Use the options of that run, or choose another --out."
-                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gathers the centers of all processes into the checkpoint, and notes which run it belongs to."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from glam.datasets.collection import Collection
 from glam.descriptor_files import listing_of
 from glam.errors import GlamError
@@ -174,6 +176,24 @@ def checkpoint_to_resume(out: Path) -> tuple[Path, dict[str, Any], str]:
     file, checkpoint = max(readable, key=lambda found: int(found[1]["global_step"]))
     step = checkpoint["global_step"]
     return file, checkpoint, f"{last} cannot be read, so the run resumes from {file.name}, step {step}"
+
+
+def check_weights(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Makes sure that the weights of a checkpoint fit, because options of a loss or a pooling may change them.
+
+    Args:
+        saved: weights in the checkpoint by name.
+        own: weights of this run by name.
+
+    Raises:
+        GlamError: one is missing, or has another shape.
+    """
+    for name, values in own.items():
+        if name not in saved or saved[name].shape != values.shape:
+            raise GlamError(
+                f"The checkpoint is that of another run: its weights do not fit {name}. "
+                "Use the options of that run, or choose another --out."
+            )
 
 
 def changed_options(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -62,7 +62,9 @@ def write_best(cli: "TrainingCLI", best: MovableCheckpoint, history: History, pa
     if best.best_model_path and score is not None and torch.isfinite(score):
         checkpoint = read_checkpoint(Path(best.best_model_path))
         cli.model.load_state_dict(checkpoint["state_dict"])
-        cli.model.network.load_state_dict(averaged_weights(checkpoint) or cli.model.network.state_dict())
+        average = averaged_weights(checkpoint)
+        if average:
+            cli.model.network.load_state_dict(average)
         facts = {"epoch": checkpoint["epoch"] + 1, "step": checkpoint["global_step"]}
         images = _validation_images(cli, validated.get(facts["epoch"]))
         facts |= {"val_map": float(score), "validated_on": images}

@@ -35,8 +35,7 @@ class Contrastive(Loss):
 
     def __init__(self, margin: float, negatives: int) -> None:
         super().__init__()
-        if not 0 < margin < math.inf:
-            raise ValueError(f"the margin must be above 0, not {margin}")
+        _check_margin(margin)
         if negatives < 1 or negatives != int(negatives):
             raise ValueError(f"negatives must be a whole number of at least 1, not {negatives}")
         self.margin = margin
@@ -75,8 +74,7 @@ class Triplet(Loss):
 
     def __init__(self, margin: float) -> None:
         super().__init__()
-        if not 0 < margin < math.inf:
-            raise ValueError(f"the margin must be above 0, not {margin}")
+        _check_margin(margin)
         self.margin = margin
 
     def forward(self, descriptors: Tensor, landmark_ids: Tensor, images: Tensor | None = None) -> Tensor:
@@ -95,6 +93,11 @@ class Triplet(Loss):
         farthest = squares.where(positive, squares.new_zeros(())).amax(dim=1)
         nearest = squares.where(negative, squares.new_full((), 4.0)).amin(dim=1)  # no square is larger
         return _mean((farthest - nearest + self.margin).clamp(min=0), has_triplet)
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 < margin < math.inf:
+        raise ValueError(f"the margin must be above 0, not {margin}")
 
 
 def _pairs(descriptors: Tensor, landmark_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
