@@ -58,13 +58,7 @@ class Architecture:
         Raises:
             TypeError: there is a setting that this version does not know.
         """
-        settings = dict(settings)
-        if "glam" in settings:
-            glam = settings.pop("glam")
-            settings["attention"] = None if glam is None else {"name": "glam", **glam}
-        if "gem_p" in settings:
-            settings["pooling"] = {"name": "gem", "p": settings.pop("gem_p")}
-        return cls(**settings)
+        return cls(**current_settings(settings))
 
 
 class DescriptorNetwork(nn.Module):
@@ -212,6 +206,21 @@ class Head(nn.Sequential):
 
 def _upgrade(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
     rename_former_keys(state, prefix)
+
+
+def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings of an architecture with the present names; earlier versions had ``glam`` and ``gem_p``.
+
+    Args:
+        settings: settings by name, among others.
+    """
+    settings = dict(settings)
+    if "glam" in settings:
+        glam = settings.pop("glam")
+        settings["attention"] = None if glam is None else {"name": "glam", **glam}
+    if "gem_p" in settings:
+        settings["pooling"] = {"name": "gem", "p": settings.pop("gem_p")}
+    return settings
 
 
 def rename_former_keys(state: dict[str, Any], prefix: str) -> None:

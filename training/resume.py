@@ -17,7 +17,7 @@ from torch import Tensor
 from glam.datasets.collection import Collection
 from glam.descriptor_files import listing_of
 from glam.errors import GlamError
-from glam.network import Architecture
+from glam.network import Architecture, current_settings
 from glam.training.checkpoints import BEST, LAST, PREVIOUS, checkpoint_file, has_state, read_checkpoint
 from glam.training.options import ModelOptions
 
@@ -58,10 +58,7 @@ def _current_identity(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity in a checkpoint, maybe of an earlier version, in the form of `settings_identity`."""
     if not identity:
         return {}
-    identity = {"lora": None, "layer_decay": 1.0, **identity}
-    if "glam" in identity:
-        glam = identity.pop("glam")
-        identity["attention"] = None if glam is None else {"name": "glam", **glam}
+    identity = current_settings({"lora": None, "layer_decay": 1.0, **identity})
     if identity.get("loss") == "ArcFace":
         identity["loss"] = "arcface"
     return identity
